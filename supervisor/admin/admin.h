@@ -1,0 +1,45 @@
+// The admin API: gRPC services on adminListen with reflection and health, and the same services as REST through the
+// in-process channel (decision 6). Owns its threads. Every handler begins with the guard.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "supervisor/auth/authenticator.h"
+#include "supervisor/base/blocking_pool.h"
+#include "supervisor/gateway/local_service.h"
+#include "supervisor/jobs/jobs.h"
+#include "supervisor/lifecycle/modules.h"
+
+namespace bulkhead {
+
+// What /readyz and /health say; set by the daemon, read by any thread.
+struct NodeStatus {
+  std::atomic<bool> ready{false};
+  std::atomic<bool> stopping{false};
+  WallTime started_at;
+  std::string environment;  // "production" unless BULKHEAD_ENVIRONMENT says otherwise
+};
+
+class Admin : public LocalService {
+ public:
+  struct Parts {
+    Authenticator& authenticator;
+    Modules& modules;
+    Jobs& jobs;
+    BlockingPool& pool;
+    const Clock& clock;
+    const NodeStatus& node;
+    std::string node_name;
+  };
+  // Binds `listen` (LISTEN_FAILED names address and reason) and serves. Handle() may be called from then on.
+  static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts);
+  virtual std::string address() const = 0;
+  // Ends calls after `grace`, joins. Blocking.
+  virtual void Stop(Millis grace) = 0;
+};
+
+}  // namespace bulkhead

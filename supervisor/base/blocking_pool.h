@@ -1,0 +1,34 @@
+// A few threads for work that blocks: libpq, archives, hashing. Bounded: a full queue refuses, so that a slow database is
+// answered with DATABASE_UNAVAILABLE and not with memory. Thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace bulkhead {
+
+class BlockingPool {
+ public:
+  BlockingPool(int threads, size_t max_queued);
+  BlockingPool(const BlockingPool&) = delete;
+  ~BlockingPool();  // runs what is queued, then joins
+
+  // False when the queue is full or Shutdown() was called: the work did not and will not run.
+  [[nodiscard]] bool Submit(std::function<void()> work);
+  void Shutdown();
+
+ private:
+  void Work();
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> queue_;
+  const size_t max_queued_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,48 @@
+// The configuration of the daemon: flags over BULKHEAD_* over the YAML file over the defaults. Pure but for reading the file
+// and the environment that it is handed.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/log.h"
+
+namespace bulkhead {
+
+struct ModuleSettings {
+  bool enabled = false;          // at first registration only
+  std::string config_json = "{}";
+};
+
+struct Config {
+  std::string config_file;       // "" = none
+  std::string listen = "127.0.0.1:4000";
+  std::string admin_listen = "127.0.0.1:4001";
+  std::string data;              // absolute; /var/lib/bulkhead for root, <cwd>/.bulkhead for others
+  std::string modules_dir;       // absolute; <cwd>/build/modules
+  std::string store_url;         // "" = private PostgreSQL
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+  bool discovery_development = false;
+  bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
+  uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
+  std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it
+  std::map<std::string, ModuleSettings> modules;
+  std::vector<std::string> disable;     // --disable NAME…: not started in this run
+};
+
+enum class Command { kServe, kVersion, kHelp };
+struct CommandLine {
+  Command command = Command::kHelp;
+  Config config;
+  std::string text;  // kHelp, kVersion: what to print
+};
+
+// `environment` holds the BULKHEAD_* and FEATURE_FLAG_* variables. Errors (CONFIG_INVALID): unknown option (with the nearest known
+// one), unreadable file, a YAML error, an unknown key or a wrong value, each "file:line: key: sentence" in message and details.
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv, const std::map<std::string, std::string>& environment,
+                                             bool is_root, const std::string& cwd);
+
+}  // namespace bulkhead

@@ -1,0 +1,35 @@
+// The data path: HTTP/1.1 from clients, routed by the Directory to workers over the link. Some threads, each with its own
+// epoll loop, listening socket (SO_REUSEPORT) and links; they share nothing but the snapshots they are handed.
+// It never blocks, never reads the database, and never decides about a module's life.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "supervisor/auth/authenticator.h"
+#include "supervisor/gateway/local_service.h"
+#include "supervisor/lifecycle/directory.h"
+
+namespace bulkhead {
+
+struct GatewayOptions {
+  std::string listen;  // "127.0.0.1:4000", "[::1]:0"; port 0 picks one
+  int threads = 2;
+};
+
+class Gateway : public DirectoryReader {
+ public:
+  // Binds at once, so that a port in use is known before anything else is started: LISTEN_FAILED names address and reason.
+  static absl::StatusOr<std::unique_ptr<Gateway>> Listen(GatewayOptions options, const Clock& clock);
+  ~Gateway() override;
+
+  // "127.0.0.1:4000" with the real port.
+  virtual std::string address() const = 0;
+  // Starts the threads. `local` answers what is not under /api/v1/m/; both outlive the gateway's threads.
+  virtual void Start(const Authenticator& authenticator, LocalService& local) = 0;
+  // Stops accepting, lets what is in flight end within `drain`, closes, joins. Blocking; any thread but its own.
+  virtual void Stop(Millis drain) = 0;
+};
+
+}  // namespace bulkhead

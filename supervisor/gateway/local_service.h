@@ -1,0 +1,47 @@
+// What answers requests that are not for a module: the admin API and the probes. The gateway knows only this.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace bulkhead {
+
+// A whole request; the body is complete (at most limits::kAdminBodyLimit, beyond it the gateway has answered 413).
+struct LocalRequest {
+  std::string method;
+  std::string path;           // decoded once, without query
+  std::string query;          // raw, without '?'
+  std::string authorization;  // value of the header, "" when absent
+  std::string content_type;
+  std::string if_match;
+  std::string idempotency_key;
+  std::string body;
+  std::string remote_address;  // "127.0.0.1:51234"
+  std::string request_id;
+};
+
+using HeaderList = std::vector<std::pair<std::string, std::string>>;
+
+// The answer to one LocalRequest. Thread-safe; may outlive the connection (then it does nothing). Dropping it unanswered answers 500.
+class LocalResponder {
+ public:
+  virtual ~LocalResponder() = default;
+  // A whole answer; ends the exchange.
+  virtual void Respond(int status, HeaderList headers, std::string body) = 0;
+};
+
+class LocalService {
+ public:
+  virtual ~LocalService() = default;
+  // On a gateway thread; must not block.
+  virtual void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) = 0;
+};
+
+// `{"success":false,"error":{code,message,details,requestId}}`, the one shape of every error body.
+std::string ErrorBody(const absl::Status& status, std::string_view request_id);
+
+}  // namespace bulkhead

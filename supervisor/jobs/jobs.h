@@ -1,0 +1,79 @@
+// Jobs of the modules: cron ticks and manual runs, each a row in bulkhead_internal.runs, executed by RunJob of the contract
+// on a ready worker (decision 11). Public calls are thread-safe and answer once, on the control loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/blocking_pool.h"
+#include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/directory.h"
+#include "supervisor/store/database.h"
+
+namespace bulkhead {
+
+enum class RunStatus { kQueued, kRunning, kSucceeded, kFailed, kCancelled, kTimedOut, kSkipped, kInterrupted };
+std::string_view RunStatusName(RunStatus status);
+std::optional<RunStatus> ParseRunStatus(std::string_view name);
+
+struct RunView {
+  std::string id, module, job;
+  RunStatus status = RunStatus::kQueued;
+  int attempt = 0;
+  std::string trigger;  // schedule, manual
+  std::optional<WallTime> slot;
+  std::string payload_json = "null";
+  double progress = 0;
+  std::string progress_message;
+  std::string result_json = "null";
+  std::string error_code, error_message, error_stack;  // code empty: no error
+  WallTime queued_at;
+  std::optional<WallTime> started_at, finished_at;
+  std::string node, worker;
+};
+
+struct JobView {
+  std::string module;
+  JobSpec spec;
+  bool active = false;  // the module has a ready worker
+  std::optional<WallTime> next_run_at;
+};
+
+struct RunPage {
+  std::vector<RunView> runs;
+  int total = 0;
+};
+
+class Jobs : public DirectoryReader {
+ public:
+  template <typename T>
+  using Done = std::function<void(absl::StatusOr<T>)>;
+  struct Options {
+    std::string node;
+  };
+  // On boot it releases what an earlier life of this node left RUNNING (INTERRUPTED, then queued again when attempts are left).
+  static std::unique_ptr<Jobs> Make(Loop& loop, BlockingPool& pool, Database& database, const Clock& clock, Options options);
+  ~Jobs() override = default;
+
+  // Begins to claim and tick; after the migrations. Control loop.
+  virtual void Start() = 0;
+  // Claims nothing more; running runs get `grace`, then are cancelled and marked INTERRUPTED. `stopped` once. Control loop.
+  virtual void Stop(Millis grace, std::function<void()> stopped) = 0;
+  // Running runs of an instance that died or is leaving are released at once. Control loop.
+  virtual void WorkerGone(const std::string& instance) = 0;
+
+  // `jobs` of the manifest are known only while the module is enabled, through the Directory; ListJobs of a disabled one uses `manifest`.
+  virtual void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) = 0;
+  // MODULE_NOT_RUNNING, JOB_NOT_FOUND, INVALID_ARGUMENT (payload too large). With `wait` > 0 it answers when the run has
+  // ended or the wait has, whichever is first.
+  virtual void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) = 0;
+  virtual void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
+                        Done<RunPage> done) = 0;
+  virtual void GetRun(const std::string& id, Done<RunView> done) = 0;  // RUN_NOT_FOUND
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,87 @@
+// The modules of this node as administrators see and command them: registry rows and lifecycle as one thing. All calls
+// are thread-safe and return at once; each answers once, on the control loop. Errors are those of
+// proto/bulkhead/admin/v1/modules.proto, made by base/status.h.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/lifecycle/step.h"
+#include "supervisor/manifest/manifest.h"
+#include "supervisor/process/spawner.h"
+#include "supervisor/store/registry.h"
+
+namespace bulkhead {
+
+struct CheckView {
+  std::string name;
+  std::string status;  // healthy, degraded, unhealthy
+  double latency_ms = 0;
+  std::string message;
+};
+struct HealthView {
+  std::string status;  // healthy, degraded, unhealthy
+  std::vector<CheckView> checks;
+  std::optional<WallTime> checked_at;
+};
+
+struct WorkerView {
+  int slot = 0;
+  int pid = 0;
+  std::string instance;
+  ObservedState state = ObservedState::kStopped;
+  std::string version;
+  std::optional<WallTime> started_at;
+  int restarts = 0;
+};
+
+// Everything that the API shows of one module, at one moment.
+struct ModuleView {
+  ModuleRow row;
+  std::shared_ptr<const Manifest> manifest;
+  bool desired_enabled = false;
+  ObservedState observed = ObservedState::kStopped;
+  int64_t observed_generation = 0;
+  WallTime observed_since;
+  std::string node;
+  std::string reason_code, reason_message;  // empty: nothing to say
+  std::vector<WorkerView> workers;
+  std::vector<ExitRow> exits;               // newest first
+  std::vector<IsolationItem> isolation;
+  int64_t config_applied_revision = 0;
+  HealthView health;
+};
+
+struct ActionResult {
+  ModuleView module;
+  bool converged = true;  // false: the wait ran out first (202)
+};
+
+struct RegisterRequest {
+  std::string manifest_json;
+  std::string config_json;  // "" = {}
+  std::string path;         // "" = none
+};
+
+class Modules {
+ public:
+  template <typename T>
+  using Done = std::function<void(absl::StatusOr<T>)>;
+  virtual ~Modules() = default;
+
+  virtual void List(Done<std::vector<ModuleView>> done) = 0;  // by name; the caller filters and pages
+  virtual void Get(const std::string& name, Done<ModuleView> done) = 0;
+  virtual void Register(RegisterRequest request, Done<ModuleView> done) = 0;
+  // `wait` 0 answers as soon as the wish is recorded.
+  virtual void Install(const std::string& name, Done<ActionResult> done) = 0;
+  virtual void Enable(const std::string& name, Millis wait, Done<ActionResult> done) = 0;
+  virtual void Disable(const std::string& name, Millis wait, Done<ActionResult> done) = 0;
+  virtual void Delete(const std::string& name, bool purge, Done<bool> done) = 0;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,115 @@
+// A module's manifest as a value, and how it is read and checked. Pure: no files, no clock, no database.
+// Fields are those of interface.md; absent ones have the defaults written here. Times in milliseconds.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nlohmann/json_fwd.hpp"
+#include "supervisor/base/limits.h"
+
+namespace bulkhead {
+
+struct RouteSpec {
+  std::string method;                    // GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
+  std::string path;                      // "/readings", "/monthly/:endpointId", "/files/*" (the wildcard last)
+  std::vector<std::string> permissions;  // all are needed
+  bool is_public = false;                // no login needed
+  Millis timeout = limits::kDefaultRouteTimeout;
+  int64_t body_limit = limits::kDefaultBodyLimit;
+};
+
+enum class Overlap { kSkip, kQueue, kReplace };
+struct JobSpec {
+  std::string name;
+  std::string schedule;   // cron; empty = manual only
+  std::string time_zone = "UTC";
+  Millis timeout = limits::kDefaultJobTimeout;
+  int retries = 0;
+  Overlap overlap = Overlap::kSkip;
+  std::string catch_up = "none";
+  std::string config_json = "{}";
+};
+
+struct DependencySpec {
+  std::string module;
+  std::string range;  // npm semver range
+};
+
+struct ConfigField {
+  std::string name;
+  std::string type;        // string, password, number, boolean, select, text, url, email
+  bool required = false;
+  bool sensitive = false;  // true for password too
+  std::string json;        // the whole field, for forms
+};
+
+enum class Transport { kLink, kHttp };
+
+struct Manifest {
+  int manifest_version = 1;
+  std::string name, version, display_name, description, author, license;
+  std::string entry;                     // "bin/<name>" by default
+  std::vector<std::string> args;
+  int workers = 1;
+  std::optional<bool> critical;          // absent: critical when another module depends on it
+  std::string feature_flag;
+  Transport transport = Transport::kLink;
+  std::vector<RouteSpec> routes;
+  std::vector<JobSpec> jobs;
+  std::vector<std::string> publishes, subscribes;
+  std::vector<DependencySpec> dependencies;
+  std::string bulkhead_range;            // dependencies.system.bulkhead
+  std::vector<ConfigField> config_schema;
+  std::string config_defaults_json = "{}";
+  std::vector<std::string> permissions;
+  std::vector<std::string> tags;
+  bool has_database = false;             // a `database` object in the manifest, or files in migrations/
+  std::string migrations_dir = "migrations";
+  std::vector<std::string> extensions;
+  Millis handshake_timeout = limits::kHandshakeTimeout;
+  Millis start_timeout = limits::kStartTimeout;
+  Millis stop_timeout = limits::kStopTimeout;
+  Millis drain_timeout = limits::kDrainTimeout;
+  Millis health_interval = limits::kHealthInterval;
+  Millis health_timeout = limits::kHealthTimeout;
+  int64_t limit_memory = 0;              // bytes
+  int32_t limit_cpu_millis = 0;
+  int32_t limit_pids = 0;
+  std::string json;                      // the whole document as JSON, unknown fields included
+};
+
+struct Finding {
+  std::string path;     // JSON pointer, "/capabilities/api/routes/0/path"
+  int line = 0;         // 0 when it did not come from text
+  std::string code;     // UPPER_SNAKE
+  std::string message;  // a sentence
+};
+
+struct ManifestResult {
+  std::optional<Manifest> manifest;  // present when errors is empty
+  std::vector<Finding> errors;       // all of them
+  std::vector<Finding> warnings;     // unknown fields and the like
+};
+
+// `text` is JSON or, when `yaml`, YAML.
+ManifestResult ParseManifest(std::string_view text, bool yaml);
+ManifestResult ParseManifestJson(const nlohmann::json& document);
+
+// Defaults merged under `config_json`, then checked against the schema. `errors` have pointers into the configuration.
+struct ConfigResult {
+  std::string effective_json;
+  std::vector<Finding> errors;
+};
+ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_json);
+// The configuration with every sensitive value as "********".
+std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
+
+// "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.
+std::string FeatureFlagVariable(std::string_view flag);
+
+}  // namespace bulkhead

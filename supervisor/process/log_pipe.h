@@ -1,0 +1,42 @@
+// Lines from a child's stdout or stderr: bounded, rate-limited, with the last bytes kept for a crash report.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "supervisor/base/fd.h"
+#include "supervisor/base/loop.h"
+
+namespace bulkhead {
+
+// The tail that stdout and stderr of one child share, at most limits::kExitOutput bytes. Control loop only.
+class OutputTail {
+ public:
+  void Append(std::string_view line);
+  std::string Text() const;  // valid UTF-8: other bytes are replaced
+
+ private:
+  std::string text_;
+};
+
+// Reads `read_end` on the loop until EOF. Splits at '\n'; a line over limits::kMaxLogLine is cut and marked; beyond
+// limits::kLogLinesPerSecond lines are dropped and counted. A stream that never ends a line holds kMaxLogLine at most.
+class LogPipe {
+ public:
+  using LineFn = std::function<void(std::string_view line)>;
+  LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line);
+  ~LogPipe();
+  void Drain();  // reads what is there now; before a crash report is made
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Writes one line of a module into the supervisor's log: a JSON object with `level` and `message` (or `msg`) becomes a
+// structured line with its other scalar fields, anything else is a raw line tagged with `stream`.
+void LogModuleLine(std::string_view module, std::string_view stream, std::string_view line);
+
+}  // namespace bulkhead

@@ -1,0 +1,96 @@
+// The only fork. A single-threaded process, split off before the daemon has a thread, that keeps the privileges the daemon
+// drops: it clones children, signals them, reaps them and owns their cgroups. This header is the daemon's side of it:
+// requests over a socketpair, answers on the control loop. When the daemon dies, whatever the reason, the spawner sees EOF,
+// kills every tree, stops PostgreSQL (a child with `graceful_signal`) and leaves.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/fd.h"
+#include "supervisor/base/loop.h"
+
+namespace bulkhead {
+
+// Bounds of one child, 0 = none. Each is applied where the machine can and reported in SpawnedProcess::isolation.
+struct ProcessLimits {
+  int64_t memory_bytes = 0;  // cgroup
+  int32_t cpu_millis = 0;    // thousandths of a CPU, cgroup
+  int32_t pids = 0;          // cgroup, else RLIMIT_NPROC when the uid is the child's own
+  int32_t nofile = 0;        // RLIMIT_NOFILE
+};
+
+// What a child is to be. Paths are absolute.
+struct SpawnSpec {
+  std::string id;               // unique among all children ever, e.g. "consumption-monitor.0.3f2a"; also the cgroup's name
+  std::string executable;
+  std::vector<std::string> args;                           // argv[1..]; argv[0] is the executable
+  std::vector<std::pair<std::string, std::string>> env;    // the whole environment; no secret belongs here
+  std::string cwd;
+  bool change_user = false;     // uid, gid below; only as root
+  uid_t uid = 0;
+  gid_t gid = 0;
+  bool sandbox = false;         // no_new_privs, dropped capabilities, and the rest of decision 8: for modules, not for PostgreSQL
+  std::vector<std::string> writable;  // with sandbox: the only places it may write (Landlock where available), besides /dev/null and the like
+  ProcessLimits limits;
+  UniqueFd control;             // becomes fd 3 when set
+  UniqueFd out, err;            // stdout and stderr; /dev/null when unset
+  int graceful_signal = 0;      // on EOF of the daemon: this first (SIGINT for PostgreSQL), after all others are dead
+};
+
+// One part of the isolation of a child: in force or not, and why not.
+struct IsolationItem {
+  std::string name;   // uid, no_new_privs, capabilities, rlimits, cgroup.memory, cgroup.cpu, cgroup.pids, landlock, seccomp
+  bool active = false;
+  std::string why;
+};
+
+struct SpawnedProcess {
+  pid_t pid = 0;      // for people; never signal it, use the Spawner
+  std::vector<IsolationItem> isolation;
+};
+
+struct ProcessExit {
+  int exit_code = 0;        // when signal is 0
+  int signal = 0;
+  bool core_dumped = false;
+  bool oom_killed = false;  // from the cgroup's events
+};
+
+// Lives on the control loop; not thread-safe. Answers come on the loop, never from inside the call.
+class Spawner {
+ public:
+  struct Options {
+    std::string cgroup_name;  // "bulkhead-<hash of the data folder>": apart for two daemons on one machine
+  };
+  // Forks the spawner process. Before any thread exists and before privileges are dropped. Attach() comes later.
+  static absl::StatusOr<std::unique_ptr<Spawner>> Fork(Options options);
+
+  virtual ~Spawner() = default;  // closes the socket: the spawner process kills what is left and ends
+  virtual void Attach(Loop& loop) = 0;
+
+  // `spawned` once; an error names what failed in the shim (e.g. "execve /x/bin/y: Permission denied"). After success `exited`
+  // comes once, when the process itself has ended (pidfd); its tree may still live until KillTree.
+  virtual void Spawn(SpawnSpec spec, std::function<void(absl::StatusOr<SpawnedProcess>)> spawned,
+                     std::function<void(ProcessExit)> exited) = 0;
+  // To the process itself, through its pidfd. Harmless when it has ended.
+  virtual void Signal(const std::string& id, int signal) = 0;
+  // SIGKILL to everything the child has started, setsid or not (cgroup.kill, else freezing and iterating its cgroup, else
+  // group and subreaper); `empty` when no process of it is left. Also releases the cgroup: after this the id is gone.
+  virtual void KillTree(const std::string& id, std::function<void()> empty) = 0;
+  // A folder for a child, made with privileges: `path` (its parent exists and belongs to the daemon) with owner, group and mode.
+  virtual void MakeFolder(const std::string& path, uid_t uid, gid_t gid, mode_t mode, std::function<void(absl::Status)> done) = 0;
+  // Removes a folder tree made by MakeFolder under the daemon's data or run folder, never following links.
+  virtual void RemoveFolder(const std::string& path, std::function<void(absl::Status)> done) = 0;
+  virtual pid_t pid() const = 0;  // of the spawner process
+};
+
+}  // namespace bulkhead

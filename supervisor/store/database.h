@@ -1,0 +1,79 @@
+// PostgreSQL as the rest of the supervisor sees it: a bounded pool of libpq connections, parameters, rows, transactions.
+// Everything here blocks and belongs on the BlockingPool, never on the control loop or a gateway thread. Thread-safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+
+struct pg_conn;
+
+namespace bulkhead {
+
+// The rows of one statement, as text. A value object.
+class Rows {
+ public:
+  int size() const { return static_cast<int>(cells_.size()); }
+  int affected() const { return affected_; }
+  bool Null(int row, std::string_view column) const;
+  std::string Text(int row, std::string_view column) const;   // "" for NULL; CHECKs that the column exists
+  int64_t Int(int row, std::string_view column) const;
+  bool Bool(int row, std::string_view column) const;
+  std::optional<WallTime> Time(int row, std::string_view column) const;  // from timestamptz as ISO in UTC
+
+ private:
+  friend class Connection;
+  int Column(std::string_view name) const;
+  std::vector<std::string> columns_;
+  std::vector<std::vector<std::optional<std::string>>> cells_;
+  int affected_ = 0;
+};
+
+using SqlParam = std::optional<std::string>;  // nullopt is NULL; everything travels as text, cast in SQL ($1::timestamptz)
+
+// One connection. Errors: DATABASE_UNAVAILABLE when the connection is lost or can't be made, DATABASE_ERROR with the
+// SQLSTATE in the details otherwise; UNIQUE_VIOLATION for 23505.
+class Connection {
+ public:
+  static absl::StatusOr<std::unique_ptr<Connection>> Open(const std::string& conninfo);
+  ~Connection();
+  absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
+  // Several statements as one simple query (migration files). Stops at the first error.
+  absl::Status RunScript(const std::string& sql);
+  // Runs `body` between BEGIN and COMMIT; rolls back and returns its error when it fails.
+  absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
+  bool alive() const;
+  pg_conn* raw() { return conn_; }
+
+ private:
+  explicit Connection(pg_conn* conn) : conn_(conn) {}
+  pg_conn* conn_;
+};
+
+class Database {
+ public:
+  // Opens connections on first use, at most `max_connections`; a caller waits at most 5 s for one, then DATABASE_UNAVAILABLE.
+  Database(std::string conninfo, int max_connections);
+  ~Database();
+  // Lends a connection to `body`. A connection that broke is thrown away, never lent again; a broken idle one is replaced once.
+  absl::Status With(const std::function<absl::Status(Connection&)>& body);
+  absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
+  absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
+  const std::string& conninfo() const { return conninfo_; }
+
+ private:
+  struct State;
+  std::string conninfo_;
+  std::unique_ptr<State> state_;
+};
+
+// SQLSTATE of a DATABASE_ERROR, empty for other statuses.
+std::string SqlState(const absl::Status& status);
+
+}  // namespace bulkhead

@@ -1,0 +1,100 @@
+// The rows of the registry: modules, their versions, exits, API tokens. Blocking; thread-safe. Lifecycle and auth own the
+// meaning, this only keeps it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "supervisor/store/database.h"
+
+namespace bulkhead {
+
+enum class RegistryStatus { kRegistered, kInstalling, kEnabled, kDisabled, kUpdating, kRemoving };
+std::string_view RegistryStatusName(RegistryStatus status);  // "REGISTERED", …
+std::optional<RegistryStatus> ParseRegistryStatus(std::string_view name);
+
+struct ModuleRow {
+  std::string id;             // UUID
+  std::string name;
+  std::string version;
+  std::string manifest_json;  // as registered
+  std::string config_json;    // an object; what the operator set, without the manifest's defaults
+  int64_t config_revision = 1;
+  std::string path;           // folder it was registered from; may be empty
+  std::string package;        // <data>-relative folder of the installed copy, "versions/x/1.0.0-ab12cd34"; empty before install
+  std::string package_sha;    // SHA-256 of the installed copy
+  RegistryStatus status = RegistryStatus::kRegistered;
+  int64_t generation = 1;     // of the desired state
+  int32_t uid_slot = 0;       // stable, never reused: the module's uid is isolation.uids' first + this
+  std::optional<WallTime> enabled_at;
+  WallTime created_at, updated_at;
+};
+
+struct ExitRow {
+  std::string cause;
+  int signal = 0;
+  int exit_code = 0;
+  WallTime at;
+  int64_t ran_ms = 0;
+  std::string output;
+};
+
+struct TokenRow {
+  std::string name, subject, secret_sha256;  // hex
+  std::vector<std::string> permissions;
+  WallTime created_at;
+  std::optional<WallTime> expires_at;
+};
+
+// What a module's database access looks like from the supervisor.
+struct ModuleSchema {
+  std::string role;      // bh_<8 hex of the database's id>_<name>
+  std::string schema;
+  std::string conninfo;  // password included: give it to the module alone
+};
+
+class Registry {
+ public:
+  // `master_key` (32 bytes) makes the modules' database passwords.
+  Registry(Database& database, std::string master_key);
+
+  // After the supervisor's own migrations. Refuses (MASTER_KEY_MISMATCH) a database that another master key has been used on.
+  absl::Status Open();
+
+  absl::StatusOr<std::vector<ModuleRow>> Modules();
+  absl::StatusOr<ModuleRow> Module(const std::string& name);  // MODULE_NOT_FOUND
+  // MODULE_EXISTS. id, uid_slot, generation and times are made by the database.
+  absl::StatusOr<ModuleRow> Insert(const ModuleRow& row);
+  // Writes version, manifest, path, package, package_sha; bumps updated_at.
+  absl::StatusOr<ModuleRow> SetPackage(const ModuleRow& row);
+  // Compares and sets: with `if_generation` other than the row's it answers GENERATION_CHANGED. Bumps generation; sets enabled_at
+  // when it becomes ENABLED.
+  absl::StatusOr<ModuleRow> SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation);
+  absl::Status Delete(const std::string& name);  // the row; data stays
+
+  // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
+  // `connections` is workers × limits::kConnectionsPerWorker. `extensions` beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin,
+  // btree_gist, timescaledb: EXTENSION_NOT_ALLOWED.
+  absl::StatusOr<ModuleSchema> EnsureSchema(const std::string& module, int connections, const std::vector<std::string>& extensions);
+  // Drops schema and role with all data.
+  absl::Status DropSchema(const std::string& module);
+
+  absl::Status AddExit(const std::string& module, const std::string& node, const ExitRow& exit);  // keeps the newest limits::kMaxExits
+  absl::StatusOr<std::vector<ExitRow>> Exits(const std::string& module);                          // newest first
+  // Mirror of what this node observes (decision 2).
+  absl::Status ReportObserved(const std::string& node, const std::string& module, const std::string& observed,
+                              const std::string& reason_code, const std::string& reason_message, int64_t generation);
+
+  absl::StatusOr<std::vector<TokenRow>> Tokens();
+  absl::Status InsertToken(const TokenRow& token);            // TOKEN_EXISTS
+  absl::Status DeleteToken(const std::string& name);          // TOKEN_NOT_FOUND
+
+ private:
+  Database& database_;
+  const std::string master_key_;
+  std::string role_prefix_;  // set by Open
+};
+
+}  // namespace bulkhead
