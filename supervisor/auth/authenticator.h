@@ -3,8 +3,11 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/identity.h"
@@ -24,7 +27,7 @@ class Authenticator {
 
   // Secret of `Authorization: Bearer <secret>`; nullptr when it is nobody's.
   std::shared_ptr<const Identity> Authenticate(std::string_view secret) const;
-  // For data threads: keep the table, look at version() (one relaxed load) before each use and fetch again when it moved.
+  // For data threads: keep the table, look at version() (one load) before each use and fetch again when it moved.
   std::shared_ptr<const TokenTable> Table() const;
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
@@ -39,11 +42,18 @@ class Authenticator {
   absl::Status Delete(const std::string& name);
 
  private:
+  struct State {
+    std::string admin_sha256;  // raw; empty before LoadAdminToken
+    std::vector<TokenRow> rows;
+    std::shared_ptr<const TokenTable> table;
+  };
+  void Rebuild(State& state);  // the table from the other two; under state_'s lock
+
   const Clock& clock_;
   Registry& registry_;
-  std::string admin_secret_;
   std::atomic<uint64_t> version_{0};
-  Guarded<std::shared_ptr<const TokenTable>> table_;
+  Guarded<State> state_;
+  std::mutex registry_mutex_;  // held over a registry call and the publishing of what it changed
 };
 
 }  // namespace bulkhead
