@@ -1,0 +1,82 @@
+// What the supervisor has given this module, and where the module registers what it offers. Lives from Initialize to the end
+// of the process, so a module may keep a reference. Registration (router, jobs, health checks, instruments) only inside
+// Module::Initialize; everything else from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "bulkhead/database.h"
+#include "bulkhead/jobs.h"
+#include "bulkhead/log.h"
+#include "bulkhead/router.h"
+
+namespace bulkhead::sdk {
+
+enum class HealthStatus { kHealthy = 1, kDegraded = 2, kUnhealthy = 3 };  // degraded: serves, but an operator should look
+
+struct HealthResult {
+  HealthStatus status = HealthStatus::kHealthy;
+  std::string message;  // empty when healthy
+};
+// Called about every 10 s, each check on a thread of its own. One that throws is unhealthy with that text; one that takes
+// over kHealthCheckTimeout is unhealthy "timed out" and not called again before it returns.
+using HealthCheck = std::function<HealthResult()>;
+inline constexpr std::chrono::milliseconds kHealthCheckTimeout{3'000};
+inline constexpr size_t kMaxHealthChecks = 32;
+
+// Instruments that appear under `custom` of the module's metrics. Lock-free; any thread.
+class Counter {  // only grows, from the start of the process
+ public:
+  void Add(double by = 1) { value_.fetch_add(by, std::memory_order_relaxed); }
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0};
+};
+class Gauge {  // the value now
+ public:
+  void Set(double to) { value_.store(to, std::memory_order_relaxed); }
+  void Add(double by) { value_.fetch_add(by, std::memory_order_relaxed); }
+  double value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> value_{0};
+};
+
+class Context {
+ public:
+  virtual ~Context() = default;
+  virtual const std::string& module() const = 0;   // name from the manifest
+  virtual const std::string& version() const = 0;  // version from the manifest
+  virtual int slot() const = 0;                    // worker number, from 0
+  virtual const std::vector<std::string>& args() const = 0;  // the manifest's `args`, without argv[0]
+  virtual const std::string& data_dir() const = 0;  // a writable folder of the module's own that outlives restarts
+  virtual const std::string& schema() const = 0;    // the module's schema; empty without database
+
+  // The configuration in force, an object; a copy, because OnConfigure may replace it.
+  virtual Json config() const = 0;
+  virtual int64_t config_revision() const = 0;
+  // A feature flag as it was at the start of this process; `fallback` when the supervisor does not know it.
+  virtual bool flag(std::string_view name, bool fallback = false) const = 0;
+
+  virtual bool has_database() const = 0;
+  virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`
+  virtual const Logger& log() const = 0;
+
+  virtual Router& router() = 0;
+  virtual Jobs& jobs() = 0;
+  // "database" is there by itself when the module has one. Throws std::invalid_argument for a doubled name or beyond kMaxHealthChecks.
+  virtual void AddHealthCheck(std::string name, HealthCheck check) = 0;
+  // The instrument of that name, made on first use; the reference stays valid. Inside Initialize only.
+  virtual Counter& counter(std::string name) = 0;
+  virtual Gauge& gauge(std::string name) = 0;
+};
+
+}  // namespace bulkhead::sdk
