@@ -22,7 +22,7 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> SocketPair(int type) {
   return std::make_pair(UniqueFd(fds[0]), UniqueFd(fds[1]));
 }
 
-absl::StatusOr<std::pair<UniqueFd, UniqueFd>> LogPipe() {
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeLogPipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return ErrnoStatus(errno, "pipe2");
   std::pair<UniqueFd, UniqueFd> ends{UniqueFd(fds[0]), UniqueFd(fds[1])};

@@ -32,7 +32,7 @@ class UniqueFd {
 // A connected pair of Unix sockets, both close-on-exec. `type` is SOCK_STREAM or SOCK_SEQPACKET, SOCK_NONBLOCK may be added.
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> SocketPair(int type);
 // A pipe, {read, write}, both close-on-exec; the read end is non-blocking.
-absl::StatusOr<std::pair<UniqueFd, UniqueFd>> LogPipe();
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeLogPipe();
 // Longest path that a Unix socket can have (sun_path without its NUL).
 inline constexpr size_t kMaxSocketPath = 107;
 

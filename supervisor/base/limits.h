@@ -45,6 +45,7 @@ inline constexpr Millis kBackoffBase{1'000};             // doubled each time, f
 inline constexpr Millis kBackoffCap{60'000};
 inline constexpr int kQuarantineWindows = 3;             // exhausted windows within kQuarantineSpan
 inline constexpr Millis kQuarantineSpan{3'600'000};
+inline constexpr Millis kQuarantineRetry{600'000};       // how often a quarantined slot is tried
 
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};

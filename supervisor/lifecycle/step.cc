@@ -1,0 +1,310 @@
+#include "supervisor/lifecycle/step.h"
+
+#include <algorithm>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+
+namespace bulkhead {
+namespace {
+
+using Phase = SlotState::Phase;
+using Prepare = ModuleState::Prepare;
+
+// The slot that an event speaks of, unless it speaks of an earlier process.
+SlotState* Find(ModuleState& state, int slot, uint64_t run) {
+  if (slot < 0 || static_cast<size_t>(slot) >= state.slots.size()) return nullptr;
+  SlotState& found = state.slots[static_cast<size_t>(slot)];
+  return found.run == run && found.phase != Phase::kEmpty ? &found : nullptr;
+}
+
+void ForgetFailures(ModuleState& state) {
+  state.start_exhausted = false;
+  state.prepare_backoff.Clear();
+  if (state.prepare == Prepare::kFailed || state.prepare == Prepare::kWaiting) state.prepare = Prepare::kNone;
+  for (SlotState& slot : state.slots) {
+    slot.backoff.Clear();
+    slot.retry_at.reset();
+    slot.parked = false;
+  }
+}
+
+class Apply {
+ public:
+  Apply(ModuleState& state, Instant now, std::vector<Action>& actions) : state_(state), now_(now), actions_(actions) {}
+
+  void operator()(const event::Want& want) {
+    bool begins = want.enabled && !want.skipped && !(state_.wanted && !state_.skipped);
+    state_.generation = want.generation;
+    state_.wanted = want.enabled;
+    state_.skipped = want.skipped;
+    if (begins) {
+      // A wish anew starts with a clean slate; a migration may have come in meanwhile.
+      ForgetFailures(state_);
+      if (state_.prepare == Prepare::kDone) state_.prepare = Prepare::kNone;
+      state_.was_ready = false;
+      state_.reason = {};
+      for (SlotState& slot : state_.slots) slot.restarts = 0;
+    }
+    // Slots beyond a smaller number leave when they are empty.
+    if (static_cast<size_t>(want.workers) > state_.slots.size()) state_.slots.resize(static_cast<size_t>(want.workers));
+    while (state_.slots.size() > static_cast<size_t>(want.workers) && state_.slots.back().phase == Phase::kEmpty) state_.slots.pop_back();
+    publish_ = true;
+  }
+
+  void operator()(const event::Retry&) { ForgetFailures(state_); }
+
+  void operator()(const event::Prepared& prepared) {
+    if (state_.prepare != Prepare::kRunning) return;
+    if (prepared.ok) {
+      state_.prepare = Prepare::kDone;
+      state_.prepare_backoff.Clear();
+      return;
+    }
+    reason_ = prepared.reason;
+    if (!prepared.transient) {
+      state_.prepare = Prepare::kFailed;
+      return;
+    }
+    state_.prepare = Prepare::kWaiting;
+    state_.prepare_retry_at = std::max(state_.prepare_backoff.OnExit(state_.policy, now_, Millis(0), state_.random), now_ + Millis(100));
+    if (state_.prepare_backoff.waiting_long()) state_.start_exhausted = !state_.was_ready;
+  }
+
+  void operator()(const event::WorkerReady& ready) {
+    SlotState* slot = Find(state_, ready.slot, ready.run);
+    if (!slot || slot->phase != Phase::kStarting) return;
+    slot->phase = Phase::kReady;
+    slot->ready_since = now_;
+    slot->health = WorkerHealth::kHealthy;
+    state_.was_ready = true;
+    state_.start_exhausted = false;
+    publish_ = true;
+  }
+
+  void operator()(const event::WorkerDrained& drained) {
+    SlotState* slot = Find(state_, drained.slot, drained.run);
+    if (!slot || slot->phase != Phase::kDraining) return;
+    Stop(*slot, drained.slot);
+  }
+
+  void operator()(const event::WorkerDied& died) {
+    SlotState* slot = Find(state_, died.slot, died.run);
+    if (!slot || slot->phase == Phase::kDying) return;
+    bool was_listed = slot->phase == Phase::kReady;
+    bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
+    slot->phase = Phase::kDying;
+    if (was_listed) publish_ = true;
+    if (expected) return;
+    reason_ = {std::string(ExitCauseName(died.cause)), died.message};
+    ++slot->restarts;
+    if (died.cause == ExitCause::kConfig) {
+      slot->parked = true;
+      return;
+    }
+    Millis ready_for = was_listed ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
+    slot->retry_at = slot->backoff.OnExit(state_.policy, now_, ready_for, state_.random);
+    if (slot->backoff.waiting_long() && !state_.was_ready) state_.start_exhausted = true;
+  }
+
+  void operator()(const event::WorkerGone& gone) {
+    SlotState* slot = Find(state_, gone.slot, gone.run);
+    if (!slot || slot->phase != Phase::kDying) return;
+    slot->phase = Phase::kEmpty;
+  }
+
+  void operator()(const event::WorkerHealthChanged& changed) {
+    SlotState* slot = Find(state_, changed.slot, changed.run);
+    if (!slot || slot->phase != Phase::kReady) return;
+    slot->health = changed.health;
+    if (changed.health != WorkerHealth::kHealthy) reason_ = {"HEALTH", changed.message};
+  }
+
+  void operator()(const event::Tick&) {}
+
+  // Looks at what is wanted and what is there, and asks for the difference.
+  void Converge() {
+    bool run = state_.wanted && !state_.skipped;
+    if (run && (state_.prepare == Prepare::kNone || (state_.prepare == Prepare::kWaiting && state_.prepare_retry_at <= now_))) {
+      state_.prepare = Prepare::kRunning;
+      actions_.push_back(action::Prepare{});
+    }
+    std::vector<Action> after_publish;
+    for (size_t i = 0; i < state_.slots.size(); ++i) {
+      SlotState& slot = state_.slots[i];
+      if (run && state_.prepare == Prepare::kDone) {
+        bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
+        if (slot.phase == Phase::kEmpty && due) {
+          slot.phase = Phase::kStarting;
+          slot.retry_at.reset();
+          slot.run = state_.next_run++;
+          actions_.push_back(action::StartWorker{static_cast<int>(i), slot.run});
+        }
+      } else if (!run && slot.phase == Phase::kReady) {
+        slot.phase = Phase::kDraining;
+        publish_ = true;
+        after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
+      } else if (!run && slot.phase == Phase::kStarting) {
+        Stop(slot, static_cast<int>(i));
+      } else if (!run && slot.phase == Phase::kEmpty) {
+        slot.retry_at.reset();
+      }
+    }
+    if (publish_) actions_.push_back(action::Publish{});
+    actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
+    Observe();
+    Wake();
+  }
+
+ private:
+  void Stop(SlotState& slot, int index) {
+    slot.phase = Phase::kStopping;
+    actions_.push_back(action::StopWorker{index, slot.run});
+  }
+
+  void Observe() {
+    ObservedState before = state_.observed;
+    Reason reason_before = state_.reason;
+    if (!reason_.code.empty()) state_.reason = reason_;
+    state_.observed = Observed();
+    // A module that runs well has nothing to explain; a stopped one keeps why it failed.
+    if (state_.observed == ObservedState::kRunning) state_.reason = {};
+    if (state_.observed == ObservedState::kSkipped) state_.reason = {"FLAG_OFF", "its feature flag is off"};
+    if (state_.observed != before) state_.since = now_;
+    if (state_.observed != before || !(state_.reason == reason_before)) actions_.push_back(action::Report{});
+  }
+
+  ObservedState Observed() const {
+    int ready = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0, unwell = 0, present = 0;
+    for (const SlotState& slot : state_.slots) {
+      present += slot.phase != Phase::kEmpty;
+      ready += slot.phase == Phase::kReady;
+      unwell += slot.phase == Phase::kReady && slot.health != WorkerHealth::kHealthy;
+      starting += slot.phase == Phase::kStarting;
+      parked += slot.parked;
+      // Only a wait beyond the burst is a backoff; a restart at once is a start.
+      waiting += slot.retry_at && slot.backoff.waiting_long();
+      quarantined += slot.retry_at && slot.backoff.quarantined();
+    }
+    if (!state_.wanted || state_.skipped) {
+      if (present > 0) return ObservedState::kStopping;
+      return state_.wanted ? ObservedState::kSkipped : ObservedState::kStopped;
+    }
+    int all = static_cast<int>(state_.slots.size());
+    if (state_.prepare == Prepare::kFailed) return ready > 0 ? ObservedState::kDegraded : ObservedState::kFailed;
+    if (ready == all && all > 0) return unwell > 0 ? ObservedState::kDegraded : ObservedState::kRunning;
+    if (ready > 0 && state_.was_ready && starting + waiting + quarantined + parked > 0) return ObservedState::kDegraded;
+    if (state_.prepare == Prepare::kWaiting && state_.prepare_backoff.waiting_long()) return ObservedState::kBackoff;
+    if (parked > 0 && ready + starting == 0) return ObservedState::kFailed;
+    if (starting > 0) return ObservedState::kStarting;
+    if (quarantined > 0) return ObservedState::kQuarantined;
+    if (waiting > 0) return ObservedState::kBackoff;
+    return ObservedState::kStarting;
+  }
+
+  void Wake() {
+    std::optional<Instant> at;
+    if (state_.wanted && !state_.skipped) {
+      if (state_.prepare == Prepare::kWaiting) at = state_.prepare_retry_at;
+      for (const SlotState& slot : state_.slots) {
+        if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_) at = at ? std::min(*at, *slot.retry_at) : *slot.retry_at;
+      }
+    }
+    if (at) actions_.push_back(action::Wake{*at});
+  }
+
+  ModuleState& state_;
+  const Instant now_;
+  std::vector<Action>& actions_;
+  Reason reason_;
+  bool publish_ = false;
+};
+
+}  // namespace
+
+std::string_view ObservedStateName(ObservedState state) {
+  switch (state) {
+    case ObservedState::kStarting: return "STARTING";
+    case ObservedState::kRunning: return "RUNNING";
+    case ObservedState::kDegraded: return "DEGRADED";
+    case ObservedState::kBackoff: return "BACKOFF";
+    case ObservedState::kQuarantined: return "QUARANTINED";
+    case ObservedState::kStopping: return "STOPPING";
+    case ObservedState::kStopped: return "STOPPED";
+    case ObservedState::kFailed: return "FAILED";
+    case ObservedState::kSkipped: return "SKIPPED";
+  }
+  return "";
+}
+
+std::string_view ExitCauseName(ExitCause cause) {
+  switch (cause) {
+    case ExitCause::kExit: return "EXIT";
+    case ExitCause::kSignal: return "SIGNAL";
+    case ExitCause::kOom: return "OOM";
+    case ExitCause::kHandshake: return "HANDSHAKE";
+    case ExitCause::kStartTimeout: return "START_TIMEOUT";
+    case ExitCause::kLiveness: return "LIVENESS";
+    case ExitCause::kLimit: return "LIMIT";
+    case ExitCause::kConfig: return "CONFIG";
+  }
+  return "";
+}
+
+RestartPolicy DefaultRestartPolicy() {
+  return {limits::kRestartBurst,      limits::kRestartWindow,  limits::kBackoffBase,    limits::kBackoffCap,
+          limits::kQuarantineWindows, limits::kQuarantineSpan, limits::kQuarantineRetry};
+}
+
+Instant Backoff::OnExit(const RestartPolicy& policy, Instant now, Millis was_ready_for, Random& random) {
+  if (was_ready_for >= 2 * policy.cap) Clear();
+  while (!exits_.empty() && exits_.front() + policy.window <= now) exits_.pop_front();
+  exits_.push_back(now);
+  if (attempt_ == 0 && static_cast<int>(exits_.size()) <= policy.burst) return now;
+  if (attempt_ == 0 || ++since_exhausted_ >= policy.burst) {
+    since_exhausted_ = 0;
+    exhausted_.push_back(now);
+    while (exhausted_.front() + policy.quarantine_span <= now) exhausted_.pop_front();
+    quarantined_ = static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
+  }
+  exits_.clear();  // beyond the burst the attempts count, not the window
+  Millis delay = policy.base * (int64_t{1} << std::min(attempt_, 20));
+  attempt_ = std::min(attempt_ + 1, 1000);
+  delay = quarantined_ ? policy.quarantine_retry : std::min(delay, policy.cap);
+  // Full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/), never under a
+  // tenth, so that no draw makes a hot loop.
+  double share = std::max(0.1, random.Unit());
+  return now + std::max(Millis(1), Millis(static_cast<int64_t>(static_cast<double>(delay.count()) * share)));
+}
+
+std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
+  std::vector<Action> actions;
+  Apply apply(state, now, actions);
+  std::visit(apply, event);
+  apply.Converge();
+  return actions;
+}
+
+bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
+
+bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }
+
+bool Settled(const ModuleState& state) {
+  switch (state.observed) {
+    case ObservedState::kStarting:
+      return state.start_exhausted;
+    case ObservedState::kStopping:
+      return false;
+    case ObservedState::kBackoff:
+    case ObservedState::kQuarantined:
+    case ObservedState::kRunning:
+    case ObservedState::kDegraded:
+    case ObservedState::kStopped:
+    case ObservedState::kFailed:
+    case ObservedState::kSkipped:
+      return true;
+  }
+  return true;
+}
+
+}  // namespace bulkhead

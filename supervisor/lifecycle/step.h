@@ -1,13 +1,145 @@
-// The lifecycle of one module on one node (being written; ObservedState is settled).
+// The lifecycle of one module on one node, as a pure function: Step(state, event, now) → actions, the state changed in place.
+// No I/O, no clock, no allocation of anything that outlives it; the simulation runs millions of them and the Reconciler
+// runs one per event.
+//
+// What is wanted (`wanted`) and what is there (`workers`) are kept apart, and every event ends in the same place:
+// Converge() looks at both and says what to do next. So an enable during a stop, a crash during a drain or a
+// shutdown during a migration need no code of their own.
+//
+// A worker slot goes   Empty → Starting → Ready → Draining → Stopping → Empty
+// and from anywhere     → Dying (the process has ended, its tree is being killed) → Empty, then perhaps Waiting for its backoff.
 #pragma once
 
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <variant>
+#include <vector>
 
 #include "supervisor/base/clock.h"
+#include "supervisor/base/random.h"
 
 namespace bulkhead {
 
 enum class ObservedState { kStarting, kRunning, kDegraded, kBackoff, kQuarantined, kStopping, kStopped, kFailed, kSkipped };
 std::string_view ObservedStateName(ObservedState state);  // "STARTING", …
+
+enum class ExitCause { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLiveness, kLimit, kConfig };
+std::string_view ExitCauseName(ExitCause cause);  // "EXIT", …
+
+enum class WorkerHealth { kHealthy, kDegraded, kUnhealthy };
+
+// How often a slot may be started again ("Semantics worth having"): `burst` exits within `window` are answered at once, then
+// each waits base×2^n with full jitter up to `cap`. A worker that was ready for 2×cap clears the slate. Every `burst`
+// further exits count as an exhausted window; `quarantine_windows` of them within `quarantine_span` quarantine the slot, which is then
+// tried once per `quarantine_retry`.
+struct RestartPolicy {
+  int burst;
+  Millis window, base, cap;
+  int quarantine_windows;
+  Millis quarantine_span, quarantine_retry;
+};
+RestartPolicy DefaultRestartPolicy();
+
+// The restart history of one slot.
+class Backoff {
+ public:
+  // Records an exit and says when to start again: `now` for "at once".
+  Instant OnExit(const RestartPolicy& policy, Instant now, Millis was_ready_for, Random& random);
+  bool waiting_long() const { return attempt_ > 0; }  // beyond the burst
+  bool quarantined() const { return quarantined_; }
+  void Clear() { *this = Backoff(); }
+
+ private:
+  std::deque<Instant> exits_;      // within the window
+  std::deque<Instant> exhausted_;  // ends of exhausted windows within the span
+  int attempt_ = 0;
+  int since_exhausted_ = 0;
+  bool quarantined_ = false;
+};
+
+struct SlotState {
+  enum class Phase { kEmpty, kStarting, kReady, kDraining, kStopping, kDying };
+  Phase phase = Phase::kEmpty;
+  uint64_t run = 0;                 // which start this is; events of an earlier one are ignored
+  std::optional<Instant> retry_at;  // kEmpty and waiting
+  Instant ready_since{};
+  WorkerHealth health = WorkerHealth::kHealthy;
+  bool parked = false;              // not tried again until something changes (a configuration error)
+  int restarts = 0;                 // since it was last wanted anew
+  Backoff backoff;
+};
+
+struct Reason {
+  std::string code, message;
+  bool operator==(const Reason&) const = default;
+};
+
+struct ModuleState {
+  explicit ModuleState(uint64_t seed, RestartPolicy policy = DefaultRestartPolicy()) : policy(policy), random(seed) {}
+
+  RestartPolicy policy;
+  Random random;
+  bool wanted = false;
+  bool skipped = false;             // its feature flag is off
+  int64_t generation = 0;
+  enum class Prepare { kNone, kRunning, kDone, kFailed, kWaiting } prepare = Prepare::kNone;
+  Instant prepare_retry_at{};
+  Backoff prepare_backoff;
+  uint64_t next_run = 1;
+  std::vector<SlotState> slots;
+  ObservedState observed = ObservedState::kStopped;
+  Instant since{};
+  Reason reason;                    // of `observed`; empty code: nothing to say
+  bool was_ready = false;           // since it was last wanted anew
+  // Start attempts used up without ever being ready: what a boot calls a failure, although it is still tried.
+  bool start_exhausted = false;
+};
+
+namespace event {
+struct Want {                      // an administrator's wish, the boot, a flag, or the shutdown
+  bool enabled = false;
+  bool skipped = false;
+  int64_t generation = 0;
+  int workers = 1;
+};
+struct Retry {};                   // something has changed: forget backoff, quarantine and parking
+struct Prepared {                  // role, schema, migrations, configuration
+  bool ok = false;
+  bool transient = false;          // the database is away: tried again
+  Reason reason;
+};
+struct WorkerReady { int slot = 0; uint64_t run = 0; };
+struct WorkerDrained { int slot = 0; uint64_t run = 0; };       // unrouted everywhere, nothing in flight (or the drain time is up)
+struct WorkerDied { int slot = 0; uint64_t run = 0; ExitCause cause = ExitCause::kExit; std::string message; };
+struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
+struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
+struct Tick {};                    // a time asked for by Wake has come
+}  // namespace event
+using Event = std::variant<event::Want, event::Retry, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
+                           event::WorkerGone, event::WorkerHealthChanged, event::Tick>;
+
+namespace action {
+struct Prepare {};
+struct StartWorker { int slot = 0; uint64_t run = 0; };
+struct Publish {};                                      // the set of ready workers or the module's presence has changed
+struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
+struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
+struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
+struct Report {};                                       // observed state or reason has changed
+}  // namespace action
+using Action = std::variant<action::Prepare, action::StartWorker, action::Publish, action::DrainWorker, action::StopWorker, action::Wake,
+                            action::Report>;
+
+std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
+
+// Whether its routes exist (ready or not). False at once when it is not wanted any more.
+bool Routed(const ModuleState& state);
+// Whether a worker may be listed in the Directory.
+bool Listed(const SlotState& slot);
+// Neither starting nor stopping: what a boot waits for.
+bool Settled(const ModuleState& state);
 
 }  // namespace bulkhead

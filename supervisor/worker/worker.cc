@@ -1,0 +1,432 @@
+#include "supervisor/worker/worker.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "nlohmann/json.hpp"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/random.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kProtocol = 1;                 // the only one so far
+constexpr size_t kMaxHandshakeLine = 4096;   // the module's answer; more is a handshake failure
+constexpr int kMissedHealthChecks = 3;       // in a row without an answer: liveness
+constexpr int kConfigExitCode = 125;         // EX of the contract: configuration, do not retry
+
+}  // namespace
+
+class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::Body> {
+ public:
+  Body(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks)
+      : loop_(loop), spawner_(spawner), clock_(clock), spec_(std::move(spec)), callbacks_(std::move(callbacks)), token_(RandomHex(24)) {}
+  ~Body() {
+    loop_.Cancel(timer_);
+    loop_.Cancel(health_timer_);
+    if (handshake_) loop_.Unwatch(handshake_.get());
+  }
+
+  void Start() {
+    began_ = clock_.Now();
+    started_at_ = clock_.Wall();
+    mode_t shared = spec_.change_user ? 02770 : 0700;
+    auto self = weak_from_this();
+    spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, [self](absl::Status status) {
+      if (auto body = self.lock()) body->folders_.Update(status);
+    });
+    spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, [self](absl::Status status) {
+      if (auto body = self.lock()) {
+        body->folders_.Update(status);
+        body->Spawn();
+      }
+    });
+  }
+
+  void Stop(Millis budget) {
+    if (ended_) return;
+    Instant deadline = clock_.Now() + budget;
+    if (stop_asked_) {
+      if (deadline < stop_deadline_) {
+        stop_deadline_ = deadline;
+        Arm(std::min(stage_deadline_, deadline));
+      }
+      return;
+    }
+    stop_asked_ = true;
+    stop_deadline_ = deadline;
+    loop_.Cancel(health_timer_);
+    if (!spawned_) return;  // Spawn() looks at stop_asked_
+    if (!started_) {
+      // Not serving yet: there is nothing to finish, so no Stop RPC.
+      Terminate();
+      return;
+    }
+    stage_ = Stage::kStopRpc;
+    Millis timeout = std::min(budget, spec_.manifest->stop_timeout);
+    stage_deadline_ = clock_.Now() + timeout;
+    Arm(stage_deadline_);
+    auto self = weak_from_this();
+    control_->Stop(timeout, [self, &loop = loop_](absl::Status status, auto) {
+      loop.Post([self, status] {
+        auto body = self.lock();
+        if (!body || body->stage_ != Stage::kStopRpc) return;
+        if (!status.ok()) body->Note(LogLevel::kWarn, "Stop did not succeed", status.ToString());
+        body->Terminate();
+      });
+    });
+  }
+
+  WorkerSpec& spec() { return spec_; }
+  Loop& loop_;
+  Spawner& spawner_;
+  const Clock& clock_;
+  WorkerSpec spec_;
+  Callbacks callbacks_;
+  const std::string token_;
+  int pid_ = 0;
+  WallTime started_at_;
+  std::vector<IsolationItem> isolation_;
+  std::shared_ptr<ControlPort> control_;
+
+  std::string ControlSocket() const { return spec_.instance_dir + "/control"; }
+  std::string DataSocket() const { return spec_.instance_dir + "/data"; }
+
+ private:
+  enum class Stage { kStarting, kServing, kStopRpc, kTerm, kKill };
+
+  void Note(LogLevel level, std::string_view message, std::string_view detail = {}) {
+    Log(level, "worker", message, {{"module", spec_.module}, {"instance", spec_.instance}, {"detail", std::string(detail)}});
+  }
+
+  // One timer for the stage that is under way.
+  void Arm(Instant at) {
+    loop_.Cancel(timer_);
+    auto self = weak_from_this();
+    timer_ = loop_.After(std::chrono::ceil<Millis>(at - clock_.Now()), [self] {
+      if (auto body = self.lock()) body->Expired();
+    });
+  }
+
+  void Spawn() {
+    if (!folders_.ok()) return Ended({WorkerEnd::kExit, "the module's folders could not be made: " + std::string(folders_.message())});
+    if (stop_asked_) return Ended({WorkerEnd::kExit, "stopped before it was started"});
+    auto channel = SocketPair(SOCK_STREAM);
+    auto out = MakeLogPipe();
+    auto err = MakeLogPipe();
+    if (!channel.ok() || !out.ok() || !err.ok()) {
+      return Ended({WorkerEnd::kExit, "no descriptors left for the module's sockets: " + std::string(channel.status().message())});
+    }
+    handshake_ = std::move(channel->first);
+    fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
+    tail_ = std::make_shared<OutputTail>();
+    out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, Lines("stdout"));
+    err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, Lines("stderr"));
+
+    SpawnSpec spawn;
+    spawn.id = spec_.instance;
+    spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
+    spawn.args = spec_.manifest->args;
+    spawn.env = {{"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
+    spawn.cwd = spec_.data_dir;
+    spawn.change_user = spec_.change_user;
+    spawn.uid = spec_.uid;
+    spawn.gid = spec_.gid;
+    spawn.sandbox = true;
+    spawn.writable = {spec_.instance_dir, spec_.data_dir};
+    spawn.limits.memory_bytes = spec_.manifest->limit_memory;
+    spawn.limits.cpu_millis = spec_.manifest->limit_cpu_millis;
+    spawn.limits.pids = spec_.manifest->limit_pids;
+    spawn.control = std::move(channel->second);
+    spawn.out = std::move(out->second);
+    spawn.err = std::move(err->second);
+    stage_deadline_ = clock_.Now() + std::min(spec_.manifest->handshake_timeout, spec_.manifest->start_timeout);
+    Arm(stage_deadline_);
+    auto self = weak_from_this();
+    spawner_.Spawn(
+        std::move(spawn),
+        [self](absl::StatusOr<SpawnedProcess> spawned) {
+          if (auto body = self.lock()) body->Spawned(std::move(spawned));
+        },
+        [self](ProcessExit exit) {
+          if (auto body = self.lock()) body->Exited(exit);
+        });
+  }
+
+  LogPipe::LineFn Lines(std::string_view stream) {
+    return [module = spec_.module, stream](std::string_view line) { LogModuleLine(module, stream, line); };
+  }
+
+  void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
+    if (!spawned.ok()) {
+      Ended({WorkerEnd::kExit, std::string(spawned.status().message())});
+      return;
+    }
+    spawned_ = true;
+    pid_ = spawned->pid;
+    isolation_ = std::move(spawned->isolation);
+    if (stop_asked_) return Terminate();
+    nlohmann::json offer = {{"protocolMin", kProtocol},
+                            {"protocolMax", kProtocol},
+                            {"module", spec_.module},
+                            {"instance", spec_.instance},
+                            {"token", token_},
+                            {"controlSocket", ControlSocket()},
+                            {"dataSocket", DataSocket()},
+                            {"hostSocket", spec_.host_socket},
+                            {"transport", spec_.manifest->transport == Transport::kLink ? "link" : "http"}};
+    std::string line = offer.dump() + "\n";
+    // A fresh socket buffer always takes one line.
+    if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {
+      return Fail(WorkerEnd::kHandshake, "it closed fd 3 before the handshake");
+    }
+    auto self = weak_from_this();
+    loop_.Watch(handshake_.get(), EPOLLIN, [self](uint32_t) {
+      if (auto body = self.lock()) body->ReadHandshake();
+    });
+  }
+
+  void ReadHandshake() {
+    char buffer[1024];
+    ssize_t n = recv(handshake_.get(), buffer, sizeof buffer, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (control_) {  // after the handshake: nothing is expected, and EOF says no more than that it closed it
+      if (n <= 0) loop_.Unwatch(handshake_.get());
+      return;
+    }
+    if (n <= 0) {
+      loop_.Unwatch(handshake_.get());
+      if (stage_ == Stage::kStarting) Fail(WorkerEnd::kHandshake, "it closed fd 3 without answering the handshake");
+      return;
+    }
+    answer_.append(buffer, static_cast<size_t>(n));
+    size_t end = answer_.find('\n');
+    if (end == std::string::npos) {
+      if (answer_.size() > kMaxHandshakeLine) Fail(WorkerEnd::kHandshake, "its handshake is longer than 4096 bytes");
+      return;
+    }
+    auto answer = nlohmann::json::parse(answer_.substr(0, end), nullptr, false);
+    if (!answer.is_object()) return Fail(WorkerEnd::kHandshake, "its handshake is not a JSON object");
+    if (auto error = answer.find("error"); error != answer.end()) {
+      return Fail(WorkerEnd::kHandshake, "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump()));
+    }
+    auto protocol = answer.find("protocol");
+    if (protocol == answer.end() || !protocol->is_number_integer()) return Fail(WorkerEnd::kHandshake, "its handshake names no protocol");
+    if (protocol->get<int64_t>() != kProtocol) {
+      return Fail(WorkerEnd::kHandshake, "it speaks protocol " + protocol->dump() + ", this supervisor speaks 1 to 1");
+    }
+    control_ = ControlPort::Open(ControlSocket(), token_);
+    Initialize();
+  }
+
+  void Initialize() {
+    stage_deadline_ = clock_.Now() + spec_.manifest->start_timeout;
+    Arm(stage_deadline_);
+    module::v1::InitializeRequest request;
+    request.set_module(spec_.module);
+    request.set_version(spec_.version);
+    request.set_slot(spec_.slot);
+    request.set_config_json(spec_.config_json);
+    request.set_config_revision(spec_.config_revision);
+    request.set_conninfo(spec_.conninfo);
+    request.set_schema(spec_.schema);
+    request.set_data_dir(spec_.data_dir);
+    for (const auto& [name, on] : spec_.flags) (*request.mutable_flags())[name] = on;
+    auto self = weak_from_this();
+    control_->Initialize(request, spec_.manifest->start_timeout, [self, &loop = loop_](absl::Status status, auto) {
+      loop.Post([self, status] {
+        if (auto body = self.lock()) body->Initialized(status);
+      });
+    });
+  }
+
+  void Initialized(const absl::Status& status) {
+    if (stage_ != Stage::kStarting || ended_) return;
+    if (!status.ok()) return StartFailed("Initialize", status);
+    auto self = weak_from_this();
+    control_->Start(std::chrono::ceil<Millis>(stage_deadline_ - clock_.Now()), [self, &loop = loop_](absl::Status status, auto) {
+      loop.Post([self, status] {
+        auto body = self.lock();
+        if (!body || body->stage_ != Stage::kStarting || body->ended_) return;
+        if (!status.ok()) return body->StartFailed("Start", status);
+        body->stage_ = Stage::kServing;
+        body->started_ = true;
+        body->loop_.Cancel(body->timer_);
+        body->callbacks_.ready();
+        // The first check at once: status has something to show from the first second on.
+        body->CheckHealth();
+      });
+    });
+  }
+
+  void StartFailed(std::string_view call, const absl::Status& status) {
+    // The process may be dying of what broke the call; its exit tells more, and comes within moments.
+    if (status.code() == absl::StatusCode::kUnavailable) {
+      Arm(std::min(stage_deadline_, clock_.Now() + std::chrono::seconds(1)));
+      late_failure_ = std::string(call) + " could not be called: " + std::string(status.message());
+      return;
+    }
+    bool config = status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kInvalidArgument;
+    bool late = status.code() == absl::StatusCode::kDeadlineExceeded;
+    std::string message = late ? std::string(call) + " did not answer within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms"
+                               : std::string(call) + " failed: " + std::string(status.message());
+    Fail(config ? WorkerEnd::kConfig : late ? WorkerEnd::kStartTimeout : WorkerEnd::kExit, message);
+  }
+
+  void CheckHealth() {
+    if (stage_ != Stage::kServing) return;
+    auto self = weak_from_this();
+    control_->Health(spec_.manifest->health_timeout, [self, &loop = loop_](absl::Status status, module::v1::HealthResponse response) {
+      loop.Post([self, status, response = std::move(response)] {
+        if (auto body = self.lock()) body->HealthAnswered(status, response);
+      });
+    });
+  }
+
+  void HealthAnswered(const absl::Status& status, const module::v1::HealthResponse& response) {
+    if (stage_ != Stage::kServing || ended_) return;
+    missed_ = status.ok() ? 0 : missed_ + 1;
+    if (missed_ >= kMissedHealthChecks) {
+      return Fail(WorkerEnd::kLiveness, "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message()));
+    }
+    // Jitter keeps many modules from being asked in step.
+    double share = 0.9 + 0.2 * jitter_.Unit();
+    auto wait = Millis(static_cast<int64_t>(static_cast<double>(spec_.manifest->health_interval.count()) * share));
+    auto self = weak_from_this();
+    health_timer_ = loop_.After(wait, [self] {
+      if (auto body = self.lock()) body->CheckHealth();
+    });
+    callbacks_.health(status, response);
+  }
+
+  // It is of no use any more: remember why, and end it.
+  void Fail(WorkerEnd end, std::string message) {
+    if (ended_ || failure_) return;
+    failure_ = std::make_unique<WorkerExit>(WorkerExit{end, std::move(message)});
+    Note(LogLevel::kWarn, "ending the worker", failure_->message);
+    Kill();
+  }
+
+  void Terminate() {
+    stage_ = Stage::kTerm;
+    spawner_.Signal(spec_.instance, SIGTERM);
+    spawner_.Signal(spec_.instance, SIGCONT);  // a stopped process can't act on SIGTERM
+    stage_deadline_ = std::min(stop_deadline_, clock_.Now() + limits::kTermGrace);
+    Arm(stage_deadline_);
+  }
+
+  void Kill() {
+    stage_ = Stage::kKill;
+    loop_.Cancel(timer_);
+    loop_.Cancel(health_timer_);
+    spawner_.Signal(spec_.instance, SIGKILL);  // Exited() does the rest, and the tree
+  }
+
+  void Expired() {
+    switch (stage_) {
+      case Stage::kStarting:
+        if (!late_failure_.empty()) return Fail(WorkerEnd::kExit, late_failure_);
+        return control_ ? Fail(WorkerEnd::kStartTimeout, "it was not started within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms")
+                        : Fail(WorkerEnd::kHandshake, "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
+      case Stage::kServing:
+        return;
+      case Stage::kStopRpc:
+        Note(LogLevel::kWarn, "Stop did not answer in time");
+        return Terminate();
+      case Stage::kTerm:
+        Note(LogLevel::kWarn, "did not end after SIGTERM, killing it");
+        return Kill();
+      case Stage::kKill:
+        return;
+    }
+  }
+
+  void Exited(const ProcessExit& exit) {
+    WorkerExit report;
+    if (failure_) report = *failure_;
+    report.exit_code = exit.exit_code;
+    report.signal = exit.signal;
+    if (!failure_) {
+      if (exit.oom_killed) {
+        report.end = WorkerEnd::kOom;
+        report.message = "killed by the kernel: its memory limit was reached";
+      } else if (exit.signal != 0) {
+        report.end = WorkerEnd::kSignal;
+        report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" + (exit.core_dumped ? ", core dumped" : "");
+      } else {
+        report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
+        report.message = "exited with code " + std::to_string(exit.exit_code);
+        if (!control_) {
+          report.end = report.end == WorkerEnd::kConfig ? report.end : WorkerEnd::kHandshake;
+          report.message += " before the handshake";
+        }
+      }
+    }
+    if (out_) out_->Drain();
+    if (err_) err_->Drain();
+    report.output = tail_ ? tail_->Text() : "";
+    Ended(std::move(report));
+  }
+
+  void Ended(WorkerExit report) {
+    if (ended_) return;
+    ended_ = true;
+    stage_ = Stage::kKill;
+    loop_.Cancel(timer_);
+    loop_.Cancel(health_timer_);
+    if (handshake_) {
+      loop_.Unwatch(handshake_.get());
+      handshake_.Reset();
+    }
+    report.ran = std::chrono::duration_cast<Millis>(clock_.Now() - began_);
+    report.asked = stop_asked_;
+    auto self = shared_from_this();  // `gone` destroys the owner
+    callbacks_.died(report);
+    pid_ = 0;
+    spawner_.KillTree(spec_.instance, [self] {
+      self->spawner_.RemoveFolder(self->spec_.instance_dir, [](absl::Status) {});
+      self->out_.reset();
+      self->err_.reset();
+      auto gone = std::move(self->callbacks_.gone);
+      gone();
+    });
+  }
+
+  absl::Status folders_;
+  Stage stage_ = Stage::kStarting;
+  bool spawned_ = false, started_ = false, ended_ = false, stop_asked_ = false;
+  Instant began_{}, stage_deadline_{}, stop_deadline_{};
+  Loop::TimerId timer_ = 0, health_timer_ = 0;
+  UniqueFd handshake_;
+  std::string answer_, late_failure_;
+  std::shared_ptr<OutputTail> tail_;
+  std::unique_ptr<LogPipe> out_, err_;
+  std::unique_ptr<WorkerExit> failure_;
+  int missed_ = 0;
+  Random jitter_ = Random::FromEntropy();
+};
+
+WorkerProcess::WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks)
+    : body_(std::make_shared<Body>(loop, spawner, clock, std::move(spec), std::move(callbacks))) {}
+WorkerProcess::~WorkerProcess() = default;
+
+void WorkerProcess::Start() { body_->Start(); }
+void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
+const std::string& WorkerProcess::token() const { return body_->token_; }
+std::string WorkerProcess::data_socket() const { return body_->DataSocket(); }
+int WorkerProcess::pid() const { return body_->pid_; }
+WallTime WorkerProcess::started_at() const { return body_->started_at_; }
+const std::vector<IsolationItem>& WorkerProcess::isolation() const { return body_->isolation_; }
+const std::shared_ptr<ControlPort>& WorkerProcess::control() const { return body_->control_; }
+
+}  // namespace bulkhead

@@ -1,0 +1,77 @@
+// One module process as the supervisor sees it: folders, spawn, handshake on fd 3, Initialize, Start, health, stop, end.
+// A resource with one owner (the Reconciler); lives on the control loop; its callbacks come from there and may destroy it
+// (gone) but nothing else. It decides nothing: when to start, stop or try again is the lifecycle's.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "supervisor/base/loop.h"
+#include "supervisor/manifest/manifest.h"
+#include "supervisor/process/log_pipe.h"
+#include "supervisor/process/spawner.h"
+#include "supervisor/worker/control.h"
+
+namespace bulkhead {
+
+// How a process ended, as far as it concerns a restart.
+enum class WorkerEnd { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLiveness, kConfig };
+
+struct WorkerExit {
+  WorkerEnd end = WorkerEnd::kExit;
+  std::string message;   // a sentence for people
+  int exit_code = 0, signal = 0;
+  Millis ran{0};
+  std::string output;    // its last lines
+  bool asked = false;    // Stop() came before
+};
+
+struct WorkerSpec {
+  std::string module, version, instance;
+  int slot = 0;
+  std::shared_ptr<const Manifest> manifest;
+  std::string package_dir;    // absolute; the entry is below it
+  std::string instance_dir;   // to be made for the sockets, removed at the end
+  std::string data_dir;       // the module's own, to be made when missing
+  bool change_user = false;
+  uid_t uid = 0;
+  gid_t gid = 0;              // the daemon's own group, so that it reaches the sockets
+  std::string host_socket;
+  std::string conninfo, schema;  // empty without database
+  std::string config_json;
+  int64_t config_revision = 0;
+  std::map<std::string, bool> flags;
+};
+
+class WorkerProcess {
+ public:
+  struct Callbacks {
+    std::function<void()> ready;               // Initialize and Start have answered
+    std::function<void(const WorkerExit&)> died;  // once; the process has ended or could not be started
+    std::function<void()> gone;                // once, after died: no process of it is left
+    std::function<void(absl::Status, const module::v1::HealthResponse&)> health;  // after each check
+  };
+  WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
+  ~WorkerProcess();
+
+  void Start();
+  // Stop RPC (manifest's stopTimeout, at most `budget`), then SIGTERM, then the tree. Hastens when called again with less.
+  void Stop(Millis budget);
+
+  const WorkerSpec& spec() const;
+  const std::string& token() const;
+  std::string data_socket() const;
+  int pid() const;
+  WallTime started_at() const;
+  const std::vector<IsolationItem>& isolation() const;
+  const std::shared_ptr<ControlPort>& control() const;
+
+ private:
+  class Body;
+  std::shared_ptr<Body> body_;  // callbacks of the loop and of gRPC hold it weakly
+};
+
+}  // namespace bulkhead
