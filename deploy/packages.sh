@@ -102,7 +102,7 @@ if [ -n "$missing" ]; then
   log=$(mktemp "${TMPDIR:-/tmp}/bulkhead-packages.XXXXXX")
   # shellcheck disable=SC2086
   set -- $missing
-  say "installing $# packages (a few minutes; output in $log)…"
+  say "installing $# package(s) (a few minutes; output in $log)…"
   apt_update
   case " $missing " in *' postgresql-15 '*) install_postgresql ;; esac
   # shellcheck disable=SC2086
