@@ -44,16 +44,21 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> Open(const std::string& conninfo);
   ~Connection();
   absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
-  // Several statements as one simple query (migration files). Stops at the first error.
-  absl::Status RunScript(const std::string& sql);
+  // Several statements as one simple query (migration files). Stops at the first error, whose detail carries the line of the
+  // script when the server named a position. `completed`, when given, counts the statements that ended before it.
+  absl::Status RunScript(const std::string& sql, int* completed = nullptr);
   // Runs `body` between BEGIN and COMMIT; rolls back and returns its error when it fails.
   absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
+  // False once the connection is known to be lost. CheckIdle() also looks at what the server sent since the last statement (a
+  // goodbye, an end of file), without a round trip; only between statements.
   bool alive() const;
+  bool CheckIdle();
   pg_conn* raw() { return conn_; }
 
  private:
-  explicit Connection(pg_conn* conn) : conn_(conn) {}
+  explicit Connection(pg_conn* conn);
   pg_conn* conn_;
+  bool goodbye_ = false;  // the server said FATAL outside a statement: it is closing, even if the end of file is still to come
 };
 
 class Database {

@@ -1,0 +1,223 @@
+// One libpq connection: opening, statements, transactions, and the way from a PGresult to a status.
+#include <libpq-fe.h>
+#include <poll.h>
+
+#include <memory>
+
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+#include "supervisor/store/database.h"
+
+namespace bulkhead {
+namespace {
+
+struct ResultDeleter {
+  void operator()(PGresult* result) const { PQclear(result); }
+};
+using Result = std::unique_ptr<PGresult, ResultDeleter>;
+
+// Defaults that a connection string may override. A remote server that vanished is noticed within 10 s, not after the
+// kernel's quarter of an hour.
+constexpr const char* kDefaults[][2] = {
+    {"connect_timeout", "5"},        {"application_name", "bulkhead"}, {"client_encoding", "UTF8"},
+    {"keepalives_idle", "10"},       {"keepalives_interval", "5"},     {"keepalives_count", "3"},
+    {"tcp_user_timeout", "10000"},
+};
+
+std::string Trimmed(const char* text) {
+  std::string trimmed = text ? text : "";
+  while (!trimmed.empty() && (trimmed.back() == '\n' || trimmed.back() == ' ')) trimmed.pop_back();
+  return trimmed;
+}
+
+std::string Field(const PGresult* result, int code) {
+  const char* value = result ? PQresultErrorField(result, code) : nullptr;
+  return value ? value : "";
+}
+
+absl::Status Unavailable(const std::string& why) {
+  return Error("DATABASE_UNAVAILABLE", "the database can't be reached: " + (why.empty() ? "the connection was lost" : why));
+}
+
+// Class 08 is the connection; 57P01 to 57P03 a server that is leaving or not yet there, 57P05 an idle session it closed.
+bool MeansLost(const std::string& sqlstate) {
+  return sqlstate.starts_with("08") || sqlstate == "57P01" || sqlstate == "57P02" || sqlstate == "57P03" || sqlstate == "57P05";
+}
+
+// The line of a position that the server counts in characters from 1.
+int LineOf(const std::string& script, const std::string& position) {
+  int64_t left = std::strtoll(position.c_str(), nullptr, 10);
+  if (left <= 0) return 0;
+  int line = 1;
+  for (const char c : script) {
+    if ((c & 0xC0) != 0x80 && --left == 0) break;
+    if (c == '\n') ++line;
+  }
+  return line;
+}
+
+absl::Status ErrorOf(PGconn* conn, const PGresult* result, const std::string& sql) {
+  const std::string sqlstate = Field(result, PG_DIAG_SQLSTATE);
+  if (!result || PQstatus(conn) == CONNECTION_BAD || MeansLost(sqlstate)) {
+    std::string why = Field(result, PG_DIAG_MESSAGE_PRIMARY);
+    return Unavailable(why.empty() ? Trimmed(PQerrorMessage(conn)) : why);
+  }
+  std::string sentence = Field(result, PG_DIAG_MESSAGE_PRIMARY);
+  if (sentence.empty()) sentence = Trimmed(PQresultErrorMessage(result));
+  std::string more = sentence;
+  if (const std::string detail = Field(result, PG_DIAG_MESSAGE_DETAIL); !detail.empty()) more += ". " + detail;
+  if (const std::string hint = Field(result, PG_DIAG_MESSAGE_HINT); !hint.empty()) more += " " + hint;
+  if (const std::string context = Field(result, PG_DIAG_CONTEXT); !context.empty()) more += " (" + context + ")";
+  ErrorDetail detail{.path = Field(result, PG_DIAG_CONSTRAINT_NAME), .code = sqlstate, .message = more,
+                     .line = LineOf(sql, Field(result, PG_DIAG_STATEMENT_POSITION))};
+  const char* code = sqlstate == "23505" ? "UNIQUE_VIOLATION" : "DATABASE_ERROR";
+  return Error(code, "the database refused a statement: " + sentence, {std::move(detail)});
+}
+
+// A COPY has nobody to talk to here: ended at once, so that the connection stays usable.
+void EndCopy(PGconn* conn, ExecStatusType status) {
+  if (status == PGRES_COPY_IN || status == PGRES_COPY_BOTH) PQputCopyEnd(conn, "COPY FROM STDIN has no input here");
+  if (status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
+    char* buffer = nullptr;
+    while (PQgetCopyData(conn, &buffer, 0) > 0) PQfreemem(buffer);
+  }
+}
+
+// Whatever the server says outside the answer to a statement. `goodbye` is a bool.
+void OnNotice(void* goodbye, const PGresult* result) {
+  const std::string severity = Field(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+  if (severity == "FATAL" || severity == "PANIC") *static_cast<bool*>(goodbye) = true;
+  LogDebug("store", Field(result, PG_DIAG_MESSAGE_PRIMARY), {{"severity", severity}});
+}
+
+std::string_view Parameter(PGconn* conn, const char* name) {
+  const char* value = PQparameterStatus(conn, name);
+  return value ? value : "";
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const std::string& conninfo) {
+  std::vector<const char*> keys, values;
+  for (const auto& [key, value] : kDefaults) {
+    keys.push_back(key);
+    values.push_back(value);
+  }
+  keys.push_back("dbname");  // expanded; as the last one it overrides what stands before it
+  values.push_back(conninfo.c_str());
+  keys.push_back(nullptr);
+  values.push_back(nullptr);
+  PGconn* conn = PQconnectdbParams(keys.data(), values.data(), /*expand_dbname=*/1);
+  if (!conn) return Unavailable("out of memory");
+  std::unique_ptr<Connection> connection(new Connection(conn));
+  if (PQstatus(conn) != CONNECTION_OK) return Unavailable(Trimmed(PQerrorMessage(conn)));
+  // Rows::Time reads ISO in UTC. Asked for only where the server's own settings differ, which saves the private one a round trip.
+  if (Parameter(conn, "TimeZone") != "UTC" || !Parameter(conn, "DateStyle").starts_with("ISO")) {
+    RETURN_IF_ERROR(connection->RunScript("SET timezone = 'UTC'; SET datestyle = 'ISO'"));
+  }
+  return connection;
+}
+
+Connection::Connection(pg_conn* conn) : conn_(conn) { PQsetNoticeReceiver(conn, OnNotice, &goodbye_); }
+
+Connection::~Connection() { PQfinish(conn_); }
+
+bool Connection::alive() const { return PQstatus(conn_) == CONNECTION_OK && !goodbye_; }
+
+bool Connection::CheckIdle() {
+  if (!alive() || PQtransactionStatus(conn_) != PQTRANS_IDLE) return false;
+  pollfd poll_fd{.fd = PQsocket(conn_), .events = POLLIN, .revents = 0};
+  // What arrives between statements is a notice, a parameter, the server's goodbye or an end of file.
+  while (poll(&poll_fd, 1, 0) > 0) {
+    if (!PQconsumeInput(conn_)) return false;
+    PQisBusy(conn_);  // parses what was read
+    if (!alive()) return false;
+  }
+  return true;
+}
+
+absl::StatusOr<Rows> Connection::Run(const std::string& sql, const std::vector<SqlParam>& params) {
+  std::vector<const char*> values;
+  values.reserve(params.size());
+  for (const SqlParam& param : params) values.push_back(param ? param->c_str() : nullptr);
+  Result result(PQexecParams(conn_, sql.c_str(), static_cast<int>(params.size()), nullptr, values.data(), nullptr, nullptr, 0));
+  const ExecStatusType status = PQresultStatus(result.get());
+  if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
+    EndCopy(conn_, status);
+    while (Result rest{PQgetResult(conn_)}) {
+    }
+    return Error("DATABASE_ERROR", "COPY can't be run as a plain statement");
+  }
+  if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) return ErrorOf(conn_, result.get(), sql);
+
+  Rows rows;
+  const int columns = PQnfields(result.get()), count = PQntuples(result.get());
+  for (int c = 0; c < columns; ++c) rows.columns_.push_back(PQfname(result.get(), c));
+  rows.cells_.resize(count);
+  for (int r = 0; r < count; ++r) {
+    rows.cells_[r].reserve(columns);
+    for (int c = 0; c < columns; ++c) {
+      if (PQgetisnull(result.get(), r, c)) rows.cells_[r].emplace_back(std::nullopt);
+      else rows.cells_[r].emplace_back(std::in_place, PQgetvalue(result.get(), r, c), PQgetlength(result.get(), r, c));
+    }
+  }
+  rows.affected_ = std::atoi(PQcmdTuples(result.get()));
+  return rows;
+}
+
+absl::Status Connection::RunScript(const std::string& sql, int* completed) {
+  if (completed) *completed = 0;
+  if (!PQsendQuery(conn_, sql.c_str())) return ErrorOf(conn_, nullptr, sql);
+  absl::Status first = absl::OkStatus();
+  while (Result result{PQgetResult(conn_)}) {
+    const ExecStatusType status = PQresultStatus(result.get());
+    switch (status) {
+      case PGRES_TUPLES_OK:
+      case PGRES_COMMAND_OK:
+        if (completed) ++*completed;
+        break;
+      case PGRES_EMPTY_QUERY:
+        break;
+      case PGRES_COPY_IN:
+      case PGRES_COPY_OUT:
+      case PGRES_COPY_BOTH:
+        EndCopy(conn_, status);
+        break;
+      default:
+        if (first.ok()) first = ErrorOf(conn_, result.get(), sql);
+    }
+    // Nothing more can come, and PQgetResult would repeat itself for ever on some broken connections.
+    if (PQstatus(conn_) == CONNECTION_BAD) break;
+  }
+  if (first.ok() && PQstatus(conn_) == CONNECTION_BAD) return ErrorOf(conn_, nullptr, sql);
+  return first;
+}
+
+absl::Status Connection::Transaction(const std::function<absl::Status(Connection&)>& body) {
+  RETURN_IF_ERROR(Run("BEGIN").status());
+  absl::Status status = body(*this);
+  if (!status.ok()) {
+    // The reason to report is the body's; a rollback that fails leaves a connection that the pool throws away.
+    if (alive()) (void)Run("ROLLBACK").status();
+    return status;
+  }
+  Result result(PQexec(conn_, "COMMIT"));
+  if (PQresultStatus(result.get()) != PGRES_COMMAND_OK) return ErrorOf(conn_, result.get(), "COMMIT");
+  // PostgreSQL answers ROLLBACK to the COMMIT of a transaction in which a statement has failed.
+  if (std::string_view(PQcmdStatus(result.get())) != "COMMIT") {
+    return Error("DATABASE_ERROR", "the transaction was rolled back: one of its statements had failed");
+  }
+  return absl::OkStatus();
+}
+
+std::string SqlState(const absl::Status& status) {
+  if (status.ok()) return "";
+  const std::string code = ErrorCode(status);
+  if (code != "DATABASE_ERROR" && code != "UNIQUE_VIOLATION") return "";
+  for (const ErrorDetail& detail : ErrorDetails(status)) {
+    if (detail.code.size() == 5) return detail.code;
+  }
+  return "";
+}
+
+}  // namespace bulkhead

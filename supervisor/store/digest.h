@@ -1,0 +1,12 @@
+// SHA-256 and HMAC-SHA256 as lower-case hex, for this room: auth, which has the public ones, stands above it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace bulkhead {
+
+std::string DigestHex(std::string_view data);
+std::string HmacHex(std::string_view key, std::string_view data);
+
+}  // namespace bulkhead

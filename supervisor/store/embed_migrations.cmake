@@ -1,0 +1,13 @@
+# cmake -DFOLDER=… -DOUTPUT=… -P: the .sql files of a folder as one .cc, so that the binary needs no checkout at run time.
+file(GLOB files ${FOLDER}/*.sql)
+list(SORT files)
+set(text "// Generated from migrations/ by embed_migrations.cmake.\n#include \"supervisor/store/own_migrations.h\"\n\nnamespace bulkhead {\n\n")
+string(APPEND text "const EmbeddedFile kOwnMigrations[] = {\n")
+foreach(file IN LISTS files)
+  cmake_path(GET file FILENAME name)
+  file(READ ${file} sql)
+  string(APPEND text "{\"${name}\", R\"bulkhead_sql(${sql})bulkhead_sql\"},\n")
+endforeach()
+list(LENGTH files count)
+string(APPEND text "};\nconst size_t kOwnMigrationCount = ${count};\n\n}  // namespace bulkhead\n")
+file(WRITE ${OUTPUT} "${text}")
