@@ -1,0 +1,83 @@
+#include "supervisor/admin/rpc_status.h"
+
+#include <string>
+#include <vector>
+
+#include "bulkhead/admin/v1/types.pb.h"
+#include "google/rpc/status.pb.h"
+#include "supervisor/admin/text.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr char kDomain[] = "bulkhead";
+
+std::string Cut(std::string_view text, size_t limit) {
+  if (text.size() <= limit) return ValidUtf8(text);
+  return ValidUtf8(text.substr(0, limit)) + "…";
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_id, size_t max_details) {
+  if (status.ok()) return grpc::Status::OK;
+  const bool bounded = max_details != kUnlimitedDetails;
+  const std::string message = Cut(std::string_view(status.message().data(), status.message().size()), bounded ? kMaxWireMessage : kUnlimitedDetails);
+  google::rpc::ErrorInfo info;
+  info.set_reason(ErrorCode(status));
+  info.set_domain(kDomain);
+  (*info.mutable_metadata())["requestId"] = ValidUtf8(request_id);
+  google::rpc::BadRequest bad;
+  admin::v1::Findings findings;
+  size_t used = 0;
+  for (const ErrorDetail& detail : ErrorDetails(status)) {
+    const std::string path = ValidUtf8(detail.path), code = ValidUtf8(detail.code), text = ValidUtf8(detail.message);
+    used += 2 * (path.size() + code.size() + text.size()) + 16;  // once in each of the two messages
+    if (used > max_details) {
+      findings.set_omitted(findings.omitted() + 1);
+      continue;
+    }
+    auto* violation = bad.add_field_violations();
+    violation->set_field(path);
+    violation->set_description(text);
+    violation->set_reason(code);
+    auto* finding = findings.add_findings();
+    finding->set_path(path);
+    finding->set_line(detail.line);
+    finding->set_code(code);
+    finding->set_message(text);
+  }
+  const auto code = static_cast<grpc::StatusCode>(status.code());  // the two enums share their numbers
+  google::rpc::Status wire;
+  wire.set_code(code);
+  wire.set_message(message);
+  wire.add_details()->PackFrom(info);
+  if (bad.field_violations_size() > 0 || findings.omitted() > 0) {
+    wire.add_details()->PackFrom(bad);
+    wire.add_details()->PackFrom(findings);
+  }
+  return grpc::Status(code, message, wire.SerializeAsString());
+}
+
+absl::Status FromGrpcStatus(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string message = status.error_message();
+  google::rpc::Status wire;
+  google::rpc::ErrorInfo info;
+  std::vector<ErrorDetail> details;
+  if (wire.ParseFromString(status.error_details())) {
+    for (const auto& any : wire.details()) {
+      admin::v1::Findings findings;
+      if (any.Is<google::rpc::ErrorInfo>()) {
+        any.UnpackTo(&info);
+      } else if (any.UnpackTo(&findings)) {
+        for (const auto& f : findings.findings()) details.push_back({f.path(), f.code(), f.message(), f.line()});
+      }
+    }
+  }
+  if (info.domain() == kDomain && !info.reason().empty()) return Error(info.reason(), message, std::move(details));
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
+}
+
+}  // namespace bulkhead
