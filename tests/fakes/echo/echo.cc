@@ -1,0 +1,122 @@
+// The module that the gateway's and the jobs' tests talk to: it answers with what it was asked, streams, waits, fails and
+// crashes on request.
+#include <chrono>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "bulkhead/module.h"
+
+namespace {
+
+using namespace bulkhead::sdk;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr size_t kChunk = 32 * 1024;  // of a streamed body, each way
+constexpr int64_t kMaxStream = int64_t{1} << 30;
+constexpr milliseconds kMaxSlow{60'000};
+constexpr milliseconds kCancelPoll{5};
+
+Json What(Request& request) {
+  Json headers = Json::array();
+  for (const auto& [name, value] : request.headers()) headers.push_back({name, value});
+  Json query = Json::array();
+  for (const auto& [name, value] : request.query()) query.push_back({name, value});
+  return {{"method", request.method()},
+          {"target", request.target()},
+          {"path", request.path()},
+          {"headers", headers},
+          {"query", query},
+          {"body", request.body()},
+          {"subject", request.identity().subject},
+          {"permissions", request.identity().permissions}};
+}
+
+Response Slow(Request& request) {
+  const auto until = steady_clock::now() + milliseconds(request.query_int("ms", 0, 0, kMaxSlow.count()));
+  while (steady_clock::now() < until && !request.cancelled()) std::this_thread::sleep_for(kCancelPoll);
+  return Ok({{"cancelled", request.cancelled()}});
+}
+
+// `bytes` bytes of "abc…z", counted in a trailer.
+Response StreamBytes(Request& request) {
+  const int64_t bytes = request.query_int("bytes", 0, 0, kMaxStream);
+  Response response = Stream("application/octet-stream", [bytes](ResponseWriter& writer) {
+    std::string chunk(kChunk, ' ');
+    for (int64_t sent = 0; sent < bytes; sent += int64_t(chunk.size())) {
+      chunk.resize(size_t(std::min<int64_t>(kChunk, bytes - sent)));
+      for (size_t i = 0; i < chunk.size(); ++i) chunk[i] = char('a' + (sent + int64_t(i)) % 26);
+      if (!writer.Write(chunk)) return;
+    }
+    writer.Trailer("x-bytes", std::to_string(bytes));
+  });
+  if (request.query("length")) response.Header("content-length", std::to_string(bytes));
+  return response;
+}
+
+Response Upload(Request& request) {
+  std::string buffer(kChunk, '\0');
+  int64_t bytes = 0;
+  uint64_t sum = 0;
+  while (const size_t n = request.Read(buffer.data(), buffer.size())) {
+    for (size_t i = 0; i < n; ++i) sum += uint8_t(buffer[i]);
+    bytes += int64_t(n);
+  }
+  return Ok({{"bytes", bytes}, {"sum", sum}});
+}
+
+// payload: {"ms": how long, "steps": progress reports, "fail": error code, "retryable": bool, "crash": true}; any part may be absent.
+Json Work(JobContext& job) {
+  const Json payload = job.payload().is_object() ? job.payload() : Json::object();
+  if (payload.value("crash", false)) std::abort();
+  const int steps = std::max(1, payload.value("steps", 1));
+  for (int step = 1; step <= steps; ++step) {
+    job.WaitFor(milliseconds(payload.value("ms", 0) / steps));
+    job.ThrowIfCancelled();
+    job.Progress(double(step) / steps, "step " + std::to_string(step));
+  }
+  if (payload.contains("fail")) {
+    throw JobFailure(payload["fail"].get<std::string>(), "told to fail", payload.value("retryable", true));
+  }
+  return {{"payload", job.payload()}, {"attempt", job.attempt()}};
+}
+
+class Echo : public Module {
+ public:
+  void Initialize(Context& context) override {
+    Router& router = context.router();
+    for (const char* method : {"GET", "POST", "PUT", "DELETE"}) {
+      router.Handle(method, "/echo", [](Request& request) { return Ok(What(request)); });
+    }
+    router.Get("/echo/*", [](Request& request) { return Ok(What(request)); });
+    router.Get("/items/:item/parts/:part", [](Request& request) {
+      return Ok({{"item", request.param("item")}, {"part", request.param("part")}});
+    });
+    router.Get("/public", [](Request& request) { return Ok(What(request)); });
+    router.Get("/special", [](Request& request) { return Ok(What(request)); });
+    router.Get("/inline", [](Request& request) { return Ok(What(request)); }).Inline();
+    router.Get("/slow", Slow);
+    router.Get("/stream", StreamBytes);
+    router.Get("/status/:code", [](Request& request) { return Text(int(request.param_int("code", 200, 599)), "as you wish"); });
+    router.Get("/throws", [](Request&) -> Response { throw std::runtime_error("what no client should read"); });
+    router.Get("/config", [&context](Request&) { return Ok({{"greeting", context.config().value("greeting", "")}}); });
+    router.Post("/crash", [](Request&) -> Response { std::abort(); });
+    router.Get("/crash-midway", [](Request&) {
+      return Stream("text/plain", [](ResponseWriter& writer) {
+        writer.Write(std::string(kChunk, 'x'));
+        std::this_thread::sleep_for(milliseconds(200));  // until the first bytes are with the client
+        std::abort();
+      });
+    });
+    router.Post("/small", [](Request& request) { return Ok({{"bytes", request.body().size()}}); });
+    router.Post("/upload", Upload).StreamBody();
+    context.jobs().Handle("work", Work);
+    context.jobs().Handle("impatient", Work);
+    context.log().Info("the echo module is ready", {{"slot", context.slot()}});
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) { return Run<Echo>(argc, argv); }
