@@ -1,0 +1,224 @@
+#include "supervisor/manifest/manifest.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "supervisor/base/status.h"
+#include "supervisor/manifest/document.h"
+#include "supervisor/manifest/reader.h"
+#include "supervisor/manifest/semver.h"
+
+namespace bulkhead {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxName = 63;  // a PostgreSQL identifier and a DNS label
+constexpr int64_t kMaxWorkers = 32;
+constexpr int64_t kMaxLifecycleMs = 600'000;
+constexpr int64_t kMaxHealthMs = 3'600'000;
+constexpr size_t kMaxArgs = 64;
+constexpr size_t kMaxPermissions = 256;
+
+bool IsPermission(const std::string& text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return absl::ascii_isalnum(c) || c == ':' || c == '.' || c == '_' || c == '-' || c == '*' || c == '/';
+  });
+}
+
+void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
+  if (auto format = top.Number("manifestVersion"); format && *format != 1) {
+    out.Error("/manifestVersion", "MANIFEST_VERSION_UNSUPPORTED", "\"manifestVersion\" must be 1, the only one that this supervisor reads.");
+  }
+  top.Require("name");
+  top.Require("version");
+  if (auto name = top.String("name")) {
+    manifest.name = *name;
+    if (!IsKebab(*name) || name->size() > kMaxName) {
+      out.Error("/name", "INVALID_NAME", absl::StrCat("A module's name is at most ", kMaxName,
+                                                      " lower-case letters, digits and single hyphens, beginning with a letter, such as \"order-intake\"."));
+    }
+  }
+  if (auto version = top.String("version")) {
+    manifest.version = *version;
+    if (!ParseSemVer(*version)) {
+      out.Error("/version", "INVALID_VERSION", absl::StrCat("\"", version->substr(0, 64), "\" is no semantic version such as \"1.4.0\" or \"2.0.0-rc.1\"."));
+    }
+  }
+  manifest.display_name = top.String("displayName").value_or(manifest.name);
+  manifest.description = top.String("description", 4096).value_or("");
+  manifest.author = top.String("author").value_or("");
+  manifest.license = top.String("license").value_or("");
+  manifest.permissions = top.Strings("permissions", kMaxPermissions, 128);
+  for (size_t i = 0; i < manifest.permissions.size(); ++i) {
+    const std::string& permission = manifest.permissions[i];
+    const std::string path = PointerTo("/permissions", i);
+    if (!IsPermission(permission)) {
+      out.Error(path, "INVALID_PERMISSION", "A permission is made of letters, digits and : . _ - / *, such as \"orders:write\".");
+    } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) != manifest.permissions.begin() + i) {
+      out.Warn(path, "DUPLICATE", absl::StrCat("The permission \"", permission, "\" is declared twice."));
+    }
+  }
+}
+
+void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
+  manifest.entry = top.String("entry").value_or(absl::StrCat("bin/", manifest.name));
+  if (!IsInnerPath(manifest.entry)) {
+    out.Error("/entry", "INVALID_PATH", "\"entry\" must be a path inside the module's folder, without \"..\" and not absolute.");
+  }
+  manifest.args = top.Strings("args", kMaxArgs, 4096);
+  manifest.workers = static_cast<int>(top.Integer("workers", 1, kMaxWorkers).value_or(1));
+  manifest.critical = top.Bool("critical");
+  manifest.feature_flag = top.String("featureFlag", 128).value_or("");
+  if (!std::all_of(manifest.feature_flag.begin(), manifest.feature_flag.end(),
+                   [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; })) {
+    out.Error("/featureFlag", "INVALID_NAME", "A feature flag is made of letters, digits, \"_\", \"-\" and \".\".");
+  }
+  if (auto transport = top.String("transport")) {
+    if (*transport == "http") {
+      manifest.transport = Transport::kHttp;
+    } else if (*transport != "link") {
+      out.Error("/transport", "INVALID_VALUE", "\"transport\" is \"link\" or \"http\".");
+    }
+  }
+  if (auto reload = top.String("configReload"); reload && *reload != "push" && *reload != "restart") {
+    out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
+  }
+  top.NotApplied("warmSpare", "no spare worker is kept");
+  top.NotApplied("isolation", "the isolation that the machine offers is applied");
+  top.NotApplied("restart", "restarts follow the supervisor's own rules");
+}
+
+void ReadLifecycle(ObjectReader& top, Manifest& manifest, Findings& out) {
+  if (const json* value = top.Object("lifecycle")) {
+    ObjectReader lifecycle(*value, "/lifecycle", out);
+    auto read = [&](const char* name, Millis& target) {
+      if (auto ms = lifecycle.Integer(name, 1, kMaxLifecycleMs)) target = Millis(*ms);
+    };
+    read("handshakeTimeout", manifest.handshake_timeout);
+    read("startTimeout", manifest.start_timeout);
+    read("stopTimeout", manifest.stop_timeout);
+    read("drainTimeout", manifest.drain_timeout);
+    lifecycle.WarnUnknown();
+  }
+  if (const json* value = top.Object("health")) {
+    ObjectReader health(*value, "/health", out);
+    if (auto ms = health.Integer("interval", 100, kMaxHealthMs)) manifest.health_interval = Millis(*ms);
+    if (auto ms = health.Integer("timeout", 10, kMaxHealthMs)) manifest.health_timeout = Millis(*ms);
+    health.WarnUnknown();
+  }
+}
+
+void ReadDatabase(ObjectReader& top, Manifest& manifest, Findings& out) {
+  const json* value = top.Object("database");
+  if (value == nullptr) return;
+  manifest.has_database = true;
+  ObjectReader database(*value, "/database", out);
+  if (auto folder = database.String("migrations")) {
+    while (folder->size() > 1 && folder->back() == '/') folder->pop_back();
+    manifest.migrations_dir = *folder;
+    if (!IsInnerPath(*folder)) {
+      out.Error("/database/migrations", "INVALID_PATH", "\"migrations\" must be a folder inside the module's, without \"..\" and not absolute.");
+    }
+  }
+  manifest.extensions = database.Strings("extensions", 32, kMaxName);
+  for (size_t i = 0; i < manifest.extensions.size(); ++i) {
+    const std::string& name = manifest.extensions[i];
+    if (name.empty() || !std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
+      out.Error(PointerTo("/database/extensions", i), "INVALID_NAME", "This is no name of a PostgreSQL extension.");
+    }
+  }
+  database.WarnUnknown();
+}
+
+void ReadAccess(ObjectReader& top, Findings& out) {
+  const json* value = top.Object("access");
+  if (value == nullptr) return;
+  ObjectReader access(*value, "/access", out);
+  access.Get("files");
+  if (const json* network = access.Get("network"); network != nullptr && network->is_string()) {
+    const auto mode = network->get<std::string>();
+    if (mode != "none" && mode != "loopback" && mode != "ports" && mode != "outbound") {
+      out.Error("/access/network", "INVALID_VALUE", "\"network\" is \"none\", \"loopback\", \"ports\" or \"outbound\".");
+    }
+  } else if (network != nullptr && !network->is_object()) {
+    out.Error("/access/network", "WRONG_TYPE", "\"network\" is \"none\", \"loopback\", \"ports\" or \"outbound\".");
+  }
+  access.WarnUnknown();
+  out.Warn("/access", "NOT_APPLIED", "\"access\" has no effect in this version: what a module may reach is the same for all.");
+}
+
+void ReadCapabilities(ObjectReader& top, Manifest& manifest, Findings& out) {
+  const json* value = top.Object("capabilities");
+  if (value == nullptr) return;
+  ObjectReader capabilities(*value, "/capabilities", out);
+  if (const json* api = capabilities.Object("api")) ReadRoutes(*api, "/capabilities/api", manifest, out);
+  if (const json* jobs = capabilities.Object("jobs")) ReadJobs(*jobs, "/capabilities/jobs", manifest, out);
+  if (const json* events = capabilities.Object("events")) ReadEvents(*events, "/capabilities/events", manifest, out);
+  if (const json* ui = capabilities.Object("ui")) ReadUi(*ui, "/capabilities/ui", manifest, out);
+  capabilities.WarnUnknown();
+}
+
+ManifestResult Read(const json& document) {
+  Findings out;
+  Manifest manifest;
+  ObjectReader top(document, "", out);
+  if (document.is_object()) {
+    top.Accept({"$schema"});
+    ReadIdentity(top, manifest, out);
+    ReadProcess(top, manifest, out);
+    ReadCapabilities(top, manifest, out);
+    if (const json* value = top.Object("dependencies")) ReadDependencies(*value, "/dependencies", manifest, out);
+    if (const json* value = top.Object("config")) ReadConfigSchema(*value, "/config", manifest, out);
+    ReadDatabase(top, manifest, out);
+    ReadLifecycle(top, manifest, out);
+    if (const json* value = top.Object("limits")) ReadLimits(*value, "/limits", manifest, out);
+    ReadAccess(top, out);
+    if (const json* value = top.Object("metadata")) {
+      ObjectReader metadata(*value, "/metadata", out);
+      metadata.String("homepage");
+      metadata.Get("repository");
+      metadata.String("category");
+      manifest.tags = metadata.Strings("tags", 64, 64);
+      metadata.Accept({"keywords", "icon", "documentation", "support"});
+    }
+    top.WarnUnknown();
+  }
+  ManifestResult result;
+  if (out.errors.empty()) {
+    manifest.json = document.dump(-1, ' ', false, json::error_handler_t::replace);
+    result.manifest = std::move(manifest);
+  }
+  result.errors = std::move(out.errors);
+  result.warnings = std::move(out.warnings);
+  return result;
+}
+
+}  // namespace
+
+ManifestResult ParseManifestJson(const json& document) { return Read(document); }
+
+ManifestResult ParseManifest(std::string_view text, bool yaml) {
+  auto document = ReadDocument(text, yaml);
+  if (!document.ok()) {
+    ManifestResult result;
+    for (ErrorDetail& detail : ErrorDetails(document.status())) {
+      result.errors.push_back({std::move(detail.path), detail.line, std::move(detail.code), std::move(detail.message)});
+    }
+    return result;
+  }
+  ManifestResult result = Read(document->root);
+  for (auto* list : {&result.errors, &result.warnings}) {
+    for (Finding& finding : *list) finding.line = document->LineOf(finding.path);
+  }
+  return result;
+}
+
+std::string FeatureFlagVariable(std::string_view flag) {
+  std::string name = "FEATURE_FLAG_";
+  for (char c : flag) name += c == '-' || c == '.' ? '_' : absl::ascii_toupper(static_cast<unsigned char>(c));
+  return name;
+}
+
+}  // namespace bulkhead

@@ -25,6 +25,7 @@ class SemVerRange {
   bool Contains(const SemVer& version) const;
 
  private:
+  class SetParser;
   struct Comparator {
     enum class Op { kEq, kLt, kLe, kGt, kGe } op;
     SemVer version;

@@ -1,0 +1,262 @@
+#include "supervisor/manifest/document.h"
+
+#include <cmath>
+#include <iterator>
+#include <optional>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "supervisor/base/status.h"
+#include "yaml-cpp/yaml.h"
+
+namespace bulkhead {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxText = 1 << 20;
+constexpr size_t kMaxDepth = 64;
+constexpr size_t kMaxValues = 100'000;
+
+absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+absl::Status Broken(std::string path, int line, std::string code, std::string message) {
+  const std::string sentence = line > 0 ? absl::StrCat("Line ", line, ": ", message) : message;
+  return Error("INVALID_ARGUMENT", sentence, {{std::move(path), std::move(code), std::move(message), line}});
+}
+
+// Counts lines under the JSON lexer. A newline counts once something after it is read, because the lexer looks one
+// character ahead of a number.
+struct LineCounter {
+  int line = 1;
+  bool at_newline = false;
+};
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, LineCounter* counter) : at_(at), counter_(counter) {}
+  const char& operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    if (counter_->at_newline) ++counter_->line;
+    counter_->at_newline = *at_ == '\n';
+    ++at_;
+    return *this;
+  }
+  CountingIterator operator++(int) {
+    CountingIterator before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  LineCounter* counter_;
+};
+
+// Builds the document from the parser's events.
+class JsonBuilder : public nlohmann::json_sax<json> {
+ public:
+  explicit JsonBuilder(const LineCounter& counter) : counter_(counter) {}
+  Document document;
+  absl::Status status;
+
+  bool null() override { return Scalar(nullptr); }
+  bool boolean(bool value) override { return Scalar(value); }
+  bool number_integer(number_integer_t value) override { return Scalar(value); }
+  bool number_unsigned(number_unsigned_t value) override { return Scalar(value); }
+  bool number_float(number_float_t value, const string_t&) override { return Scalar(value); }
+  bool string(string_t& value) override { return Scalar(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return Open(json::object()); }
+  bool start_array(std::size_t) override { return Open(json::array()); }
+  bool end_object() override { return Close(); }
+  bool end_array() override { return Close(); }
+  bool key(string_t& name) override {
+    Frame& top = stack_.back();
+    std::string path = PointerTo(top.path, name);
+    if (top.value->contains(name)) {
+      status = Broken(path, counter_.line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+      return false;
+    }
+    document.lines[path] = counter_.line;
+    top.key = std::move(name);
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string& last_token, const nlohmann::detail::exception& error) override {
+    // "[json.exception.parse_error.101] parse error at line 3, column 5: syntax error while …": the part after the place.
+    std::string_view what = error.what();
+    if (const size_t at = what.find(": "); at != std::string_view::npos) what.remove_prefix(at + 2);
+    status = Broken("", counter_.line, "SYNTAX", absl::StrCat("This is not JSON: ", View(what), "."));
+    return false;
+  }
+
+ private:
+  struct Frame {
+    json* value;
+    std::string path, key;
+  };
+
+  // Where the next value goes, with its pointer; nullptr when a limit is passed.
+  json* Place(json value, std::string& path) {
+    if (++values_ > kMaxValues) {
+      status = Broken("", counter_.line, "TOO_LARGE", "There are more than 100,000 values.");
+      return nullptr;
+    }
+    if (stack_.empty()) {
+      document.root = std::move(value);
+      document.lines[""] = counter_.line;
+      return &document.root;
+    }
+    Frame& top = stack_.back();
+    if (top.value->is_object()) {
+      path = PointerTo(top.path, top.key);
+      return &((*top.value)[top.key] = std::move(value));
+    }
+    path = PointerTo(top.path, top.value->size());
+    document.lines[path] = counter_.line;
+    top.value->push_back(std::move(value));
+    return &top.value->back();
+  }
+  bool Scalar(json value) {
+    std::string path;
+    return Place(std::move(value), path) != nullptr;
+  }
+  bool Open(json value) {
+    if (stack_.size() >= kMaxDepth) {
+      status = Broken("", counter_.line, "TOO_DEEP", "There are more than 64 levels.");
+      return false;
+    }
+    std::string path;
+    json* placed = Place(std::move(value), path);
+    if (placed == nullptr) return false;
+    stack_.push_back({placed, std::move(path), ""});
+    return true;
+  }
+  bool Close() {
+    stack_.pop_back();
+    return true;
+  }
+
+  const LineCounter& counter_;
+  std::vector<Frame> stack_;
+  size_t values_ = 0;
+};
+
+absl::StatusOr<Document> ReadJson(std::string_view text) {
+  LineCounter counter;
+  JsonBuilder builder(counter);
+  const bool whole = json::sax_parse(CountingIterator(text.data(), &counter), CountingIterator(text.data() + text.size(), &counter), &builder);
+  if (whole) return std::move(builder.document);
+  return builder.status.ok() ? Broken("", counter.line, "SYNTAX", "This is not JSON.") : builder.status;
+}
+
+// A plain scalar by the core schema of YAML 1.2: null, true, false, numbers; all else is a string. ("no" and "on" are strings.)
+json PlainScalar(const std::string& text) {
+  if (text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL") return nullptr;
+  if (text == "true" || text == "True" || text == "TRUE") return true;
+  if (text == "false" || text == "False" || text == "FALSE") return false;
+  if (text.find_first_not_of("0123456789+-.eE") != std::string::npos) return text;
+  const size_t digits = text[0] == '-' || text[0] == '+' ? 1 : 0;
+  if (digits == text.size() || text.find_first_of("0123456789") == std::string::npos) return text;
+  if (text.find_first_not_of("0123456789", digits) == std::string::npos) {
+    int64_t integer = 0;
+    if (absl::SimpleAtoi(text, &integer)) return integer;
+  }
+  double number = 0;
+  if (absl::SimpleAtod(text, &number) && std::isfinite(number)) return number;
+  return text;
+}
+
+class YamlReader {
+ public:
+  absl::Status Read(const YAML::Node& node, std::string path, size_t depth, json& out) {
+    const int line = node.Mark().line + 1;
+    if (depth > kMaxDepth) return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
+    if (++values_ > kMaxValues) return Broken(path, line, "TOO_LARGE", "There are more than 100,000 values.");
+    lines.try_emplace(path, line);
+    switch (node.Type()) {
+      case YAML::NodeType::Undefined:
+      case YAML::NodeType::Null: out = nullptr; return absl::OkStatus();
+      case YAML::NodeType::Scalar: out = Scalar(node); return absl::OkStatus();
+      case YAML::NodeType::Sequence: break;
+      case YAML::NodeType::Map: return ReadMap(node, path, depth, out);
+    }
+    out = json::array();
+    for (const YAML::Node& item : node) {
+      json value;
+      RETURN_IF_ERROR(Read(item, PointerTo(path, out.size()), depth + 1, value));
+      out.push_back(std::move(value));
+    }
+    return absl::OkStatus();
+  }
+  std::map<std::string, int> lines;
+
+ private:
+  static json Scalar(const YAML::Node& node) {
+    if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str") return node.Scalar();  // quoted, or said to be a string
+    return PlainScalar(node.Scalar());
+  }
+  absl::Status ReadMap(const YAML::Node& node, const std::string& path, size_t depth, json& out) {
+    out = json::object();
+    for (const auto& member : node) {
+      const int line = member.first.Mark().line + 1;
+      if (!member.first.IsScalar()) return Broken(path, line, "SYNTAX", "A key must be a plain name.");
+      const std::string& name = member.first.Scalar();
+      const std::string member_path = PointerTo(path, name);
+      if (out.contains(name)) return Broken(member_path, line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+      lines[member_path] = line;
+      json value;
+      RETURN_IF_ERROR(Read(member.second, member_path, depth + 1, value));
+      out[name] = std::move(value);
+    }
+    return absl::OkStatus();
+  }
+  size_t values_ = 0;
+};
+
+absl::StatusOr<Document> ReadYaml(std::string_view text) {
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.size() > 1) return Broken("", documents[1].Mark().line + 1, "SYNTAX", "There is more than one YAML document.");
+    Document document;
+    if (documents.empty()) return document;
+    YamlReader reader;
+    RETURN_IF_ERROR(reader.Read(documents[0], "", 0, document.root));
+    document.lines = std::move(reader.lines);
+    return document;
+  } catch (const YAML::Exception& e) {
+    return Broken("", e.mark.is_null() ? 0 : e.mark.line + 1, "SYNTAX", absl::StrCat("This is not YAML: ", e.msg, "."));
+  }
+}
+
+}  // namespace
+
+int Document::LineOf(std::string_view pointer) const {
+  for (std::string at(pointer);;) {
+    if (auto found = lines.find(at); found != lines.end()) return found->second;
+    if (at.empty()) return 0;
+    at.resize(at.rfind('/') == std::string::npos ? 0 : at.rfind('/'));
+  }
+}
+
+std::string PointerTo(std::string_view parent, std::string_view key) {
+  return absl::StrCat(View(parent), "/", absl::StrReplaceAll(View(key), {{"~", "~0"}, {"/", "~1"}}));
+}
+
+std::string PointerTo(std::string_view parent, size_t index) { return absl::StrCat(View(parent), "/", index); }
+
+absl::StatusOr<Document> ReadDocument(std::string_view text, bool yaml) {
+  if (text.size() > kMaxText) return Broken("", 0, "TOO_LARGE", "The text is longer than 1 MiB.");
+  return yaml ? ReadYaml(text) : ReadJson(text);
+}
+
+}  // namespace bulkhead

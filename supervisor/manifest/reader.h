@@ -1,0 +1,80 @@
+// How the parts of a manifest are read: typed fields of a JSON object, every mistake collected with its pointer, fields that
+// nobody asked for reported with the nearest name that somebody did. Private to this room.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+#include "supervisor/manifest/document.h"
+#include "supervisor/manifest/manifest.h"
+
+namespace bulkhead {
+
+inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
+
+struct Findings {
+  std::vector<Finding> errors, warnings;
+  void Error(std::string path, std::string code, std::string message) { errors.push_back({std::move(path), 0, std::move(code), std::move(message)}); }
+  void Warn(std::string path, std::string code, std::string message) { warnings.push_back({std::move(path), 0, std::move(code), std::move(message)}); }
+};
+
+// "a string", "a list", …
+std::string TypeName(const nlohmann::json& value);
+
+class ObjectReader {
+ public:
+  // `value` must outlive it. What is no object is reported once and read as an empty one.
+  ObjectReader(const nlohmann::json& value, std::string path, Findings& out);
+  ObjectReader(const ObjectReader&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::string PathOf(std::string_view name) const { return PointerTo(path_, name); }
+
+  // nullptr when absent or null. All of these make the name a known one, and answer nothing after reporting a wrong value.
+  const nlohmann::json* Get(std::string_view name);
+  const nlohmann::json* Object(std::string_view name);
+  const nlohmann::json* Array(std::string_view name, size_t max_items);
+  std::optional<std::string> String(std::string_view name, size_t max_length = 1024);
+  std::optional<bool> Bool(std::string_view name);
+  std::optional<int64_t> Integer(std::string_view name, int64_t min, int64_t max);
+  std::optional<double> Number(std::string_view name);
+  std::vector<std::string> Strings(std::string_view name, size_t max_items = 256, size_t max_length = 1024);
+  // Known, not looked into.
+  void Accept(std::initializer_list<const char*> names);
+  // Known, valid, but nothing in this version acts on it: said, not hidden.
+  void NotApplied(std::string_view name, std::string_view why);
+  void Require(std::string_view name);  // REQUIRED unless it is there
+  // Every member that was not asked for: UNKNOWN_FIELD.
+  void WarnUnknown();
+
+ private:
+  const nlohmann::json* Typed(std::string_view name, bool (nlohmann::json::*is)() const noexcept, std::string_view wanted);
+  const nlohmann::json& object_;
+  const std::string path_;
+  Findings& out_;
+  std::vector<std::string> known_;
+};
+
+// Lower-case letters, digits and single hyphens, beginning with a letter.
+bool IsKebab(std::string_view text);
+// A path inside the module's folder: relative, no "..", nothing that a shell or a log would stumble on.
+bool IsInnerPath(std::string_view path);
+
+// The parts. Each reports into `out` and fills `manifest`.
+void ReadRoutes(const nlohmann::json& api, const std::string& path, Manifest& manifest, Findings& out);
+void ReadJobs(const nlohmann::json& jobs, const std::string& path, Manifest& manifest, Findings& out);
+void ReadEvents(const nlohmann::json& events, const std::string& path, Manifest& manifest, Findings& out);
+void ReadUi(const nlohmann::json& ui, const std::string& path, Manifest& manifest, Findings& out);
+void ReadConfigSchema(const nlohmann::json& config, const std::string& path, Manifest& manifest, Findings& out);
+void ReadDependencies(const nlohmann::json& dependencies, const std::string& path, Manifest& manifest, Findings& out);
+void ReadLimits(const nlohmann::json& limits, const std::string& path, Manifest& manifest, Findings& out);
+// Permissions must be declared in the manifest's own `permissions`.
+void CheckPermissions(const std::vector<std::string>& used, const std::string& path, const Manifest& manifest, Findings& out);
+
+}  // namespace bulkhead
