@@ -1,0 +1,159 @@
+#include "supervisor/admin/admin.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "bulkhead/admin/v1/jobs.pb.h"
+#include "bulkhead/admin/v1/modules.pb.h"
+#include "bulkhead/admin/v1/system.pb.h"
+#include "bulkhead/admin/v1/tokens.pb.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "supervisor/admin/guard.h"
+#include "supervisor/admin/probes.h"
+#include "supervisor/admin/rest.h"
+#include "supervisor/admin/services.h"
+#include "supervisor/base/fd.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+// A JSON body of limits::kAdminBodyLimit may grow to about eight times that as a Struct.
+constexpr int kMaxMessage = 16 << 20;
+constexpr int kReflectionThreads = 2;  // reflection is a synchronous service; all others use callbacks
+
+struct Address {
+  std::string host;
+  std::string port;
+};
+
+absl::Status ListenFailed(const std::string& listen, const std::string& reason) {
+  return Error("LISTEN_FAILED", "Cannot listen on " + listen + " for the admin API: " + reason + ".");
+}
+
+absl::StatusOr<Address> SplitAddress(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (colon == std::string::npos || colon + 1 == listen.size()) return ListenFailed(listen, "it is not HOST:PORT");
+  Address address{listen.substr(0, colon), listen.substr(colon + 1)};
+  if (address.host.starts_with('[') && address.host.ends_with(']')) address.host = address.host.substr(1, address.host.size() - 2);
+  return address;
+}
+
+// gRPC says only that it could not bind, so a socket of ours finds out why first. SO_REUSEADDR as gRPC has it.
+absl::Status TryBind(const std::string& listen, const Address& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (const int error = getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found); error != 0) {
+    return ListenFailed(listen, gai_strerror(error));
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
+  UniqueFd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 || bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      ::listen(fd.get(), 1) != 0) {
+    return ListenFailed(listen, std::strerror(errno));
+  }
+  return absl::OkStatus();
+}
+
+class AdminServer : public Admin {
+ public:
+  AdminServer(Parts parts)
+      : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
+    services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
+    services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
+  }
+  ~AdminServer() override { Stop(Millis(0)); }
+
+  absl::Status Start(const std::string& listen) {
+    for (const auto* service : Descriptors()) RETURN_IF_ERROR(guard_.Add(*service));
+    ASSIGN_OR_RETURN(const Address address, SplitAddress(listen));
+    RETURN_IF_ERROR(TryBind(listen, address));
+    EnablePlugins();
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else a second supervisor would share the port
+    builder.SetMaxReceiveMessageSize(kMaxMessage);
+    builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+    builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+    builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, kReflectionThreads);
+    for (const auto& service : services_) builder.RegisterService(service.get());
+    server_ = builder.BuildAndStart();
+    if (!server_ || port == 0) return ListenFailed(listen, "gRPC could not bind it");
+    address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);  // a page of 500 modules with their manifests
+    rest_.Connect(server_->InProcessChannel(arguments));
+    LogInfo("admin", "serves gRPC", {{"address", address_}});
+    return absl::OkStatus();
+  }
+
+  std::string address() const override { return address_; }
+
+  void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) override {
+    if (IsProbe(request.path)) return AnswerProbe(request, parts_.node, parts_.clock, *responder);
+    rest_.Handle(std::move(request), std::move(responder));
+  }
+
+  void Stop(Millis grace) override {
+    rest_.Stop();
+    std::lock_guard lock(stop_mutex_);
+    if (!server_ || stopped_) return;
+    stopped_ = true;
+    if (auto* health = server_->GetHealthCheckService()) health->Shutdown();
+    server_->Shutdown(std::chrono::system_clock::now() + grace);  // gRPC's own clock
+    server_->Wait();
+  }
+
+ private:
+  static std::vector<const google::protobuf::ServiceDescriptor*> Descriptors() {
+    std::vector<const google::protobuf::ServiceDescriptor*> services;
+    for (const auto* file : {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
+                             admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+      for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
+    }
+    return services;
+  }
+
+  // Both are switches of the process, read by each ServerBuilder.
+  static void EnablePlugins() {
+    static const bool once = [] {
+      grpc::EnableDefaultHealthCheckService(true);
+      grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+      return true;
+    }();
+    (void)once;
+  }
+
+  const Parts parts_;
+  Guard guard_;
+  Rest rest_;
+  std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+  std::mutex stop_mutex_;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Admin>> Admin::Serve(const std::string& listen, Parts parts) {
+  auto server = std::make_unique<AdminServer>(std::move(parts));
+  RETURN_IF_ERROR(server->Start(listen));
+  return server;
+}
+
+}  // namespace bulkhead

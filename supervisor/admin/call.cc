@@ -1,0 +1,68 @@
+#include "supervisor/admin/call.h"
+
+#include "supervisor/admin/rpc_status.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+
+// Lives until gRPC says that it is done, and keeps the call alive meanwhile.
+class CallBase::Reactor : public grpc::ServerUnaryReactor {
+ public:
+  explicit Reactor(std::shared_ptr<CallBase> call) : call_(std::move(call)) {}
+  void OnDone() override { delete this; }
+  void OnCancel() override { call_->Fail(Error("SHUTTING_DOWN", "The call ended before its answer: the client left, its deadline passed, or the supervisor stops.")); }
+
+ private:
+  std::shared_ptr<CallBase> call_;
+};
+
+CallBase::CallBase(const Guard& guard, std::string_view method) : method_(method), writes_(guard.Writes(method)) {}
+
+CallBase::~CallBase() = default;
+
+grpc::ServerUnaryReactor* CallBase::Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard) {
+  auto* reactor = new Reactor(call);
+  call->reactor_ = reactor;
+  auto caller = guard.Check(context->client_metadata(), context->peer(), call->method_);
+  if (caller.ok()) {
+    call->caller_ = *std::move(caller);
+  } else {
+    call->Fail(caller.status());
+  }
+  return reactor;
+}
+
+bool CallBase::live() const {
+  std::lock_guard lock(mutex_);
+  return reactor_ != nullptr;
+}
+
+void CallBase::Fail(const absl::Status& status) { End(status, [] {}); }
+
+void CallBase::End(const absl::Status& status, const std::function<void()>& write) {
+  grpc::ServerUnaryReactor* reactor = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    reactor = std::exchange(reactor_, nullptr);
+    if (reactor == nullptr) return;
+    if (status.ok()) write();
+  }
+  Audit(status);
+  reactor->Finish(ToGrpcStatus(status, caller_.request_id, caller_.in_process ? kUnlimitedDetails : kMaxWireDetails));
+}
+
+void CallBase::Audit(const absl::Status& status) const {
+  if (!writes_) return;
+  LogInfo("admin", method_.substr(method_.rfind('.') + 1),
+          {{"subject", caller_.identity ? caller_.identity->subject : "-"},
+           {"address", caller_.address},
+           {"request", caller_.request_id},
+           {"result", status.ok() ? "OK" : ErrorCode(status)}});
+}
+
+void OnPool(BlockingPool& pool, const std::shared_ptr<CallBase>& call, std::function<void()> work) {
+  if (!pool.Submit(std::move(work))) call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
+}
+
+}  // namespace bulkhead

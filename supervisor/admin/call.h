@@ -1,0 +1,78 @@
+// One unary call of the admin API from its guard to its answer. The answer may come from any thread, or never: the call also
+// ends when the client leaves, its deadline passes or the server stops, and a late answer is then dropped.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/grpcpp.h"
+#include "supervisor/admin/guard.h"
+#include "supervisor/base/blocking_pool.h"
+
+namespace bulkhead {
+
+// Thread-safe. Everything but the type of the response.
+class CallBase {
+ public:
+  CallBase(const Guard& guard, std::string_view method);
+  virtual ~CallBase();
+  CallBase(const CallBase&) = delete;
+
+  // Ends the call with an error; nothing when it has ended.
+  void Fail(const absl::Status& status);
+  bool live() const;
+  const Caller& caller() const { return caller_; }
+
+ protected:
+  // Ends the call: `write` fills the response while it is still there.
+  void End(const absl::Status& status, const std::function<void()>& write);
+
+ private:
+  template <typename Response, typename Body>
+  friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, Response*, Body);
+  class Reactor;
+  // Makes the reactor, which keeps the call until gRPC is done with it, and runs the guard. False: the call has ended.
+  static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard);
+  void Audit(const absl::Status& status) const;
+
+  const std::string method_;
+  const bool writes_;
+  Caller caller_;  // constant once the guard has passed
+  mutable std::mutex mutex_;
+  grpc::ServerUnaryReactor* reactor_ = nullptr;  // null once the call has ended
+};
+
+template <typename Response>
+class Call : public CallBase {
+ public:
+  Call(const Guard& guard, std::string_view method, Response* response) : CallBase(guard, method), response_(response) {}
+  void Answer(Response response) {
+    End(absl::OkStatus(), [&] { response_->Swap(&response); });
+  }
+
+ private:
+  Response* response_;
+};
+
+template <typename Response>
+using CallPtr = std::shared_ptr<Call<Response>>;
+
+// The whole of a handler: guard, then `body(call)`, which answers now or later. `body` copies what it needs of the request.
+template <typename Response, typename Body>
+grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method, Response* response,
+                                Body body) {
+  auto call = std::make_shared<Call<Response>>(guard, method, response);
+  grpc::ServerUnaryReactor* reactor = CallBase::Begin(call, context, guard);
+  if (call->live()) body(call);
+  return reactor;
+}
+
+// Runs `work` on the pool; OVERLOADED for the call when the pool is full.
+void OnPool(BlockingPool& pool, const std::shared_ptr<CallBase>& call, std::function<void()> work);
+
+}  // namespace bulkhead

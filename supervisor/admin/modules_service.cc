@@ -1,0 +1,194 @@
+// The service Modules: registry and lifecycle of modules.
+#include "bulkhead/admin/v1/modules.grpc.pb.h"
+#include "nlohmann/json.hpp"
+#include "supervisor/admin/call.h"
+#include "supervisor/admin/json.h"
+#include "supervisor/admin/module_list.h"
+#include "supervisor/admin/parameters.h"
+#include "supervisor/admin/services.h"
+#include "supervisor/admin/views.h"
+#include "supervisor/base/limits.h"
+
+namespace bulkhead {
+namespace {
+
+using admin::v1::DeleteModuleRequest;
+using admin::v1::DeleteModuleResponse;
+using admin::v1::GetModuleRequest;
+using admin::v1::ListModulesRequest;
+using admin::v1::ListModulesResponse;
+using admin::v1::ModuleActionRequest;
+using admin::v1::ModuleActionResponse;
+using admin::v1::ModuleResponse;
+using admin::v1::RegisterModuleRequest;
+using admin::v1::SetModuleStatusRequest;
+using admin::v1::ValidateManifestRequest;
+using admin::v1::ValidateManifestResponse;
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+
+#define METHOD(name) "bulkhead.admin.v1.Modules." name
+
+ModuleResponse ToResponse(const ModuleView& view) {
+  ModuleResponse response;
+  *response.mutable_module() = ToMessage(view);
+  return response;
+}
+
+// Answers with the module of a finished action; 202 in REST when it has not converged.
+Modules::Done<ActionResult> AnswerAction(CallPtr<ModuleActionResponse> call) {
+  return [call = std::move(call)](absl::StatusOr<ActionResult> result) {
+    if (!result.ok()) return call->Fail(result.status());
+    ModuleActionResponse response;
+    *response.mutable_module() = ToMessage(result->module);
+    response.mutable_meta()->set_converged(result->converged);
+    call->Answer(std::move(response));
+  };
+}
+
+template <typename Request>
+std::optional<int64_t> IfGeneration(const Request& request) {
+  if (!request.has_if_generation()) return std::nullopt;
+  return request.if_generation();
+}
+
+class ModulesService : public admin::v1::Modules::CallbackService {
+ public:
+  ModulesService(const Guard& guard, Modules& modules, BlockingPool& pool) : guard_(guard), modules_(modules), pool_(pool) {}
+
+  ServerUnaryReactor* ListModules(CallbackServerContext* context, const ListModulesRequest* request, ListModulesResponse* response) override {
+    return Serve(guard_, context, METHOD("ListModules"), response, [&](CallPtr<ListModulesResponse> call) {
+      auto query = ModuleQuery::Parse(*request);
+      if (!query.ok()) return call->Fail(query.status());
+      modules_.List([call, query = *query, &pool = pool_](absl::StatusOr<std::vector<ModuleView>> views) {
+        if (!views.ok()) return call->Fail(views.status());
+        if (!call->live()) return;
+        // Up to 500 manifests become messages: not on the control loop.
+        auto result = std::make_shared<ModuleQuery::Result>(query.Apply(*std::move(views)));
+        OnPool(pool, call, [call, query, result] {
+          ListModulesResponse answer;
+          for (const ModuleView& view : result->modules) *answer.add_modules() = ToMessage(view);
+          answer.mutable_meta()->set_total(result->total);
+          answer.mutable_meta()->set_page(query.page());
+          answer.mutable_meta()->set_page_size(query.page_size());
+          call->Answer(std::move(answer));
+        });
+      });
+    });
+  }
+
+  ServerUnaryReactor* GetModule(CallbackServerContext* context, const GetModuleRequest* request, ModuleResponse* response) override {
+    return Serve(guard_, context, METHOD("GetModule"), response, [&](CallPtr<ModuleResponse> call) {
+      modules_.Get(request->name(), [call](absl::StatusOr<ModuleView> view) {
+        if (!view.ok()) return call->Fail(view.status());
+        call->Answer(ToResponse(*view));
+      });
+    });
+  }
+
+  ServerUnaryReactor* RegisterModule(CallbackServerContext* context, const RegisterModuleRequest* request, ModuleResponse* response) override {
+    return Serve(guard_, context, METHOD("RegisterModule"), response, [&](CallPtr<ModuleResponse> call) {
+      if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
+      RegisterRequest wanted;
+      wanted.manifest_json = ToJson(request->manifest()).dump();
+      if (request->has_config()) wanted.config_json = ToJson(request->config()).dump();
+      wanted.path = request->path();
+      modules_.Register(std::move(wanted), [call](absl::StatusOr<ModuleView> view) {
+        if (!view.ok()) return call->Fail(view.status());
+        call->Answer(ToResponse(*view));
+      });
+    });
+  }
+
+  ServerUnaryReactor* ValidateManifest(CallbackServerContext* context, const ValidateManifestRequest* request,
+                                       ValidateManifestResponse* response) override {
+    return Serve(guard_, context, METHOD("ValidateManifest"), response, [&](CallPtr<ValidateManifestResponse> call) {
+      if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
+      const ManifestResult result = ParseManifestJson(ToJson(request->manifest()));
+      ValidateManifestResponse answer;
+      answer.set_valid(result.errors.empty());
+      for (const Finding& finding : result.errors) *answer.add_errors() = ToMessage(finding);
+      for (const Finding& finding : result.warnings) *answer.add_warnings() = ToMessage(finding);
+      call->Answer(std::move(answer));
+    });
+  }
+
+  ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("InstallModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+      if (auto wait = ParseWait(request->wait(), limits::kDefaultWait); !wait.ok()) return call->Fail(wait.status());
+      IfUnchanged(call, request->name(), IfGeneration(*request), [call, name = request->name(), &modules = modules_] {
+        modules.Install(name, AnswerAction(call));
+      });
+    });
+  }
+
+  ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("EnableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+      Switch(call, request->name(), true, request->wait(), IfGeneration(*request));
+    });
+  }
+
+  ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("DisableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+      Switch(call, request->name(), false, request->wait(), IfGeneration(*request));
+    });
+  }
+
+  ServerUnaryReactor* SetModuleStatus(CallbackServerContext* context, const SetModuleStatusRequest* request, ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("SetModuleStatus"), response, [&](CallPtr<ModuleActionResponse> call) {
+      const bool enable = request->status() == "ENABLED";
+      if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
+      Switch(call, request->name(), enable, request->wait(), IfGeneration(*request));
+    });
+  }
+
+  ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request, DeleteModuleResponse* response) override {
+    return Serve(guard_, context, METHOD("DeleteModule"), response, [&](CallPtr<DeleteModuleResponse> call) {
+      IfUnchanged(call, request->name(), IfGeneration(*request), [call, name = request->name(), purge = request->purge(), &modules = modules_] {
+        modules.Delete(name, purge, [call, name](absl::StatusOr<bool> purged) {
+          if (!purged.ok()) return call->Fail(purged.status());
+          DeleteModuleResponse answer;
+          answer.set_name(name);
+          answer.set_purged(*purged);
+          call->Answer(std::move(answer));
+        });
+      });
+    });
+  }
+
+ private:
+  void Switch(const CallPtr<ModuleActionResponse>& call, const std::string& name, bool enable, const std::string& wait_text,
+              std::optional<int64_t> if_generation) {
+    auto wait = ParseWait(wait_text, limits::kDefaultWait);
+    if (!wait.ok()) return call->Fail(wait.status());
+    IfUnchanged(call, name, if_generation, [call, name, enable, wait = *wait, &modules = modules_] {
+      enable ? modules.Enable(name, wait, AnswerAction(call)) : modules.Disable(name, wait, AnswerAction(call));
+    });
+  }
+
+  // Runs `act` unless the caller named a generation and the module has another by now.
+  template <typename Response>
+  void IfUnchanged(const CallPtr<Response>& call, const std::string& name, std::optional<int64_t> generation, std::function<void()> act) {
+    if (!generation) return act();
+    modules_.Get(name, [call, name, generation = *generation, act = std::move(act)](absl::StatusOr<ModuleView> view) {
+      if (!view.ok()) return call->Fail(view.status());
+      if (view->row.generation != generation) {
+        return call->Fail(Error("PRECONDITION_FAILED", "\"" + name + "\" has changed: its generation is " + std::to_string(view->row.generation) +
+                                                           ", not " + std::to_string(generation) + ". Read it again before you change it."));
+      }
+      if (call->live()) act();
+    });
+  }
+
+  const Guard& guard_;
+  Modules& modules_;
+  BlockingPool& pool_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool) {
+  return std::make_unique<ModulesService>(guard, modules, pool);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,26 @@
+// Parameters that several admin calls share: waiting, paging. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+
+// INVALID_ARGUMENT "The parameter <name> <sentence>.", with the name as the detail's path.
+absl::Status BadParameter(std::string_view name, std::string_view sentence);
+
+// "" is `otherwise`, "false" is none, "1500ms", "30s", "2m" at most limits::kMaxWait.
+absl::StatusOr<Millis> ParseWait(std::string_view text, Millis otherwise);
+
+struct Page {
+  int number = 1;
+  int size = 50;
+};
+absl::StatusOr<Page> ParsePage(std::optional<int> page, std::optional<int> page_size);
+
+}  // namespace bulkhead

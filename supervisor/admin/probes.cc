@@ -1,0 +1,39 @@
+#include "supervisor/admin/probes.h"
+
+#include <algorithm>
+
+#include "supervisor/admin/json.h"
+#include "supervisor/admin/rest.h"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+std::string HealthBody(const NodeStatus& node, const Clock& clock) {
+  const WallTime now = clock.Wall();
+  const auto uptime = std::max(std::chrono::duration_cast<std::chrono::seconds>(now - node.started_at), std::chrono::seconds(0));
+  std::string body = "{\"status\":\"ok\",\"timestamp\":\"" + FormatWall(now) + "\",\"uptime\":" + std::to_string(uptime.count()) + ",\"environment\":";
+  PrintString(node.environment, body);
+  return body + "}";
+}
+
+}  // namespace
+
+bool IsProbe(std::string_view path) { return path == "/health" || path == "/healthz" || path == "/readyz"; }
+
+void AnswerProbe(const LocalRequest& request, const NodeStatus& node, const Clock& clock, LocalResponder& responder) {
+  if (request.method != "GET" && request.method != "HEAD") {
+    return RespondError(responder, Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: GET, HEAD."),
+                        request.request_id, {{"allow", "GET, HEAD"}});
+  }
+  if (request.path == "/health") return RespondJson(responder, 200, HealthBody(node, clock));
+  if (request.path == "/healthz") return RespondJson(responder, 200, R"({"status":"ok"})");
+  if (node.stopping.load() || !node.ready.load()) {
+    const char* body = node.stopping.load() ? R"({"status":"stopping"})" : R"({"status":"starting"})";
+    return RespondJson(responder, 503, body, {{"retry-after", std::to_string(limits::kRetryAfterSeconds)}});
+  }
+  RespondJson(responder, 200, R"({"status":"ready"})");
+}
+
+}  // namespace bulkhead

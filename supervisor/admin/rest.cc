@@ -1,0 +1,174 @@
+#include "supervisor/admin/rest.h"
+
+#include <chrono>
+
+#include "supervisor/admin/json.h"
+#include "supervisor/admin/rest_request.h"
+#include "supervisor/admin/rpc_status.h"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+constexpr std::string_view kApiPrefix = "/api/";
+constexpr Millis kCallMargin{30'000};  // beyond the longest wait, so that no call stays for ever
+
+grpc::ByteBuffer ToBuffer(const Message& message) {
+  grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+bool FromBuffer(grpc::ByteBuffer& buffer, Message& message) {
+  grpc::Slice slice;
+  if (!buffer.Valid()) return message.ParseFromArray("", 0);  // an empty message may come as none
+  if (!buffer.DumpToSingleSlice(&slice).ok()) return false;
+  return message.ParseFromArray(slice.begin(), static_cast<int>(slice.size()));
+}
+
+// The response's `meta.converged`, true where there is none.
+bool Converged(const Message& response) {
+  const FieldDescriptor* meta = response.GetDescriptor()->FindFieldByName("meta");
+  if (meta == nullptr) return true;
+  const FieldDescriptor* converged = meta->message_type()->FindFieldByName("converged");
+  if (converged == nullptr) return true;
+  const Message& value = response.GetReflection()->GetMessage(response, meta);
+  return value.GetReflection()->GetBool(value, converged);
+}
+
+std::string Envelope(const RestRoute& route, const Message& response) {
+  std::string body;
+  if (route.rest.raw()) {
+    PrintMessage(response, body);
+    return body;
+  }
+  const auto& type = *response.GetDescriptor();
+  body = "{\"success\":true,\"data\":";
+  if (route.rest.data().empty()) {
+    PrintMessage(response, body);
+  } else {
+    PrintField(response, *type.FindFieldByName(route.rest.data()), body);
+    if (const FieldDescriptor* meta = type.FindFieldByName("meta")) {
+      body += ",\"meta\":";
+      PrintField(response, *meta, body);
+    }
+  }
+  body += '}';
+  return body;
+}
+
+std::string Location(const RestRoute& route, const Message& response) {
+  const FieldDescriptor* field = response.GetDescriptor()->FindFieldByName(route.rest.data());
+  const Message& data = response.GetReflection()->GetMessage(response, field);
+  std::string location;
+  for (const std::string& segment : PathSegments(route.rest.location())) {
+    location += '/';
+    if (!segment.starts_with(':')) {
+      location += segment;
+      continue;
+    }
+    const FieldDescriptor* bound = data.GetDescriptor()->FindFieldByCamelcaseName(segment.substr(1));
+    location += data.GetReflection()->GetString(data, bound);  // names and ids need no encoding
+  }
+  return location;
+}
+
+}  // namespace
+
+void RespondJson(LocalResponder& responder, int status, std::string body, HeaderList more) {
+  HeaderList headers = {{"content-type", "application/json"}, {"cache-control", "no-store"}};
+  for (auto& header : more) headers.push_back(std::move(header));
+  responder.Respond(status, std::move(headers), std::move(body));
+}
+
+void RespondError(LocalResponder& responder, const absl::Status& status, const std::string& request_id, HeaderList more) {
+  const int http = HttpStatus(ErrorCode(status));
+  if (http == 401) more.emplace_back("www-authenticate", "Bearer");
+  if (http == 503) more.emplace_back("retry-after", std::to_string(limits::kRetryAfterSeconds));
+  if (http == 500) LogError("admin", status.message().empty() ? "a call failed" : std::string_view(status.message().data(), status.message().size()), {{"request", request_id}});
+  RespondJson(responder, http, ErrorBody(status, request_id), std::move(more));
+}
+
+// One request until its answer. Owns what gRPC needs to stay meanwhile.
+struct Rest::Exchange {
+  LocalRequest request;
+  std::unique_ptr<LocalResponder> responder;
+  const RestRoute* route = nullptr;
+  std::shared_ptr<RestRoutes> routes;
+  std::shared_ptr<std::atomic<bool>> stopping;
+  grpc::ClientContext context;
+  grpc::ByteBuffer sent, received;
+
+  void Answer(const grpc::Status& status) {
+    if (!status.ok()) {
+      const bool ours = !status.error_details().empty();
+      if (!ours && stopping->load()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+      return RespondError(*responder, FromGrpcStatus(status), request.request_id);
+    }
+    std::unique_ptr<Message> response(route->response_prototype->New());
+    if (!FromBuffer(received, *response)) {
+      return RespondError(*responder, Error("INTERNAL", "The answer of " + route->rpc_path + " could not be read."), request.request_id);
+    }
+    int http = route->rest.success() == 0 ? 200 : route->rest.success();
+    if (!Converged(*response)) http = 202;
+    HeaderList headers;
+    if (!route->rest.location().empty() && (http == 201 || http == 202)) headers.emplace_back("location", Location(*route, *response));
+    RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
+  }
+};
+
+Rest::Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services) : guard_(guard) {
+  for (const auto* service : services) routes_->Add(*service);
+}
+
+void Rest::Connect(std::shared_ptr<grpc::Channel> channel) { stub_ = std::make_unique<grpc::GenericStub>(std::move(channel)); }
+
+absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& match) const {
+  if (stopping_->load()) return Error("SHUTTING_DOWN", "The supervisor stops.");
+  // Nobody learns without a token which paths exist.
+  ASSIGN_OR_RETURN(const auto identity, guard_.Authenticate(request.authorization));
+  if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
+  if (match.route == nullptr) return Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
+  // The handler's guard decides; this one is before the body is looked at.
+  return guard_.Authorize(*identity, match.route->method->full_name());
+}
+
+void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) {
+  if (!request.path.starts_with(kApiPrefix)) {
+    return RespondError(*responder, Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + "."), request.request_id);
+  }
+  RestRoutes::Match match = routes_->Find(request.method, request.path);
+  if (absl::Status checked = Check(request, match); !checked.ok()) {
+    HeaderList headers;
+    if (ErrorCode(checked) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
+    return RespondError(*responder, checked, request.request_id, std::move(headers));
+  }
+  auto message = ReadRequest(*match.route, match.values, request);
+  if (!message.ok()) return RespondError(*responder, message.status(), request.request_id);
+  auto exchange = std::make_shared<Exchange>();
+  exchange->request = std::move(request);
+  exchange->request.body.clear();
+  exchange->responder = std::move(responder);
+  exchange->route = match.route;
+  exchange->routes = routes_;
+  exchange->stopping = stopping_;
+  Call(std::move(exchange), **message);
+}
+
+void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
+  exchange->sent = ToBuffer(message);
+  auto& context = exchange->context;
+  context.set_deadline(std::chrono::system_clock::now() + limits::kMaxWait + kCallMargin);  // gRPC's own clock
+  context.AddMetadata("authorization", exchange->request.authorization);
+  for (auto& [key, value] : guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->route->method->full_name())) {
+    context.AddMetadata(key, value);
+  }
+  stub_->UnaryCall(&context, exchange->route->rpc_path, grpc::StubOptions(), &exchange->sent, &exchange->received,
+                   [exchange](grpc::Status status) { exchange->Answer(status); });
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,45 @@
+// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the
+// envelope of interface.md (decision 6). Thread-safe; Handle() never blocks.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/grpcpp.h"
+#include "supervisor/admin/guard.h"
+#include "supervisor/admin/routes.h"
+#include "supervisor/gateway/local_service.h"
+
+namespace bulkhead {
+
+class Rest {
+ public:
+  Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services);
+
+  // Before the first Handle().
+  void Connect(std::shared_ptr<grpc::Channel> channel);
+  // From now on 503 SHUTTING_DOWN, also for calls that the server's end cuts off.
+  void Stop() { stopping_->store(true); }
+  // Paths under /api/; others are 404.
+  void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);
+
+ private:
+  struct Exchange;
+  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match) const;
+  void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
+
+  const Guard& guard_;
+  // Shared with the calls under way, which may end after this object.
+  std::shared_ptr<RestRoutes> routes_ = std::make_shared<RestRoutes>();
+  std::shared_ptr<std::atomic<bool>> stopping_ = std::make_shared<std::atomic<bool>>(false);
+  std::unique_ptr<grpc::GenericStub> stub_;
+};
+
+// The error envelope with the status and the headers that its code asks for.
+void RespondError(LocalResponder& responder, const absl::Status& status, const std::string& request_id, HeaderList more = {});
+void RespondJson(LocalResponder& responder, int status, std::string body, HeaderList more = {});
+
+}  // namespace bulkhead

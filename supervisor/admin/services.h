@@ -1,0 +1,22 @@
+// The gRPC services of the admin API, one file each. Each borrows what its constructor names; a handler runs on a gRPC
+// thread and never waits there.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "grpcpp/grpcpp.h"
+#include "supervisor/admin/guard.h"
+#include "supervisor/auth/authenticator.h"
+#include "supervisor/base/blocking_pool.h"
+#include "supervisor/jobs/jobs.h"
+#include "supervisor/lifecycle/modules.h"
+
+namespace bulkhead {
+
+std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs);
+std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock);
+std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool);
+
+}  // namespace bulkhead

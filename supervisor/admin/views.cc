@@ -1,0 +1,234 @@
+#include "supervisor/admin/views.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "nlohmann/json.hpp"
+#include "supervisor/admin/json.h"
+#include "supervisor/admin/text.h"
+
+namespace bulkhead {
+namespace {
+
+admin::v1::ObservedState::Enum ToEnum(ObservedState state) {
+  switch (state) {
+    case ObservedState::kStarting: return admin::v1::ObservedState::STARTING;
+    case ObservedState::kRunning: return admin::v1::ObservedState::RUNNING;
+    case ObservedState::kDegraded: return admin::v1::ObservedState::DEGRADED;
+    case ObservedState::kBackoff: return admin::v1::ObservedState::BACKOFF;
+    case ObservedState::kQuarantined: return admin::v1::ObservedState::QUARANTINED;
+    case ObservedState::kStopping: return admin::v1::ObservedState::STOPPING;
+    case ObservedState::kStopped: return admin::v1::ObservedState::STOPPED;
+    case ObservedState::kFailed: return admin::v1::ObservedState::FAILED;
+    case ObservedState::kSkipped: return admin::v1::ObservedState::SKIPPED;
+  }
+  return admin::v1::ObservedState::UNSPECIFIED;
+}
+
+admin::v1::RegistryState::Enum ToEnum(RegistryStatus status) {
+  switch (status) {
+    case RegistryStatus::kRegistered: return admin::v1::RegistryState::REGISTERED;
+    case RegistryStatus::kInstalling: return admin::v1::RegistryState::INSTALLING;
+    case RegistryStatus::kEnabled: return admin::v1::RegistryState::ENABLED;
+    case RegistryStatus::kDisabled: return admin::v1::RegistryState::DISABLED;
+    case RegistryStatus::kUpdating: return admin::v1::RegistryState::UPDATING;
+    case RegistryStatus::kRemoving: return admin::v1::RegistryState::REMOVING;
+  }
+  return admin::v1::RegistryState::UNSPECIFIED;
+}
+
+admin::v1::RunStatus::Enum ToEnum(RunStatus status) {
+  switch (status) {
+    case RunStatus::kQueued: return admin::v1::RunStatus::QUEUED;
+    case RunStatus::kRunning: return admin::v1::RunStatus::RUNNING;
+    case RunStatus::kSucceeded: return admin::v1::RunStatus::SUCCEEDED;
+    case RunStatus::kFailed: return admin::v1::RunStatus::FAILED;
+    case RunStatus::kCancelled: return admin::v1::RunStatus::CANCELLED;
+    case RunStatus::kTimedOut: return admin::v1::RunStatus::TIMED_OUT;
+    case RunStatus::kSkipped: return admin::v1::RunStatus::SKIPPED;
+    case RunStatus::kInterrupted: return admin::v1::RunStatus::INTERRUPTED;
+  }
+  return admin::v1::RunStatus::UNSPECIFIED;
+}
+
+std::string_view OverlapName(Overlap overlap) {
+  switch (overlap) {
+    case Overlap::kSkip: return "skip";
+    case Overlap::kQueue: return "queue";
+    case Overlap::kReplace: return "replace";
+  }
+  return "";
+}
+
+void SetStruct(std::string_view text, google::protobuf::Struct* value) {
+  const auto parsed = nlohmann::json::parse(text, nullptr, false);
+  if (!parsed.is_discarded()) FromJson(parsed, *value);
+}
+
+void SetValue(const std::string& text, google::protobuf::Value* value) {
+  const auto parsed = nlohmann::json::parse(text, nullptr, false);
+  if (parsed.is_discarded()) {
+    value->set_string_value(ValidUtf8(text));  // shown as it is rather than lost
+  } else {
+    FromJson(parsed, *value);
+  }
+}
+
+// The number of a health word, worse is more: healthy, degraded, unhealthy.
+constexpr std::string_view kHealthWords[] = {"healthy", "degraded", "unhealthy"};
+int Severity(std::string_view word) {
+  const auto* found = std::find(std::begin(kHealthWords), std::end(kHealthWords), word);
+  return found == std::end(kHealthWords) ? 0 : static_cast<int>(found - std::begin(kHealthWords));
+}
+
+int Severity(ObservedState state) {
+  switch (state) {
+    case ObservedState::kRunning:
+    case ObservedState::kSkipped: return 0;
+    case ObservedState::kStarting:
+    case ObservedState::kDegraded:
+    case ObservedState::kStopping:
+    case ObservedState::kStopped: return 1;
+    case ObservedState::kBackoff:
+    case ObservedState::kQuarantined:
+    case ObservedState::kFailed: return 2;
+  }
+  return 2;
+}
+
+}  // namespace
+
+admin::v1::Module ToMessage(const ModuleView& view) {
+  admin::v1::Module m;
+  m.set_id(view.row.id);
+  m.set_name(view.row.name);
+  m.set_version(view.row.version);
+  m.set_path(ValidUtf8(view.row.path));
+  m.set_status(ToEnum(view.row.status));
+  m.mutable_desired()->set_state(view.desired_enabled ? "ENABLED" : "DISABLED");
+  m.mutable_desired()->set_generation(view.row.generation);
+  auto& observed = *m.mutable_observed();
+  observed.set_state(ToEnum(view.observed));
+  observed.set_generation(view.observed_generation);
+  *observed.mutable_since() = ToTimestamp(view.observed_since);
+  observed.set_node(view.node);
+  if (!view.reason_code.empty() || !view.reason_message.empty()) {
+    observed.mutable_reason()->set_code(view.reason_code);
+    observed.mutable_reason()->set_message(ValidUtf8(view.reason_message));
+  }
+  for (const WorkerView& worker : view.workers) {
+    auto& w = *m.add_workers();
+    w.set_slot(worker.slot);
+    w.set_pid(worker.pid);
+    w.set_instance(worker.instance);
+    w.set_state(ToEnum(worker.state));
+    w.set_version(worker.version);
+    if (worker.started_at) *w.mutable_started_at() = ToTimestamp(*worker.started_at);
+    w.set_restarts(worker.restarts);
+  }
+  for (const ExitRow& row : view.exits) {
+    auto& e = *m.add_exits();
+    e.set_cause(row.cause);
+    e.set_signal(row.signal);
+    e.set_exit_code(row.exit_code);
+    *e.mutable_at() = ToTimestamp(row.at);
+    e.set_ran_ms(row.ran_ms);
+    e.set_output(ValidUtf8(row.output));
+  }
+  for (const IsolationItem& item : view.isolation) {
+    auto& i = *m.add_isolation();
+    i.set_name(item.name);
+    i.set_state(item.active ? "active" : "unavailable");
+    i.set_why(ValidUtf8(item.why));
+  }
+  m.set_config_revision(view.row.config_revision);
+  m.set_config_applied_revision(view.config_applied_revision);
+  if (view.row.enabled_at) *m.mutable_enabled_at() = ToTimestamp(*view.row.enabled_at);
+  *m.mutable_created_at() = ToTimestamp(view.row.created_at);
+  *m.mutable_updated_at() = ToTimestamp(view.row.updated_at);
+  if (view.manifest) {
+    m.set_display_name(view.manifest->display_name);
+    m.set_description(view.manifest->description);
+    m.set_author(view.manifest->author);
+    // Only the manifest says which values are secret: without one, no configuration is shown.
+    SetStruct(MaskConfig(*view.manifest, EffectiveConfig(*view.manifest, view.row.config_json).effective_json), m.mutable_config());
+  }
+  SetStruct(view.row.manifest_json, m.mutable_manifest());
+  return m;
+}
+
+admin::v1::Run ToMessage(const RunView& view) {
+  admin::v1::Run r;
+  r.set_id(view.id);
+  r.set_module(view.module);
+  r.set_job(view.job);
+  r.set_status(ToEnum(view.status));
+  r.set_attempt(view.attempt);
+  r.set_trigger(view.trigger);
+  if (view.slot) *r.mutable_slot() = ToTimestamp(*view.slot);
+  SetValue(view.payload_json, r.mutable_payload());
+  r.mutable_progress()->set_fraction(view.progress);
+  r.mutable_progress()->set_message(ValidUtf8(view.progress_message));
+  SetValue(view.result_json, r.mutable_result());
+  if (!view.error_code.empty()) {
+    r.mutable_error()->set_code(ValidUtf8(view.error_code));
+    r.mutable_error()->set_message(ValidUtf8(view.error_message));
+    r.mutable_error()->set_stack(ValidUtf8(view.error_stack));
+  }
+  *r.mutable_queued_at() = ToTimestamp(view.queued_at);
+  if (view.started_at) *r.mutable_started_at() = ToTimestamp(*view.started_at);
+  if (view.finished_at) *r.mutable_finished_at() = ToTimestamp(*view.finished_at);
+  r.set_node(view.node);
+  r.set_worker(view.worker);
+  return r;
+}
+
+admin::v1::Job ToMessage(const JobView& view) {
+  admin::v1::Job j;
+  j.set_module(view.module);
+  j.set_name(view.spec.name);
+  j.set_schedule(view.spec.schedule);
+  j.set_time_zone(view.spec.time_zone);
+  j.set_timeout_ms(view.spec.timeout.count());
+  j.set_retries(view.spec.retries);
+  j.set_overlap(std::string(OverlapName(view.spec.overlap)));
+  j.set_active(view.active);
+  if (view.next_run_at) *j.mutable_next_run_at() = ToTimestamp(*view.next_run_at);
+  return j;
+}
+
+admin::v1::Token ToMessage(const TokenRow& row) {
+  admin::v1::Token t;
+  t.set_name(row.name);
+  t.set_subject(row.subject);
+  for (const std::string& permission : row.permissions) t.add_permissions(permission);
+  *t.mutable_created_at() = ToTimestamp(row.created_at);
+  if (row.expires_at) *t.mutable_expires_at() = ToTimestamp(*row.expires_at);
+  return t;
+}
+
+admin::v1::Finding ToMessage(const Finding& finding) {
+  admin::v1::Finding f;
+  f.set_path(ValidUtf8(finding.path));
+  f.set_line(finding.line);
+  f.set_code(finding.code);
+  f.set_message(ValidUtf8(finding.message));
+  return f;
+}
+
+admin::v1::ModuleHealth ToHealth(const ModuleView& view) {
+  admin::v1::ModuleHealth h;
+  h.set_status(std::string(kHealthWords[std::max(Severity(view.observed), Severity(view.health.status))]));
+  h.set_observed(ToEnum(view.observed));
+  for (const CheckView& check : view.health.checks) {
+    auto& detail = (*h.mutable_details())[ValidUtf8(check.name)];
+    constexpr std::string_view kCheckWords[] = {"up", "degraded", "down"};
+    detail.set_status(std::string(kCheckWords[Severity(check.status)]));
+    detail.set_latency(check.latency_ms);
+    detail.set_message(ValidUtf8(check.message));
+  }
+  if (view.health.checked_at) *h.mutable_last_checked() = ToTimestamp(*view.health.checked_at);
+  return h;
+}
+
+}  // namespace bulkhead
