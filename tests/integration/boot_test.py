@@ -124,7 +124,7 @@ class Ending(DaemonTest):
         daemon = self.daemon(start=False, modules=[MODULE])
         daemon.launch()
         wait_until(lambda: (daemon.data / "postgres").exists(), "the data folder being made", CONVERGE_TIMEOUT_S)
-        daemon.signal(signal.SIGTERM)
+        daemon.send_signal(signal.SIGTERM)
         daemon.wait_exit(SHUTDOWN_BUDGET_S * SLOW)
         daemon.assert_nothing_left()
         self.assertIsNone(daemon.ready_line())

@@ -354,7 +354,7 @@ class Daemon:
             self._seen |= descendants(self.process.pid)
         return self._seen
 
-    def signal(self, number):
+    def send_signal(self, number):
         self.remember_processes()
         self.process.send_signal(number)
 
@@ -369,12 +369,12 @@ class Daemon:
     def stop(self, number=signal.SIGTERM, within=STOP_TIMEOUT_S):
         """Asks it to end; answers (exit code, seconds it took)."""
         began = time.monotonic()
-        self.signal(number)
+        self.send_signal(number)
         code = self.wait_exit(within)
         return code, time.monotonic() - began
 
     def kill(self):
-        self.signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         self.wait_exit()
 
     def leftovers(self):
@@ -538,4 +538,4 @@ def write_module(modules_dir, name, manifest=None, entry=None, mode=0o755, text=
 def main():
     if not BINARY.exists():
         sys.exit(f"{BINARY} does not exist: build it first (sh tests/run.sh)")
-    unittest.main(verbosity=2)
+    unittest.main(verbosity=2, buffer=False)
