@@ -1,0 +1,330 @@
+#include "supervisor/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "supervisor/admin/admin.h"
+#include "supervisor/auth/authenticator.h"
+#include "supervisor/base/blocking_pool.h"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/loop.h"
+#include "supervisor/base/random.h"
+#include "supervisor/base/status.h"
+#include "supervisor/data_folder.h"
+#include "supervisor/gateway/gateway.h"
+#include "supervisor/jobs/jobs.h"
+#include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/process/spawner.h"
+#include "supervisor/store/migrations.h"
+#include "supervisor/store/postgres.h"
+#include "supervisor/worker/host.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kPoolThreads = 6;            // blocking work at a time: database, archives, hashing
+constexpr size_t kPoolQueue = 4096;        // beyond: OVERLOADED
+constexpr int kDatabaseConnections = 8;    // of the supervisor itself
+constexpr uid_t kUidBase = 200'000;        // where the modules' uids begin unless isolation.uids says so
+constexpr uid_t kUidsPerDaemon = 1'000;
+constexpr Millis kJobGrace{3'000};         // running jobs at a shutdown
+constexpr Millis kDrainGrace{3'000};       // in-flight requests at a shutdown
+constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
+
+std::string NodeName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+absl::StatusOr<std::string> MasterKey(const std::string& path) {
+  auto existing = ReadFile(path);
+  if (existing.ok() && existing->size() >= 64) return existing->substr(0, 64);
+  if (existing.ok() || existing.status().code() != absl::StatusCode::kNotFound) {
+    return Error("DATA_UNUSABLE", path + " is not a master key of this supervisor");
+  }
+  std::string key = RandomHex(32);
+  RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
+  return key;
+}
+
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+class Daemon {
+ public:
+  Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway, UniqueFd modules,
+         UniqueFd signals)
+      : config_(config), folder_(std::move(folder)), modules_(std::move(modules)), signals_(std::move(signals)), spawner_(std::move(spawner)),
+        pool_(kPoolThreads, kPoolQueue), gateway_(std::move(gateway)) {
+    const char* environment = getenv("BULKHEAD_ENVIRONMENT");
+    node_.environment = environment && *environment ? environment : "production";
+    node_.started_at = clock_.Wall();
+  }
+
+  int Run() {
+    spawner_->Attach(loop_);
+    loop_.Watch(signals_.get(), EPOLLIN, [this](uint32_t) { OnSignal(); });
+    loop_.Post([this] { StartDatabase(); });
+    loop_.Run();
+    return exit_code_;
+  }
+
+ private:
+  // ---- the boot, phase by phase; each ends by calling the next ----
+
+  void StartDatabase() {
+    if (!config_.store_url.empty()) {
+      database_ = std::make_unique<Database>(config_.store_url, kDatabaseConnections);
+      return PrepareStore();
+    }
+    PrivatePostgresOptions options;
+    options.data_dir = folder_.path + "/postgres";
+    options.socket_dir = folder_.run + "/pg";
+    options.secrets_dir = folder_.path + "/secrets";
+    options.privileged = folder_.privileged;
+    postgres_ = std::make_unique<PrivatePostgres>(loop_, *spawner_, options);
+    postgres_->Start([this](absl::Status status) {
+      if (stopping_) return;
+      if (!status.ok()) return FailStart(status);
+      database_ = std::make_unique<Database>(postgres_->conninfo(), kDatabaseConnections);
+      PrepareStore();
+    });
+  }
+
+  void PrepareStore() {
+    auto work = [this]() -> absl::Status {
+      RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations()).status());
+      ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
+      registry_ = std::make_unique<Registry>(*database_, key);
+      RETURN_IF_ERROR(registry_->Open());
+      authenticator_ = std::make_unique<Authenticator>(clock_, *registry_);
+      RETURN_IF_ERROR(authenticator_->LoadAdminToken(folder_.path + "/admin.token"));
+      return authenticator_->Reload();
+    };
+    BULKHEAD_CHECK(pool_.Submit([this, work] {
+      absl::Status status = work();
+      loop_.Post([this, status] {
+        if (stopping_) return;
+        if (!status.ok()) return FailStart(status);
+        StartServices();
+      });
+    }));
+  }
+
+  void StartServices() {
+    const std::string node = NodeName();
+    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node});
+    publisher_.AddReader(gateway_.get());
+    publisher_.AddReader(jobs_.get());
+
+    Reconciler::Options options;
+    options.node = node;
+    options.data_dir = folder_.path;
+    options.run_dir = folder_.run;
+    options.host_socket = folder_.run + "/host";
+    options.modules_dir = config_.modules_dir;
+    options.modules_access = modules_ ? "/proc/self/fd/" + std::to_string(modules_.get()) : config_.modules_dir;
+    options.development = config_.discovery_development;
+    options.privileged = folder_.privileged;
+    options.gid = folder_.gid;
+    options.first_uid = config_.first_uid ? config_.first_uid
+                                          : kUidBase + static_cast<uid_t>(std::stoul(folder_.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
+    options.flags = config_.flags;
+    for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
+    options.not_started = config_.disable;
+    reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, publisher_, clock_, options);
+    reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
+
+    auto host = HostServer::Listen(options.host_socket, config_.flags);
+    if (!host.ok()) return FailStart(host.status());
+    host_ = *std::move(host);
+    reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) { host_->SetInstance(token, module, present); });
+
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, node});
+    if (!admin.ok()) return FailStart(admin.status());
+    admin_ = *std::move(admin);
+    gateway_->Start(*authenticator_, *admin_);
+    jobs_->Start();
+    LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
+    reconciler_->Boot([this](absl::Status status, std::vector<Reconciler::BootFailure> failures) {
+      if (!status.ok()) return FailStart(status);
+      Ready(failures);
+    });
+  }
+
+  void Ready(const std::vector<Reconciler::BootFailure>& failures) {
+    for (const auto& failure : failures) {
+      Log(failure.critical ? LogLevel::kError : LogLevel::kWarn, "daemon", failure.critical ? "a critical module did not start" : "a module did not start",
+          {{"module", failure.module}, {"reason", failure.message}});
+      if (failure.critical && config_.critical_failure_exits) exit_code_ = kExitCriticalModule;
+    }
+    if (exit_code_ != 0) return Shutdown();
+    node_.ready = true;
+    std::string url = "http://" + gateway_->address();
+    printf("bulkhead ready %s\n\n", url.c_str());
+    printf("Try next, in another terminal:\n");
+    printf("  TOKEN=$(cat %s/admin.token)\n", folder_.path.c_str());
+    printf("  curl -H \"Authorization: Bearer $TOKEN\" %s/api/v1/modules\n", url.c_str());
+    printf("  curl -X POST -H \"Authorization: Bearer $TOKEN\" \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", url.c_str());
+    printf("  curl -H \"Authorization: Bearer $TOKEN\" %s/api/v1/m/consumption-monitor/live\n", url.c_str());
+    fflush(stdout);
+  }
+
+  // ---- the end ----
+
+  void FailStart(const absl::Status& status) {
+    std::string text(status.message());
+    for (const ErrorDetail& detail : ErrorDetails(status)) text += "\n  " + (detail.path.empty() ? "" : detail.path + ": ") + detail.message;
+    fprintf(stderr, "bulkhead: %s\n", text.c_str());
+    exit_code_ = kExitStartFailed;
+    Shutdown();
+  }
+
+  void OnSignal() {
+    signalfd_siginfo info;
+    while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+      if (!stopping_) {
+        LogInfo("daemon", "stopping", {{"signal", strsignal(static_cast<int>(info.ssi_signo))}});
+        Shutdown();
+      } else {
+        // A second signal hastens: the spawner kills every tree when it sees our end.
+        LogWarn("daemon", "second signal: killing what is left");
+        hasten_ = true;
+        loop_.Stop();
+      }
+    }
+  }
+
+  // Stop claiming jobs, unroute and stop modules dependents first, close the front doors, stop PostgreSQL.
+  void Shutdown() {
+    if (stopping_) return;
+    stopping_ = true;
+    node_.stopping = true;
+    node_.ready = false;
+    deadline_ = clock_.Now() + limits::kShutdownBudget;
+    loop_.After(limits::kShutdownBudget, [this] {
+      LogWarn("shutdown", "the budget is spent: killing what is left");
+      hasten_ = true;
+      loop_.Stop();
+    });
+    if (!reconciler_) return StopPostgres();
+    jobs_->Stop(kJobGrace, [this] {
+      Millis left = std::chrono::ceil<Millis>(deadline_ - clock_.Now());
+      reconciler_->StopAll(left - std::min(left / 3, Millis(8'000)), [this] { CloseDoors(); });
+    });
+  }
+
+  void CloseDoors() {
+    closer_ = std::thread([this] {
+      if (gateway_ && admin_) gateway_->Stop(kDrainGrace);
+      if (admin_) admin_->Stop(kDrainGrace);
+      if (host_) host_->Stop();
+      loop_.Post([this] { StopPostgres(); });
+    });
+  }
+
+  void StopPostgres() {
+    if (closer_.joinable()) closer_.join();
+    if (!postgres_) return Finished();
+    // Connections first, so that PostgreSQL has nobody to wait for.
+    pool_.Shutdown();
+    postgres_->Stop([this] { Finished(); });
+  }
+
+  void Finished() {
+    LogInfo("daemon", "stopped");
+    loop_.Stop();
+  }
+
+ public:
+  // After a hastened end nothing is waited for: the process leaves, and the spawner cleans up behind it.
+  bool hastened() const { return hasten_; }
+
+ private:
+  const Config config_;
+  const Clock& clock_ = Clock::Real();
+  DataFolder folder_;
+  UniqueFd modules_;   // the modules directory, opened before the privilege drop
+  UniqueFd signals_;
+  NodeStatus node_;
+  Loop loop_;
+  std::unique_ptr<Spawner> spawner_;
+  std::unique_ptr<PrivatePostgres> postgres_;
+  std::unique_ptr<Database> database_;
+  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<Authenticator> authenticator_;
+  DirectoryPublisher publisher_{loop_};
+  std::unique_ptr<Reconciler> reconciler_;
+  BlockingPool pool_;
+  std::unique_ptr<Jobs> jobs_;
+  std::unique_ptr<HostServer> host_;
+  std::unique_ptr<Admin> admin_;
+  std::unique_ptr<Gateway> gateway_;
+  std::thread closer_;
+  Instant deadline_{};
+  bool stopping_ = false, hasten_ = false;
+  int exit_code_ = 0;
+};
+
+absl::StatusOr<UniqueFd> BlockSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoStatus(errno, "pthread_sigmask");
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return ErrnoStatus(errno, "signalfd");
+  return fd;
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
+  umask(022);
+  RaiseFileLimit();
+  ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
+  // Before any thread, and while we still are who we were started as.
+  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork({"bulkhead-" + folder.hash}));
+  ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
+  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
+  UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
+  RETURN_IF_ERROR(DropPrivileges(folder));
+  return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules), std::move(signals));
+}
+
+}  // namespace
+
+int RunDaemon(const Config& config) {
+  auto daemon = Make(config);
+  if (!daemon.ok()) {
+    fprintf(stderr, "bulkhead: %s\n", std::string(daemon.status().message()).c_str());
+    return kExitStartFailed;
+  }
+  int code = (*daemon)->Run();
+  if ((*daemon)->hastened()) _exit(code);
+  return code;
+}
+
+}  // namespace bulkhead

@@ -1,1 +1,43 @@
-int main() { return 0; }
+// Command line → Config → daemon → exit code.
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+#include "supervisor/config.h"
+#include "supervisor/daemon.h"
+
+extern char** environ;
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> environment;
+  for (char** variable = environ; *variable; ++variable) {
+    std::string_view text = *variable;
+    size_t equals = text.find('=');
+    bool ours = text.starts_with("BULKHEAD_") || text.starts_with("FEATURE_FLAG_");
+    if (ours && equals != text.npos) environment[std::string(text.substr(0, equals))] = text.substr(equals + 1);
+  }
+  std::error_code error;
+  std::string cwd = std::filesystem::current_path(error).string();
+  auto line = bulkhead::ParseCommandLine(argc, argv, environment, geteuid() == 0, error ? "/" : cwd);
+  if (!line.ok()) {
+    fprintf(stderr, "bulkhead: %s\n", std::string(line.status().message()).c_str());
+    for (const auto& detail : bulkhead::ErrorDetails(line.status())) {
+      if (detail.message != line.status().message()) fprintf(stderr, "  %s: %s\n", detail.path.c_str(), detail.message.c_str());
+    }
+    return 1;
+  }
+  switch (line->command) {
+    case bulkhead::Command::kHelp:
+    case bulkhead::Command::kVersion:
+      fputs(line->text.c_str(), stdout);
+      return 0;
+    case bulkhead::Command::kServe:
+      break;
+  }
+  bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);
+  return bulkhead::RunDaemon(line->config);
+}

@@ -1,0 +1,337 @@
+// What administrators command: register, install, enable, disable, delete.
+#include <algorithm>
+#include <filesystem>
+
+#include "nlohmann/json.hpp"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/random.h"
+#include "supervisor/lifecycle/reconciler.h"
+
+namespace bulkhead {
+namespace {
+
+absl::Status NotFound(const std::string& name) {
+  return Error("MODULE_NOT_FOUND", "no module " + name + " is registered; GET /api/v1/modules lists those that are");
+}
+
+std::string Join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+std::vector<ErrorDetail> Details(const std::vector<Finding>& findings) {
+  std::vector<ErrorDetail> details;
+  for (const Finding& f : findings) details.push_back({f.path, f.code, f.message, f.line});
+  return details;
+}
+
+}  // namespace
+
+Reconciler::EntryPtr Reconciler::Find(const std::string& name) const {
+  auto found = entries_.find(name);
+  return found == entries_.end() ? nullptr : found->second;
+}
+
+void Reconciler::Serialized(const std::string& name, std::function<void(std::function<void()>)> command) {
+  auto& queue = commands_[name];
+  queue.push_back([this, name, command = std::move(command)] {
+    auto released = std::make_shared<bool>(false);
+    command([this, name, released] {
+      if (std::exchange(*released, true)) return;
+      // Posted, so that an answer given at once does not nest the next command.
+      loop_.Post([this, name] {
+        commands_[name].pop_front();
+        RunNext(name);
+      });
+    });
+  });
+  if (queue.size() == 1) RunNext(name);
+}
+
+void Reconciler::RunNext(const std::string& name) {
+  auto found = commands_.find(name);
+  if (found == commands_.end()) return;
+  if (found->second.empty()) {
+    commands_.erase(found);
+    return;
+  }
+  auto next = found->second.front();
+  next();
+}
+
+void Reconciler::List(Done<std::vector<ModuleView>> done) {
+  loop_.Post([this, done = std::move(done)] {
+    std::vector<ModuleView> views;
+    for (const auto& [name, entry] : entries_) views.push_back(View(*entry));
+    done(std::move(views));
+  });
+}
+
+void Reconciler::Get(const std::string& name, Done<ModuleView> done) {
+  loop_.Post([this, name, done = std::move(done)] {
+    EntryPtr entry = Find(name);
+    if (!entry) return done(NotFound(name));
+    done(View(*entry));
+  });
+}
+
+Reconciler::EntryPtr Reconciler::AddEntry(ModuleRow row, Manifest manifest) {
+  auto entry = std::make_shared<Entry>(Random::FromEntropy().Next());
+  entry->since = clock_.Wall();
+  entry->state.since = clock_.Now();
+  entry->state.generation = row.generation;
+  entry->manifest = std::make_shared<const Manifest>(std::move(manifest));
+  entry->row = std::move(row);
+  entries_[entry->row.name] = entry;
+  return entry;
+}
+
+void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
+  loop_.Post([this, request = std::move(request), done = std::move(done)] {
+    ManifestResult parsed = ParseManifest(request.manifest_json, false);
+    if (!parsed.manifest) {
+      return done(Error("MANIFEST_INVALID", "the manifest has " + std::to_string(parsed.errors.size()) + " error(s); POST it to /api/v1/modules/validate to see them all",
+                        Details(parsed.errors)));
+    }
+    if (!request.path.empty() && request.path[0] != '/') {
+      return done(Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
+    }
+    std::string config = request.config_json.empty() ? "{}" : request.config_json;
+    if (config != "{}") {
+      ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
+      if (!checked.errors.empty()) return done(Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors)));
+    }
+    Manifest manifest = std::move(*parsed.manifest);
+    Serialized(manifest.name, [this, manifest, config, path = request.path, done](std::function<void()> release) {
+      ModuleRow row;
+      row.name = manifest.name;
+      row.version = manifest.version;
+      row.manifest_json = manifest.json;
+      row.config_json = config;
+      row.path = path;
+      Blocking<ModuleRow>([this, row] { return registry_.Insert(row); },
+                          [this, manifest, done, release](absl::StatusOr<ModuleRow> row) {
+                            if (!row.ok()) {
+                              done(row.status());
+                              return release();
+                            }
+                            EntryPtr entry = AddEntry(*row, manifest);
+                            LogInfo("lifecycle", "registered", {{"module", row->name}, {"version", row->version}});
+                            done(View(*entry));
+                            release();
+                          });
+    });
+  });
+}
+
+void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done) {
+  if (!entry->row.package.empty()) return done(absl::OkStatus());
+  if (entry->row.path.empty()) {
+    return done(Error("PACKAGE_INVALID", "module " + entry->row.name + " was registered without `path`; delete it and register it with the folder of its files"));
+  }
+  struct Result {
+    ModuleRow row;
+    Manifest manifest;
+  };
+  // A folder of the modules directory may only be reachable through the descriptor that was opened at start.
+  std::string folder = entry->row.path;
+  if (folder.starts_with(options_.modules_dir + "/")) folder = options_.modules_access + folder.substr(options_.modules_dir.size());
+  Blocking<Result>(
+      [this, row = entry->row, folder]() -> absl::StatusOr<Result> {
+        std::error_code error;
+        if (!std::filesystem::is_directory(folder + "/", error)) {
+          return Error("PACKAGE_INVALID", row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
+        }
+        ASSIGN_OR_RETURN(Package package, ReadPackage(folder, row.path));
+        if (package.manifest.name != row.name || package.manifest.version != row.version) {
+          return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version + ", registered is " + row.name + " " +
+                                               row.version + "; delete and register it anew");
+        }
+        ASSIGN_OR_RETURN(InstalledPackage installed, InstallPackage(package, options_.data_dir));
+        ModuleRow changed = row;
+        changed.package = installed.relative;
+        changed.package_sha = installed.sha256;
+        changed.manifest_json = package.manifest.json;
+        ASSIGN_OR_RETURN(changed, registry_.SetPackage(changed));
+        ASSIGN_OR_RETURN(changed, registry_.SetStatus(row.name, RegistryStatus::kDisabled, std::nullopt));
+        return Result{changed, std::move(package.manifest)};
+      },
+      [entry, done](absl::StatusOr<Result> result) {
+        if (!result.ok()) return done(result.status());
+        entry->row = result->row;
+        entry->manifest = std::make_shared<const Manifest>(std::move(result->manifest));
+        LogInfo("lifecycle", "installed", {{"module", entry->row.name}, {"package", entry->row.package}});
+        done(absl::OkStatus());
+      });
+}
+
+void Reconciler::Install(const std::string& name, Done<ActionResult> done) {
+  loop_.Post([this, name, done = std::move(done)] {
+    Serialized(name, [this, name, done](std::function<void()> release) {
+      EntryPtr entry = Find(name);
+      if (!entry) {
+        done(NotFound(name));
+        return release();
+      }
+      InstallEntry(entry, [this, entry, done, release](absl::Status status) {
+        if (status.ok()) {
+          done(ActionResult{View(*entry), true});
+        } else {
+          done(status);
+        }
+        release();
+      });
+    });
+  });
+}
+
+void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done) {
+  if (wait <= Millis(0)) return done(absl::OkStatus(), false);
+  Waiter waiter;
+  waiter.enable = enable;
+  waiter.done = std::move(done);
+  auto id = std::make_shared<Loop::TimerId>(0);
+  *id = waiter.timer = loop_.After(wait, [this, weak = std::weak_ptr(entry), id] {
+    auto entry = weak.lock();
+    if (!entry) return;
+    auto found = std::find_if(entry->waiters.begin(), entry->waiters.end(), [&](const Waiter& w) { return w.timer == *id; });
+    if (found == entry->waiters.end()) return;
+    Waiter late = std::move(*found);
+    entry->waiters.erase(found);
+    late.done(late.result, false);
+  });
+  entry->waiters.push_back(std::move(waiter));
+  SettleWaiters(entry);
+}
+
+void Reconciler::Enable(const std::string& name, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, name, wait, done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    Serialized(name, [this, name, wait, done](std::function<void()> release) {
+      EntryPtr entry = Find(name);
+      if (!entry) {
+        done(NotFound(name));
+        return release();
+      }
+      auto answer = [done, release](absl::StatusOr<ActionResult> result) {
+        done(std::move(result));
+        release();
+      };
+      if (entry->row.status == RegistryStatus::kEnabled) {
+        // It is so already; but a module that has given up is tried again.
+        Dispatch(entry, event::Retry{});
+        return Wait(entry, true, wait, [this, entry, answer](absl::Status status, bool converged) {
+          if (!status.ok()) return answer(status);
+          answer(ActionResult{View(*entry), converged});
+        });
+      }
+      InstallEntry(entry, [this, entry, wait, answer](absl::Status status) {
+        if (!status.ok()) return answer(status);
+        EnableEntry(entry, wait, answer);
+      });
+    });
+  });
+}
+
+void Reconciler::EnableEntry(const EntryPtr& entry, Millis wait, Done<ActionResult> done) {
+  Graph graph = CurrentGraph();
+  if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
+    return done(Error("DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
+  }
+  if (auto cycle = FindCycle(graph, entry->row.name)) {
+    return done(Error("DEPENDENCY_UNSATISFIED", "the dependencies form a cycle: " + Join(*cycle)));
+  }
+  ConfigResult config = EffectiveConfig(*entry->manifest, entry->row.config_json);
+  if (!config.errors.empty()) {
+    return done(Error("CONFIG_INVALID", "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message, Details(config.errors)));
+  }
+  entry->before_enabling = entry->row.status;
+  Blocking<ModuleRow>([this, name = entry->row.name] { return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt); },
+                      [this, entry, wait, done](absl::StatusOr<ModuleRow> row) {
+                        if (!row.ok()) return done(row.status());
+                        entry->row = *row;
+                        entry->enabling = row->generation;
+                        Want(entry, true);
+                        Wait(entry, true, wait, [this, entry, done](absl::Status status, bool converged) {
+                          if (!status.ok()) return done(status);
+                          done(ActionResult{View(*entry), converged});
+                        });
+                      });
+}
+
+void Reconciler::Disable(const std::string& name, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, name, wait, done = std::move(done)] {
+    Serialized(name, [this, name, wait, done](std::function<void()> release) {
+      EntryPtr entry = Find(name);
+      auto answer = [done, release](absl::StatusOr<ActionResult> result) {
+        done(std::move(result));
+        release();
+      };
+      if (!entry) return answer(NotFound(name));
+      if (auto dependents = Dependents(CurrentGraph(), name, true); !dependents.empty()) {
+        return answer(Error("HAS_DEPENDENTS", "enabled modules depend on " + name + ": " + Join(dependents) + "; disable them first"));
+      }
+      auto stopped = [this, entry, answer](absl::Status status, bool converged) {
+        if (!status.ok()) return answer(status);
+        answer(ActionResult{View(*entry), converged});
+      };
+      if (entry->row.status != RegistryStatus::kEnabled) {
+        // Not enabled: nothing to do but to wait for a stop that is still under way.
+        if (entry->state.observed == ObservedState::kStopped) return stopped(absl::OkStatus(), true);
+        return Wait(entry, false, wait, stopped);
+      }
+      Blocking<ModuleRow>([this, name] { return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt); },
+                          [this, entry, wait, answer, stopped](absl::StatusOr<ModuleRow> row) {
+                            if (!row.ok()) return answer(row.status());
+                            entry->row = *row;
+                            entry->enabling.reset();
+                            Want(entry, false);
+                            Wait(entry, false, wait, stopped);
+                          });
+    });
+  });
+}
+
+void Reconciler::Delete(const std::string& name, bool purge, Done<bool> done) {
+  loop_.Post([this, name, purge, done = std::move(done)] {
+    Serialized(name, [this, name, purge, done](std::function<void()> release) {
+      EntryPtr entry = Find(name);
+      auto answer = [done, release](absl::StatusOr<bool> result) {
+        done(std::move(result));
+        release();
+      };
+      if (!entry) return answer(NotFound(name));
+      if (auto dependents = Dependents(CurrentGraph(), name, false); !dependents.empty()) {
+        return answer(Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first"));
+      }
+      if (entry->row.status == RegistryStatus::kEnabled) {
+        return answer(Error("MODULE_ENABLED", "module " + name + " is enabled; disable it first"));
+      }
+      if (entry->state.observed != ObservedState::kStopped) {
+        return answer(Error("MODULE_BUSY", "module " + name + " is still stopping; try again"));
+      }
+      Blocking<bool>(
+          [this, name, purge]() -> absl::StatusOr<bool> {
+            if (purge) RETURN_IF_ERROR(registry_.DropSchema(name));
+            RETURN_IF_ERROR(registry_.Delete(name));
+            RemovePackages(options_.data_dir, name);
+            return purge;
+          },
+          [this, name, purge, answer](absl::StatusOr<bool> deleted) {
+            if (!deleted.ok()) return answer(deleted);
+            entries_.erase(name);
+            LogInfo("lifecycle", purge ? "deleted with its data" : "deleted", {{"module", name}});
+            if (!purge) return answer(false);
+            // Files of the module's own uid: only the spawner may remove them.
+            spawner_.RemoveFolder(options_.data_dir + "/modules/" + name, [answer](absl::Status status) {
+              if (!status.ok()) return answer(Error("INTERNAL", "the module is deleted, but not its data folder: " + std::string(status.message())));
+              answer(true);
+            });
+          });
+    });
+  });
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,181 @@
+// Discovery, the boot and the shutdown.
+#include <algorithm>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/lifecycle/reconciler.h"
+
+namespace bulkhead {
+
+// A registered module as the boot found it.
+struct Reconciler::Found {
+  ModuleRow row;
+  Manifest manifest;
+  std::vector<ExitRow> exits;
+};
+
+// On the pool: reads the modules directory and the registry, registers what is new, installs what the settings enable.
+absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
+  std::map<std::string, Found> found;
+  ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
+  for (ModuleRow& row : rows) {
+    ManifestResult parsed = ParseManifest(row.manifest_json, false);
+    if (!parsed.manifest) {
+      LogError("boot", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
+      continue;
+    }
+    ASSIGN_OR_RETURN(std::vector<ExitRow> exits, registry_.Exits(row.name));
+    std::string name = row.name;
+    if (!row.package.empty()) {
+      // What was installed counts, migrations/ included.
+      if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok()) parsed.manifest = std::move(package->manifest);
+    }
+    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits)};
+  }
+  for (const std::string& folder : ListPackages(options_.modules_access)) {
+    std::string display = options_.modules_dir + "/" + folder;
+    auto package = ReadPackage(options_.modules_access + "/" + folder, display);
+    if (!package.ok()) {
+      // A broken one is reported and skips nobody else.
+      LogWarn("boot", "skipping a module folder", {{"folder", display}, {"code", ErrorCode(package.status())}, {"reason", std::string(package.status().message())}});
+      continue;
+    }
+    for (const Finding& warning : package->warnings) LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
+    const std::string& name = package->manifest.name;
+    auto known = found.find(name);
+    if (known == found.end()) {
+      auto settings = options_.settings.find(name);
+      ModuleRow row;
+      row.name = name;
+      row.version = package->manifest.version;
+      row.manifest_json = package->manifest.json;
+      row.path = display;
+      if (settings != options_.settings.end()) row.config_json = settings->second.config_json;
+      ASSIGN_OR_RETURN(row, registry_.Insert(row));
+      LogInfo("boot", "registered", {{"module", name}, {"version", row.version}, {"folder", display}});
+      if (settings != options_.settings.end() && settings->second.enabled) {
+        auto installed = InstallPackage(*package, options_.data_dir);
+        if (installed.ok()) {
+          row.package = installed->relative;
+          row.package_sha = installed->sha256;
+          ASSIGN_OR_RETURN(row, registry_.SetPackage(row));
+          ASSIGN_OR_RETURN(row, registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt));
+        } else {
+          LogWarn("boot", "can't install", {{"module", name}, {"reason", std::string(installed.status().message())}});
+        }
+      }
+      found[name] = {std::move(row), std::move(package->manifest), {}};
+      continue;
+    }
+    ModuleRow& row = known->second.row;
+    if (row.version != package->manifest.version) {
+      LogInfo("boot", "another version is on offer; upgrade to take it", {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
+      continue;
+    }
+    if (row.package.empty() || row.path != display) continue;
+    auto sha = HashPackage(package->folder, display);
+    if (!sha.ok() || *sha == row.package_sha) continue;
+    if (!options_.development) {
+      LogWarn("boot", "the folder differs from what was installed under the same version and is not taken (discovery.development is off)", {{"module", name}, {"folder", display}});
+      continue;
+    }
+    auto installed = InstallPackage(*package, options_.data_dir);
+    if (!installed.ok()) {
+      LogWarn("boot", "the changed package can't be installed; the installed one is kept", {{"module", name}, {"reason", std::string(installed.status().message())}});
+      continue;
+    }
+    row.package = installed->relative;
+    row.package_sha = installed->sha256;
+    row.manifest_json = package->manifest.json;
+    ASSIGN_OR_RETURN(row, registry_.SetPackage(row));
+    LogInfo("boot", "took the changed package of the same version", {{"module", name}, {"package", row.package}});
+    known->second.manifest = std::move(package->manifest);
+  }
+  std::vector<Found> all;
+  for (auto& [name, one] : found) all.push_back(std::move(one));
+  return all;
+}
+
+void Reconciler::Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done) {
+  boot_done_ = std::move(done);
+  Blocking<std::vector<Found>>([this] { return Discover(); }, [this](absl::StatusOr<std::vector<Found>> found) {
+    if (!found.ok()) return std::exchange(boot_done_, {})(found.status(), {});
+    for (Found& one : *found) {
+      EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
+      entry->exits.assign(one.exits.begin(), one.exits.end());
+    }
+    // All at once: what depends on others waits for them by itself (Prepare), the rest starts in parallel.
+    for (auto& [name, entry] : std::map(entries_)) {
+      bool held = std::find(options_.not_started.begin(), options_.not_started.end(), name) != options_.not_started.end();
+      if (held) LogInfo("boot", "not started (--disable)", {{"module", name}});
+      if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
+    }
+    loop_.Post([this] { Booted(); });
+  });
+}
+
+// Answers the boot once every module has settled and its routes are in place.
+void Reconciler::Booted() {
+  if (!boot_done_) return;
+  std::vector<BootFailure> failures;
+  Graph graph = CurrentGraph();
+  for (const auto& [name, entry] : entries_) {
+    if (!entry->state.wanted) continue;
+    if (!Settled(entry->state) || entry->publishing > 0) return;
+    switch (entry->state.observed) {
+      case ObservedState::kRunning:
+      case ObservedState::kDegraded:
+      case ObservedState::kSkipped:
+        continue;
+      default:
+        break;
+    }
+    bool critical = entry->manifest->critical.value_or(!Dependents(graph, name, true).empty());
+    failures.push_back({name, entry->state.reason.message, critical});
+  }
+  std::exchange(boot_done_, {})(absl::OkStatus(), std::move(failures));
+}
+
+void Reconciler::StopAll(Millis budget, std::function<void()> done) {
+  stopping_ = true;
+  boot_done_ = {};
+  stop_done_ = std::move(done);
+  stop_deadline_ = clock_.Now() + budget;
+  loop_.After(budget, [this] {
+    // The budget is spent: whatever is left is killed with its tree.
+    for (auto& [name, entry] : entries_) {
+      for (Running& running : entry->running) {
+        if (!running.process) continue;
+        LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
+        running.process->Stop(Millis(0));
+      }
+    }
+  });
+  StopEligible();
+}
+
+// Stops those that no running module depends on; comes back with every change until none is left.
+void Reconciler::StopEligible() {
+  if (!stopping_ || !stop_done_) return;
+  bool all_stopped = true;
+  auto busy = [](const Entry& entry) {
+    return entry.publishing > 0 || std::any_of(entry.state.slots.begin(), entry.state.slots.end(),
+                                               [](const SlotState& slot) { return slot.phase != SlotState::Phase::kEmpty; });
+  };
+  for (auto& [name, entry] : std::map(entries_)) {
+    if (!entry->state.wanted && !busy(*entry)) continue;
+    all_stopped = false;
+    if (!entry->state.wanted) continue;
+    bool needed = false;
+    for (const auto& [other_name, other] : entries_) {
+      bool depends = std::any_of(other->manifest->dependencies.begin(), other->manifest->dependencies.end(),
+                                 [&, &name = name](const DependencySpec& d) { return d.module == name; });
+      needed = needed || (depends && other_name != name && (other->state.wanted || busy(*other)));
+    }
+    if (!needed) Want(entry, false);
+  }
+  if (!all_stopped) return;
+  std::exchange(stop_done_, {})();
+}
+
+}  // namespace bulkhead

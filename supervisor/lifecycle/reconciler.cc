@@ -1,0 +1,438 @@
+#include "supervisor/lifecycle/reconciler.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/random.h"
+#include "supervisor/store/migrations.h"
+
+namespace bulkhead {
+namespace {
+
+ExitCause Cause(WorkerEnd end) {
+  switch (end) {
+    case WorkerEnd::kExit: return ExitCause::kExit;
+    case WorkerEnd::kSignal: return ExitCause::kSignal;
+    case WorkerEnd::kOom: return ExitCause::kOom;
+    case WorkerEnd::kHandshake: return ExitCause::kHandshake;
+    case WorkerEnd::kStartTimeout: return ExitCause::kStartTimeout;
+    case WorkerEnd::kLiveness: return ExitCause::kLiveness;
+    case WorkerEnd::kConfig: return ExitCause::kConfig;
+  }
+  return ExitCause::kExit;
+}
+
+std::string_view HealthName(module::v1::HealthStatus status) {
+  switch (status) {
+    case module::v1::DEGRADED: return "degraded";
+    case module::v1::UNHEALTHY: return "unhealthy";
+    default: return "healthy";
+  }
+}
+
+// What preparing a module yields, made on the pool.
+struct PreparedModule {
+  std::optional<ModuleSchema> schema;
+  std::string effective_config;
+  std::vector<std::string> migrated;
+};
+
+}  // namespace
+
+Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database,
+                       DirectoryPublisher& publisher, const Clock& clock, Options options)
+    : loop_(loop), pool_(pool), spawner_(spawner), registry_(registry), database_(database), publisher_(publisher), clock_(clock),
+      options_(std::move(options)) {}
+
+Reconciler::~Reconciler() = default;
+
+// The only place that changes a module's state.
+void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
+  std::vector<Action> actions = Step(entry->state, event, clock_.Now());
+  bool publish = false, report = false;
+  std::vector<action::DrainWorker> drains;
+  for (const Action& action : actions) {
+    if (std::holds_alternative<action::Prepare>(action)) {
+      Prepare(entry);
+    } else if (auto* start = std::get_if<action::StartWorker>(&action)) {
+      StartWorker(entry, start->slot, start->run);
+    } else if (auto* stop = std::get_if<action::StopWorker>(&action)) {
+      StopWorker(entry, stop->slot, stop->run);
+    } else if (std::holds_alternative<action::Publish>(action)) {
+      publish = true;
+    } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
+      drains.push_back(*drain);
+    } else if (auto* wake = std::get_if<action::Wake>(&action)) {
+      loop_.Cancel(entry->wake);
+      entry->wake = loop_.After(std::chrono::ceil<Millis>(wake->at - clock_.Now()), [this, weak = std::weak_ptr(entry)] {
+        if (auto entry = weak.lock()) Dispatch(entry, event::Tick{});
+      });
+    } else if (std::holds_alternative<action::Report>(action)) {
+      report = true;
+    }
+  }
+  if (publish) PublishDirectory(entry, std::move(drains));
+  if (report) Reported(entry);
+  SettleWaiters(entry);
+}
+
+bool Reconciler::FlagOff(const Manifest& manifest) const {
+  if (manifest.feature_flag.empty()) return false;
+  auto flag = options_.flags.find(manifest.feature_flag);
+  return flag == options_.flags.end() || !flag->second;
+}
+
+void Reconciler::Want(const EntryPtr& entry, bool enabled) {
+  event::Want want{enabled, FlagOff(*entry->manifest), entry->row.generation, entry->manifest->workers};
+  if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
+  Dispatch(entry, want);
+}
+
+// Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
+void Reconciler::Prepare(const EntryPtr& entry) {
+  entry->awaiting_dependencies = true;
+  Graph graph = CurrentGraph();
+  auto unsatisfied = UnsatisfiedDependencies(graph, entry->row.name);
+  auto fail = [&](std::string code, std::string message) {
+    entry->awaiting_dependencies = false;
+    loop_.Post([this, entry, reason = Reason{std::move(code), std::move(message)}] {
+      Dispatch(entry, event::Prepared{false, false, reason});
+    });
+  };
+  if (!unsatisfied.empty()) return fail("DEPENDENCY_UNSATISFIED", unsatisfied[0].message);
+  if (auto cycle = FindCycle(graph, entry->row.name)) {
+    std::string path;
+    for (const std::string& name : *cycle) path += (path.empty() ? "" : " -> ") + name;
+    return fail("DEPENDENCY_CYCLE", "the dependencies form a cycle: " + path);
+  }
+  for (const DependencySpec& dependency : entry->manifest->dependencies) {
+    const EntryPtr& other = entries_.at(dependency.module);
+    ObservedState observed = other->state.observed;
+    if (observed == ObservedState::kRunning || observed == ObservedState::kDegraded) continue;
+    if (!Settled(other->state)) return;  // its next report comes back here
+    return fail("DEPENDENCY_FAILED", "it depends on " + dependency.module + ", which is " + std::string(ObservedStateName(observed)));
+  }
+  entry->awaiting_dependencies = false;
+  PrepareNow(entry);
+}
+
+void Reconciler::PrepareNow(const EntryPtr& entry) {
+  // The pool works on copies; the entry belongs to the loop.
+  Blocking<PreparedModule>(
+      [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {
+        PreparedModule prepared;
+        ConfigResult config = EffectiveConfig(*manifest, row.config_json);
+        if (!config.errors.empty()) {
+          return Error("CONFIG_INVALID", "configuration: " + config.errors[0].path + ": " + config.errors[0].message);
+        }
+        prepared.effective_config = config.effective_json;
+        if (!manifest->has_database) return prepared;
+        int connections = manifest->workers * limits::kConnectionsPerWorker;
+        ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest->extensions));
+        ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest->migrations_dir));
+        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files));
+        prepared.migrated = report.applied;
+        return prepared;
+      },
+      [this, entry](absl::StatusOr<PreparedModule> prepared) {
+        if (!prepared.ok()) {
+          std::string code = ErrorCode(prepared.status());
+          bool transient = code == "DATABASE_UNAVAILABLE" || code == "OVERLOADED";
+          LogWarn("lifecycle", "can't prepare the module", {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
+          return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});
+        }
+        for (const std::string& file : prepared->migrated) LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
+        entry->schema = std::move(prepared->schema);
+        entry->effective_config = std::move(prepared->effective_config);
+        Dispatch(entry, event::Prepared{true});
+      });
+}
+
+void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
+  std::string unique = RandomHex(4);
+  WorkerSpec spec;
+  spec.module = entry->row.name;
+  spec.version = entry->row.version;
+  spec.instance = entry->row.name + "." + std::to_string(slot) + "." + unique;
+  spec.slot = slot;
+  spec.manifest = entry->manifest;
+  spec.package_dir = options_.data_dir + "/" + entry->row.package;
+  spec.instance_dir = options_.run_dir + "/w/" + unique;  // short: a socket path has 107 bytes
+  spec.data_dir = options_.data_dir + "/modules/" + entry->row.name;
+  spec.change_user = options_.privileged;
+  spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(entry->row.uid_slot) : getuid();
+  spec.gid = options_.gid;
+  spec.host_socket = options_.host_socket;
+  if (entry->schema) {
+    spec.conninfo = entry->schema->conninfo;
+    spec.schema = entry->schema->schema;
+  }
+  spec.config_json = entry->effective_config;
+  spec.config_revision = entry->row.config_revision;
+  spec.flags = options_.flags;
+
+  std::weak_ptr<Entry> weak = entry;
+  WorkerProcess::Callbacks callbacks;
+  callbacks.ready = [this, weak, slot, run] {
+    if (auto entry = weak.lock()) {
+      Running& running = entry->running[static_cast<size_t>(slot)];
+      entry->isolation = running.process->isolation();
+      LogInfo("lifecycle", "worker ready", {{"module", entry->row.name}, {"instance", running.process->spec().instance}, {"pid", std::to_string(running.process->pid())}});
+      Dispatch(entry, event::WorkerReady{slot, run});
+    }
+  };
+  callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
+    if (auto entry = weak.lock()) {
+      std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
+      entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message});
+      if (!exit.asked) RecordExit(entry, exit);
+      if (worker_gone_) worker_gone_(instance);
+      if (!exit.asked) EnableFailed(entry);
+    }
+  };
+  callbacks.gone = [this, weak, slot, run] {
+    if (auto entry = weak.lock()) {
+      // Later than this call, which comes from the process itself.
+      std::shared_ptr<WorkerProcess> dead = std::move(entry->running[static_cast<size_t>(slot)].process);
+      loop_.Post([dead] {});
+      if (instances_) instances_(dead->token(), entry->row.name, false);
+      Dispatch(entry, event::WorkerGone{slot, run});
+    }
+  };
+  callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
+    if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
+  };
+  Running& running = entry->running[static_cast<size_t>(slot)];
+  running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}};
+  if (instances_) instances_(running.process->token(), entry->row.name, true);
+  running.process->Start();
+}
+
+void Reconciler::StopWorker(const EntryPtr& entry, int slot, uint64_t run) {
+  Running& running = entry->running[static_cast<size_t>(slot)];
+  if (!running.process || running.run != run) return;
+  if (worker_gone_) worker_gone_(running.process->spec().instance);
+  Millis budget = entry->manifest->stop_timeout + limits::kTermGrace;
+  if (stopping_) budget = std::min(budget, std::chrono::ceil<Millis>(stop_deadline_ - clock_.Now()));
+  running.process->Stop(std::max(budget, Millis(0)));
+}
+
+void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains) {
+  auto directory = std::make_shared<Directory>(*publisher_.current());
+  directory->version = ++directory_version_;
+  const std::string& name = entry->row.name;
+  if (Routed(entry->state)) {
+    auto module = std::make_shared<DirectoryModule>();
+    module->name = name;
+    module->manifest = entry->manifest;
+    for (size_t i = 0; i < entry->state.slots.size(); ++i) {
+      if (!Listed(entry->state.slots[i])) continue;
+      const WorkerProcess& process = *entry->running[i].process;
+      module->workers.push_back({static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(), process.control()});
+    }
+    directory->modules[name] = std::move(module);
+  } else {
+    directory->modules.erase(name);
+  }
+  ++entry->publishing;
+  publisher_.Publish(std::move(directory), [this, entry, drains = std::move(drains)] {
+    --entry->publishing;
+    for (const action::DrainWorker& drain : drains) Drain(entry, drain);
+    SettleWaiters(entry);
+    Booted();
+    StopEligible();
+  });
+}
+
+// Every reader has left it; now what is in flight may end, for a while.
+void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
+  Running& running = entry->running[static_cast<size_t>(drain.slot)];
+  if (!running.process || running.run != drain.run) return;
+  auto drained = [this, weak = std::weak_ptr(entry), drain] {
+    auto entry = weak.lock();
+    if (!entry) return;
+    loop_.Cancel(entry->drain_timers[drain.slot]);
+    Dispatch(entry, event::WorkerDrained{drain.slot, drain.run});
+  };
+  Millis limit = entry->manifest->drain_timeout;
+  if (stopping_) limit = std::clamp(std::chrono::ceil<Millis>(stop_deadline_ - clock_.Now()) / 3, Millis(0), limit);
+  entry->drain_timers[drain.slot] = loop_.After(limit, drained);
+  publisher_.Drain(running.process->spec().instance, drained);
+}
+
+void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {
+  ExitRow row{std::string(ExitCauseName(Cause(exit.end))), exit.signal, exit.exit_code, clock_.Wall(), exit.ran.count(), exit.output};
+  LogWarn("lifecycle", "worker ended", {{"module", entry->row.name}, {"cause", row.cause}, {"reason", exit.message}, {"ranMs", std::to_string(row.ran_ms)}});
+  entry->exits.push_front(row);
+  if (entry->exits.size() > limits::kMaxExits) entry->exits.pop_back();
+  Blocking<bool>(
+      [this, name = entry->row.name, row]() -> absl::StatusOr<bool> {
+        RETURN_IF_ERROR(registry_.AddExit(name, options_.node, row));
+        return true;
+      },
+      [name = entry->row.name](absl::StatusOr<bool> written) {
+        if (!written.ok()) LogWarn("lifecycle", "a crash report is only in memory", {{"module", name}, {"reason", std::string(written.status().message())}});
+      });
+}
+
+void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response) {
+  Running& running = entry->running[static_cast<size_t>(slot)];
+  if (running.run != run) return;
+  HealthView view;
+  view.checked_at = clock_.Wall();
+  WorkerHealth health = WorkerHealth::kHealthy;
+  std::string message;
+  if (!status.ok()) {
+    view.status = "unhealthy";
+    message = "Health did not answer: " + std::string(status.message());
+    view.checks.push_back({"health", "unhealthy", 0, message});
+    health = WorkerHealth::kUnhealthy;
+  } else {
+    view.status = HealthName(response.status());
+    if (response.status() == module::v1::DEGRADED) health = WorkerHealth::kDegraded;
+    if (response.status() == module::v1::UNHEALTHY) health = WorkerHealth::kUnhealthy;
+    for (const auto& check : response.checks()) {
+      view.checks.push_back({check.name(), std::string(HealthName(check.status())), check.latency_ms(), check.message()});
+      if (check.status() != module::v1::HEALTHY && message.empty()) message = check.name() + ": " + check.message();
+    }
+  }
+  running.health = std::move(view);
+  Dispatch(entry, event::WorkerHealthChanged{slot, run, health, message});
+}
+
+// The observed state has changed: say so, tell the database, and let those look who wait for this module.
+void Reconciler::Reported(const EntryPtr& entry) {
+  entry->since = clock_.Wall();
+  const ModuleState& state = entry->state;
+  std::string observed(ObservedStateName(state.observed));
+  bool bad = state.observed == ObservedState::kFailed || state.observed == ObservedState::kBackoff ||
+             state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
+  Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed, {{"module", entry->row.name}, {"reason", state.reason.message}});
+  Blocking<bool>(
+      [this, name = entry->row.name, observed, reason = state.reason, generation = state.generation]() -> absl::StatusOr<bool> {
+        RETURN_IF_ERROR(registry_.ReportObserved(options_.node, name, observed, reason.code, reason.message, generation));
+        return true;
+      },
+      [](absl::StatusOr<bool>) {});  // a mirror: the truth is in memory, and the next report carries it
+  if (state.observed == ObservedState::kFailed) EnableFailed(entry);
+  // Posted, so that no module is dispatched from inside another's step.
+  loop_.Post([this, name = entry->row.name] {
+    bool up = false;
+    if (EntryPtr changed = Find(name)) up = changed->state.observed == ObservedState::kRunning || changed->state.observed == ObservedState::kDegraded;
+    for (auto& [other_name, other] : std::map(entries_)) {
+      if (other->awaiting_dependencies) Prepare(other);
+      bool blocked = other->state.wanted && other->state.observed == ObservedState::kFailed && other->state.reason.code.starts_with("DEPENDENCY_");
+      if (up && blocked) Dispatch(other, event::Retry{});
+    }
+    Booted();
+    StopEligible();
+  });
+}
+
+// An enable that can't succeed is taken back, unless somebody has wished otherwise since.
+void Reconciler::EnableFailed(const EntryPtr& entry) {
+  if (!entry->enabling) return;
+  int64_t generation = *entry->enabling;
+  entry->enabling.reset();
+  Reason reason = entry->state.reason;
+  // What keeps a module from being started at all has a code of its own; all else is a failed start.
+  bool own_code = reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
+  std::string code = own_code ? reason.code : "MODULE_START_FAILED";
+  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message, {{"", reason.code, reason.message, 0}});
+  Blocking<ModuleRow>(
+      [this, name = entry->row.name, status = entry->before_enabling, generation] { return registry_.SetStatus(name, status, generation); },
+      [this, entry, failure](absl::StatusOr<ModuleRow> row) {
+        for (Waiter& waiter : entry->waiters) {
+          // They are answered when it has stopped: a refusal leaves nothing behind.
+          waiter.result = failure;
+          if (row.ok()) waiter.enable = false;
+        }
+        if (row.ok()) {
+          entry->row = *row;
+          Want(entry, false);
+        }
+        SettleWaiters(entry);
+      });
+}
+
+void Reconciler::SettleWaiters(const EntryPtr& entry) {
+  if (entry->publishing > 0) return;
+  ObservedState observed = entry->state.observed;
+  bool running = observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
+  bool stopped = observed == ObservedState::kStopped || (observed == ObservedState::kSkipped && !entry->state.wanted);
+  if (running) entry->enabling.reset();
+  for (size_t i = 0; i < entry->waiters.size();) {
+    Waiter& waiter = entry->waiters[i];
+    // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
+    bool overtaken = waiter.enable && !waiter.result.ok();
+    if (!overtaken && (waiter.enable ? !running : !stopped)) {
+      ++i;
+      continue;
+    }
+    Waiter done = std::move(waiter);
+    entry->waiters.erase(entry->waiters.begin() + static_cast<ptrdiff_t>(i));
+    loop_.Cancel(done.timer);
+    done.done(done.result, true);
+  }
+}
+
+Graph Reconciler::CurrentGraph() const {
+  Graph graph;
+  for (const auto& [name, entry] : entries_) {
+    graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies};
+  }
+  return graph;
+}
+
+ModuleView Reconciler::View(const Entry& entry) const {
+  ModuleView view;
+  view.row = entry.row;
+  view.manifest = entry.manifest;
+  view.desired_enabled = entry.row.status == RegistryStatus::kEnabled;
+  view.observed = entry.state.observed;
+  view.observed_generation = entry.state.generation;
+  view.observed_since = entry.since;
+  view.node = options_.node;
+  view.reason_code = entry.state.reason.code;
+  view.reason_message = entry.state.reason.message;
+  view.exits.assign(entry.exits.begin(), entry.exits.end());
+  view.isolation = entry.isolation;
+  for (size_t i = 0; i < entry.state.slots.size(); ++i) {
+    const SlotState& slot = entry.state.slots[i];
+    WorkerView worker;
+    worker.slot = static_cast<int>(i);
+    worker.version = entry.row.version;
+    worker.restarts = slot.restarts;
+    using Phase = SlotState::Phase;
+    switch (slot.phase) {
+      case Phase::kEmpty:
+        worker.state = slot.parked ? ObservedState::kFailed : slot.backoff.quarantined() ? ObservedState::kQuarantined
+                       : slot.retry_at ? ObservedState::kBackoff : ObservedState::kStopped;
+        break;
+      case Phase::kStarting: worker.state = ObservedState::kStarting; break;
+      case Phase::kReady: worker.state = slot.health == WorkerHealth::kHealthy ? ObservedState::kRunning : ObservedState::kDegraded; break;
+      case Phase::kDraining:
+      case Phase::kStopping:
+      case Phase::kDying: worker.state = ObservedState::kStopping; break;
+    }
+    if (i < entry.running.size() && entry.running[i].process) {
+      const WorkerProcess& process = *entry.running[i].process;
+      worker.pid = process.pid();
+      worker.instance = process.spec().instance;
+      worker.started_at = process.started_at();
+      // The worst of the workers' last checks.
+      const HealthView& health = entry.running[i].health;
+      auto rank = [](const std::string& status) { return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0; };
+      if (slot.phase == Phase::kReady && rank(health.status) > rank(view.health.status)) view.health = health;
+      view.config_applied_revision = slot.phase == Phase::kReady ? entry.row.config_revision : view.config_applied_revision;
+    }
+    view.workers.push_back(std::move(worker));
+  }
+  return view;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,177 @@
+// Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
+// it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
+//
+// Three files: reconciler.cc carries out what Step asks for, actions.cc is what administrators command, boot.cc is
+// discovery, the boot and the shutdown.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "supervisor/base/blocking_pool.h"
+#include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/directory.h"
+#include "supervisor/lifecycle/graph.h"
+#include "supervisor/lifecycle/modules.h"
+#include "supervisor/lifecycle/packages.h"
+#include "supervisor/lifecycle/step.h"
+#include "supervisor/process/spawner.h"
+#include "supervisor/store/registry.h"
+#include "supervisor/worker/worker.h"
+
+namespace bulkhead {
+
+class Reconciler : public Modules {
+ public:
+  struct FirstSettings {          // of the configuration file, at a module's first registration only
+    bool enabled = false;
+    std::string config_json = "{}";
+  };
+  struct Options {
+    std::string node;
+    std::string data_dir;
+    std::string run_dir;          // folders of the instances are made in <run_dir>/w
+    std::string host_socket;
+    std::string modules_dir;      // for people
+    std::string modules_access;   // where it is read: the same, or through a descriptor opened before the privilege drop
+    bool development = false;     // discovery.development
+    bool privileged = false;
+    uid_t first_uid = 0;
+    gid_t gid = 0;
+    std::map<std::string, bool> flags;
+    std::map<std::string, FirstSettings> settings;
+    std::vector<std::string> not_started;  // --disable
+  };
+  struct BootFailure {
+    std::string module, message;
+    bool critical = false;
+  };
+
+  Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database, DirectoryPublisher& publisher,
+             const Clock& clock, Options options);
+  ~Reconciler() override;
+
+  // Called as soon as a process has ended or is about to be stopped after its drain.
+  void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
+  // Told of every process that is started, with its token, and again when it is gone.
+  void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
+  // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
+  void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
+  // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
+  void StopAll(Millis budget, std::function<void()> done);
+
+  void List(Done<std::vector<ModuleView>> done) override;
+  void Get(const std::string& name, Done<ModuleView> done) override;
+  void Register(RegisterRequest request, Done<ModuleView> done) override;
+  void Install(const std::string& name, Done<ActionResult> done) override;
+  void Enable(const std::string& name, Millis wait, Done<ActionResult> done) override;
+  void Disable(const std::string& name, Millis wait, Done<ActionResult> done) override;
+  void Delete(const std::string& name, bool purge, Done<bool> done) override;
+
+ private:
+  struct Running {                // the process of one slot
+    uint64_t run = 0;
+    std::unique_ptr<WorkerProcess> process;
+    HealthView health;
+  };
+  struct Waiter {                 // an answer that waits for a state
+    bool enable = false;
+    Loop::TimerId timer = 0;
+    absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
+    std::function<void(absl::Status, bool converged)> done;
+  };
+  struct Entry {
+    Entry(uint64_t seed) : state(seed) {}
+    ModuleRow row;
+    std::shared_ptr<const Manifest> manifest;
+    ModuleState state;
+    WallTime since{};
+    std::vector<Running> running;            // by slot
+    std::vector<IsolationItem> isolation;
+    std::deque<ExitRow> exits;
+    std::optional<ModuleSchema> schema;
+    std::string effective_config = "{}";
+    bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
+    Loop::TimerId wake = 0;
+    int publishing = 0;                      // publications under way: an answer waits for them
+    std::map<int, Loop::TimerId> drain_timers;
+    // An enable that has not succeeded yet: a failure takes it back while the generation is this.
+    std::optional<int64_t> enabling;
+    RegistryStatus before_enabling = RegistryStatus::kDisabled;
+    std::vector<Waiter> waiters;
+  };
+  using EntryPtr = std::shared_ptr<Entry>;
+
+  // reconciler.cc
+  void Dispatch(const EntryPtr& entry, const Event& event);
+  void Prepare(const EntryPtr& entry);
+  void PrepareNow(const EntryPtr& entry);
+  void StartWorker(const EntryPtr& entry, int slot, uint64_t run);
+  void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
+  void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
+  void Drain(const EntryPtr& entry, action::DrainWorker drain);
+  void Reported(const EntryPtr& entry);
+  void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
+  void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
+  void SettleWaiters(const EntryPtr& entry);
+  void EnableFailed(const EntryPtr& entry);
+  ModuleView View(const Entry& entry) const;
+  Graph CurrentGraph() const;
+  bool FlagOff(const Manifest& manifest) const;
+  void Want(const EntryPtr& entry, bool enabled);
+
+  // actions.cc
+  EntryPtr Find(const std::string& name) const;
+  // One command at a time for a name; `release` must be called once, then the next one runs.
+  void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
+  void RunNext(const std::string& name);
+  void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
+  void InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done);
+  void EnableEntry(const EntryPtr& entry, Millis wait, Done<ActionResult> done);
+  EntryPtr AddEntry(ModuleRow row, Manifest manifest);
+
+  // boot.cc
+  struct Found;
+  absl::StatusOr<std::vector<Found>> Discover();
+  void Booted();
+  void StopEligible();
+
+  // Runs `work` on the pool and `done` with its result on the loop. A full pool answers OVERLOADED.
+  template <typename T>
+  void Blocking(std::function<absl::StatusOr<T>()> work, std::function<void(absl::StatusOr<T>)> done) {
+    auto shared = std::make_shared<std::function<void(absl::StatusOr<T>)>>(std::move(done));
+    bool queued = pool_.Submit([this, work = std::move(work), shared] {
+      auto result = std::make_shared<absl::StatusOr<T>>(work());
+      loop_.Post([shared, result] { (*shared)(std::move(*result)); });
+    });
+    if (!queued) loop_.Post([shared] { (*shared)(Error("OVERLOADED", "too many requests are waiting for the database; try again")); });
+  }
+
+  // Constant after construction.
+  Loop& loop_;
+  BlockingPool& pool_;
+  Spawner& spawner_;
+  Registry& registry_;
+  Database& database_;
+  DirectoryPublisher& publisher_;
+  const Clock& clock_;
+  const Options options_;
+  std::function<void(const std::string&)> worker_gone_;
+  std::function<void(const std::string&, const std::string&, bool)> instances_;
+
+  // Control loop only.
+  std::map<std::string, EntryPtr> entries_;
+  std::map<std::string, std::deque<std::function<void()>>> commands_;  // the first one is under way
+  uint64_t directory_version_ = 0;
+  std::function<void(absl::Status, std::vector<BootFailure>)> boot_done_;
+  std::function<void()> stop_done_;
+  Instant stop_deadline_{};
+  bool stopping_ = false;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,26 @@
+// What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
+// token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
+// This version answers WatchFlags; the other calls are UNIMPLEMENTED until the rooms behind them exist (proto/README.md).
+// Thread-safe.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace bulkhead {
+
+class HostServer {
+ public:
+  // `flags` are what WatchFlags answers. LISTEN_FAILED when the socket can't be made.
+  static absl::StatusOr<std::unique_ptr<HostServer>> Listen(const std::string& socket, std::map<std::string, bool> flags);
+  virtual ~HostServer() = default;
+  // An instance has been started with this token, or is gone.
+  virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
+  // Ends all calls. Blocking.
+  virtual void Stop() = 0;
+};
+
+}  // namespace bulkhead
