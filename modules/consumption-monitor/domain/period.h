@@ -11,6 +11,7 @@ namespace consumption {
 // [from, to)
 struct Window {
   Timestamp from, to;
+  bool operator==(const Window&) const = default;
 };
 
 // The hour, day, week or month (30 days) that ends now, so that there is always something to see. Nullopt for other names.
