@@ -35,8 +35,10 @@ CREATE TABLE IF NOT EXISTS bulkhead_internal.migrations (
 ))sql";
 
 // What a connection needs before each file, whatever the file before it has set.
-constexpr char kPrepare[] =
-    "DISCARD ALL; SET lock_timeout = '5s'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+absl::Status Prepare(Connection& connection) {
+  RETURN_IF_ERROR(connection.RunScript("DISCARD ALL"));  // alone: it refuses company
+  return connection.RunScript("SET lock_timeout = '5s'; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0");
+}
 
 struct Applied {
   std::string checksum;
@@ -223,7 +225,7 @@ absl::Status Run::WholeFile(Connection& connection, const Pending& pending) {
   const MigrationFile& file = *pending.file;
   int line = 0;
   absl::Status status = Retrying(file, [&]() -> absl::Status {
-    RETURN_IF_ERROR(connection.RunScript(kPrepare));
+    RETURN_IF_ERROR(Prepare(connection));
     return connection.Transaction([&](Connection& c) -> absl::Status {
       ASSIGN_OR_RETURN(Rows before, c.Run("SELECT pg_current_xact_id()::text AS id"));
       int completed = 0;
@@ -247,7 +249,7 @@ absl::Status Run::WholeFile(Connection& connection, const Pending& pending) {
 
 absl::Status Run::StatementByStatement(Connection& connection, const Pending& pending) {
   const MigrationFile& file = *pending.file;
-  RETURN_IF_ERROR(connection.RunScript(kPrepare));
+  RETURN_IF_ERROR(Prepare(connection));
   const size_t count = pending.statements.size();
   if (pending.done == count) return Record(connection, file, file.checksum, count, true);
   for (size_t i = pending.done; i < count; ++i) {

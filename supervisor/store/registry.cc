@@ -1,0 +1,194 @@
+// Rows of the registry. registry_roles.cc has the other half: roles and schemas of the modules.
+#include "supervisor/store/registry.h"
+
+#include <array>
+
+#include "nlohmann/json.hpp"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr std::array<std::string_view, 6> kStatusNames = {"REGISTERED", "INSTALLING", "ENABLED", "DISABLED", "UPDATING", "REMOVING"};
+
+constexpr char kModuleColumns[] =
+    "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, uid_slot, "
+    "enabled_at, created_at, updated_at";
+
+std::string Columns(const std::string& sql) { return sql + kModuleColumns; }
+
+ModuleRow ModuleOf(const Rows& rows, int r) {
+  ModuleRow row;
+  row.id = rows.Text(r, "id");
+  row.name = rows.Text(r, "name");
+  row.version = rows.Text(r, "version");
+  row.manifest_json = rows.Text(r, "manifest");
+  row.config_json = rows.Text(r, "config");
+  row.config_revision = rows.Int(r, "config_revision");
+  row.path = rows.Text(r, "path");
+  row.package = rows.Text(r, "package");
+  row.package_sha = rows.Text(r, "package_sha");
+  const auto status = ParseRegistryStatus(rows.Text(r, "status"));
+  BULKHEAD_CHECK(status.has_value());  // the table's own CHECK
+  row.status = *status;
+  row.generation = rows.Int(r, "generation");
+  row.uid_slot = static_cast<int32_t>(rows.Int(r, "uid_slot"));
+  row.enabled_at = rows.Time(r, "enabled_at");
+  row.created_at = rows.Time(r, "created_at").value_or(WallTime());
+  row.updated_at = rows.Time(r, "updated_at").value_or(WallTime());
+  return row;
+}
+
+absl::Status ModuleNotFound(const std::string& name) {
+  return Error("MODULE_NOT_FOUND", "no module \"" + name + "\" is registered");
+}
+
+// PostgreSQL's text holds every character but NUL, and a parameter would end there.
+std::string WithoutNul(std::string text) {
+  for (size_t at = 0; (at = text.find('\0', at)) != std::string::npos;) text.replace(at, 1, "\uFFFD");
+  return text;
+}
+
+}  // namespace
+
+std::string_view RegistryStatusName(RegistryStatus status) { return kStatusNames.at(static_cast<size_t>(status)); }
+
+std::optional<RegistryStatus> ParseRegistryStatus(std::string_view name) {
+  for (size_t i = 0; i < kStatusNames.size(); ++i) {
+    if (kStatusNames[i] == name) return static_cast<RegistryStatus>(i);
+  }
+  return std::nullopt;
+}
+
+Registry::Registry(Database& database, std::string master_key) : database_(database), master_key_(std::move(master_key)) {}
+
+absl::StatusOr<std::vector<ModuleRow>> Registry::Modules() {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns("SELECT ") + " FROM bulkhead_internal.modules ORDER BY name"));
+  std::vector<ModuleRow> modules;
+  modules.reserve(rows.size());
+  for (int r = 0; r < rows.size(); ++r) modules.push_back(ModuleOf(rows, r));
+  return modules;
+}
+
+absl::StatusOr<ModuleRow> Registry::Module(const std::string& name) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns("SELECT ") + " FROM bulkhead_internal.modules WHERE name = $1", {name}));
+  if (rows.size() == 0) return ModuleNotFound(name);
+  return ModuleOf(rows, 0);
+}
+
+absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row) {
+  ModuleRow inserted;
+  absl::Status status = database_.Transaction([&](Connection& c) -> absl::Status {
+    // Looked up first: a conflict would burn a number, and the range of uids is finite.
+    RETURN_IF_ERROR(c.Run("INSERT INTO bulkhead_internal.uid_slots (module) SELECT $1 WHERE NOT EXISTS "
+                          "(SELECT FROM bulkhead_internal.uid_slots WHERE module = $1) ON CONFLICT (module) DO NOTHING", {row.name}).status());
+    ASSIGN_OR_RETURN(const Rows rows, c.Run(Columns(
+        "INSERT INTO bulkhead_internal.modules (name, version, manifest, config, config_revision, path, package, package_sha, status, uid_slot) "
+        "SELECT $1, $2, $3::json, $4::jsonb, $5::bigint, $6, $7, $8, $9, slot FROM bulkhead_internal.uid_slots WHERE module = $1 RETURNING "),
+        {row.name, row.version, row.manifest_json, row.config_json.empty() ? "{}" : row.config_json, std::to_string(row.config_revision),
+         row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status))}));
+    inserted = ModuleOf(rows, 0);
+    return absl::OkStatus();
+  });
+  if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("MODULE_EXISTS", "a module \"" + row.name + "\" is registered already");
+  if (!status.ok()) return status;
+  return inserted;
+}
+
+absl::StatusOr<ModuleRow> Registry::SetPackage(const ModuleRow& row) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns(
+      "UPDATE bulkhead_internal.modules SET version = $2, manifest = $3::json, path = $4, package = $5, package_sha = $6, updated_at = now() "
+      "WHERE name = $1 RETURNING "), {row.name, row.version, row.manifest_json, row.path, row.package, row.package_sha}));
+  if (rows.size() == 0) return ModuleNotFound(row.name);
+  return ModuleOf(rows, 0);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns(
+      "UPDATE bulkhead_internal.modules SET status = $2, generation = generation + 1, updated_at = now(), "
+      "enabled_at = CASE WHEN $2 = 'ENABLED' AND status <> 'ENABLED' THEN now() ELSE enabled_at END "
+      "WHERE name = $1 AND ($3::bigint IS NULL OR generation = $3::bigint) RETURNING "),
+      {name, std::string(RegistryStatusName(status)), if_generation ? SqlParam(std::to_string(*if_generation)) : std::nullopt}));
+  if (rows.size() == 1) return ModuleOf(rows, 0);
+  ASSIGN_OR_RETURN(const ModuleRow current, Module(name));
+  return Error("GENERATION_CHANGED", "module \"" + name + "\" was changed meanwhile: its generation is " +
+               std::to_string(current.generation) + ", not " + std::to_string(*if_generation));
+}
+
+absl::Status Registry::Delete(const std::string& name) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run("DELETE FROM bulkhead_internal.modules WHERE name = $1", {name}));
+  return rows.affected() == 1 ? absl::OkStatus() : ModuleNotFound(name);
+}
+
+absl::Status Registry::AddExit(const std::string& module, const std::string& node, const ExitRow& exit) {
+  // The statement does not see the row it adds: the oldest ones go from place kMaxExits on. No row for a module deleted meanwhile.
+  return database_.Run(
+      "WITH added AS (INSERT INTO bulkhead_internal.module_exits (module, node, cause, signal, exit_code, at, ran_ms, output) "
+      "  SELECT name, $2, $3, $4::int, $5::int, $6::timestamptz, $7::bigint, $8 FROM bulkhead_internal.modules WHERE name = $1) "
+      "DELETE FROM bulkhead_internal.module_exits WHERE module = $1 AND id <= (SELECT id FROM bulkhead_internal.module_exits "
+      "  WHERE module = $1 ORDER BY id DESC OFFSET $9::int - 1 LIMIT 1)",
+      {module, node, WithoutNul(exit.cause), std::to_string(exit.signal), std::to_string(exit.exit_code), FormatWall(exit.at),
+       std::to_string(exit.ran_ms), WithoutNul(exit.output), std::to_string(limits::kMaxExits)}).status();
+}
+
+absl::StatusOr<std::vector<ExitRow>> Registry::Exits(const std::string& module) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(
+      "SELECT cause, signal, exit_code, at, ran_ms, output FROM bulkhead_internal.module_exits WHERE module = $1 ORDER BY id DESC LIMIT $2::int",
+      {module, std::to_string(limits::kMaxExits)}));
+  std::vector<ExitRow> exits;
+  for (int r = 0; r < rows.size(); ++r) {
+    exits.push_back({.cause = rows.Text(r, "cause"), .signal = static_cast<int>(rows.Int(r, "signal")),
+                     .exit_code = static_cast<int>(rows.Int(r, "exit_code")), .at = rows.Time(r, "at").value_or(WallTime()),
+                     .ran_ms = rows.Int(r, "ran_ms"), .output = rows.Text(r, "output")});
+  }
+  return exits;
+}
+
+absl::Status Registry::ReportObserved(const std::string& node, const std::string& module, const std::string& observed,
+                                      const std::string& reason_code, const std::string& reason_message, int64_t generation) {
+  return database_.Run(
+      "INSERT INTO bulkhead_internal.node_modules AS n (node, module, observed, reason_code, reason_message, generation) "
+      "SELECT $1, name, $3, $4, $5, $6::bigint FROM bulkhead_internal.modules WHERE name = $2 "
+      "ON CONFLICT (node, module) DO UPDATE SET observed = excluded.observed, reason_code = excluded.reason_code, "
+      "reason_message = excluded.reason_message, generation = excluded.generation, at = now()",
+      {node, module, observed, reason_code, WithoutNul(reason_message), std::to_string(generation)}).status();
+}
+
+absl::StatusOr<std::vector<TokenRow>> Registry::Tokens() {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run(
+      "SELECT name, subject, secret_sha256, permissions, created_at, expires_at FROM bulkhead_internal.api_tokens ORDER BY name"));
+  std::vector<TokenRow> tokens;
+  for (int r = 0; r < rows.size(); ++r) {
+    TokenRow token{.name = rows.Text(r, "name"), .subject = rows.Text(r, "subject"), .secret_sha256 = rows.Text(r, "secret_sha256")};
+    const nlohmann::json permissions = nlohmann::json::parse(rows.Text(r, "permissions"), nullptr, /*allow_exceptions=*/false);
+    for (const auto& permission : permissions) {
+      if (permission.is_string()) token.permissions.push_back(permission.get<std::string>());
+    }
+    token.created_at = rows.Time(r, "created_at").value_or(WallTime());
+    token.expires_at = rows.Time(r, "expires_at");
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+absl::Status Registry::InsertToken(const TokenRow& token) {
+  const std::string permissions = nlohmann::json(token.permissions).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  absl::Status status = database_.Run(
+      "INSERT INTO bulkhead_internal.api_tokens (name, subject, secret_sha256, permissions, created_at, expires_at) "
+      "VALUES ($1, $2, $3, $4::jsonb, coalesce($5::timestamptz, now()), $6::timestamptz)",
+      {token.name, token.subject, token.secret_sha256, permissions,
+       token.created_at == WallTime() ? std::nullopt : SqlParam(FormatWall(token.created_at)),
+       token.expires_at ? SqlParam(FormatWall(*token.expires_at)) : std::nullopt}).status();
+  if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("TOKEN_EXISTS", "a token \"" + token.name + "\" exists already");
+  return status;
+}
+
+absl::Status Registry::DeleteToken(const std::string& name) {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run("DELETE FROM bulkhead_internal.api_tokens WHERE name = $1", {name}));
+  if (rows.affected() == 0) return Error("TOKEN_NOT_FOUND", "no token \"" + name + "\" exists");
+  return absl::OkStatus();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,102 @@
+#include "supervisor/store/sql_script.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "supervisor/base/status.h"
+#include "supervisor/store/database.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::ElementsAre;
+
+std::vector<std::string> Texts(std::string_view script) {
+  auto statements = SplitSql(script);
+  EXPECT_TRUE(statements.ok()) << statements.status();
+  std::vector<std::string> texts;
+  for (const SqlStatement& s : *statements) texts.emplace_back(s.text);
+  return texts;
+}
+
+// The line of the first transaction control statement, 0 when there is none.
+int ControlLine(std::string_view script) {
+  auto statements = SplitSql(script);
+  EXPECT_TRUE(statements.ok()) << statements.status();
+  for (const SqlStatement& s : *statements) {
+    if (IsTransactionControl(s)) return s.line;
+  }
+  return 0;
+}
+
+TEST(SqlScript, IsCutAtSemicolonsAndEmptyStatementsAreNone) {
+  EXPECT_THAT(Texts("SELECT 1; SELECT 2;\n;; -- nothing\n;SELECT 3"), ElementsAre("SELECT 1", "SELECT 2", "SELECT 3"));
+  EXPECT_THAT(Texts(""), ElementsAre());
+  EXPECT_THAT(Texts(" \n-- only a comment"), ElementsAre());
+  EXPECT_THAT(Texts("/* only /* a nested */ ; */"), ElementsAre());
+}
+
+TEST(SqlScript, QuotesOfAllKindsHideSemicolons) {
+  EXPECT_THAT(Texts("SELECT 'a;b''c;', \"d;\"\"e\"; SELECT 2"), ElementsAre("SELECT 'a;b''c;', \"d;\"\"e\"", "SELECT 2"));
+  EXPECT_THAT(Texts("SELECT E'a\\';b'; SELECT e'\\\\'; SELECT 3"), ElementsAre("SELECT E'a\\';b'", "SELECT e'\\\\'", "SELECT 3"));
+  // Without E a backslash is a character like any other.
+  EXPECT_THAT(Texts("SELECT 'a\\'; SELECT 2"), ElementsAre("SELECT 'a\\'", "SELECT 2"));
+  EXPECT_THAT(Texts("SELECT name'x'; SELECT U&'\\0041;', B'01', N';'"), ElementsAre("SELECT name'x'", "SELECT U&'\\0041;', B'01', N';'"));
+  EXPECT_THAT(Texts("SELECT $$a;b$$; SELECT $x$ $$; $y$ $x$; SELECT 3"), ElementsAre("SELECT $$a;b$$", "SELECT $x$ $$; $y$ $x$", "SELECT 3"));
+  // $1 is a parameter, and a$b$ a name.
+  EXPECT_THAT(Texts("SELECT $1; SELECT a$b$; SELECT 3"), ElementsAre("SELECT $1", "SELECT a$b$", "SELECT 3"));
+}
+
+TEST(SqlScript, CommentsHideSemicolonsAndQuotes) {
+  EXPECT_THAT(Texts("SELECT 1 -- it's; \n+ 2; SELECT /* ' /* ; */ \" */ 3"), ElementsAre("SELECT 1 -- it's; \n+ 2", "SELECT /* ' /* ; */ \" */ 3"));
+}
+
+TEST(SqlScript, RulesAndFunctionBodiesStayWhole) {
+  EXPECT_THAT(Texts("CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a; DELETE FROM b); SELECT 1"),
+              ElementsAre("CREATE RULE r AS ON INSERT TO t DO (DELETE FROM a; DELETE FROM b)", "SELECT 1"));
+  const std::string atomic =
+      "CREATE OR REPLACE FUNCTION f(n int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT CASE WHEN n > 1 THEN 1 ELSE 2 END; END";
+  EXPECT_THAT(Texts(atomic + "; SELECT 2"), ElementsAre(atomic, "SELECT 2"));
+  const std::string procedure = "create procedure p() begin atomic insert into t values (1); end";
+  EXPECT_THAT(Texts(procedure + "; commit"), ElementsAre(procedure, "commit"));
+}
+
+TEST(SqlScript, LinesAreThoseOfTheFirstToken) {
+  auto statements = SplitSql("-- one\n\nSELECT\n1;\n/* five\n six */ SELECT 2; SELECT 3");
+  ASSERT_TRUE(statements.ok());
+  ASSERT_EQ(statements->size(), 3u);
+  EXPECT_EQ((*statements)[0].line, 3);
+  EXPECT_EQ((*statements)[1].line, 6);
+  EXPECT_EQ((*statements)[2].line, 6);
+}
+
+TEST(SqlScript, TransactionControlIsSeenHoweverItIsWritten) {
+  for (const char* control : {"BEGIN", "begin work", "Start Transaction isolation level serializable", "COMMIT", "commit and chain", "END",
+                              "ROLLBACK", "rollback work", "ROLLBACK PREPARED 'x'", "COMMIT PREPARED 'x'", "ABORT",
+                              "PREPARE TRANSACTION 'x'", "/* hidden */ COMMIT", "COMMIT/**/"}) {
+    EXPECT_EQ(ControlLine(std::string("SELECT 1;\n\n") + control + ";\nSELECT 2"), 3) << control;
+  }
+}
+
+TEST(SqlScript, WhatOnlyLooksLikeTransactionControlIsNot) {
+  for (const char* harmless :
+       {"SAVEPOINT a", "RELEASE SAVEPOINT a", "ROLLBACK TO a", "ROLLBACK TO SAVEPOINT a", "ROLLBACK WORK TO SAVEPOINT a",
+        "rollback transaction to a", "PREPARE p AS SELECT 1", "DO $$ BEGIN RAISE NOTICE ';'; COMMIT; END $$", "SELECT 'COMMIT; COMMIT;'",
+        "-- COMMIT;\nSELECT 1", "/* ; COMMIT; */ SELECT 1", "INSERT INTO \"commit\" VALUES ($a$;\nCOMMIT;$a$)", "\"COMMIT\"",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $f$\nBEGIN\n  RETURN NEW;\nEND;\n$f$",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; END", "SELECT E'\\'; COMMIT; '"}) {
+    EXPECT_EQ(ControlLine(harmless), 0) << harmless;
+  }
+}
+
+TEST(SqlScript, WhatNeverEndsIsAnErrorWithTheLineWhereItOpens) {
+  for (const char* open : {"'abc", "\"abc", "E'abc\\'", "$$ abc $ $", "$a$ $b$", "/* /* */"}) {
+    auto statements = SplitSql(std::string("SELECT 1;\nSELECT ") + open + "\n\n");
+    ASSERT_FALSE(statements.ok()) << open;
+    EXPECT_EQ(SqlState(statements.status()), "42601");
+    EXPECT_EQ(ErrorDetails(statements.status())[0].line, 2) << open;
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead
