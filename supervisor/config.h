@@ -1,5 +1,8 @@
 // The configuration of the daemon: flags over BULKHEAD_* over the YAML file over the defaults. Pure but for reading the file
-// and the environment that it is handed.
+// and the environment that it is handed. Relative paths are from the working folder, wherever they are written.
+//
+// A variable BULKHEAD_* that nothing reads is a warning and no error: Kubernetes makes such ones (BULKHEAD_SERVICE_HOST,
+// BULKHEAD_PORT) from the name of a service, and those are passed over silently.
 #pragma once
 
 #include <map>
@@ -28,9 +31,11 @@ struct Config {
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
-  std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it
+  std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it; look up with FlagValue() of manifest.h
   std::map<std::string, ModuleSettings> modules;
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
+  std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
+  std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
 };
 
 enum class Command { kServe, kVersion, kHelp };
@@ -41,7 +46,8 @@ struct CommandLine {
 };
 
 // `environment` holds the BULKHEAD_* and FEATURE_FLAG_* variables. Errors (CONFIG_INVALID): unknown option (with the nearest known
-// one), unreadable file, a YAML error, an unknown key or a wrong value, each "file:line: key: sentence" in message and details.
+// one), unreadable file, a YAML error, an unknown key or a wrong value. One mistake is the message, "file:line: key: sentence"; of
+// several the message has the number and the details are {path "file:line: key", message}.
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv, const std::map<std::string, std::string>& environment,
                                              bool is_root, const std::string& cwd);
 

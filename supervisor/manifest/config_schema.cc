@@ -1,5 +1,6 @@
 // A module's configuration against the schema of its manifest: defaults, checks, masking.
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "absl/strings/ascii.h"
@@ -83,7 +84,7 @@ class ValueCheck {
     const double number = value.get<double>();
     if (auto min = NumberRule("min"); min && number < *min) Wrong("TOO_SMALL", absl::StrCat("must be at least ", *min, "."));
     if (auto max = NumberRule("max"); max && number > *max) Wrong("TOO_LARGE", absl::StrCat("must be at most ", *max, "."));
-    if (const json* whole = Rule("integer"); whole != nullptr && *whole == true && number != static_cast<double>(static_cast<int64_t>(number))) {
+    if (const json* whole = Rule("integer"); whole != nullptr && *whole == true && number != std::floor(number)) {
       Wrong("NOT_INTEGER", "must be a whole number.");
     }
   }

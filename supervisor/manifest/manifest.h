@@ -111,5 +111,8 @@ std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.
 std::string FeatureFlagVariable(std::string_view flag);
+// The entry whose variable is the same as `flag`'s, so that one set through the environment ("enable_x") answers for
+// "enable-x"; nullopt without.
+std::optional<bool> FlagValue(const std::map<std::string, bool>& flags, std::string_view flag);
 
 }  // namespace bulkhead

@@ -221,9 +221,10 @@ class SemVerRange::SetParser {
 
   bool Words(std::string_view text) {
     for (text = Trim(text); !text.empty(); text = Trim(text)) {
-      const std::string_view op = TakeOperator(text);
-      // "> 1.2" is ">1.2": the operator reaches over spaces, and over stray "v" and "=" as npm allows.
+      std::string_view op = TakeOperator(text);
+      // "> 1.2" is ">1.2" and "> =1.2" is ">=1.2": operators reach over spaces, and over stray "v" and "=", as in npm.
       text = Trim(text);
+      if ((op == "<" || op == ">") && TakeChar(text, '=')) op = op == "<" ? "<=" : ">=";
       std::string junk;
       while (!text.empty() && (text.front() == 'v' || text.front() == '=')) {
         junk += text.front();

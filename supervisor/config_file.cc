@@ -1,0 +1,164 @@
+// The YAML file of the configuration: its keys, each wrong one with its line.
+#include <algorithm>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "supervisor/base/fd.h"
+#include "supervisor/config_layers.h"
+#include "supervisor/manifest/document.h"
+#include "supervisor/manifest/nearest.h"
+
+namespace bulkhead {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxConfigFile = 1 << 20;
+
+// A module's name, as manifests have it: only such a one can ever match.
+bool CouldBeModule(const std::string& name) {
+  return !name.empty() && name.size() <= 63 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+}
+
+class FileReader {
+ public:
+  FileReader(const std::string& file, const std::string& cwd, const Document& document, Config& config, Mistakes& mistakes)
+      : file_(file), cwd_(cwd), document_(document), config_(config), mistakes_(mistakes) {}
+
+  void Read() {
+    const json& root = document_.root;
+    if (root.is_null()) return;  // an empty file
+    if (!root.is_object()) return Wrong("", "", "The file must hold keys and values.");
+    std::vector<std::string> known{"flags", "clients", "modules"};
+    for (const Setting& setting : Settings()) known.push_back(std::string(setting.key).substr(0, std::string(setting.key).find('.')));
+    for (const auto& [key, value] : root.items()) {
+      const std::string pointer = PointerTo("", key);
+      if (std::find(known.begin(), known.end(), key) == known.end()) {
+        Wrong(pointer, key, "There is no such key." + DidYouMean(key, known));
+      } else if (value.is_null()) {
+        continue;  // a key without a value: the default
+      } else if (key == "flags") {
+        Flags(value, pointer);
+      } else if (key == "modules") {
+        Modules(value, pointer);
+      } else if (key == "clients") {
+        Clients(value, pointer);
+      } else {
+        Scalars(key, value, pointer);
+      }
+    }
+  }
+
+ private:
+  void Wrong(const std::string& pointer, const std::string& key, std::string sentence) {
+    const int line = document_.LineOf(pointer);
+    std::string place = line > 0 ? absl::StrCat(file_, ":", line) : file_;
+    if (!key.empty()) absl::StrAppend(&place, ": ", key);
+    mistakes_.Add(std::move(place), line, std::move(sentence));
+  }
+
+  bool IsObject(const json& value, const std::string& pointer, const std::string& key) {
+    if (!value.is_object()) Wrong(pointer, key, "This must be a mapping of keys and values.");
+    return value.is_object();
+  }
+
+  // "listen", or the settings below "log".
+  void Scalars(const std::string& top, const json& value, const std::string& pointer) {
+    const auto& settings = Settings();
+    auto exact = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return top == s.key; });
+    if (exact != settings.end()) return Set(*exact, value, pointer);
+    if (!IsObject(value, pointer, top)) return;
+    std::vector<std::string> known;
+    for (const Setting& setting : settings) {
+      if (std::string(setting.key).rfind(top + ".", 0) == 0) known.emplace_back(setting.key + top.size() + 1);
+    }
+    for (const auto& [name, member] : value.items()) {
+      const std::string key = top + "." + name, member_pointer = PointerTo(pointer, name);
+      auto setting = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return key == s.key; });
+      if (setting == settings.end()) {
+        Wrong(member_pointer, key, "There is no such key." + DidYouMean(name, known));
+      } else if (!member.is_null()) {
+        Set(*setting, member, member_pointer);
+      }
+    }
+  }
+
+  void Set(const Setting& setting, const json& value, const std::string& pointer) {
+    if (value.is_structured()) return Wrong(pointer, setting.key, "This must be a single value.");
+    const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+    if (std::string fault = setting.set(config_, text, cwd_); !fault.empty()) Wrong(pointer, setting.key, std::move(fault));
+  }
+
+  void Flags(const json& value, const std::string& pointer) {
+    if (!IsObject(value, pointer, "flags")) return;
+    for (const auto& [name, state] : value.items()) {
+      const auto on = state.is_boolean() ? std::optional(state.get<bool>()) : state.is_string() ? ParseBool(state.get<std::string>()) : std::nullopt;
+      if (on) {
+        config_.flags[name] = *on;
+      } else {
+        Wrong(PointerTo(pointer, name), "flags." + name, "A flag is true or false.");
+      }
+    }
+  }
+
+  // Named HTTP clients; nothing of this version reads what is in them.
+  void Clients(const json& value, const std::string& pointer) {
+    if (!IsObject(value, pointer, "clients")) return;
+    for (const auto& [name, client] : value.items()) IsObject(client, PointerTo(pointer, name), "clients." + name);
+  }
+
+  void Modules(const json& value, const std::string& pointer) {
+    if (!IsObject(value, pointer, "modules")) return;
+    for (const auto& [name, module] : value.items()) {
+      const std::string key = "modules." + name, module_pointer = PointerTo(pointer, name);
+      if (!CouldBeModule(name)) {
+        Wrong(module_pointer, key, "This is no name of a module.");
+        continue;
+      }
+      ModuleSettings& settings = config_.modules[name];
+      if (module.is_null() || !IsObject(module, module_pointer, key)) continue;
+      for (const auto& [member, content] : module.items()) {
+        const std::string member_pointer = PointerTo(module_pointer, member), member_key = key + "." + member;
+        if (member == "enabled") {
+          if (!content.is_boolean()) {
+            Wrong(member_pointer, member_key, "This is true or false.");
+          } else {
+            settings.enabled = content.get<bool>();
+          }
+        } else if (member == "config") {
+          if (IsObject(content, member_pointer, member_key)) settings.config_json = content.dump(-1, ' ', false, json::error_handler_t::replace);
+        } else {
+          Wrong(member_pointer, member_key, "There is no such key." + DidYouMean(member, {"enabled", "config"}));
+        }
+      }
+    }
+  }
+
+  const std::string& file_;
+  const std::string& cwd_;
+  const Document& document_;
+  Config& config_;
+  Mistakes& mistakes_;
+};
+
+}  // namespace
+
+void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes) {
+  // In messages the path as short as it can be from here.
+  const std::string relative = std::filesystem::path(path).lexically_relative(cwd).string();
+  const std::string shown = relative.empty() || relative.rfind("..", 0) == 0 ? path : relative;
+  const auto text = ReadFile(path, kMaxConfigFile);
+  if (!text.ok()) {
+    return mistakes.Add(shown, 0, absl::StrCat("The configuration file can't be read: ", text.status().message(), "."));
+  }
+  const auto document = ReadDocument(*text, true);
+  if (!document.ok()) {
+    for (const ErrorDetail& detail : ErrorDetails(document.status())) {
+      mistakes.Add(detail.line > 0 ? absl::StrCat(shown, ":", detail.line) : shown, detail.line, detail.message);
+    }
+    return;
+  }
+  FileReader(shown, cwd, *document, config, mistakes).Read();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,53 @@
+// The layers of the configuration, lowest first: file, environment, flags. Each knows how to name the place of a wrong value.
+// Private to config.cc, config_file.cc and command_line.cc.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "supervisor/base/status.h"
+#include "supervisor/config.h"
+
+namespace bulkhead {
+
+// One scalar setting, under its three names.
+struct Setting {
+  const char* key;       // in the file
+  const char* variable;  // in the environment
+  const char* option;    // on the command line
+  const char* value;     // what the help calls its value
+  const char* help;      // with the default
+  // Checks and stores; a sentence when the value is wrong. `cwd` is for relative paths.
+  std::string (*set)(Config& config, const std::string& value, const std::string& cwd);
+};
+const std::vector<Setting>& Settings();
+
+// Mistakes found so far, each "place: sentence".
+class Mistakes {
+ public:
+  void Add(std::string place, int line, std::string sentence);
+  bool empty() const { return details_.empty(); }
+  // CONFIG_INVALID. One mistake is the message; of several the message has the number, and the details are place and sentence.
+  absl::Status ToStatus() const;
+
+ private:
+  std::vector<ErrorDetail> details_;
+};
+
+void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
+void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config, Mistakes& mistakes);
+// Defaults that depend on who runs and where, before any layer; what has to fit together, after all of them.
+void ApplyDefaults(bool is_root, const std::string& cwd, Config& config);
+void CheckWhole(Config& config, Mistakes& mistakes);
+
+std::optional<bool> ParseBool(std::string_view text);
+
+// The configuration that the three layers make; `options` by Setting::option.
+absl::StatusOr<Config> MakeConfig(const std::string& config_file, const std::map<std::string, std::string>& options,
+                                  std::vector<std::string> disable, const std::map<std::string, std::string>& environment, bool is_root,
+                                  const std::string& cwd);
+
+}  // namespace bulkhead

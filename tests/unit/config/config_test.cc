@@ -1,0 +1,252 @@
+// Flags over variables over the file over the defaults; every mistake with its place.
+#include "supervisor/config.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "supervisor/base/status.h"
+#include "supervisor/manifest/manifest.h"
+
+namespace bulkhead {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class ConfigTest : public testing::Test {
+ protected:
+  ConfigTest() {
+    char name[] = "/tmp/bulkhead-config-XXXXXX";
+    folder_ = mkdtemp(name);
+  }
+  ~ConfigTest() override { std::filesystem::remove_all(folder_); }
+
+  void Write(const std::string& text) { std::ofstream(folder_ + "/b.yaml") << text; }
+  absl::StatusOr<CommandLine> Parse(std::vector<const char*> arguments, bool is_root = false) {
+    arguments.insert(arguments.begin(), "bulkhead");
+    return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data(), environment_, is_root, folder_);
+  }
+  Config Good(std::vector<const char*> arguments, bool is_root = false) {
+    auto line = Parse(std::move(arguments), is_root);
+    EXPECT_TRUE(line.ok()) << line.status();
+    if (!line.ok()) return {};
+    EXPECT_EQ(line->command, Command::kServe);
+    return line->config;
+  }
+  // All that is wrong, one line per mistake.
+  std::string Bad(std::vector<const char*> arguments) {
+    auto line = Parse(std::move(arguments));
+    if (line.ok()) return "nothing wrong";
+    EXPECT_EQ(ErrorCode(line.status()), "CONFIG_INVALID");
+    const auto details = ErrorDetails(line.status());
+    if (details.size() < 2) return std::string(line.status().message());
+    std::string all;
+    for (const ErrorDetail& detail : details) all += detail.path + ": " + detail.message + "\n";
+    return all;
+  }
+  std::string BadFile(const std::string& text) {
+    Write(text);
+    return Bad({"serve", "--config", "b.yaml"});
+  }
+
+  std::string folder_;
+  std::map<std::string, std::string> environment_;
+};
+
+TEST_F(ConfigTest, WithoutAnythingTheDefaultsHold) {
+  const Config config = Good({"serve"});
+  EXPECT_EQ(config.listen, "127.0.0.1:4000");
+  EXPECT_EQ(config.admin_listen, "127.0.0.1:4001");
+  EXPECT_EQ(config.data, folder_ + "/.bulkhead");
+  EXPECT_EQ(config.modules_dir, folder_ + "/build/modules");
+  EXPECT_EQ(config.store_url, "");
+  EXPECT_EQ(config.config_file, "");
+  EXPECT_TRUE(config.critical_failure_exits);
+  EXPECT_FALSE(config.discovery_development);
+  EXPECT_EQ(config.environment, "production");
+  EXPECT_THAT(config.warnings, testing::IsEmpty());
+}
+
+TEST_F(ConfigTest, RootKeepsItsDataInVarLib) { EXPECT_EQ(Good({"serve"}, true).data, "/var/lib/bulkhead"); }
+
+TEST_F(ConfigTest, EveryKeyOfTheFileIsTaken) {
+  Write(R"(
+listen: "[::1]:8080"
+adminListen: 0.0.0.0:0
+data: state/
+modulesDir: /srv/modules
+store: {url: postgresql://u:p@h/db}
+log:
+  level: debug
+  format: json
+discovery:
+  development: true
+boot:
+  onCriticalFailure: degraded
+isolation:
+  uids: 100000-165535
+flags:
+  new-pricing: true
+  old: off
+clients:
+  billing: {url: http://x}
+modules:
+  orders:
+    enabled: true
+    config: {limit: 5, tags: [a, b]}
+  idle:
+)");
+  const Config config = Good({"serve", "--config", "b.yaml"});
+  EXPECT_EQ(config.config_file, folder_ + "/b.yaml");
+  EXPECT_EQ(config.listen, "[::1]:8080");
+  EXPECT_EQ(config.admin_listen, "0.0.0.0:0");
+  EXPECT_EQ(config.data, folder_ + "/state");
+  EXPECT_EQ(config.modules_dir, "/srv/modules");
+  EXPECT_EQ(config.store_url, "postgresql://u:p@h/db");
+  EXPECT_EQ(config.log_level, LogLevel::kDebug);
+  EXPECT_EQ(config.log_format, LogFormat::kJson);
+  EXPECT_TRUE(config.discovery_development);
+  EXPECT_EQ(config.environment, "development");
+  EXPECT_FALSE(config.critical_failure_exits);
+  EXPECT_EQ(config.first_uid, 100000u);
+  EXPECT_EQ(config.last_uid, 165535u);
+  EXPECT_THAT(config.flags, ElementsAre(std::pair("new-pricing", true), std::pair("old", false)));
+  ASSERT_EQ(config.modules.size(), 2u);
+  EXPECT_TRUE(config.modules.at("orders").enabled);
+  EXPECT_EQ(config.modules.at("orders").config_json, R"({"limit":5,"tags":["a","b"]})");
+  EXPECT_FALSE(config.modules.at("idle").enabled);
+  EXPECT_EQ(config.modules.at("idle").config_json, "{}");
+}
+
+TEST_F(ConfigTest, OptionsGoBeforeVariablesBeforeTheFile) {
+  Write("listen: 127.0.0.1:1\nadminListen: 127.0.0.1:2\ndata: /from/file\n");
+  environment_ = {{"BULKHEAD_ADMIN_LISTEN", "127.0.0.1:3"}, {"BULKHEAD_DATA", "/from/variable"}, {"BULKHEAD_CONFIG", "b.yaml"}};
+  const Config config = Good({"serve", "--data", "/from/option"});
+  EXPECT_EQ(config.listen, "127.0.0.1:1");
+  EXPECT_EQ(config.admin_listen, "127.0.0.1:3");
+  EXPECT_EQ(config.data, "/from/option");
+}
+
+TEST_F(ConfigTest, AllVariablesAreRead) {
+  environment_ = {{"BULKHEAD_LISTEN", "h:1"}, {"BULKHEAD_MODULES", "m"}, {"BULKHEAD_STORE_URL", "host=/x dbname=y"}, {"BULKHEAD_LOG_LEVEL", "warn"},
+                  {"BULKHEAD_LOG_FORMAT", "json"}, {"BULKHEAD_ENVIRONMENT", "staging"}, {"BULKHEAD_UIDS", "5000-6000"}, {"BULKHEAD_DATA", ""}};
+  const Config config = Good({"serve"});
+  EXPECT_EQ(config.listen, "h:1");
+  EXPECT_EQ(config.modules_dir, folder_ + "/m");
+  EXPECT_EQ(config.store_url, "host=/x dbname=y");
+  EXPECT_EQ(config.log_level, LogLevel::kWarn);
+  EXPECT_EQ(config.log_format, LogFormat::kJson);
+  EXPECT_EQ(config.environment, "staging");
+  EXPECT_EQ(config.first_uid, 5000u);
+  EXPECT_EQ(config.data, folder_ + "/.bulkhead");  // an empty variable is none
+}
+
+TEST_F(ConfigTest, AVariableThatNothingReadsIsAWarningUnlessKubernetesMadeIt) {
+  environment_ = {{"BULKHEAD_LISTN", "x"}, {"BULKHEAD_SERVICE_HOST", "10.0.0.1"}, {"BULKHEAD_PORT", "tcp://10.0.0.1:4000"}, {"BULKHEAD_PORT_4000_TCP", "x"}};
+  EXPECT_THAT(Good({"serve"}).warnings, ElementsAre(HasSubstr("BULKHEAD_LISTN is read by nothing here. Did you mean \"BULKHEAD_LISTEN\"?")));
+}
+
+TEST_F(ConfigTest, FlagVariablesGoBeforeTheFile) {
+  Write("flags: {new-pricing: true, kept: true}\n");
+  environment_ = {{"FEATURE_FLAG_NEW_PRICING", "false"}, {"FEATURE_FLAG_ENABLE_SHIPPING", "1"}};
+  const Config config = Good({"serve", "--config", "b.yaml"});
+  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), false);
+  EXPECT_EQ(FlagValue(config.flags, "kept"), true);
+  EXPECT_EQ(FlagValue(config.flags, "enable_shipping"), true);
+  EXPECT_EQ(FlagValue(config.flags, "enable-shipping"), true);
+  EXPECT_EQ(FlagValue(config.flags, "unknown"), std::nullopt);
+  environment_ = {{"FEATURE_FLAG_X", "maybe"}};
+  EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
+}
+
+TEST_F(ConfigTest, ALaterOptionGoesBeforeAnEarlierOne) {
+  EXPECT_EQ(Good({"serve", "--listen", "127.0.0.1:1", "--listen=127.0.0.1:2"}).listen, "127.0.0.1:2");
+}
+
+TEST_F(ConfigTest, DisableTakesSeveralNames) {
+  EXPECT_THAT(Good({"serve", "--disable", "orders", "billing", "--data", "x", "--disable", "third"}).disable, ElementsAre("orders", "billing", "third"));
+}
+
+TEST_F(ConfigTest, AnUnknownKeyIsNamedWithFileLineAndTheNearestOne) {
+  EXPECT_EQ(BadFile("listen: 127.0.0.1:1\n\nadminListn: x\n"), "b.yaml:3: adminListn: There is no such key. Did you mean \"adminListen\"?");
+  EXPECT_EQ(BadFile("log:\n  levle: info\n"), "b.yaml:2: log.levle: There is no such key. Did you mean \"level\"?");
+  EXPECT_EQ(BadFile("modules:\n  orders:\n    enable: true\n"), "b.yaml:3: modules.orders.enable: There is no such key. Did you mean \"enabled\"?");
+  EXPECT_EQ(BadFile("store: {xyz: 1}\n"), "b.yaml:1: store.xyz: There is no such key.");
+}
+
+TEST_F(ConfigTest, EveryWrongValueIsReportedAtOnce) {
+  const std::string all = BadFile("listen: nowhere\nlog:\n  level: loud\n  format: xml\nboot: {onCriticalFailure: cry}\nisolation:\n  uids: 5-1\n"
+                                  "flags:\n  x: 3\nmodules:\n  UPPER: {}\n  ok:\n    enabled: 5\n    config: []\ndiscovery: 5\nstore: {url: 'http://secret'}\n");
+  for (const char* line : {"b.yaml:1: listen: \"nowhere\" is no HOST:PORT", "b.yaml:3: log.level:", "b.yaml:4: log.format:", "b.yaml:5: boot.onCriticalFailure:",
+                           "b.yaml:7: isolation.uids:", "b.yaml:9: flags.x: A flag is true or false.", "b.yaml:11: modules.UPPER: This is no name",
+                           "b.yaml:13: modules.ok.enabled:", "b.yaml:14: modules.ok.config:", "b.yaml:15: discovery:", "b.yaml:16: store.url:"}) {
+    EXPECT_THAT(all, HasSubstr(line));
+  }
+  EXPECT_THAT(all, testing::Not(HasSubstr("secret")));  // the value of store.url may hold a password
+}
+
+TEST_F(ConfigTest, BrokenYamlAndUnreadableFilesAreSentences) {
+  EXPECT_THAT(BadFile("listen: [1,\n"), HasSubstr("b.yaml:"));
+  EXPECT_THAT(BadFile("listen: a:1\nlisten: b:2\n"), HasSubstr("b.yaml:2: The key \"listen\" is there twice."));
+  EXPECT_THAT(BadFile("- a\n"), HasSubstr("must hold keys and values"));
+  EXPECT_THAT(Bad({"serve", "--config", "missing.yaml"}), HasSubstr("missing.yaml: The configuration file can't be read"));
+  EXPECT_EQ(BadFile(""), "nothing wrong");
+  EXPECT_EQ(BadFile("# only comments\n"), "nothing wrong");
+}
+
+TEST_F(ConfigTest, AddressesMustBeHostAndPort) {
+  for (const char* good : {"127.0.0.1:0", "[::]:65535", "[fe80::1%eth0]:1", "localhost:4000", "my-host.example:80", "0.0.0.0:4000"}) {
+    EXPECT_EQ(Good({"serve", "--listen", good}).listen, good);
+  }
+  for (const char* bad : {"4000", ":4000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:4000", "a b:1", "http://x:1", "x:12345678", "[]:1", ""}) {
+    EXPECT_THAT(Bad({"serve", "--listen", bad}), HasSubstr("--listen: ")) << bad;
+  }
+}
+
+TEST_F(ConfigTest, TheTwoAddressesMustDiffer) {
+  EXPECT_THAT(Bad({"serve", "--listen", "127.0.0.1:4001"}), HasSubstr("can't both be served on 127.0.0.1:4001"));
+  Good({"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"});
+}
+
+TEST_F(ConfigTest, ATypoInAnOptionOrCommandIsAnsweredWithTheNearest) {
+  EXPECT_THAT(Bad({"serve", "--lisen", "x:1"}), HasSubstr("Unknown option --lisen. Did you mean \"--listen\"?"));
+  EXPECT_THAT(Bad({"serve", "--lisen=x:1"}), HasSubstr("Unknown option --lisen. Did you mean \"--listen\"?"));
+  EXPECT_THAT(Bad({"sevre"}), HasSubstr("Unknown command sevre. Did you mean \"serve\"?"));
+  EXPECT_THAT(Bad({"serve", "stray"}), HasSubstr("stray"));
+  EXPECT_THAT(Bad({"serve", "--listen"}), HasSubstr("--listen"));
+  EXPECT_THAT(Bad({"--verison"}), HasSubstr("Did you mean \"--version\"?"));
+}
+
+TEST_F(ConfigTest, HelpAndVersionArePrinted) {
+  for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
+    auto line = Parse(arguments);
+    ASSERT_TRUE(line.ok()) << line.status();
+    EXPECT_EQ(line->command, Command::kHelp);
+    EXPECT_THAT(line->text, HasSubstr("serve"));
+  }
+  auto serve = Parse({"serve", "--help"});
+  ASSERT_TRUE(serve.ok());
+  for (const char* part : {"--listen HOST:PORT", "127.0.0.1:4000", "--disable NAME", "BULKHEAD_STORE_URL", "from the defaults"}) {
+    EXPECT_THAT(serve->text, HasSubstr(part));
+  }
+  for (std::vector<const char*> arguments : {std::vector<const char*>{"--version"}, {"version"}}) {
+    auto line = Parse(arguments);
+    ASSERT_TRUE(line.ok()) << line.status();
+    EXPECT_EQ(line->command, Command::kVersion);
+    EXPECT_THAT(line->text, testing::MatchesRegex("bulkhead [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  }
+}
+
+TEST_F(ConfigTest, TheSampleConfigurationIsValid) {
+  const Config config = Good({"serve", "--config", BULKHEAD_SOURCE_FOLDER "/deploy/bulkhead.yaml"});
+  EXPECT_TRUE(config.discovery_development);
+  ASSERT_TRUE(config.modules.contains("consumption-monitor"));
+  EXPECT_TRUE(config.modules.at("consumption-monitor").enabled);
+}
+
+}  // namespace
+}  // namespace bulkhead
