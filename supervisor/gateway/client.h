@@ -1,0 +1,140 @@
+// One client's connection: reads requests, one at a time and in order, and answers each from a module's stream, from the LocalService
+// or by itself. Belongs to its gateway thread. What it keeps is bounded: 64 KiB of input that waits, one window of output.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "supervisor/gateway/gateway_loop.h"
+#include "supervisor/gateway/http1.h"
+#include "supervisor/gateway/link.h"
+#include "supervisor/gateway/local_service.h"
+#include "supervisor/gateway/request_head.h"
+
+namespace bulkhead {
+
+class GatewayThread;
+struct RouteSpec;
+
+class Client final : public Pollable, private StreamSink {
+ public:
+  Client(GatewayThread& thread, UniqueFd fd, std::string peer_address, uint16_t peer_port);
+  ~Client() override;
+
+  absl::Status Begin();
+  // The gateway is stopping: idle connections close now, the others after their answer.
+  void Drain();
+  void CloseNow();
+  // The LocalService has answered exchange `id`; a late answer is dropped.
+  void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
+
+  void OnEvents(uint32_t events) override;
+  void Run() override;
+  void Flush() override;
+  void OnTimer() override;
+
+  size_t index = 0;  // the thread's, in its list of connections
+
+ private:
+  enum class State : uint8_t {
+    kHead,       // waits for a request
+    kModule,     // a stream answers
+    kLocalBody,  // collects the body for the LocalService
+    kLocalWait,  // the LocalService answers
+    kDiscard,    // answered; the rest of the body is read and dropped
+    kClosing,    // writes what is left, then closes
+    kLinger,     // has closed its half; reads until the client does, so that no reset destroys the answer
+    kClosed,
+  };
+  enum class Framing : uint8_t { kNone, kLength, kChunked, kUntilClose };
+  struct Login;
+
+  // client.cc: reading, writing, time.
+  void ReadOnce();
+  bool WantsRead() const;
+  size_t Consume(char* data, size_t size);
+  size_t ConsumeBody(std::string_view in);
+  size_t ConsumeDiscarded(std::string_view in);
+  void TakeBuffered();
+  void PeerFinished();
+  void PeerGone();
+  void StartLinger();
+  void Close();
+  void UpdateDeadline();
+  Instant ComputeDeadline() const;
+  void OnDeadline();
+  void GiveCredit();
+  std::string& Out();
+  size_t Unsent() const { return out_.size() - out_at_; }
+  void MarkDirty();
+
+  // client_request.cc: from a head to whoever answers.
+  size_t StartRequest(const http1::RequestHead& head, std::string_view rest);
+  size_t RouteToModule(const http1::RequestHead& head, std::string_view rest);
+  const char* Authorize(const http1::RequestHead& head, const RouteSpec& route);
+  bool KnowCaller(std::string_view authorization);
+  size_t SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest);
+  void Dispatch();
+  void StartLocal(const http1::RequestHead& head);
+  void HandToLocal();
+  void ForwardBody(std::string_view piece);
+  void BodyDone();
+  void BodyRefused(const char* code, const char* message);
+  void HandleLoss();
+
+  // client_response.cc: answers.
+  bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) override;
+  void OnBody(std::string_view bytes, bool end) override;
+  void OnRoom() override;
+  void OnLost(StreamLoss loss) override;
+  void BreakResponse();
+  bool RollBackResponse();
+  void AppendOwnFields(std::string& out);
+  void RespondWhole(int status, const HeaderList& headers, std::string_view body);
+  void RespondError(const char* code, std::string_view message, const HeaderList& headers = {});
+  void DecidePersistence();
+  void FinishExchange();
+  void Abort();
+
+  GatewayThread& thread_;
+  GatewayLoop& loop_;
+  UniqueFd fd_;
+  const std::string peer_address_;
+  const uint16_t peer_port_;
+
+  State state_ = State::kHead;
+  bool readable_ = false, writable_ = true, hangup_ = false, peer_finished_ = false, more_input_ = true;
+  http1::HeadParser parser_;
+  http1::BodyReader body_;
+  std::string in_;  // received and not consumed
+  std::string out_;
+  size_t out_at_ = 0;
+  uint64_t sent_total_ = 0;
+
+  // The exchange.
+  std::string request_id_;
+  std::string module_;
+  std::string frame_;  // the REQUEST, kept while it may have to be sent again
+  Stream stream_;
+  const Link* last_link_ = nullptr;  // to compare only
+  std::unique_ptr<LocalRequest> local_;
+  uint64_t local_id_ = 0;
+  std::unique_ptr<Login> login_;
+  int64_t body_limit_ = 0, body_seen_ = 0;
+  int64_t response_left_ = 0;
+  uint64_t response_start_ = 0;  // in terms of sent_total_
+  size_t uncredited_ = 0;        // body bytes in out_ that the module has no credit for yet
+  Millis timeout_{0};
+  Framing framing_ = Framing::kNone;
+  StreamLoss loss_ = StreamLoss::kClosed;
+  bool head_only_ = false, http10_ = false, keep_alive_ = false, safe_ = false, whole_request_ = false, replayable_ = false;
+  bool expect_ = false, blocked_ = false, response_begun_ = false, retried_ = false, lost_ = false, head_as_get_ = false;
+  bool identity_known_ = false, first_request_ = true;
+
+  // Time.
+  Instant deadline_{};
+  Instant idle_since_{}, head_since_{}, body_progress_{}, write_progress_{}, route_deadline_{}, linger_until_{};
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,283 @@
+// From a request head to whoever answers it: routing, authorisation, the module's stream, the LocalService.
+#include <algorithm>
+
+#include "supervisor/auth/identity.h"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/status.h"
+#include "supervisor/gateway/client.h"
+#include "supervisor/gateway/client_login.h"
+#include "supervisor/gateway/gateway_thread.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr std::string_view kModulePrefix = "/api/v1/m/";
+constexpr size_t kMaxFirstBody = 16 * 1024;  // a body up to here that came with its head travels in the REQUEST
+constexpr Millis kLoginCheck{1'000};         // an expired token ends at most so much later on a connection that is in use
+
+std::string RetryAfter() { return std::to_string(limits::kRetryAfterSeconds); }
+
+// The secret of "Bearer <secret>", RFC 6750 2.1; empty when it is something else.
+std::string_view BearerSecret(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (authorization.size() <= kScheme.size()) return {};
+  for (size_t i = 0; i < kScheme.size(); ++i) {
+    char c = authorization[i];
+    if ((c >= 'A' && c <= 'Z' ? char(c + 32) : c) != kScheme[i]) return {};
+  }
+  authorization.remove_prefix(authorization.find_first_not_of(' ', kScheme.size() - 1));
+  return authorization.find_first_of(" \t,") == std::string_view::npos ? authorization : std::string_view();
+}
+
+}  // namespace
+
+// Returns how many bytes of `rest`, which follows the head, were taken.
+size_t Client::StartRequest(const http1::RequestHead& head, std::string_view rest) {
+  head_only_ = head.method == "HEAD";
+  http10_ = head.minor_version == 0;
+  keep_alive_ = head.keep_alive && !thread_.draining() && !peer_finished_;
+  head_since_ = Instant{};
+  first_request_ = false;
+  response_begun_ = retried_ = lost_ = blocked_ = false;
+  body_seen_ = 0;
+  body_progress_ = loop_.now();
+  body_.Begin(head);
+  expect_ = head.expect_continue && !body_.done();
+  if (ValidRequestId(head.request_id)) {
+    request_id_.assign(head.request_id);
+  } else {
+    request_id_.clear();
+    AppendHex(request_id_, thread_.random().Next());
+    AppendHex(request_id_, thread_.random().Next());
+  }
+  if (head.expect_unknown) {
+    RespondError("EXPECTATION_FAILED", "The only expectation met here is 100-continue.");
+    return 0;
+  }
+  if (head.path == "*") {
+    RespondWhole(204, {{"allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}, {});
+    return 0;
+  }
+  if (head.path.starts_with(kModulePrefix)) return RouteToModule(head, rest);
+  StartLocal(head);
+  return 0;
+}
+
+size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view rest) {
+  std::string_view path = head.path.substr(kModulePrefix.size());
+  size_t slash = path.find('/');
+  std::string_view name = path.substr(0, slash);
+  path = slash == std::string_view::npos ? std::string_view("/") : path.substr(slash);
+
+  GatewayThread::Module* module = thread_.FindModule(name);
+  if (!module) {
+    RespondError("ROUTE_NOT_FOUND", "No enabled module has this path.");
+    return 0;
+  }
+  RouteTable::Match match = module->routed->routes->Find(head.method, path);
+  if (!match.route) {
+    if (match.allowed == 0) {
+      RespondError("ROUTE_NOT_FOUND", "The module has no such route.");
+    } else {
+      RespondError("METHOD_NOT_ALLOWED", "The route exists, but not for this method; see Allow.", {{"allow", RouteTable::AllowHeader(match.allowed)}});
+    }
+    return 0;
+  }
+  const RouteSpec& route = *match.route;
+  if (const char* code = Authorize(head, route)) {
+    if (std::string_view(code) == "FORBIDDEN") {
+      RespondError(code, "The caller lacks a permission that this route needs.");
+    } else {
+      RespondError(code, "Send 'Authorization: Bearer <token>' with a valid token.", {{"www-authenticate", "Bearer"}});
+    }
+    return 0;
+  }
+  if (head.content_length > route.body_limit) {
+    keep_alive_ = false;
+    RespondError("BODY_TOO_LARGE", "The body is larger than this route takes.");
+    return 0;
+  }
+  if (module->routed->module->manifest->transport == Transport::kHttp) {
+    RespondError("NOT_IMPLEMENTED", "This module serves plain HTTP ('transport: http'), which this gateway does not reach yet; use 'transport: link'.");
+    return 0;
+  }
+  module_.assign(name);
+  body_limit_ = route.body_limit;
+  timeout_ = route.timeout;
+  head_as_get_ = match.head_as_get;
+  safe_ = head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS";
+  return SendRequest(head, match.head_as_get ? std::string_view("GET") : head.method, path, rest);
+}
+
+// nullptr when the caller may, else the code of the refusal.
+const char* Client::Authorize(const http1::RequestHead& head, const RouteSpec& route) {
+  identity_known_ = head.authorization.data() != nullptr && KnowCaller(head.authorization);
+  if (route.is_public) return nullptr;
+  if (!identity_known_) return "UNAUTHENTICATED";
+  for (const std::string& permission : route.permissions) {
+    if (!login_->identity->Allows(permission)) return "FORBIDDEN";
+  }
+  return nullptr;
+}
+
+bool Client::KnowCaller(std::string_view authorization) {
+  std::string_view secret = BearerSecret(authorization);
+  if (secret.empty()) return false;
+  uint64_t version = thread_.token_version();
+  bool same = login_ && login_->version == version && ConstantTimeEquals(login_->secret, secret);
+  if (same && loop_.now() - login_->checked < kLoginCheck) return true;
+  std::shared_ptr<const Identity> identity = thread_.Authenticate(secret);
+  if (!identity) {
+    login_.reset();
+    return false;
+  }
+  if (!same || login_->identity != identity) {
+    login_ = std::make_unique<Login>();
+    login_->secret.assign(secret);
+    login_->pairs = EncodeIdentity(*identity);
+    login_->identity = std::move(identity);
+  }
+  login_->version = version;
+  login_->checked = loop_.now();
+  return true;
+}
+
+size_t Client::SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest) {
+  std::string_view first_body;
+  int64_t remaining = body_.remaining();
+  if (remaining > 0 && size_t(remaining) <= std::min(rest.size(), kMaxFirstBody)) first_body = rest.substr(0, size_t(remaining));
+  RequestContext context;
+  context.method = method;
+  context.path = path;
+  context.request_id = request_id_;
+  context.peer_address = peer_address_;
+  if (identity_known_) context.identity = &login_->pairs;
+  if (frame_.capacity() < 64) frame_ = loop_.TakeBuffer();
+  whole_request_ = remaining == 0 || !first_body.empty();
+  bool fits = EncodeRequest(head, context, first_body, whole_request_, thread_.random(), frame_);
+  if (!fits && !first_body.empty()) {
+    first_body = {};
+    whole_request_ = false;
+    fits = EncodeRequest(head, context, first_body, false, thread_.random(), frame_);
+  }
+  if (!fits) {
+    RespondError("HEADERS_TOO_LARGE", "The headers do not fit into 64 KiB together with those that the gateway adds.");
+    return 0;
+  }
+  if (!first_body.empty()) {
+    std::string_view in = rest, piece;
+    while (!body_.done()) body_.Next(in, kMaxFirstBody, piece);
+    expect_ = false;
+  }
+  replayable_ = whole_request_;
+  state_ = State::kModule;
+  last_link_ = nullptr;
+  route_deadline_ = loop_.now() + timeout_;
+  Dispatch();
+  if (state_ == State::kModule && expect_ && rest.empty()) {
+    Out() += "HTTP/1.1 100 Continue\r\n\r\n";
+    expect_ = false;
+    MarkDirty();
+  }
+  return first_body.size();
+}
+
+// Sends frame_ to the best worker. Top of a turn or within Consume only, never from a link's callback.
+void Client::Dispatch() {
+  GatewayThread::Pick pick = thread_.PickLink(module_, last_link_);
+  if (!pick.link) {
+    if (pick.overloaded) {
+      return RespondError("OVERLOADED", "Every worker of the module has as many requests in flight as it may.", {{"retry-after", RetryAfter()}});
+    }
+    return RespondError("MODULE_UNAVAILABLE", "The module has no ready worker at the moment; try again soon.", {{"retry-after", RetryAfter()}});
+  }
+  link::Header header = link::GetHeader(frame_.data());
+  if (header.length > pick.link->max_frame() || header.length - header.head_length > pick.link->window()) {
+    return RespondError("HEADERS_TOO_LARGE", "The request is larger than the module accepts in one frame.");
+  }
+  last_link_ = pick.link;
+  pick.link->Open(stream_, *this, frame_, whole_request_);
+  if (!replayable_ || retried_) loop_.GiveBuffer(std::move(frame_));
+}
+
+// The stream ended without its answer; see "Request" in the five flows.
+void Client::HandleLoss() {
+  lost_ = false;
+  if (response_begun_ && !RollBackResponse()) return Abort();
+  bool again = loss_ == StreamLoss::kRefused || (safe_ && (loss_ == StreamLoss::kClosed || loss_ == StreamLoss::kUnresponsive));
+  if (again && replayable_ && !retried_ && !frame_.empty()) {
+    retried_ = true;
+    return Dispatch();
+  }
+  switch (loss_) {
+    case StreamLoss::kRefused:
+      return RespondError("MODULE_UNAVAILABLE", "The module refused the request before it processed anything.", {{"retry-after", RetryAfter()}});
+    case StreamLoss::kTimeout: return RespondError("GATEWAY_TIMEOUT", "The module gave up on the request for lack of time.");
+    case StreamLoss::kProtocol: return RespondError("BAD_GATEWAY", "The module's answer was malformed.");
+    case StreamLoss::kCancelled: return RespondError("BAD_GATEWAY", "The module gave up on the request.");
+    case StreamLoss::kUnresponsive: return RespondError("BAD_GATEWAY", "The worker stopped responding while the request was in flight.");
+    case StreamLoss::kClosed: break;
+  }
+  // Gone from the Directory: its end is known and a successor is on its way.
+  GatewayThread::Module* module = thread_.FindModule(module_);
+  if (!module || std::find(module->links.begin(), module->links.end(), last_link_) == module->links.end()) {
+    return RespondError("MODULE_UNAVAILABLE", "The worker ended while the request was in flight.", {{"retry-after", RetryAfter()}});
+  }
+  RespondError("BAD_GATEWAY", "The connection to the worker broke while the request was in flight.");
+}
+
+void Client::StartLocal(const http1::RequestHead& head) {
+  if (head.content_length > int64_t(limits::kAdminBodyLimit)) {
+    keep_alive_ = false;
+    return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB.");
+  }
+  local_ = std::make_unique<LocalRequest>();
+  local_->method = head_only_ ? "GET" : std::string(head.method);
+  if (!http1::PercentDecode(head.path, local_->path)) return RespondError("BAD_REQUEST", "The path has an invalid percent escape.");
+  local_->query = head.query;
+  local_->authorization = head.authorization;
+  local_->content_type = head.content_type;
+  local_->if_match = head.if_match;
+  local_->idempotency_key = head.idempotency_key;
+  bool v6 = peer_address_.find(':') != std::string::npos;
+  local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);
+  local_->request_id = request_id_;
+  body_limit_ = int64_t(limits::kAdminBodyLimit);
+  state_ = State::kLocalBody;
+  if (expect_) {
+    Out() += "HTTP/1.1 100 Continue\r\n\r\n";
+    expect_ = false;
+    MarkDirty();
+  }
+  if (body_.done()) BodyDone();
+}
+
+void Client::HandToLocal() {
+  state_ = State::kLocalWait;
+  std::unique_ptr<LocalResponder> responder = thread_.AwaitLocal(*this, local_id_);
+  thread_.local().Handle(std::move(*std::exchange(local_, nullptr)), std::move(responder));
+}
+
+void Client::ForwardBody(std::string_view piece) {
+  if (state_ == State::kLocalBody) {
+    local_->body.append(piece);
+  } else if (stream_.open()) {
+    route_deadline_ = loop_.now() + timeout_;
+    stream_.link()->Send(stream_, piece, false);
+  }
+}
+
+void Client::BodyDone() {
+  if (state_ == State::kLocalBody) return HandToLocal();
+  route_deadline_ = loop_.now() + timeout_;
+  if (stream_.open()) stream_.link()->Send(stream_, {}, true);
+}
+
+void Client::BodyRefused(const char* code, const char* message) {
+  keep_alive_ = false;
+  if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kClientGone);
+  if (state_ == State::kModule && response_begun_ && !RollBackResponse()) return Abort();
+  RespondError(code, message);
+}
+
+}  // namespace bulkhead

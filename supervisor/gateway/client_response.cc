@@ -1,0 +1,211 @@
+// Answers: from a module's stream, checked before a byte of them is sent, and from the gateway itself.
+#include <sys/socket.h>
+
+#include <charconv>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/status.h"
+#include "supervisor/gateway/client.h"
+#include "supervisor/gateway/client_login.h"
+#include "supervisor/gateway/gateway_thread.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int64_t kMaxDiscard = 64 * 1024;  // an unread rest of a body up to here is read and dropped; beyond: the connection closes
+
+bool HasNoBody(int status) { return status == 204 || status == 304; }
+
+void AppendNumber(std::string& out, uint64_t value, int base = 10) {
+  char text[24];
+  auto end = std::to_chars(text, text + sizeof text, value, base).ptr;
+  out.append(text, size_t(end - text));
+}
+
+}  // namespace
+
+// Whether the connection survives this answer; said in the answer's head, so decided before it.
+void Client::DecidePersistence() {
+  if (thread_.draining() || peer_finished_) keep_alive_ = false;
+  if (body_.done() || state_ != State::kModule || stream_.open()) {
+    if (!body_.done() && expect_) keep_alive_ = false;  // the client may never send it, RFC 9110 10.1.1
+    if (!body_.done() && !stream_.open() && (body_.remaining() < 0 || body_.remaining() > kMaxDiscard)) keep_alive_ = false;
+    return;
+  }
+  if (expect_ || body_.remaining() < 0 || body_.remaining() > kMaxDiscard) keep_alive_ = false;
+}
+
+void Client::AppendOwnFields(std::string& out) {
+  out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n");
+  if (!keep_alive_) out += "connection: close\r\n";
+  else if (http10_) out += "connection: keep-alive\r\n";
+}
+
+bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) {
+  std::string& out = Out();
+  response_start_ = sent_total_ + Unsent();
+  response_begun_ = true;
+  uncredited_ = 0;
+  if (status >= 200 && status <= 599) AppendStatusLine(out, status);
+  ResponseFields fields;
+  FieldsResult result = AppendResponseFields(pairs, out, fields);
+  if (result == FieldsResult::kMalformed) return false;
+  bool no_body = head_only_ || HasNoBody(status);
+  bool bad_length = whole && fields.content_length >= 0 && fields.content_length != int64_t(body_length) && !(no_body && body_length == 0);
+  if (status < 200 || status > 599 || result == FieldsResult::kBadField || bad_length) {
+    BreakResponse();
+    return true;
+  }
+  DecidePersistence();
+  if (no_body) {
+    framing_ = Framing::kNone;
+    bool known = fields.content_length >= 0 || (whole && (body_length > 0 || head_as_get_));
+    if (known && status != 204) {
+      out += "content-length: ";
+      AppendNumber(out, fields.content_length >= 0 ? uint64_t(fields.content_length) : body_length);
+      out += "\r\n";
+    }
+  } else if (whole || fields.content_length >= 0) {
+    framing_ = Framing::kLength;
+    response_left_ = fields.content_length >= 0 ? fields.content_length : int64_t(body_length);
+    out += "content-length: ";
+    AppendNumber(out, uint64_t(response_left_));
+    out += "\r\n";
+  } else if (!http10_) {
+    framing_ = Framing::kChunked;
+    out += "transfer-encoding: chunked\r\n";
+  } else {
+    framing_ = Framing::kUntilClose;
+    keep_alive_ = false;
+  }
+  AppendOwnFields(out);
+  out += "\r\n";
+  MarkDirty();
+  if (no_body && stream_.open()) {
+    // The rest would be dropped anyhow, so the module is told to stop.
+    stream_.link()->Cancel(stream_, link::CancelCode::kClientGone);
+    FinishExchange();
+  } else if (whole && body_length == 0) {
+    FinishExchange();
+  }
+  return true;
+}
+
+void Client::OnBody(std::string_view bytes, bool end) {
+  if (lost_ || state_ != State::kModule) return;
+  if (framing_ == Framing::kLength) {
+    response_left_ -= int64_t(bytes.size());
+    if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse();
+  }
+  std::string& out = Out();
+  if (framing_ == Framing::kChunked) {
+    if (!bytes.empty()) {
+      AppendNumber(out, bytes.size(), 16);
+      out.append("\r\n").append(bytes).append("\r\n");
+    }
+    if (end) out += "0\r\n\r\n";
+  } else if (framing_ != Framing::kNone) {
+    out.append(bytes);
+  }
+  uncredited_ += bytes.size();
+  MarkDirty();
+  if (end) FinishExchange();
+}
+
+void Client::OnRoom() {
+  blocked_ = false;
+  loop_.ScheduleNextTurn(*this);
+}
+
+void Client::OnLost(StreamLoss loss) {
+  if (state_ != State::kModule) return;
+  lost_ = true;
+  loss_ = loss;
+  loop_.Schedule(*this);  // acted upon at the top: the link is in the middle of something
+}
+
+// The module's answer breaks HTTP: it ends here, whatever of it came.
+void Client::BreakResponse() {
+  if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kProtocol);
+  OnLost(StreamLoss::kProtocol);
+}
+
+// Takes an answer back when none of it has been sent yet.
+bool Client::RollBackResponse() {
+  if (sent_total_ > response_start_) return false;
+  out_.resize(out_at_ + size_t(response_start_ - sent_total_));
+  response_begun_ = false;
+  uncredited_ = 0;
+  return true;
+}
+
+// Ends an answer that can't be completed, so that the client sees that it is not whole.
+void Client::Abort() {
+  if (framing_ == Framing::kUntilClose) {
+    linger reset{1, 0};  // a plain close would look like the end of the body
+    setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  }
+  Close();
+}
+
+void Client::RespondWhole(int status, const HeaderList& headers, std::string_view body) {
+  if (request_id_.empty()) {
+    AppendHex(request_id_, thread_.random().Next());
+    AppendHex(request_id_, thread_.random().Next());
+  }
+  DecidePersistence();
+  std::string& out = Out();
+  AppendStatusLine(out, status);
+  for (const auto& [name, value] : headers) {
+    if (!http1::IsToken(name) || !http1::IsFieldValue(value)) continue;
+    out.append(name).append(": ").append(value).append("\r\n");
+  }
+  if (!HasNoBody(status)) {
+    out += "content-length: ";
+    AppendNumber(out, body.size());
+    out += "\r\n";
+  }
+  AppendOwnFields(out);
+  out += "\r\n";
+  if (!HasNoBody(status) && !head_only_) out.append(body);
+  FinishExchange();
+}
+
+void Client::RespondError(const char* code, std::string_view message, const HeaderList& headers) {
+  if (request_id_.empty()) {
+    AppendHex(request_id_, thread_.random().Next());
+    AppendHex(request_id_, thread_.random().Next());
+  }
+  HeaderList all = headers;
+  all.emplace_back("content-type", "application/json");
+  RespondWhole(HttpStatus(code), all, ErrorBody(Error(code, message), request_id_));
+}
+
+void Client::AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body) {
+  if (state_ != State::kLocalWait || local_id_ != id) return;
+  local_id_ = 0;
+  bool valid = status >= 200 && status <= 599;
+  RespondWhole(valid ? status : 500, headers, body);
+}
+
+void Client::FinishExchange() {
+  MarkDirty();
+  loop_.GiveBuffer(std::move(frame_));
+  local_.reset();
+  head_since_ = Instant{};
+  idle_since_ = loop_.now();
+  write_progress_ = loop_.now();
+  if (!keep_alive_) {
+    state_ = State::kClosing;
+  } else if (!body_.done()) {
+    state_ = State::kDiscard;
+    body_progress_ = loop_.now();
+  } else {
+    state_ = State::kHead;
+  }
+  // More of the client may wait: taken at the top, not from within whoever called.
+  more_input_ = true;
+  if (!in_.empty() || readable_) loop_.Schedule(*this);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,309 @@
+#include "supervisor/gateway/gateway_thread.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr Millis kAcceptPause{100};     // after EMFILE and the like, instead of a hot loop
+constexpr int kMaxAcceptsPerTurn = 256;
+constexpr Millis kDateStep{200};        // how late the Date header may be
+
+// Peer as text; an IPv4 client of an IPv6 socket by its IPv4 address.
+std::pair<std::string, uint16_t> PeerOf(const sockaddr_storage& address) {
+  char text[INET6_ADDRSTRLEN] = "unknown";
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    inet_ntop(AF_INET, &v4.sin_addr, text, sizeof text);
+    return {text, ntohs(v4.sin_port)};
+  }
+  if (address.ss_family == AF_INET6) {
+    const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+    if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) inet_ntop(AF_INET, v6.sin6_addr.s6_addr + 12, text, sizeof text);
+    else inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
+    return {text, ntohs(v6.sin6_port)};
+  }
+  return {text, 0};
+}
+
+}  // namespace
+
+class GatewayThread::Acceptor final : public Pollable {
+ public:
+  Acceptor(GatewayThread& thread, UniqueFd fd) : thread_(thread), fd_(std::move(fd)) {}
+  int fd() const { return fd_.get(); }
+  void OnEvents(uint32_t) override { Run(); }
+  void Run() override { if (fd_) thread_.AcceptAll(); }
+  void Flush() override {}
+  void OnTimer() override { Run(); }
+  void CloseListener() { fd_.Reset(); }
+
+ private:
+  GatewayThread& thread_;
+  UniqueFd fd_;
+};
+
+// The way back from whatever thread answers.
+class GatewayThread::Responder final : public LocalResponder {
+ public:
+  Responder(GatewayThread& thread, uint64_t id) : thread_(thread), mailbox_(thread.loop_.mailbox()), id_(id) {}
+  ~Responder() override {
+    if (!answered_) Post(500, {{"content-type", "application/json"}}, {});
+  }
+  void Respond(int status, HeaderList headers, std::string body) override {
+    if (!std::exchange(answered_, true)) Post(status, std::move(headers), std::move(body));
+  }
+
+ private:
+  void Post(int status, HeaderList headers, std::string body) {
+    // The task runs on the thread or not at all, so `thread` is alive in it.
+    mailbox_->Post([&thread = thread_, id = id_, status, headers = std::move(headers), body = std::move(body)] {
+      auto it = thread.awaiting_local_.find(id);
+      if (it == thread.awaiting_local_.end()) return;
+      Client* connection = it->second;
+      thread.awaiting_local_.erase(it);
+      connection->AnswerLocal(id, status, headers, body);
+    });
+  }
+  GatewayThread& thread_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  const uint64_t id_;
+  bool answered_ = false;
+};
+
+GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections)
+    : loop_(clock),
+      acceptor_(std::make_unique<Acceptor>(*this, std::move(listener))),
+      connection_count_(connections),
+      random_(Random::FromEntropy()),
+      snapshot_(std::make_shared<RoutingSnapshot>()) {}
+
+GatewayThread::~GatewayThread() { Join(); }
+
+void GatewayThread::Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot) {
+  authenticator_ = &authenticator;
+  local_ = &local;
+  thread_ = std::thread([this, snapshot = std::move(snapshot)]() mutable {
+    prctl(PR_SET_NAME, "gateway");
+    Use(std::move(snapshot));
+    Run();
+  });
+}
+
+void GatewayThread::Run() {
+  BULKHEAD_CHECK(loop_.Watch(acceptor_->fd(), *acceptor_).ok());
+  loop_.Run([this] { return Done(); });
+  loop_.CloseMailbox();
+  links_.clear();
+  leaving_.clear();
+}
+
+void GatewayThread::Join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+bool GatewayThread::Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done) {
+  return loop_.mailbox()->Post([this, snapshot = std::move(snapshot), done = std::move(done)]() mutable {
+    Use(std::move(snapshot));
+    done();
+  });
+}
+
+bool GatewayThread::Drain(const std::string& instance, std::function<void()> done) {
+  return loop_.mailbox()->Post([this, instance, done = std::move(done)]() mutable { DrainHere(instance, std::move(done)); });
+}
+
+void GatewayThread::BeginStop(Millis drain) {
+  loop_.mailbox()->Post([this, drain] { StopHere(drain); });
+}
+
+// Between turns, so no decision is half made by the older snapshot.
+void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
+  std::map<std::string, Module, std::less<>> modules;
+  std::unordered_map<std::string, bool> listed;
+  for (const auto& [name, routed] : snapshot->modules) {
+    Module module;
+    module.routed = &routed;
+    for (const DirectoryWorker& worker : routed.module->workers) {
+      listed[worker.instance] = true;
+      std::unique_ptr<Link>& link = links_[worker.instance];
+      if (!link) {
+        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token);
+        // Connected before the first request needs it; when it can't be, that request tries again.
+        if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
+      }
+      module.links.push_back(link.get());
+    }
+    modules.emplace(name, std::move(module));
+  }
+  modules_ = std::move(modules);
+  snapshot_ = std::move(snapshot);
+  std::vector<std::string> gone;
+  for (const auto& [instance, link] : links_) {
+    if (!listed.count(instance)) gone.push_back(instance);
+  }
+  for (const std::string& instance : gone) Leave(instance);
+}
+
+void GatewayThread::Leave(const std::string& instance) {
+  auto node = links_.extract(instance);
+  Link& link = *node.mapped();
+  leaving_.insert(std::move(node));
+  link.Leave([this, instance] {
+    auto node = leaving_.extract(instance);
+    loop_.Bury(std::move(node.mapped()));
+    auto [begin, end] = drains_.equal_range(instance);
+    std::vector<std::function<void()>> drained;
+    for (auto it = begin; it != end; ++it) drained.push_back(std::move(it->second));
+    drains_.erase(begin, end);
+    for (auto& done : drained) done();
+  });
+}
+
+void GatewayThread::DrainHere(const std::string& instance, std::function<void()> done) {
+  if (links_.count(instance)) Leave(instance);
+  if (!leaving_.count(instance)) return done();
+  drains_.emplace(instance, std::move(done));
+}
+
+GatewayThread::Module* GatewayThread::FindModule(std::string_view name) {
+  auto it = modules_.find(name);
+  return it == modules_.end() ? nullptr : &it->second;
+}
+
+GatewayThread::Pick GatewayThread::PickLink(std::string_view module_name, const Link* avoid) {
+  Pick pick;
+  Module* module = FindModule(module_name);
+  if (!module || module->links.empty()) return pick;
+  size_t count = module->links.size();
+  size_t start = module->next++ % count;
+  // Least requests in flight; a link that can't be used is passed over, the one to avoid is asked last.
+  auto better = [&](Link* link) { return !pick.link || link->outstanding() < pick.link->outstanding(); };
+  for (size_t i = 0; i < count; ++i) {
+    Link* link = module->links[(start + i) % count];
+    if (link == avoid || !better(link)) continue;
+    if (!link->CanOpen()) pick.overloaded = true;
+    else if (link->EnsureUp()) pick.link = link;
+  }
+  if (pick.link) return pick;
+  for (Link* link : module->links) {
+    if (link != avoid) continue;
+    if (!link->CanOpen()) pick.overloaded = true;
+    else if (link->EnsureUp()) pick.link = link;
+  }
+  return pick;
+}
+
+std::shared_ptr<const Identity> GatewayThread::Authenticate(std::string_view secret) {
+  uint64_t version = authenticator_->version();
+  if (!tokens_ || version != tokens_version_) {
+    tokens_ = authenticator_->Table();
+    tokens_version_ = version;
+  }
+  return tokens_ ? tokens_->Find(secret, loop_.clock().Wall()) : nullptr;
+}
+
+std::string_view GatewayThread::Date() {
+  if (date_.empty() || loop_.now() - date_at_ >= kDateStep) {
+    time_t seconds = std::chrono::system_clock::to_time_t(loop_.clock().Wall());
+    tm utc{};
+    gmtime_r(&seconds, &utc);
+    static constexpr const char* kDays[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static constexpr const char* kMonths[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    char text[64];
+    snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT", kDays[utc.tm_wday], utc.tm_mday, kMonths[utc.tm_mon],
+             utc.tm_year + 1900, utc.tm_hour, utc.tm_min, utc.tm_sec);  // IMF-fixdate, RFC 9110 5.6.7; not strftime: locale
+    date_ = text;
+    date_at_ = loop_.now();
+  }
+  return date_;
+}
+
+std::unique_ptr<LocalResponder> GatewayThread::AwaitLocal(Client& connection, uint64_t& id) {
+  id = next_local_id_++;
+  awaiting_local_[id] = &connection;
+  return std::make_unique<Responder>(*this, id);
+}
+
+void GatewayThread::ForgetLocal(uint64_t id) { awaiting_local_.erase(id); }
+
+void GatewayThread::AcceptAll() {
+  for (int i = 0; i < kMaxAcceptsPerTurn; ++i) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    UniqueFd fd(accept4(acceptor_->fd(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd) {
+      Accepted(std::move(fd), address);
+      continue;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+    if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: they pass when others have closed.
+    LogWarn("gateway", "accepting connections pauses", {{"reason", strerror(errno)}});
+    loop_.timers().Arm(*acceptor_, loop_.now() + kAcceptPause);
+    return;
+  }
+  loop_.ScheduleNextTurn(*acceptor_);
+}
+
+void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
+  if (connection_count_.fetch_add(1, std::memory_order_relaxed) >= limits::kMaxClientConnections) {
+    connection_count_.fetch_sub(1, std::memory_order_relaxed);
+    std::string id;
+    AppendHex(id, random_.Next());
+    std::string body = ErrorBody(Error("OVERLOADED", "The gateway has as many connections as it may; try again soon."), id);
+    std::string answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\nx-request-id: " +
+                         id + "\r\ndate: " + std::string(Date()) + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+    (void)!send(fd.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    shutdown(fd.get(), SHUT_WR);
+    return;
+  }
+  int on = 1;
+  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  auto [peer, port] = PeerOf(address);
+  auto connection = std::make_unique<Client>(*this, std::move(fd), std::move(peer), port);
+  Client& c = *connection;
+  c.index = connections_.size();
+  connections_.push_back(std::move(connection));
+  if (!c.Begin().ok()) c.CloseNow();
+}
+
+void GatewayThread::Closed(Client& connection) {
+  connection_count_.fetch_sub(1, std::memory_order_relaxed);
+  size_t index = connection.index;
+  std::unique_ptr<Client> owned = std::move(connections_[index]);
+  if (index + 1 != connections_.size()) {
+    connections_[index] = std::move(connections_.back());
+    connections_[index]->index = index;
+  }
+  connections_.pop_back();
+  loop_.Bury(std::move(owned));
+}
+
+void GatewayThread::StopHere(Millis drain) {
+  if (draining_) return;
+  draining_ = true;
+  acceptor_->CloseListener();
+  stop_at_ = loop_.now() + drain;
+  loop_.timers().Arm(*acceptor_, stop_at_);  // wakes the loop
+  for (size_t i = connections_.size(); i-- > 0;) {
+    if (i < connections_.size()) connections_[i]->Drain();
+  }
+}
+
+bool GatewayThread::Done() const { return draining_ && (connections_.empty() || loop_.now() >= stop_at_); }
+
+}  // namespace bulkhead

@@ -1,0 +1,108 @@
+// One thread of the gateway: its listening socket, its clients, its links to every ready worker, and the snapshot that routes.
+// Only Post-like calls (Adopt, Drain, Stop) come from outside; the rest belongs to the thread.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "supervisor/auth/authenticator.h"
+#include "supervisor/base/random.h"
+#include "supervisor/gateway/client.h"
+#include "supervisor/gateway/gateway_loop.h"
+#include "supervisor/gateway/link.h"
+#include "supervisor/gateway/local_service.h"
+#include "supervisor/gateway/route_table.h"
+#include "supervisor/lifecycle/directory.h"
+
+namespace bulkhead {
+
+// A Directory with its routes compiled; made once per publication, shared by the threads. Immutable.
+struct RoutingSnapshot {
+  struct Module {
+    std::shared_ptr<const DirectoryModule> module;
+    std::shared_ptr<const RouteTable> routes;
+  };
+  std::map<std::string, Module, std::less<>> modules;
+};
+
+class GatewayThread {
+ public:
+  // `connections` counts the clients of all threads, for limits::kMaxClientConnections.
+  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections);
+  ~GatewayThread();
+
+  void Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot);
+  // Thread-safe. False when the thread has ended; then `done` is the caller's to call.
+  bool Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done);
+  bool Drain(const std::string& instance, std::function<void()> done);
+  void BeginStop(Millis drain);
+  void Join();
+
+  // For connections, on the thread.
+  struct Module {
+    const RoutingSnapshot::Module* routed = nullptr;
+    std::vector<Link*> links;
+    size_t next = 0;  // where the search for the least loaded begins
+  };
+  struct Pick {
+    Link* link = nullptr;
+    bool overloaded = false;  // there are workers, but each has its fill
+  };
+  GatewayLoop& loop() { return loop_; }
+  Module* FindModule(std::string_view name);
+  // The least loaded ready worker; `avoid` only when there is no other.
+  Pick PickLink(std::string_view module, const Link* avoid);
+  std::shared_ptr<const Identity> Authenticate(std::string_view secret);
+  uint64_t token_version() const { return authenticator_->version(); }
+  LocalService& local() { return *local_; }
+  Random& random() { return random_; }
+  bool draining() const { return draining_; }
+  std::string_view Date();  // as in the Date header
+  std::unique_ptr<LocalResponder> AwaitLocal(Client& connection, uint64_t& id);
+  void ForgetLocal(uint64_t id);
+  void Closed(Client& connection);
+
+ private:
+  class Acceptor;
+  class Responder;
+  void Run();
+  void Use(std::shared_ptr<const RoutingSnapshot> snapshot);
+  void Leave(const std::string& instance);
+  void DrainHere(const std::string& instance, std::function<void()> done);
+  void AcceptAll();
+  void Accepted(UniqueFd fd, const sockaddr_storage& address);
+  void StopHere(Millis drain);
+  bool Done() const;
+
+  GatewayLoop loop_;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::atomic<size_t>& connection_count_;
+  Random random_;
+  const Authenticator* authenticator_ = nullptr;
+  LocalService* local_ = nullptr;
+  std::shared_ptr<const TokenTable> tokens_;
+  uint64_t tokens_version_ = 0;
+
+  std::shared_ptr<const RoutingSnapshot> snapshot_;
+  std::map<std::string, Module, std::less<>> modules_;
+  std::unordered_map<std::string, std::unique_ptr<Link>> links_;    // by instance
+  std::unordered_map<std::string, std::unique_ptr<Link>> leaving_;  // gone from the Directory, streams still open
+  std::unordered_multimap<std::string, std::function<void()>> drains_;
+  std::vector<std::unique_ptr<Client>> connections_;
+  std::unordered_map<uint64_t, Client*> awaiting_local_;
+  uint64_t next_local_id_ = 1;
+  bool draining_ = false;
+  Instant stop_at_{};
+  std::string date_;
+  Instant date_at_{};
+  std::thread thread_;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,230 @@
+#include "supervisor/gateway/request_head.h"
+
+#include "bulkhead/link/frame.h"
+
+namespace bulkhead {
+namespace {
+
+using http1::Field;
+
+bool IsLowerHex(std::string_view s) {
+  for (char c : s) {
+    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return false;
+  }
+  return true;
+}
+
+std::string Join(const std::vector<std::string>& values) {
+  std::string joined;
+  for (const std::string& value : values) {
+    if (!joined.empty()) joined += ',';
+    joined += value;
+  }
+  return joined;
+}
+
+}  // namespace
+
+bool ValidRequestId(std::string_view id) {
+  if (id.empty() || id.size() > 128) return false;
+  for (char c : id) {
+    bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    if (!ok) return false;
+  }
+  return true;
+}
+
+bool ValidTraceparent(std::string_view v) {
+  if (v.size() < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-') return false;
+  std::string_view version = v.substr(0, 2), trace = v.substr(3, 32), parent = v.substr(36, 16), flags = v.substr(53, 2);
+  if (!IsLowerHex(version) || !IsLowerHex(trace) || !IsLowerHex(parent) || !IsLowerHex(flags) || version == "ff") return false;
+  if (v.size() > 55 && (version == "00" || v[55] != '-')) return false;
+  return trace.find_first_not_of('0') != std::string_view::npos && parent.find_first_not_of('0') != std::string_view::npos;
+}
+
+void AppendHex(std::string& out, uint64_t value) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  char text[16];
+  for (int i = 15; i >= 0; --i, value >>= 4) text[i] = kDigits[value & 15];
+  out.append(text, sizeof text);
+}
+
+IdentityPairs EncodeIdentity(const Identity& identity) {
+  IdentityPairs pairs;
+  link::HeadWriter writer(pairs.encoded);
+  writer.Pair("x-bulkhead-subject", identity.subject);
+  writer.Pair("x-bulkhead-roles", Join(identity.roles));
+  writer.Pair("x-bulkhead-permissions", Join(identity.permissions));
+  pairs.count = 3;
+  return pairs;
+}
+
+bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, Random& random,
+                   std::string& frame) {
+  frame.assign(link::kHeaderSize, '\0');
+  link::HeadWriter writer(frame);
+  writer.Str(context.method);
+  writer.U16(uint16_t(context.path.size() + (head.has_query ? 1 + head.query.size() : 0)));
+  frame.append(context.path);
+  if (head.has_query) frame.append(1, '?').append(head.query);
+
+  size_t count_at = frame.size();
+  writer.U16(0);
+  uint16_t count = 0;
+  auto pair = [&](std::string_view name, std::string_view value) {
+    writer.Pair(name, value);
+    ++count;
+  };
+  bool keep_trace = ValidTraceparent(head.traceparent);
+  for (size_t i = 0; i < head.field_count; ++i) {
+    const http1::HeaderField& field = head.fields[i];
+    switch (field.field) {
+      case Field::kOther:
+      case Field::kContentType:
+      case Field::kIfMatch:
+      case Field::kIdempotencyKey:
+      case Field::kDate:
+      case Field::kServer:
+        break;
+      case Field::kTracestate:
+        if (!keep_trace) continue;
+        break;
+      case Field::kHost:  // the one Host that counts is written below
+      case Field::kContentLength:
+      case Field::kTransferEncoding:
+      case Field::kConnection:
+      case Field::kHopByHop:
+      case Field::kExpect:
+      case Field::kAuthorization:
+      case Field::kReserved:
+      case Field::kRequestId:
+      case Field::kTraceparent:
+        continue;
+    }
+    if (head.nominates && http1::IsNominated(head, field.name)) continue;
+    pair(field.name, field.value);
+  }
+  if (head.content_length >= 0) pair("content-length", std::to_string(head.content_length));
+  pair("host", head.host);
+  pair("x-request-id", context.request_id);
+  if (keep_trace) {
+    pair("traceparent", head.traceparent);
+  } else {
+    std::string value = "00-";
+    value.reserve(55);
+    AppendHex(value, random.Next() | 1);  // never all zero
+    AppendHex(value, random.Next());
+    value += '-';
+    AppendHex(value, random.Next() | 1);
+    value += "-01";
+    pair("traceparent", value);
+  }
+  pair("x-forwarded-for", context.peer_address);
+  pair("x-forwarded-host", head.host);
+  pair("x-forwarded-proto", "http");
+  if (context.identity) {
+    frame.append(context.identity->encoded);
+    count += context.identity->count;
+  }
+  link::internal::Put16(frame.data() + count_at, count);
+
+  size_t head_length = frame.size() - link::kHeaderSize;
+  frame.append(first_body);
+  size_t length = frame.size() - link::kHeaderSize;
+  if (!writer.ok() || head_length > link::kMaxHead || length > link::kMaxFrame) return false;
+  link::PutHeader(frame.data(), {uint32_t(length), 0, link::Type::kRequest, uint8_t(end ? link::kEnd : 0), 0, uint32_t(head_length)});
+  return true;
+}
+
+std::string_view ReasonPhrase(int status) {
+  switch (status) {
+    case 200: return "OK";
+    case 201: return "Created";
+    case 202: return "Accepted";
+    case 203: return "Non-Authoritative Information";
+    case 204: return "No Content";
+    case 205: return "Reset Content";
+    case 206: return "Partial Content";
+    case 300: return "Multiple Choices";
+    case 301: return "Moved Permanently";
+    case 302: return "Found";
+    case 303: return "See Other";
+    case 304: return "Not Modified";
+    case 307: return "Temporary Redirect";
+    case 308: return "Permanent Redirect";
+    case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 402: return "Payment Required";
+    case 403: return "Forbidden";
+    case 404: return "Not Found";
+    case 405: return "Method Not Allowed";
+    case 406: return "Not Acceptable";
+    case 408: return "Request Timeout";
+    case 409: return "Conflict";
+    case 410: return "Gone";
+    case 411: return "Length Required";
+    case 412: return "Precondition Failed";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 415: return "Unsupported Media Type";
+    case 416: return "Range Not Satisfiable";
+    case 417: return "Expectation Failed";
+    case 421: return "Misdirected Request";
+    case 422: return "Unprocessable Content";
+    case 426: return "Upgrade Required";
+    case 428: return "Precondition Required";
+    case 429: return "Too Many Requests";
+    case 431: return "Request Header Fields Too Large";
+    case 500: return "Internal Server Error";
+    case 501: return "Not Implemented";
+    case 502: return "Bad Gateway";
+    case 503: return "Service Unavailable";
+    case 504: return "Gateway Timeout";
+    case 505: return "HTTP Version Not Supported";
+    case 507: return "Insufficient Storage";
+    default: return "";
+  }
+}
+
+void AppendStatusLine(std::string& out, int status) {
+  if (status == 200) {
+    out += "HTTP/1.1 200 OK\r\n";
+    return;
+  }
+  char code[4] = {char('0' + status / 100), char('0' + status / 10 % 10), char('0' + status % 10), ' '};
+  out.append("HTTP/1.1 ").append(code, 4).append(ReasonPhrase(status)).append("\r\n");
+}
+
+FieldsResult AppendResponseFields(std::string_view pairs, std::string& out, ResponseFields& fields) {
+  link::HeadReader reader(pairs);
+  uint16_t count;
+  if (!reader.U16(count)) return FieldsResult::kMalformed;
+  bool bad = false;
+  for (uint16_t i = 0; i < count; ++i) {
+    std::string_view name, value;
+    if (!reader.Str(name) || !reader.Str(value)) return FieldsResult::kMalformed;
+    if (bad) continue;
+    if (!http1::IsLowerToken(name) || !http1::IsFieldValue(value)) {
+      bad = true;
+      continue;
+    }
+    switch (http1::Classify(name)) {
+      case Field::kConnection:
+      case Field::kHopByHop:
+      case Field::kTransferEncoding:
+      case Field::kRequestId:  // ours
+      case Field::kDate:
+      case Field::kServer:
+        continue;
+      case Field::kContentLength:
+        if (fields.content_length >= 0 || !http1::ParseContentLength(value, fields.content_length)) bad = true;
+        continue;
+      default:
+        out.append(name).append(": ").append(value).append("\r\n");
+    }
+  }
+  if (!reader.AtEnd()) return FieldsResult::kMalformed;
+  return bad ? FieldsResult::kBadField : FieldsResult::kOk;
+}
+
+}  // namespace bulkhead

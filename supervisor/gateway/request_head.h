@@ -1,0 +1,50 @@
+// The head of a request as the module sees it, and the response head as the client sees it: which fields travel, which end here, which
+// are ours (LINK.md, "What a request carries"; RFC 9110 7.6). Pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "supervisor/auth/identity.h"
+#include "supervisor/base/random.h"
+#include "supervisor/gateway/http1.h"
+
+namespace bulkhead {
+
+// x-request-id of a client is kept when it is [A-Za-z0-9._-]{1,128}.
+bool ValidRequestId(std::string_view id);
+// W3C Trace Context, 3.2.2.
+bool ValidTraceparent(std::string_view value);
+void AppendHex(std::string& out, uint64_t value);  // 16 digits
+
+// The identity headers, encoded as pairs; made once per login.
+struct IdentityPairs {
+  std::string encoded;
+  uint16_t count = 0;
+};
+IdentityPairs EncodeIdentity(const Identity& identity);
+
+struct RequestContext {
+  std::string_view method;      // as the module shall see it
+  std::string_view path;        // raw, behind /api/v1/m/<name>
+  std::string_view request_id;
+  std::string_view peer_address;
+  const IdentityPairs* identity = nullptr;  // of a known caller
+};
+// Replaces `frame` with a whole REQUEST frame for stream 0 (the link puts the id in). False when it is longer than a frame may be.
+bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, Random& random,
+                   std::string& frame);
+
+// The reason phrase, "" for a status that has none.
+std::string_view ReasonPhrase(int status);
+void AppendStatusLine(std::string& out, int status);
+
+// Fields of a module's answer, checked and appended to `out` as header lines.
+enum class FieldsResult { kOk, kBadField, kMalformed };  // malformed: the pairs do not parse, which ends the connection
+struct ResponseFields {
+  int64_t content_length = -1;  // what the module said; not appended
+};
+FieldsResult AppendResponseFields(std::string_view pairs, std::string& out, ResponseFields& fields);
+
+}  // namespace bulkhead
