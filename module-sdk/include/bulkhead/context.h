@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -77,6 +78,10 @@ class Context {
   // The instrument of that name, made on first use; the reference stays valid. Inside Initialize only.
   virtual Counter& counter(std::string name) = 0;
   virtual Gauge& gauge(std::string name) = 0;
+
+  // Threads for handlers that are not Inline() and how many requests may wait for one; beyond: 503 OVERLOADED. Inside
+  // Initialize only. Default 8 and 1,024. Throws std::invalid_argument outside 1 to 256 threads and 1 to 65,536 waiting.
+  virtual void SetWorkers(int threads, int max_waiting) = 0;
 };
 
 }  // namespace bulkhead::sdk

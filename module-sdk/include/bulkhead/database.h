@@ -139,6 +139,7 @@ class Rows {
   int size() const;
   bool empty() const { return size() == 0; }
   int64_t affected() const;  // rows inserted, updated, deleted or selected
+  std::string_view command() const;  // the command tag, e.g. "INSERT 0 1"
   int columns() const;
   std::string_view column_name(int column) const;
   Row operator[](int row) const { return Row(this, row); }
@@ -165,6 +166,7 @@ class Rows {
 };
 
 class Connection;  // one libpq connection; internal
+class Lease;       // one of them out of the pool; internal
 
 // A transaction in progress. Use it only inside the function it was given to.
 class Transaction {

@@ -82,7 +82,7 @@ class Request {
   // For the router and the link.
   void set_params(std::vector<std::pair<std::string, std::string>> params) { params_ = std::move(params); }
   void set_source(BodySource* source, size_t max_body) { source_ = source, max_body_ = max_body; }
-  void set_body(std::string body) { body_ = std::move(body); }
+  void set_body(std::string body) { body_ = std::move(body), whole_ = true; }
 
  private:
   std::string method_, target_, path_, body_;
@@ -92,7 +92,7 @@ class Request {
   BodySource* source_ = nullptr;  // null: body_ is all there is
   size_t max_body_ = SIZE_MAX;
   size_t read_ = 0;               // bytes of body_ handed out by Read()
-  bool whole_ = false;            // body() has drained source_
+  bool whole_ = false;            // body_ is complete, source_ only tells about cancelling
 };
 
 // Sends a streamed body. Used on the worker thread that runs the stream function only.

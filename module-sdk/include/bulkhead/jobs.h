@@ -55,8 +55,11 @@ class Jobs {
   // Throws std::invalid_argument for a name that has a handler already.
   void Handle(std::string name, JobHandler handler);
   const JobHandler* Find(std::string_view name) const;  // null when there is none
+  // Called by the SDK after Initialize: from then on Handle throws std::logic_error.
+  void Freeze() { frozen_ = true; }
 
  private:
+  bool frozen_ = false;
   std::map<std::string, JobHandler, std::less<>> handlers_;
 };
 

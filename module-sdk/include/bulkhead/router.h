@@ -72,7 +72,11 @@ class Router {
   // Routes, runs the handler on this thread and turns what it throws into responses, as in production. For tests of handlers.
   Response Dispatch(Request& request) const;
 
+  // Called by the SDK after Initialize: from then on Handle throws std::logic_error.
+  void Freeze() { frozen_ = true; }
+
  private:
+  bool frozen_ = false;
   std::deque<Route> routes_;
   std::vector<std::vector<std::string>> segments_;  // of routes_, split at '/'
 };

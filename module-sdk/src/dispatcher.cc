@@ -1,0 +1,187 @@
+#include "dispatcher.h"
+
+#include "invoke.h"
+#include "json_text.h"
+#include "response_head.h"
+
+namespace bulkhead::sdk {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kInlineLimit = std::chrono::milliseconds(1);
+constexpr auto kStallReportEvery = std::chrono::seconds(10);
+
+std::string RequestId(const Headers& headers) {
+  for (const auto& [name, value] : headers)
+    if (name == "x-request-id") return value;
+  return {};
+}
+
+std::string RouteName(const LinkStream& stream) {
+  return stream.route ? stream.route->method() + " " + stream.route->pattern() : std::string();
+}
+
+// Holds an author's stream to the length it promised.
+class StreamWriter final : public ResponseWriter {
+ public:
+  StreamWriter(LinkStream& stream, std::optional<uint64_t> promised, bool discard)
+      : stream_(stream), promised_(promised), discard_(discard) {}
+  bool Write(std::string_view data) override {
+    if (promised_ && written_ + data.size() > *promised_) throw std::length_error("more was written than content-length promised");
+    written_ += data.size();
+    if (discard_) return !stream_.cancelled();
+    return stream_.Write(data);
+  }
+  bool cancelled() const override { return stream_.cancelled(); }
+  void Trailer(std::string name, std::string value) override { trailers_.emplace_back(std::move(name), std::move(value)); }
+
+  void Finish() {
+    if (promised_ && written_ < *promised_ && !stream_.cancelled() && !discard_) {
+      throw std::length_error("less was written than content-length promised");
+    }
+    std::string trailers;
+    if (!trailers_.empty() && !discard_) {
+      trailers = EncodePairs(trailers_);
+      if (trailers.empty()) throw std::invalid_argument("a trailer holds characters that HTTP does not allow");
+    }
+    stream_.End(std::move(trailers));
+  }
+
+ private:
+  LinkStream& stream_;
+  const std::optional<uint64_t> promised_;
+  const bool discard_;  // HEAD: the body is not sent
+  uint64_t written_ = 0;
+  Headers trailers_;
+};
+
+}  // namespace
+
+Dispatcher::Dispatcher(const Router& router, int threads, size_t max_waiting)
+    : router_(router), pool_(threads, max_waiting, [this](const std::shared_ptr<LinkStream>& stream) { Run(*stream); }) {}
+
+bool Dispatcher::Open(LinkStream& stream, std::string method, std::string target, Headers headers) {
+  stream.arrived = Clock::now();
+  std::string path = target.substr(0, target.find('?'));
+  std::string request_id = RequestId(headers);
+  try {
+    stream.request.emplace(std::move(method), std::move(target), std::move(headers));
+    Router::Match match = router_.Find(stream.request->method(), path);
+    if (match.route) {
+      stream.route = match.route;
+      stream.request->set_params(std::move(match.params));
+      stream.request->set_source(&stream, match.route->max_body());
+      return true;
+    }
+    Answer(stream, NotRouted(match, request_id));
+  } catch (const HttpError& error) {
+    Answer(stream, ErrorResponse(error, request_id));
+  }
+  return false;
+}
+
+void Dispatcher::Answer(LinkStream& stream, Response response) {
+  Count(stream, response.status >= 500);
+  Send(stream, std::move(response));
+}
+
+void Dispatcher::AnswerError(LinkStream& stream, int status, std::string_view code, std::string_view message) {
+  Response response = ErrorResponse(status, code, message, stream.request ? stream.request->request_id() : std::string_view());
+  if (status == 503) response.Header("retry-after", "1");
+  Answer(stream, std::move(response));
+}
+
+void Dispatcher::Dispatch(const std::shared_ptr<LinkStream>& stream) {
+  if (stream->route->is_inline()) {
+    auto before = Clock::now();
+    Run(*stream);
+    auto took = Clock::now() - before;
+    if (took > kInlineLimit) ReportStall(*stream, took);
+    return;
+  }
+  if (!pool_.Submit(stream)) AnswerError(*stream, 503, "OVERLOADED", "the module has more requests waiting than it takes; try again");
+}
+
+void Dispatcher::Run(LinkStream& stream) {
+  if (stream.cancelled()) {  // gone while it waited: nobody would read the answer
+    Count(stream, false);
+    return;
+  }
+  try {
+    Send(stream, [&] {
+      Response response = Invoke(*stream.route, *stream.request, log_);
+      if (!response.stream) Count(stream, response.status >= 500);
+      return response;
+    }());
+  } catch (const RequestCancelled&) {
+    Count(stream, false);
+    stream.Abort(link::CancelCode::kClientGone);
+  } catch (const std::exception& error) {  // of the SDK itself, such as no memory
+    Count(stream, true);
+    LogHandlerFailure(log_, *stream.route, *stream.request, TypeName(error), error.what());
+    stream.Abort(link::CancelCode::kInternal);
+  }
+}
+
+void Dispatcher::Send(LinkStream& stream, Response response) {
+  bool head_only = stream.request && stream.request->method() == "HEAD";
+  bool whole = !response.stream;
+  if (whole && (head_only || response.status == 204 || response.status == 304)) response.body.clear();
+  ResponseHead head = EncodeHead(response.status, response.headers, whole, response.body.size());
+  if (!whole && stream.route && stream.route->is_inline()) head.problem = "an inline handler can't stream its answer";
+  if (!head.problem.empty()) {
+    log_.Error("response refused", {{"route", RouteName(stream)}, {"requestId", stream.request ? stream.request->request_id() : ""},
+                                    {"error", head.problem}});
+    counts_.errors += whole && response.status >= 500 ? 0 : 1;
+    if (!whole) counts_.requests += 1;
+    response = ErrorResponse(500, "INTERNAL", "the module made an answer that can't be sent; its log has the reason under this request id",
+                             stream.request ? stream.request->request_id() : std::string_view());
+    head = EncodeHead(response.status, response.headers, true, response.body.size());
+    if (head_only) response.body.clear();
+    whole = true;
+  }
+  if (whole) {
+    stream.Respond(response.status, std::move(head.encoded), std::move(response.body), true);
+    return;
+  }
+  bool discard = head_only || response.status == 204 || response.status == 304;
+  stream.Respond(response.status, std::move(head.encoded), {}, false);
+  StreamWriter writer(stream, head.content_length, discard);
+  try {
+    response.stream(writer);
+    writer.Finish();
+    Count(stream, response.status >= 500);
+  } catch (const RequestCancelled&) {
+    Count(stream, false);
+    stream.Abort(link::CancelCode::kClientGone);
+  } catch (const std::exception& error) {
+    Count(stream, true);
+    LogHandlerFailure(log_, *stream.route, *stream.request, TypeName(error), error.what());
+    stream.Abort(link::CancelCode::kInternal);
+  } catch (...) {
+    Count(stream, true);
+    LogHandlerFailure(log_, *stream.route, *stream.request, "unknown", "something that is no std::exception was thrown");
+    stream.Abort(link::CancelCode::kInternal);
+  }
+}
+
+void Dispatcher::Count(const LinkStream& stream, bool failed) {
+  auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - stream.arrived).count();
+  counts_.requests.fetch_add(1, std::memory_order_relaxed);
+  if (failed) counts_.errors.fetch_add(1, std::memory_order_relaxed);
+  counts_.microseconds.fetch_add(took, std::memory_order_relaxed);
+}
+
+void Dispatcher::ReportStall(const LinkStream& stream, Clock::duration took) {
+  auto now = Clock::now();
+  if (now - last_stall_report_ < kStallReportEvery) {
+    ++stalls_unreported_;
+    return;
+  }
+  last_stall_report_ = now;
+  log_.Warn("an inline handler stalled the link; move it to the worker pool",
+            {{"route", RouteName(stream)}, {"ms", std::chrono::duration<double, std::milli>(took).count()},
+             {"moreSinceLastReport", std::exchange(stalls_unreported_, 0)}});
+}
+
+}  // namespace bulkhead::sdk

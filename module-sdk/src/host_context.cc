@@ -1,0 +1,94 @@
+#include "host_context.h"
+
+#include <stdexcept>
+
+namespace bulkhead::sdk {
+namespace {
+constexpr int kDefaultWorkers = 8;
+constexpr int kDefaultWaiting = 1'024;
+constexpr size_t kMaxInstruments = 1'000;
+}  // namespace
+
+HostContext::HostContext(Facts facts, Json config, int64_t revision)
+    : facts_(std::move(facts)), config_(std::move(config)), revision_(revision), worker_threads_(kDefaultWorkers),
+      max_waiting_(kDefaultWaiting) {
+  if (facts_.conninfo.empty()) return;
+  database_ = std::make_unique<Database>(facts_.conninfo);
+  health_.Add("database", [this] {
+    database_->Ping();
+    return HealthResult{};
+  });
+}
+
+Json HostContext::config() const {
+  std::lock_guard lock(config_mutex_);
+  return config_;
+}
+
+int64_t HostContext::config_revision() const {
+  std::lock_guard lock(config_mutex_);
+  return revision_;
+}
+
+bool HostContext::flag(std::string_view name, bool fallback) const {
+  auto found = facts_.flags.find(name);
+  return found == facts_.flags.end() ? fallback : found->second;
+}
+
+Database& HostContext::database() {
+  if (!database_) throw ConfigError("this module uses a database, but its manifest has no `database`");
+  return *database_;
+}
+
+void HostContext::AddHealthCheck(std::string name, HealthCheck check) {
+  RequireOpen("health checks");
+  health_.Add(std::move(name), std::move(check));
+}
+
+Counter& HostContext::counter(std::string name) {
+  RequireOpen("counters");
+  if (counters_.size() >= kMaxInstruments || gauges_.contains(name)) throw std::invalid_argument("counter " + name + ": more than 1,000, or a gauge already");
+  return counters_[std::move(name)];
+}
+
+Gauge& HostContext::gauge(std::string name) {
+  RequireOpen("gauges");
+  if (gauges_.size() >= kMaxInstruments || counters_.contains(name)) throw std::invalid_argument("gauge " + name + ": more than 1,000, or a counter already");
+  return gauges_[std::move(name)];
+}
+
+void HostContext::SetWorkers(int threads, int max_waiting) {
+  RequireOpen("workers");
+  if (threads < 1 || threads > 256 || max_waiting < 1 || max_waiting > 65'536) {
+    throw std::invalid_argument("SetWorkers takes 1 to 256 threads and 1 to 65,536 waiting requests");
+  }
+  worker_threads_ = threads;
+  max_waiting_ = max_waiting;
+}
+
+void HostContext::RequireOpen(const char* what) const {
+  if (frozen_) throw std::logic_error(std::string(what) + " are registered in Initialize only");
+}
+
+void HostContext::Freeze() {
+  frozen_ = true;
+  router_.Freeze();
+  jobs_.Freeze();
+}
+
+void HostContext::Replace(Json config, int64_t revision) {
+  std::lock_guard lock(config_mutex_);
+  config_ = std::move(config);
+  revision_ = revision;
+}
+
+void HostContext::CloseDatabase() {
+  if (database_) database_->Close();
+}
+
+void HostContext::Collect(std::map<std::string, double>& custom) const {
+  for (const auto& [name, counter] : counters_) custom[name] = counter.value();
+  for (const auto& [name, gauge] : gauges_) custom[name] = gauge.value();
+}
+
+}  // namespace bulkhead::sdk

@@ -1,0 +1,76 @@
+// The Context that a running module has. Made by Initialize, lives to the end of the process.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bulkhead/context.h"
+#include "health.h"
+
+namespace bulkhead::sdk {
+
+class HostContext final : public Context {
+ public:
+  // Constant after construction.
+  struct Facts {
+    std::string module, version, data_dir, schema, conninfo;
+    int slot = 0;
+    std::vector<std::string> args;
+    std::map<std::string, bool, std::less<>> flags;
+  };
+  HostContext(Facts facts, Json config, int64_t revision);
+
+  const std::string& module() const override { return facts_.module; }
+  const std::string& version() const override { return facts_.version; }
+  int slot() const override { return facts_.slot; }
+  const std::vector<std::string>& args() const override { return facts_.args; }
+  const std::string& data_dir() const override { return facts_.data_dir; }
+  const std::string& schema() const override { return facts_.schema; }
+  Json config() const override;
+  int64_t config_revision() const override;
+  bool flag(std::string_view name, bool fallback) const override;
+  bool has_database() const override { return database_ != nullptr; }
+  Database& database() override;
+  const Logger& log() const override { return log_; }
+  Router& router() override { return router_; }
+  Jobs& jobs() override { return jobs_; }
+  void AddHealthCheck(std::string name, HealthCheck check) override;
+  Counter& counter(std::string name) override;
+  Gauge& gauge(std::string name) override;
+  void SetWorkers(int threads, int max_waiting) override;
+
+  // After Initialize: nothing more can be registered, so that everything here may be read without a lock.
+  void Freeze();
+  void Replace(Json config, int64_t revision);
+  void CloseDatabase();
+  HealthChecks& health() { return health_; }
+  int worker_threads() const { return worker_threads_; }
+  int max_waiting() const { return max_waiting_; }
+  void Collect(std::map<std::string, double>& custom) const;
+
+ private:
+  void RequireOpen(const char* what) const;
+
+  const Facts facts_;
+  Logger log_;
+  std::unique_ptr<Database> database_;
+  mutable std::mutex config_mutex_;
+  Json config_;
+  int64_t revision_;
+  // Filled before Freeze(), constant after it.
+  std::atomic<bool> frozen_{false};
+  Router router_;
+  Jobs jobs_;
+  HealthChecks health_;
+  std::map<std::string, Counter> counters_;
+  std::map<std::string, Gauge> gauges_;
+  int worker_threads_;
+  int max_waiting_;
+};
+
+}  // namespace bulkhead::sdk

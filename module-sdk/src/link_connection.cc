@@ -1,0 +1,289 @@
+#include "link_connection.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "secret.h"
+
+namespace bulkhead::sdk {
+namespace {
+
+using link::CancelCode;
+using link::Type;
+constexpr size_t kMaxStreams = 1'024;                  // per connection; beyond: CANCEL refused
+constexpr size_t kTurnBytes = 256 * 1024;              // put together per turn and connection; the rest waits in its streams
+constexpr size_t kMaxUnread = 1024 * 1024;             // answered to a peer that does not read; beyond: close
+constexpr size_t kMaxGathered = 64 * 1024 * 1024;      // whole bodies on their way, all connections together; beyond: 503
+constexpr uint32_t kMinFrame = 16 * 1024;              // a peer that accepts less is refused at HELLO
+constexpr int64_t kMaxCredit = 0x7fffffff;
+
+bool CleanName(std::string_view s) {
+  return !s.empty() && std::none_of(s.begin(), s.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7f || (c >= 'A' && c <= 'Z'); });
+}
+bool CleanValue(std::string_view s) {
+  return s.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
+}
+
+}  // namespace
+
+LinkConnection::LinkConnection(int fd, const std::string& token, Dispatcher& dispatcher, StreamListener& listener, size_t& gathered_bytes)
+    : fd_(fd), token_(token), dispatcher_(dispatcher), listener_(listener), gathered_bytes_(gathered_bytes),
+      opened_(std::chrono::steady_clock::now()) {}
+
+LinkConnection::~LinkConnection() {
+  while (!streams_.empty()) {
+    auto stream = streams_.begin()->second;
+    stream->Cancel();
+    Erase(stream);
+  }
+  close(fd_);
+}
+
+bool LinkConnection::OnReadable(char* buffer, size_t size) {
+  ssize_t n = recv(fd_, buffer, size, 0);
+  if (n == 0) return false;
+  if (n < 0) return errno == EAGAIN || errno == EINTR;
+  std::string_view data(buffer, size_t(n));
+  // Only the frame that was cut at the last read is copied; whole frames are handled where they lie.
+  while (!data.empty()) {
+    if (in_.empty()) {
+      if (data.size() < link::kHeaderSize) break;
+      link::Header header = link::GetHeader(data.data());
+      if (const char* problem = link::CheckHeader(header)) return Violation(problem);
+      size_t whole = link::kHeaderSize + header.length;
+      if (data.size() < whole) break;
+      if (!OnFrame(header, data.substr(link::kHeaderSize, header.length))) return false;
+      data.remove_prefix(whole);
+      continue;
+    }
+    size_t need = link::kHeaderSize;
+    if (in_.size() >= link::kHeaderSize) need += link::GetHeader(in_.data()).length;
+    size_t take = std::min(need - in_.size(), data.size());
+    in_.append(data.substr(0, take));
+    data.remove_prefix(take);
+    if (in_.size() < need) return true;
+    link::Header header = link::GetHeader(in_.data());
+    if (need == link::kHeaderSize) {
+      if (const char* problem = link::CheckHeader(header)) return Violation(problem);
+      if (header.length > 0) continue;
+    }
+    std::string frame = std::exchange(in_, {});
+    if (!OnFrame(header, std::string_view(frame).substr(link::kHeaderSize))) return false;
+  }
+  in_.append(data);
+  if (in_.size() >= link::kHeaderSize) {
+    if (const char* problem = link::CheckHeader(link::GetHeader(in_.data()))) return Violation(problem);
+  }
+  return true;
+}
+
+bool LinkConnection::Violation(std::string_view sentence) {
+  log_.Warn("the link's peer broke a rule; its connection is closed", {{"rule", sentence}});
+  return false;
+}
+
+bool LinkConnection::OnFrame(const link::Header& header, std::string_view payload) {
+  if (!greeted_) return header.type == Type::kHello ? OnHello(payload) : Violation("the first frame was no HELLO");
+  switch (header.type) {
+    case Type::kHello:
+      return Violation("a second HELLO");
+    case Type::kRequest:
+      return OnRequest(header, payload);
+    case Type::kResponse:
+      return Violation("a RESPONSE from the gateway");
+    case Type::kPing: {
+      if (payload.size() != 8 || header.head_length != 0) return Violation("a PING without its 8 bytes");
+      if (header.flags & link::kEnd) return true;
+      char answer[link::kHeaderSize];
+      link::PutHeader(answer, {8, 0, Type::kPing, link::kEnd, 0, 0});
+      urgent_.append(answer, sizeof answer).append(payload);
+      return true;
+    }
+    case Type::kGoaway:
+      peer_leaves_ = true;
+      return true;
+    case Type::kData:
+    case Type::kWindow:
+    case Type::kCancel:
+      break;
+  }
+  auto found = streams_.find(header.stream);
+  if (found == streams_.end()) return header.stream <= highest_ || Violation("a frame for a stream that was never opened");
+  auto stream = found->second;
+  if (header.type == Type::kCancel) {
+    stream->Cancel();
+    Erase(stream);
+  } else if (header.type == Type::kWindow) {
+    stream->send_credit += link::internal::Get32(payload.data());
+    if (stream->send_credit > kMaxCredit) return Violation("credit beyond 2^31-1");
+    MakeReady(stream);
+  } else {
+    // Trailers of a request are not shown to handlers; they end the body like any other last frame.
+    OnBody(stream, header.flags & link::kTrailers ? std::string_view() : payload, header.flags & link::kEnd);
+  }
+  return true;
+}
+
+bool LinkConnection::OnHello(std::string_view payload) {
+  auto hello = link::GetHello(payload);
+  if (!hello) return Violation("a HELLO that does not parse");
+  if (!SameSecret(hello->token, token_)) {
+    log_.Warn("a link was refused: wrong token");
+    return false;
+  }
+  if (hello->version != link::kVersion) {
+    log_.Warn("a link was refused: unknown version", {{"version", hello->version}, {"supported", link::kVersion}});
+    return false;
+  }
+  if (hello->max_frame < kMinFrame || hello->window > kMaxCredit) return Violation("a HELLO with limits out of range");
+  greeted_ = true;
+  peer_max_frame_ = std::min(hello->max_frame, link::kMaxFrame);
+  peer_window_ = hello->window;
+  link::AppendHello(urgent_, {});
+  return true;
+}
+
+bool LinkConnection::OnRequest(const link::Header& header, std::string_view payload) {
+  if (header.stream <= highest_) return Violation("a stream id used again");
+  if (peer_leaves_) return Violation("a stream opened after GOAWAY");
+  highest_ = header.stream;
+  link::HeadReader head(payload.substr(0, header.head_length));
+  std::string_view method, target, name, value;
+  uint16_t count;
+  if (!head.Str(method) || !head.Str(target) || !head.U16(count)) return Violation("a request head that does not parse");
+  bool clean = !method.empty() && target.starts_with('/') && CleanValue(method) && CleanValue(target);
+  Headers headers;
+  headers.reserve(count);
+  for (uint16_t i = 0; i < count; ++i) {
+    if (!head.Str(name) || !head.Str(value)) return Violation("a request head that does not parse");
+    clean = clean && CleanName(name) && CleanValue(value);
+    headers.emplace_back(name, value);
+  }
+  if (!head.AtEnd()) return Violation("a request head that does not parse");
+  if (!clean) {
+    link::AppendCancel(urgent_, header.stream, CancelCode::kProtocol);
+    return true;
+  }
+  if (going_away_ || streams_.size() >= kMaxStreams) {
+    link::AppendCancel(urgent_, header.stream, CancelCode::kRefused);
+    return true;
+  }
+  auto stream = std::make_shared<LinkStream>(header.stream, listener_, this, peer_window_);
+  streams_.emplace(header.stream, stream);
+  stream->answered = !dispatcher_.Open(*stream, std::string(method), std::string(target), std::move(headers));
+  OnBody(stream, payload.substr(header.head_length), header.flags & link::kEnd);
+  return true;
+}
+
+void LinkConnection::OnBody(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end) {
+  stream->receive_credit -= int64_t(data.size());
+  if (stream->request_ended || stream->receive_credit < 0) return CancelStream(stream, CancelCode::kProtocol);
+  stream->request_ended = end;
+  if (stream->answered) return;
+  if (!stream->route->streams_body()) return Gather(stream, data, end);
+  stream->PushBody(data, end);
+  if (!std::exchange(stream->dispatched, true)) dispatcher_.Dispatch(stream);
+}
+
+void LinkConnection::Gather(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end) {
+  if (stream->gathered.size() + data.size() > stream->route->max_body()) {
+    stream->answered = true;
+    return dispatcher_.AnswerError(*stream, 413, "BODY_TOO_LARGE",
+                                   "the body is longer than " + std::to_string(stream->route->max_body()) + " bytes");
+  }
+  if (gathered_bytes_ + data.size() > kMaxGathered) {
+    stream->answered = true;
+    return dispatcher_.AnswerError(*stream, 503, "OVERLOADED", "the module has more request bodies in memory than it takes; try again");
+  }
+  stream->gathered.append(data);
+  stream->gathered_charge += data.size();
+  gathered_bytes_ += data.size();
+  if (end) {
+    stream->dispatched = true;
+    stream->request->set_body(std::move(stream->gathered));
+    return dispatcher_.Dispatch(stream);
+  }
+  stream->received_uncredited += uint32_t(data.size());
+  if (stream->received_uncredited >= link::kWindow / 2) {
+    link::AppendWindow(urgent_, stream->id, stream->received_uncredited);
+    stream->receive_credit += std::exchange(stream->received_uncredited, 0);
+  }
+}
+
+void LinkConnection::OnStream(const std::shared_ptr<LinkStream>& stream) {
+  if (uint32_t consumed = stream->TakeConsumed(); consumed && !stream->request_ended) {
+    link::AppendWindow(urgent_, stream->id, consumed);
+    stream->receive_credit += consumed;
+  }
+  MakeReady(stream);
+}
+
+void LinkConnection::MakeReady(const std::shared_ptr<LinkStream>& stream) {
+  if (!std::exchange(stream->in_ready, true)) ready_.push_back(stream);
+}
+
+void LinkConnection::Erase(const std::shared_ptr<LinkStream>& stream) {
+  gathered_bytes_ -= std::exchange(stream->gathered_charge, 0);
+  stream->connection = nullptr;
+  streams_.erase(stream->id);
+}
+
+void LinkConnection::CancelStream(const std::shared_ptr<LinkStream>& stream, CancelCode code) {
+  link::AppendCancel(urgent_, stream->id, code);
+  stream->Cancel();
+  Erase(stream);
+}
+
+bool LinkConnection::Flush() {
+  if (out_at_ == out_.size()) {
+    out_.clear();
+    out_at_ = 0;
+    out_.swap(urgent_);
+  } else if (!urgent_.empty() && out_.size() - out_at_ + urgent_.size() > kMaxUnread) {
+    return Violation("answers were not read");
+  }
+  while (out_.size() - out_at_ < kTurnBytes && !ready_.empty()) {
+    auto stream = std::move(ready_.front());
+    ready_.pop_front();
+    stream->in_ready = false;
+    if (!stream->connection) continue;  // cancelled meanwhile
+    switch (stream->Emit(out_, peer_max_frame_)) {
+      case LinkStream::Emitted::kMore:
+        MakeReady(stream);
+        break;
+      case LinkStream::Emitted::kNothing:
+        break;
+      case LinkStream::Emitted::kDone:
+        // The handler of an answered request may still be reading a body that no one sends any more.
+        if (!stream->request_ended) stream->Cancel();
+        Erase(stream);
+    }
+  }
+  if (out_.empty()) return true;
+  ssize_t n = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL);
+  if (n < 0 && errno != EAGAIN && errno != EINTR) return false;
+  if (n > 0) out_at_ += size_t(n);
+  if (out_at_ == out_.size()) {
+    out_.clear();
+    out_at_ = 0;
+  }
+  return true;
+}
+
+void LinkConnection::GoAway() {
+  if (std::exchange(going_away_, true) || !greeted_) return;
+  char frame[link::kHeaderSize];
+  link::PutHeader(frame, {0, highest_, Type::kGoaway, 0, 0, 0});
+  urgent_.append(frame, sizeof frame);
+}
+
+void LinkConnection::CancelAll() {
+  while (!streams_.empty()) {
+    auto stream = streams_.begin()->second;
+    CancelStream(stream, CancelCode::kInternal);
+  }
+}
+
+}  // namespace bulkhead::sdk

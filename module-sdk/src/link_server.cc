@@ -1,0 +1,237 @@
+#include "link_server.h"
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace bulkhead::sdk {
+namespace {
+
+constexpr size_t kReadBuffer = 256 * 1024;
+constexpr size_t kMaxConnections = 256;                   // gateway threads; beyond: the newest is closed
+constexpr auto kHelloTimeout = std::chrono::seconds(10);  // for the first frame; beyond: close
+constexpr int kEventsPerTurn = 64;
+constexpr int kBacklog = 128;
+
+}  // namespace
+
+int ListenUnix(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    throw std::runtime_error("the socket path " + path + " is empty or longer than 107 bytes");
+  }
+  memcpy(address.sun_path, path.data(), path.size());
+  struct stat old;
+  if (lstat(path.c_str(), &old) == 0 && S_ISSOCK(old.st_mode)) unlink(path.c_str());
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(fd, kBacklog) != 0) {
+    std::string why = strerror(errno);
+    if (fd >= 0) close(fd);
+    throw std::runtime_error("can't listen on " + path + ": " + why);
+  }
+  return fd;
+}
+
+LinkServer::LinkServer(int listener, std::string token, Dispatcher& dispatcher)
+    : listener_(listener), token_(std::move(token)), dispatcher_(dispatcher), buffer_(kReadBuffer) {
+  epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  wake_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (epoll_ < 0 || wake_ < 0) throw std::runtime_error(std::string("no epoll or eventfd: ") + strerror(errno));
+  epoll_event event{EPOLLIN, {.ptr = &listener_}};
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, listener_, &event);
+  event.data.ptr = &wake_;
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
+  thread_ = std::thread([this] { Loop(); });
+}
+
+LinkServer::~LinkServer() {
+  Post([this] { stopping_ = true; });
+  thread_.join();
+  connections_.clear();
+  if (listener_ >= 0) close(listener_);
+  close(wake_);
+  close(epoll_);
+}
+
+void LinkServer::BeginDrain() {
+  std::lock_guard lock(mutex_);
+  idle_ = false;
+  commands_.push_back([this] {
+    draining_ = true;
+    if (listener_ >= 0) close(std::exchange(listener_, -1));
+    for (auto& connection : connections_) {
+      connection->GoAway();
+      MarkDirty(connection.get());
+    }
+  });
+  Wake();
+}
+
+bool LinkServer::WaitIdle(std::chrono::steady_clock::time_point until) {
+  std::unique_lock lock(mutex_);
+  return idle_changed_.wait_until(lock, until, [&] { return idle_; });
+}
+
+void LinkServer::CancelAll() {
+  Post([this] {
+    for (auto& connection : connections_) {
+      connection->CancelAll();
+      MarkDirty(connection.get());
+    }
+  });
+}
+
+void LinkServer::Notify(std::shared_ptr<LinkStream> stream) {
+  if (stream->notified.exchange(true)) return;
+  std::lock_guard lock(mutex_);
+  bool first = notified_.empty();
+  notified_.push_back(std::move(stream));
+  // What an inline handler notifies is looked at later in the same turn.
+  if (first && std::this_thread::get_id() != loop_thread_) Wake();
+}
+
+void LinkServer::Post(std::function<void()> command) {
+  std::lock_guard lock(mutex_);
+  commands_.push_back(std::move(command));
+  Wake();
+}
+
+void LinkServer::Wake() {
+  uint64_t one = 1;
+  while (write(wake_, &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+void LinkServer::Loop() {
+  loop_thread_ = std::this_thread::get_id();
+  while (!stopping_) {
+    bool silent = false;
+    for (auto& connection : connections_) silent |= !connection->greeted();
+    Turn(silent ? 1'000 : -1);
+    if (silent) CloseSilent();
+  }
+}
+
+void LinkServer::Turn(int timeout_ms) {
+  epoll_event events[kEventsPerTurn];
+  int n = epoll_wait(epoll_, events, kEventsPerTurn, timeout_ms);
+  for (int i = 0; i < n; ++i) {
+    void* who = events[i].data.ptr;
+    if (who == &wake_) {
+      uint64_t count;
+      [[maybe_unused]] ssize_t r = read(wake_, &count, sizeof count);
+    } else if (who == &listener_) {
+      Accept();
+    } else {
+      auto* connection = static_cast<LinkConnection*>(who);
+      if (connection->closed) continue;
+      if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+        if (!connection->OnReadable(buffer_.data(), buffer_.size())) {
+          Close(connection);
+          continue;
+        }
+      }
+      MarkDirty(connection);
+    }
+  }
+  RunPosted();
+  FlushDirty();
+  if (any_closed_) {
+    std::erase_if(connections_, [](const auto& connection) { return connection->closed; });
+    any_closed_ = false;
+  }
+  if (draining_) UpdateIdle();
+}
+
+void LinkServer::Accept() {
+  while (listener_ >= 0) {
+    int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      return;
+    }
+    if (connections_.size() >= kMaxConnections) {
+      log_.Warn("a link was refused: too many connections", {{"limit", kMaxConnections}});
+      close(fd);
+      continue;
+    }
+    auto connection = std::make_unique<LinkConnection>(fd, token_, dispatcher_, *this, gathered_bytes_);
+    epoll_event event{EPOLLIN, {.ptr = connection.get()}};
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event);
+    connections_.push_back(std::move(connection));
+  }
+}
+
+void LinkServer::RunPosted() {
+  std::vector<std::shared_ptr<LinkStream>> notified;
+  std::vector<std::function<void()>> commands;
+  {
+    std::lock_guard lock(mutex_);
+    notified.swap(notified_);
+    commands.swap(commands_);
+  }
+  for (auto& command : commands) command();
+  for (auto& stream : notified) {
+    stream->notified = false;
+    if (!stream->connection || stream->connection->closed) continue;
+    stream->connection->OnStream(stream);
+    MarkDirty(stream->connection);
+  }
+}
+
+void LinkServer::FlushDirty() {
+  for (size_t i = 0; i < dirty_.size(); ++i) {
+    LinkConnection* connection = dirty_[i];
+    connection->dirty = false;
+    if (connection->closed) continue;
+    if (!connection->Flush() || connection->finished()) {
+      Close(connection);
+      continue;
+    }
+    if (connection->wants_write() == connection->armed) continue;
+    connection->armed = connection->wants_write();
+    uint32_t events = EPOLLIN;
+    if (connection->armed) events |= EPOLLOUT;
+    epoll_event event{events, {.ptr = connection}};
+    epoll_ctl(epoll_, EPOLL_CTL_MOD, connection->fd(), &event);
+  }
+  dirty_.clear();
+}
+
+void LinkServer::MarkDirty(LinkConnection* connection) {
+  if (!std::exchange(connection->dirty, true)) dirty_.push_back(connection);
+}
+
+void LinkServer::Close(LinkConnection* connection) {
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, connection->fd(), nullptr);
+  connection->closed = true;
+  any_closed_ = true;
+}
+
+void LinkServer::CloseSilent() {
+  auto now = std::chrono::steady_clock::now();
+  for (auto& connection : connections_) {
+    if (!connection->greeted() && now - connection->opened() > kHelloTimeout) {
+      log_.Warn("a link was closed: no HELLO within 10 s");
+      Close(connection.get());
+    }
+  }
+  std::erase_if(connections_, [](const auto& connection) { return connection->closed; });
+}
+
+void LinkServer::UpdateIdle() {
+  bool idle = true;
+  for (auto& connection : connections_) idle &= connection->idle();
+  std::lock_guard lock(mutex_);
+  idle_ = idle;
+  if (idle) idle_changed_.notify_all();
+}
+
+}  // namespace bulkhead::sdk

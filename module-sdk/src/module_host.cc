@@ -1,0 +1,202 @@
+#include "module_host.h"
+
+#include <algorithm>
+#include <unistd.h>
+
+#include "json_text.h"
+
+namespace bulkhead::sdk {
+
+namespace pb = ::bulkhead::module::v1;
+
+namespace {
+constexpr int kExitConfiguration = 125;
+constexpr int kExitFailure = 1;
+// Of the time that Stop has, what in-flight work may take at most; the rest is Module::Stop's.
+constexpr int kDrainPercent = 70;
+
+grpc::Status OutOfOrder(const char* sentence) { return {grpc::StatusCode::ABORTED, sentence}; }
+
+pb::HealthStatus ToProto(HealthStatus status) {
+  switch (status) {
+    case HealthStatus::kHealthy: return pb::HEALTHY;
+    case HealthStatus::kDegraded: return pb::DEGRADED;
+    case HealthStatus::kUnhealthy: return pb::UNHEALTHY;
+  }
+  return pb::UNHEALTHY;
+}
+
+// proto3 strings must be UTF-8, an author's text need not be.
+std::string Utf8(std::string_view text) { return Json::parse(Dump(Json(text))).get<std::string>(); }
+
+}  // namespace
+
+ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener)
+    : module_(std::move(module)), args_(std::move(args)), token_(std::move(token)), data_listener_(data_listener) {}
+
+ModuleHost::~ModuleHost() {
+  if (data_listener_ >= 0) close(data_listener_);
+}
+
+// Runs an author's lifecycle function and says to the supervisor what it threw.
+grpc::Status ModuleHost::Guard(const char* where, const std::function<void()>& call) {
+  grpc::Status status;
+  try {
+    call();
+    return status;
+  } catch (const ConfigError& error) {
+    exit_code_ = kExitConfiguration;
+    status = {grpc::StatusCode::FAILED_PRECONDITION, Utf8(error.what())};
+  } catch (const DatabaseError& error) {
+    exit_code_ = kExitFailure;
+    status = {error.transient() ? grpc::StatusCode::UNAVAILABLE : grpc::StatusCode::INTERNAL, Utf8(error.what())};
+  } catch (const std::exception& error) {
+    exit_code_ = kExitFailure;
+    status = {grpc::StatusCode::INTERNAL, Utf8(error.what())};
+  } catch (...) {
+    exit_code_ = kExitFailure;
+    status = {grpc::StatusCode::INTERNAL, "something that is no std::exception was thrown"};
+  }
+  log_.Error(std::string(where) + " failed", {{"error", status.error_message()}});
+  state_ = State::kFailed;
+  return status;
+}
+
+grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
+  if (state_ != State::kNew) return OutOfOrder("Initialize comes once, and first");
+  Json config = request.config_json().empty() ? Json::object() : Json::parse(request.config_json(), nullptr, false);
+  if (!config.is_object()) return {grpc::StatusCode::INVALID_ARGUMENT, "config_json is not a JSON object"};
+  HostContext::Facts facts;
+  facts.module = request.module();
+  facts.version = request.version();
+  facts.data_dir = request.data_dir();
+  facts.schema = request.schema();
+  facts.conninfo = request.conninfo();
+  facts.slot = request.slot();
+  facts.args = args_;
+  facts.flags.insert(request.flags().begin(), request.flags().end());
+  context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
+  grpc::Status status = Guard("Initialize", [&] { module_->Initialize(*context_); });
+  if (!status.ok()) return status;
+  context_->Freeze();
+  state_ = State::kInitialized;
+  initialized_ = context_.get();
+  return status;
+}
+
+grpc::Status ModuleHost::Start() {
+  if (state_ != State::kInitialized) return OutOfOrder("Start comes once, after Initialize");
+  grpc::Status status = Guard("Start", [&] {
+    module_->Start();
+    dispatcher_ = std::make_unique<Dispatcher>(context_->router(), context_->worker_threads(), size_t(context_->max_waiting()));
+    link_ = std::make_unique<LinkServer>(std::exchange(data_listener_, -1), token_, *dispatcher_);
+  });
+  if (!status.ok()) return status;
+  state_ = State::kStarted;
+  started_ = dispatcher_.get();
+  return status;
+}
+
+void ModuleHost::Configure(const pb::ConfigureRequest& request, pb::ConfigureResponse& response) {
+  auto refuse = [&](std::string_view sentence) { response.mutable_refused()->set_message(Utf8(sentence)); };
+  if (state_ != State::kInitialized && state_ != State::kStarted) return refuse("the module is not running");
+  Json config = Json::parse(request.config_json(), nullptr, false);
+  if (!config.is_object()) return refuse("config_json is not a JSON object");
+  try {
+    if (auto sentence = module_->OnConfigure(config, request.revision())) return refuse(*sentence);
+  } catch (const std::exception& error) {
+    return refuse(error.what());
+  } catch (...) {
+    return refuse("the module threw something that is no std::exception");
+  }
+  context_->Replace(std::move(config), request.revision());
+  response.mutable_applied();
+}
+
+void ModuleHost::Stop(Clock::time_point deadline) {
+  if (state_ == State::kStopped) return;
+  bool initialized = state_ == State::kInitialized || state_ == State::kStarted;
+  state_ = State::kStopped;
+  auto now = Clock::now();
+  auto drained_by = now + std::max(deadline - now, Clock::duration(0)) * kDrainPercent / 100;
+  runs_.Interrupt();
+  if (link_) {
+    link_->BeginDrain();
+    if (!link_->WaitIdle(drained_by)) {
+      log_.Warn("requests that did not end in time are cut off");
+      link_->CancelAll();
+    }
+    dispatcher_->pool().WaitIdle(drained_by);
+  }
+  runs_.WaitIdle(drained_by);
+  runs_.Abandon();
+  if (initialized) {
+    try {
+      module_->Stop(deadline);
+    } catch (const std::exception& error) {
+      log_.Error("Stop failed", {{"error", error.what()}, {"type", TypeName(error)}});
+    } catch (...) {
+      log_.Error("Stop failed", {{"error", "something that is no std::exception was thrown"}});
+    }
+  }
+  if (context_) context_->CloseDatabase();
+}
+
+void ModuleHost::Health(std::chrono::milliseconds budget, pb::HealthResponse& response) {
+  HostContext* context = initialized_;
+  if (!context) {
+    response.set_status(pb::UNHEALTHY);
+    pb::HealthCheck& check = *response.add_checks();
+    check.set_name("module");
+    check.set_status(pb::UNHEALTHY);
+    check.set_message("not initialized");
+    return;
+  }
+  HealthReport report = context->health().Run(budget, [this](HealthStatus worst) { return module_->Health(worst); });
+  response.set_status(ToProto(report.status));
+  for (const CheckReport& one : report.checks) {
+    pb::HealthCheck& check = *response.add_checks();
+    check.set_name(Utf8(one.name));
+    check.set_status(ToProto(one.result.status));
+    check.set_latency_ms(one.latency_ms);
+    check.set_message(Utf8(one.result.message));
+  }
+}
+
+void ModuleHost::Metrics(pb::MetricsResponse& response) {
+  if (Dispatcher* dispatcher = started_) {
+    const RequestCounts& counts = dispatcher->counts();
+    int64_t requests = counts.requests;
+    response.set_request_count(requests);
+    response.set_error_count(counts.errors);
+    if (requests > 0) response.set_avg_response_time(double(counts.microseconds) / 1000.0 / double(requests));
+    response.set_active_workers(dispatcher->pool().active());
+  }
+  response.mutable_event_count();
+  HostContext* context = initialized_;
+  if (!context) return;
+  std::map<std::string, double> custom;
+  context->Collect(custom);
+  try {
+    module_->Metrics(custom);
+  } catch (const std::exception& error) {
+    log_.Error("Metrics failed", {{"error", error.what()}, {"type", TypeName(error)}});
+  } catch (...) {
+    log_.Error("Metrics failed", {{"error", "something that is no std::exception was thrown"}});
+  }
+  for (const auto& [name, value] : custom) (*response.mutable_custom())[Utf8(name)] = value;
+}
+
+JobRuns::Reactor* ModuleHost::RunJob(const pb::RunJobRequest& request) {
+  HostContext* context = started_ ? initialized_.load() : nullptr;
+  return runs_.Begin(request, context ? &context->jobs() : nullptr);
+}
+
+bool ModuleHost::quiet() {
+  auto now = Clock::now();
+  if (!runs_.WaitIdle(now)) return false;
+  if (context_ && context_->health().running() > 0) return false;
+  return !dispatcher_ || dispatcher_->pool().WaitIdle(now);
+}
+
+}  // namespace bulkhead::sdk

@@ -1,0 +1,84 @@
+#include "response_head.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "bulkhead/link/frame.h"
+
+namespace bulkhead::sdk {
+namespace {
+
+constexpr size_t kMaxResponseHead = 60 * 1024;  // leaves room for body bytes in the first frame
+constexpr size_t kMaxResponseHeaders = 256;
+constexpr size_t kOneFrameBody = 48 * 1024;     // beyond it a whole body may need several frames, so its length is announced
+
+bool IsToken(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || std::string_view("!#$%&'*+-.^_`|~").find(char(c)) != std::string_view::npos;
+         });
+}
+
+bool IsValue(std::string_view value) {
+  return std::none_of(value.begin(), value.end(), [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7f; });
+}
+
+std::string Lower(std::string_view name) {
+  std::string out(name);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+  return out;
+}
+
+// Fields about one connection, which is the gateway's business (RFC 9110, 7.6.1).
+bool HopByHop(std::string_view name) {
+  return name == "connection" || name == "keep-alive" || name == "transfer-encoding" || name == "upgrade" || name == "te" ||
+         name == "trailer" || name.starts_with("proxy-");
+}
+
+}  // namespace
+
+ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size) {
+  ResponseHead out;
+  if (status < 200 || status > 599) out.problem = "status " + std::to_string(status) + " is not from 200 to 599";
+  std::string pairs;
+  link::HeadWriter writer(pairs);
+  uint16_t count = 0;
+  for (const auto& [raw_name, value] : headers) {
+    std::string name = Lower(raw_name);
+    if (!IsToken(name) || !IsValue(value)) {
+      out.problem = "the header " + name + " holds characters that HTTP does not allow";
+      break;
+    }
+    if (HopByHop(name)) continue;
+    if (name == "content-length") {
+      if (whole) continue;
+      uint64_t length = 0;
+      auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), length);
+      if (error != std::errc() || end != value.data() + value.size() || (out.content_length && *out.content_length != length)) {
+        out.problem = "content-length is not one number";
+        break;
+      }
+      if (out.content_length) continue;
+      out.content_length = length;
+    }
+    writer.Pair(name, value);
+    ++count;
+  }
+  if (whole && body_size > kOneFrameBody) {
+    writer.Pair("content-length", std::to_string(body_size));
+    ++count;
+  }
+  if (!writer.ok() || pairs.size() > kMaxResponseHead || count > kMaxResponseHeaders) out.problem = "the headers are longer than 60 KiB or more than 256";
+  if (!out.problem.empty()) return out;
+  link::HeadWriter head(out.encoded);
+  head.U16(count);
+  out.encoded += pairs;
+  return out;
+}
+
+std::string EncodePairs(const Headers& pairs) {
+  ResponseHead head = EncodeHead(200, pairs, true, 0);
+  return head.problem.empty() ? head.encoded : std::string();
+}
+
+}  // namespace bulkhead::sdk

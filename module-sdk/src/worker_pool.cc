@@ -1,0 +1,50 @@
+#include "worker_pool.h"
+
+namespace bulkhead::sdk {
+
+WorkerPool::WorkerPool(int threads, size_t max_waiting, Run run) : run_(std::move(run)), max_waiting_(max_waiting) {
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+WorkerPool::~WorkerPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool WorkerPool::Submit(std::shared_ptr<LinkStream> stream) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_ || queue_.size() >= max_waiting_) return false;
+    queue_.push_back(std::move(stream));
+  }
+  wake_.notify_one();
+  return true;
+}
+
+bool WorkerPool::WaitIdle(std::chrono::steady_clock::time_point until) {
+  std::unique_lock lock(mutex_);
+  return idle_.wait_until(lock, until, [&] { return queue_.empty() && active_ == 0; });
+}
+
+void WorkerPool::Work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    std::shared_ptr<LinkStream> stream = std::move(queue_.front());
+    queue_.pop_front();
+    ++active_;
+    lock.unlock();
+    run_(stream);
+    stream.reset();
+    lock.lock();
+    --active_;
+    if (active_ == 0 && queue_.empty()) idle_.notify_all();
+  }
+}
+
+}  // namespace bulkhead::sdk

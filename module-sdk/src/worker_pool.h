@@ -1,0 +1,43 @@
+// The bounded threads that run handlers. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace bulkhead::sdk {
+
+class LinkStream;
+
+class WorkerPool {
+ public:
+  using Run = std::function<void(const std::shared_ptr<LinkStream>&)>;
+  WorkerPool(int threads, size_t max_waiting, Run run);
+  WorkerPool(const WorkerPool&) = delete;
+  ~WorkerPool();  // joins: only once WaitIdle() was true
+
+  // False when max_waiting requests wait already.
+  [[nodiscard]] bool Submit(std::shared_ptr<LinkStream> stream);
+  int active() const { return active_.load(std::memory_order_relaxed); }
+  // True when nothing runs and nothing waits, by `until` at the latest.
+  bool WaitIdle(std::chrono::steady_clock::time_point until);
+
+ private:
+  void Work();
+  const Run run_;
+  const size_t max_waiting_;
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::deque<std::shared_ptr<LinkStream>> queue_;
+  std::atomic<int> active_{0};
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace bulkhead::sdk
