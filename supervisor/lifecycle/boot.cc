@@ -99,6 +99,7 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
 void Reconciler::Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done) {
   boot_done_ = std::move(done);
   Blocking<std::vector<Found>>([this] { return Discover(); }, [this](absl::StatusOr<std::vector<Found>> found) {
+    if (stopping_) return;
     if (!found.ok()) return std::exchange(boot_done_, {})(found.status(), {});
     for (Found& one : *found) {
       EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));

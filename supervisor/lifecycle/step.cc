@@ -193,7 +193,8 @@ class Apply {
     int all = static_cast<int>(state_.slots.size());
     if (state_.prepare == Prepare::kFailed) return ready > 0 ? ObservedState::kDegraded : ObservedState::kFailed;
     if (ready == all && all > 0) return unwell > 0 ? ObservedState::kDegraded : ObservedState::kRunning;
-    if (ready > 0 && state_.was_ready && starting + waiting + quarantined + parked > 0) return ObservedState::kDegraded;
+    // Some serve: that is a start under way until one of the others has failed for good, or a loss of what was complete.
+    if (ready > 0 && (waiting + quarantined + parked > 0 || state_.observed != ObservedState::kStarting)) return ObservedState::kDegraded;
     if (state_.prepare == Prepare::kWaiting && state_.prepare_backoff.waiting_long()) return ObservedState::kBackoff;
     if (parked > 0 && ready + starting == 0) return ObservedState::kFailed;
     if (starting > 0) return ObservedState::kStarting;

@@ -1,0 +1,196 @@
+#include "supervisor/lifecycle/step.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace bulkhead {
+namespace {
+
+using namespace std::chrono_literals;
+
+template <typename T>
+const T* Only(const std::vector<Action>& actions) {
+  const T* found = nullptr;
+  for (const Action& action : actions) {
+    if (auto* one = std::get_if<T>(&action)) {
+      EXPECT_EQ(found, nullptr) << "more than one";
+      found = one;
+    }
+  }
+  return found;
+}
+
+class StepTest : public ::testing::Test {
+ protected:
+  std::vector<Action> Send(const Event& event) { return Step(state, event, now); }
+  // Wanted, prepared, with the first worker started: its run.
+  uint64_t Started() {
+    Send(event::Want{true, false, 1, 1});
+    auto actions = Send(event::Prepared{true});
+    return Only<action::StartWorker>(actions)->run;
+  }
+  uint64_t Running() {
+    uint64_t run = Started();
+    Send(event::WorkerReady{0, run});
+    return run;
+  }
+
+  ModuleState state{7};
+  Instant now{std::chrono::hours(1)};
+};
+
+TEST_F(StepTest, AWishIsPreparedBeforeAnythingIsStarted) {
+  auto actions = Send(event::Want{true, false, 1, 2});
+  EXPECT_NE(Only<action::Prepare>(actions), nullptr);
+  EXPECT_EQ(Only<action::StartWorker>(actions), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+}
+
+TEST_F(StepTest, ItRunsOnlyWhenEveryWorkerIsReady) {
+  Send(event::Want{true, false, 1, 2});
+  Send(event::Prepared{true});
+  Send(event::WorkerReady{0, 1});
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  Send(event::WorkerReady{1, 2});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, ACrashIsUnpublishedAtOnceAndRestartedWhenItsTreeIsGone) {
+  uint64_t run = Running();
+  auto died = Send(event::WorkerDied{0, run, ExitCause::kSignal, "ended by signal 9"});
+  EXPECT_NE(Only<action::Publish>(died), nullptr);
+  EXPECT_EQ(Only<action::StartWorker>(died), nullptr);
+  EXPECT_EQ(state.reason.code, "SIGNAL");
+  EXPECT_TRUE(Routed(state));
+  auto gone = Send(event::WorkerGone{0, run});
+  ASSERT_NE(Only<action::StartWorker>(gone), nullptr);
+  EXPECT_EQ(state.slots[0].restarts, 1);
+}
+
+TEST_F(StepTest, ADisableUnroutesThenDrainsThenStops) {
+  uint64_t run = Running();
+  auto unwanted = Send(event::Want{false, false, 2, 1});
+  EXPECT_FALSE(Routed(state));
+  EXPECT_NE(Only<action::Publish>(unwanted), nullptr);
+  EXPECT_NE(Only<action::DrainWorker>(unwanted), nullptr);
+  EXPECT_EQ(Only<action::StopWorker>(unwanted), nullptr);
+  EXPECT_NE(Only<action::StopWorker>(Send(event::WorkerDrained{0, run})), nullptr);
+  Send(event::WorkerDied{0, run, ExitCause::kExit, ""});
+  EXPECT_EQ(state.observed, ObservedState::kStopping);
+  Send(event::WorkerGone{0, run});
+  EXPECT_EQ(state.observed, ObservedState::kStopped);
+}
+
+TEST_F(StepTest, AnEnableDuringTheStopStartsAgainWhenTheOldProcessIsGone) {
+  uint64_t run = Running();
+  Send(event::Want{false, false, 2, 1});
+  Send(event::Want{true, false, 3, 1});
+  Send(event::Prepared{true});
+  Send(event::WorkerDrained{0, run});
+  Send(event::WorkerDied{0, run, ExitCause::kExit, ""});
+  EXPECT_NE(Only<action::StartWorker>(Send(event::WorkerGone{0, run})), nullptr);
+}
+
+TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
+  uint64_t run = Started();
+  Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
+  auto gone = Send(event::WorkerGone{0, run});
+  EXPECT_EQ(Only<action::StartWorker>(gone), nullptr);
+  EXPECT_EQ(Only<action::Wake>(gone), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kFailed);
+  EXPECT_NE(Only<action::StartWorker>(Send(event::Retry{})), nullptr);
+}
+
+TEST_F(StepTest, AFailedMigrationIsFinalAndALostDatabaseIsNot) {
+  Send(event::Want{true, false, 1, 1});
+  Send(event::Prepared{false, false, {"MIGRATION_FAILED", "002_x.sql line 3"}});
+  EXPECT_EQ(state.observed, ObservedState::kFailed);
+  EXPECT_EQ(state.reason.code, "MIGRATION_FAILED");
+  EXPECT_NE(Only<action::Prepare>(Send(event::Retry{})), nullptr);
+  auto away = Send(event::Prepared{false, true, {"DATABASE_UNAVAILABLE", ""}});
+  auto* wake = Only<action::Wake>(away);
+  ASSERT_NE(wake, nullptr);
+  now = wake->at;
+  EXPECT_NE(Only<action::Prepare>(Send(event::Tick{})), nullptr);
+}
+
+TEST_F(StepTest, AModuleWhoseFlagIsOffIsSkippedAndNotRouted) {
+  EXPECT_EQ(Only<action::Prepare>(Send(event::Want{true, true, 1, 1})), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kSkipped);
+  EXPECT_FALSE(Routed(state));
+}
+
+TEST_F(StepTest, AnUnwellWorkerDegradesItAndAHealthyAnswerMendsIt) {
+  uint64_t run = Running();
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kUnhealthy, "database: down"});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason.message, "database: down");
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason.code, "");
+}
+
+TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
+  uint64_t first = Running();
+  Send(event::WorkerDied{0, first, ExitCause::kSignal, ""});
+  Send(event::WorkerGone{0, first});
+  Send(event::WorkerReady{0, first});
+  EXPECT_EQ(state.slots[0].phase, SlotState::Phase::kStarting);
+  EXPECT_TRUE(Send(event::WorkerDied{0, first, ExitCause::kSignal, ""}).empty());
+}
+
+class BackoffTest : public ::testing::Test {
+ protected:
+  Millis Wait(Millis ready_for = 0ms) {
+    Instant at = backoff.OnExit(policy, now, ready_for, random);
+    return std::chrono::duration_cast<Millis>(at - now);
+  }
+  RestartPolicy policy = DefaultRestartPolicy();
+  Random random{1};
+  Backoff backoff;
+  Instant now{std::chrono::hours(1)};
+};
+
+TEST_F(BackoffTest, TheBurstIsAnsweredAtOnceAndTheNextExitWaits) {
+  for (int i = 0; i < policy.burst; ++i) EXPECT_EQ(Wait(), 0ms);
+  EXPECT_GT(Wait(), 0ms);
+  EXPECT_TRUE(backoff.waiting_long());
+}
+
+TEST_F(BackoffTest, ExitsFartherApartThanTheWindowNeverWait) {
+  for (int i = 0; i < 100; ++i) {
+    now += policy.window / policy.burst + 1ms;
+    EXPECT_EQ(Wait(), 0ms);
+  }
+}
+
+TEST_F(BackoffTest, WaitsDoubleUpToTheCapWithFullJitter) {
+  for (int i = 0; i < policy.burst; ++i) Wait();
+  for (int i = 0; i < 9; ++i) {
+    Millis most = std::min(policy.base * (1 << i), policy.cap);
+    Millis wait = Wait();
+    EXPECT_LE(wait, most);
+    EXPECT_GE(wait, most / 10 - 1ms);
+    now += wait;
+  }
+}
+
+TEST_F(BackoffTest, ALongHealthySpellClearsTheSlate) {
+  for (int i = 0; i < 8; ++i) Wait();
+  EXPECT_GT(Wait(2 * policy.cap - 1ms), 0ms);
+  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
+  EXPECT_FALSE(backoff.waiting_long());
+}
+
+TEST_F(BackoffTest, ThreeExhaustedWindowsWithinTheSpanQuarantineAndAreTriedSlowly) {
+  int exits = 0;
+  while (!backoff.quarantined() && exits < 100) {
+    now += Wait();
+    ++exits;
+  }
+  EXPECT_EQ(exits, policy.burst + 1 + 2 * policy.burst);
+  EXPECT_GE(Wait(), policy.quarantine_retry / 10 - 1ms);
+}
+
+}  // namespace
+}  // namespace bulkhead
