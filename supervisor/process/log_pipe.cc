@@ -1,0 +1,167 @@
+#include "supervisor/process/log_pipe.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "supervisor/base/clock.h"
+#include "supervisor/base/limits.h"
+#include "supervisor/process/text.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr size_t kReadSize = 64 * 1024;       // one read of a pipe's default capacity per turn of the loop
+constexpr size_t kDrainLimit = 1024 * 1024;   // Drain() against a writer that never stops
+constexpr Millis kRateWindow{1'000};
+
+}  // namespace
+
+void OutputTail::Append(std::string_view line) {
+  text_.append(line);
+  text_.push_back('\n');
+  // Cut rarely: at twice the size, so that a line costs its own length.
+  if (text_.size() > 2 * limits::kExitOutput) text_.erase(0, text_.size() - limits::kExitOutput);
+}
+
+std::string OutputTail::Text() const {
+  std::string_view tail = text_;
+  if (tail.size() > limits::kExitOutput) {
+    tail.remove_prefix(tail.size() - limits::kExitOutput);
+    size_t line_end = tail.find('\n');
+    if (line_end + 1 < tail.size()) tail.remove_prefix(line_end + 1);  // from the start of a line
+  }
+  std::string text = ValidUtf8(tail);
+  if (text.size() > limits::kExitOutput) {  // replacements are longer than what they replace
+    size_t cut = text.size() - limits::kExitOutput;
+    while (cut < text.size() && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) ++cut;
+    text.erase(0, cut);
+  }
+  return text;
+}
+
+// Shared with the callbacks of the loop and with a call that is on its way: the line function may destroy the LogPipe.
+struct LogPipe::State : std::enable_shared_from_this<LogPipe::State> {
+  State(Loop& l, UniqueFd f, std::shared_ptr<OutputTail> t, LineFn fn)
+      : loop(l), fd(std::move(f)), tail(std::move(t)), line(std::move(fn)) {}
+
+  Loop& loop;
+  UniqueFd fd;
+  std::shared_ptr<OutputTail> tail;
+  LineFn line;
+  bool closed = false;
+  std::string partial;
+  bool skipping = false;  // the rest of a line that was cut
+  int lines_in_window = 0;
+  uint64_t dropped = 0;
+  Loop::TimerId window = 0;
+
+  void Close() {
+    if (fd) loop.Unwatch(fd.get());
+    fd.Reset();
+    closed = true;
+    loop.Cancel(window);
+    window = 0;
+  }
+
+  // What was dropped in the window that ends is said in one line.
+  void EndWindow() {
+    window = 0;
+    lines_in_window = 0;
+    if (uint64_t count = std::exchange(dropped, 0); count > 0 && !closed) {
+      line("[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) + " in a second]");
+    }
+  }
+
+  void Emit(std::string_view text) {
+    if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
+    if (tail) tail->Append(text);
+    if (window == 0) {
+      window = loop.After(kRateWindow, [self = shared_from_this()] { self->EndWindow(); });
+    }
+    if (++lines_in_window > limits::kLogLinesPerSecond) {
+      ++dropped;
+    } else if (!closed) {
+      line(text);
+    }
+  }
+
+  void EmitCut() {
+    std::string_view kept = CutUtf8(partial, limits::kMaxLogLine);
+    std::string text = std::string(kept) + " … [cut at " + std::to_string(limits::kMaxLogLine) + " bytes]";
+    partial.clear();
+    Emit(text);
+  }
+
+  void Consume(std::string_view bytes) {
+    while (!bytes.empty() && !closed) {
+      size_t end = bytes.find('\n');
+      std::string_view piece = bytes.substr(0, end);
+      if (!skipping) {
+        // One byte more than the limit is enough to know that the line is too long.
+        partial.append(piece.substr(0, limits::kMaxLogLine + 1 - partial.size()));
+        if (partial.size() > limits::kMaxLogLine) {
+          EmitCut();
+          skipping = true;
+        }
+      }
+      if (end == std::string_view::npos) return;
+      if (!std::exchange(skipping, false)) Emit(std::exchange(partial, {}));
+      bytes.remove_prefix(end + 1);
+    }
+  }
+
+  void Flush() {
+    if (!partial.empty() && !closed) Emit(std::exchange(partial, {}));
+  }
+
+  // False when nothing more is to be had now.
+  bool ReadOnce(char* buffer) {
+    if (closed) return false;
+    ssize_t size = read(fd.get(), buffer, kReadSize);
+    if (size > 0) {
+      Consume({buffer, static_cast<size_t>(size)});
+      return true;
+    }
+    if (size < 0 && errno == EINTR) return true;
+    if (size < 0 && errno == EAGAIN) return false;
+    Flush();
+    if (closed) return false;
+    EndOfStream();
+    return false;
+  }
+
+  // The end of the window is still to come, with the count of what was dropped.
+  void EndOfStream() {
+    loop.Unwatch(fd.get());
+    fd.Reset();
+  }
+};
+
+LogPipe::LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line)
+    : state_(std::make_shared<State>(loop, std::move(read_end), std::move(tail), std::move(line))) {
+  int fd = state_->fd.get();
+  if (fd < 0) return;
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  loop.Watch(fd, EPOLLIN, [state = state_](uint32_t) {
+    char buffer[kReadSize];
+    state->ReadOnce(buffer);
+  });
+}
+
+LogPipe::~LogPipe() { state_->Close(); }
+
+void LogPipe::Drain() {
+  auto state = state_;
+  std::string buffer(kReadSize, '\0');
+  for (size_t reads = 0; state->fd && reads < kDrainLimit / kReadSize && state->ReadOnce(buffer.data()); ++reads) {
+  }
+  // The program has ended: what it left without a newline was its last line.
+  state->Flush();
+}
+
+}  // namespace bulkhead

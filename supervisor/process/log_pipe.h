@@ -28,11 +28,12 @@ class LogPipe {
   using LineFn = std::function<void(std::string_view line)>;
   LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line);
   ~LogPipe();
-  void Drain();  // reads what is there now; before a crash report is made
+  // Reads what is there now, and takes an unfinished last line for a whole one; before a crash report is made.
+  void Drain();
 
  private:
   struct State;
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;  // shared with a call that is on its way: `line` may destroy the pipe
 };
 
 // Writes one line of a module into the supervisor's log: a JSON object with `level` and `message` (or `msg`) becomes a

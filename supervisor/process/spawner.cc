@@ -1,0 +1,182 @@
+// The daemon's side of the spawner: requests out, answers to the callbacks that wait for them.
+#include "supervisor/process/spawner.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <unordered_map>
+
+#include "supervisor/base/log.h"
+#include "supervisor/base/status.h"
+#include "supervisor/process/spawner_process.h"
+#include "supervisor/process/tree_kill.h"
+#include "supervisor/process/wire.h"
+
+namespace bulkhead {
+namespace {
+
+// The end of the spawner is awaited, so that nothing is left when the daemon has ended: 10 s for PostgreSQL, and a little.
+constexpr Millis kSpawnerEnd{12'000};
+
+class ForkedSpawner final : public Spawner {
+ public:
+  ForkedSpawner(UniqueFd socket, pid_t pid) : pid_(pid), pidfd_(OpenPidfd(pid)), socket_(std::make_unique<wire::PacketSocket>(std::move(socket))) {}
+
+  ~ForkedSpawner() override {
+    socket_.reset();
+    pollfd ended{pidfd_.get(), POLLIN, 0};
+    if (pidfd_ && poll(&ended, 1, static_cast<int>(kSpawnerEnd.count())) == 0) {
+      LogError("spawner", "the spawner is still ending processes");
+      return;
+    }
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+
+  void Attach(Loop& loop) override {
+    loop_ = &loop;
+    socket_->Attach(loop, [this](std::string_view packet, std::vector<UniqueFd>&) { OnReply(packet); },
+                    [] {
+                      // Nobody could end or start a process any more; the kernel has killed the children with it. A service
+                      // manager starts all of it anew.
+                      Fatal(__FILE__, __LINE__, "the spawner process has ended: the supervisor can't go on without it");
+                    });
+  }
+
+  void Spawn(SpawnSpec spec, std::function<void(absl::StatusOr<SpawnedProcess>)> spawned,
+             std::function<void(ProcessExit)> exited) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kSpawn;
+    request.spec = std::move(spec);
+    uint64_t serial = Send(std::move(request));
+    if (serial == 0) {
+      loop_->Post([spawned = std::move(spawned)] {
+        spawned(Error("SPAWN_FAILED", "arguments and environment are larger than " + std::to_string(wire::kMaxPacket) + " bytes"));
+      });
+      return;
+    }
+    starting_[serial] = std::move(spawned);
+    running_[serial] = std::move(exited);
+  }
+
+  void Signal(const std::string& id, int signal) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kSignal;
+    request.id = id;
+    request.signal = signal;
+    Send(std::move(request));
+  }
+
+  void KillTree(const std::string& id, std::function<void()> empty) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kKillTree;
+    request.id = id;
+    killing_[Send(std::move(request))] = std::move(empty);
+  }
+
+  void MakeFolder(const std::string& path, uid_t uid, gid_t gid, mode_t mode, std::function<void(absl::Status)> done) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kMakeFolder;
+    request.path = path;
+    request.uid = uid;
+    request.gid = gid;
+    request.mode = mode;
+    folders_[Send(std::move(request))] = std::move(done);
+  }
+
+  void RemoveFolder(const std::string& path, std::function<void(absl::Status)> done) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kRemoveFolder;
+    request.path = path;
+    folders_[Send(std::move(request))] = std::move(done);
+  }
+
+  pid_t pid() const override { return pid_; }
+
+ private:
+  // The serial of the request, 0 when it is too large for a packet.
+  uint64_t Send(wire::Request request) {
+    BULKHEAD_CHECK(loop_ != nullptr && loop_->InLoopThread());
+    request.serial = next_serial_;
+    std::vector<UniqueFd> fds;
+    std::string packet = wire::Encode(request, fds);
+    if (packet.size() > wire::kMaxPacket) {
+      BULKHEAD_CHECK(request.kind == wire::Request::Kind::kSpawn);  // ids and paths are short
+      return 0;
+    }
+    socket_->Send(std::move(packet), std::move(fds));
+    return next_serial_++;
+  }
+
+  template <typename F>
+  static F Take(std::unordered_map<uint64_t, F>& waiting, uint64_t serial) {
+    auto node = waiting.extract(serial);
+    return node.empty() ? F() : std::move(node.mapped());
+  }
+
+  void OnReply(std::string_view packet) {
+    wire::Reply reply;
+    BULKHEAD_CHECK(wire::Decode(packet, reply));
+    absl::Status status(static_cast<absl::StatusCode>(reply.code), reply.text);
+    switch (reply.kind) {
+      case wire::Reply::Kind::kSpawned: {
+        auto spawned = Take(starting_, reply.serial);
+        if (!status.ok()) running_.erase(reply.serial);
+        if (!spawned) break;
+        if (status.ok()) {
+          spawned(std::move(reply.process));
+        } else {
+          spawned(Error("SPAWN_FAILED", reply.text));
+        }
+        break;
+      }
+      case wire::Reply::Kind::kExited:
+        if (auto exited = Take(running_, reply.serial)) exited(reply.exit);
+        break;
+      case wire::Reply::Kind::kEmpty:
+        if (auto empty = Take(killing_, reply.serial)) empty();
+        break;
+      case wire::Reply::Kind::kFolder:
+        if (auto done = Take(folders_, reply.serial)) done(status);
+        break;
+    }
+  }
+
+  pid_t pid_;
+  UniqueFd pidfd_;
+  std::unique_ptr<wire::PacketSocket> socket_;
+  Loop* loop_ = nullptr;
+  uint64_t next_serial_ = 1;
+  std::unordered_map<uint64_t, std::function<void(absl::StatusOr<SpawnedProcess>)>> starting_;
+  std::unordered_map<uint64_t, std::function<void(ProcessExit)>> running_;
+  std::unordered_map<uint64_t, std::function<void()>> killing_;
+  std::unordered_map<uint64_t, std::function<void(absl::Status)>> folders_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Spawner>> Spawner::Fork(Options options) {
+  auto ends = SocketPair(SOCK_SEQPACKET | SOCK_NONBLOCK);
+  if (!ends.ok()) return ends.status();
+  pid_t daemon = getpid();
+  // A Ctrl-C right now must not find the new process with the default reactions: it unblocks when it ignores them.
+  sigset_t all, before;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  pid_t pid = fork();
+  int error = errno;
+  if (pid != 0) sigprocmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return ErrnoStatus(error, "fork");
+  if (pid == 0) {
+    ends->first.Reset();
+    RunSpawnerProcess(std::move(ends->second), std::move(options), daemon);
+  }
+  return std::make_unique<ForkedSpawner>(std::move(ends->first), pid);
+}
+
+}  // namespace bulkhead

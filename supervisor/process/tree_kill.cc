@@ -1,0 +1,162 @@
+#include "supervisor/process/tree_kill.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <unordered_map>
+
+namespace bulkhead {
+namespace {
+
+constexpr int kStopRounds = 64;             // a tree that still grows after these is killed as it is, and again
+constexpr Millis kLongestPause{100};        // between rounds, when there is nothing to wait for but time
+
+// The parent of `pid`, 0 when it is gone. Field 4 of /proc/<pid>/stat, after a name that may hold spaces and parentheses.
+pid_t ParentOf(pid_t pid) {
+  char path[32], text[512];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
+  if (!fd) return 0;
+  ssize_t size = read(fd.get(), text, sizeof text - 1);
+  if (size <= 0) return 0;
+  text[size] = 0;
+  const char* name_end = strrchr(text, ')');
+  int parent = 0;
+  char state;
+  if (name_end == nullptr || sscanf(name_end + 1, " %c %d", &state, &parent) != 2) return 0;
+  return parent;
+}
+
+std::unordered_map<pid_t, std::vector<pid_t>> ChildrenByParent() {
+  std::unordered_map<pid_t, std::vector<pid_t>> children;
+  std::unique_ptr<DIR, int (*)(DIR*)> proc(opendir("/proc"), closedir);
+  if (!proc) return children;
+  while (dirent* entry = readdir(proc.get())) {
+    char* end;
+    long pid = strtol(entry->d_name, &end, 10);
+    if (pid <= 0 || *end != 0) continue;
+    if (pid_t parent = ParentOf(static_cast<pid_t>(pid)); parent > 0) children[parent].push_back(static_cast<pid_t>(pid));
+  }
+  return children;
+}
+
+bool Ended(int pidfd) {
+  pollfd poll_fd{pidfd, POLLIN, 0};
+  return poll(&poll_fd, 1, 0) == 1;
+}
+
+}  // namespace
+
+std::vector<pid_t> Descendants(const std::vector<pid_t>& roots) {
+  auto children = ChildrenByParent();
+  std::vector<pid_t> found;
+  std::vector<pid_t> open = roots;
+  while (!open.empty()) {
+    pid_t pid = open.back();
+    open.pop_back();
+    for (pid_t child : children[pid]) {
+      found.push_back(child);
+      open.push_back(child);
+    }
+  }
+  return found;
+}
+
+std::vector<pid_t> OwnChildren() { return ChildrenByParent()[getpid()]; }
+
+UniqueFd OpenPidfd(pid_t pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+
+void SignalPidfd(int pidfd, int signal) {
+  if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
+}
+
+std::map<pid_t, UniqueFd> StopAndKill(const MembersFn& members) {
+  std::map<pid_t, UniqueFd> held;
+  for (int round = 0; round < kStopRounds; ++round) {
+    std::map<pid_t, UniqueFd> fresh;
+    for (pid_t pid : members()) {
+      if (held.contains(pid)) continue;
+      if (UniqueFd fd = OpenPidfd(pid)) fresh[pid] = std::move(fd);
+    }
+    if (fresh.empty()) break;
+    auto still = members();
+    for (pid_t pid : still) {
+      auto it = fresh.find(pid);
+      if (it == fresh.end()) continue;
+      SignalPidfd(it->second.get(), SIGSTOP);
+      held[pid] = std::move(it->second);
+    }
+  }
+  for (auto& [pid, fd] : held) SignalPidfd(fd.get(), SIGKILL);
+  return held;
+}
+
+TreeKill::TreeKill(Loop& loop, Target target, std::function<void()> empty)
+    : loop_(loop), target_(std::move(target)), empty_(std::move(empty)) {
+  if (target_.main_pidfd >= 0) main_.Reset(fcntl(target_.main_pidfd, F_DUPFD_CLOEXEC, 0));
+  Round();
+}
+
+TreeKill::~TreeKill() {
+  loop_.Cancel(timer_);
+  for (auto& [pid, fd] : waiting_) loop_.Unwatch(fd.get());
+}
+
+void TreeKill::Round() {
+  timer_ = 0;
+  std::map<pid_t, UniqueFd> killed;
+  if (target_.kill_all) {
+    // The pidfds are only to wait for: cgroup.kill reaches also what is forked meanwhile.
+    for (pid_t pid : target_.members()) {
+      if (UniqueFd fd = OpenPidfd(pid)) killed[pid] = std::move(fd);
+    }
+  }
+  if (!target_.kill_all || !target_.kill_all()) killed = StopAndKill(target_.members);
+  if (main_ && !Ended(main_.get())) {
+    SignalPidfd(main_.get(), SIGKILL);
+    killed[0] = UniqueFd(fcntl(main_.get(), F_DUPFD_CLOEXEC, 0));
+  }
+  // One that has ended and not been reaped says nothing more through its pidfd.
+  std::erase_if(killed, [](const auto& entry) { return Ended(entry.second.get()); });
+  if (!killed.empty()) {
+    WaitFor(std::move(killed));
+  } else if (target_.members().empty() && target_.release()) {
+    // Posted: this may be the constructor, or called from within the owner's.
+    timer_ = loop_.After(Millis(0), [this] {
+      timer_ = 0;
+      auto empty = std::move(empty_);
+      empty();
+    });
+  } else {
+    Again();
+  }
+}
+
+void TreeKill::Again() {
+  Millis pause = std::min(Millis(1 << std::min(idle_rounds_++, 10)), kLongestPause);
+  timer_ = loop_.After(pause, [this] { Round(); });
+}
+
+void TreeKill::WaitFor(std::map<pid_t, UniqueFd> killed) {
+  waiting_ = std::move(killed);
+  for (auto& [pid, fd] : waiting_) {
+    loop_.Watch(fd.get(), EPOLLIN, [this, pid = pid](uint32_t) {
+      auto it = waiting_.find(pid);
+      loop_.Unwatch(it->second.get());
+      waiting_.erase(it);
+      if (waiting_.empty()) Round();
+    });
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,224 @@
+#include "supervisor/process/log_pipe.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "nlohmann/json.hpp"
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/process/text.h"
+
+namespace bulkhead {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class LogPipeTest : public testing::Test {
+ protected:
+  LogPipeTest() {
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    writer.Reset(ends[1]);
+    pipe = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), tail, [this](std::string_view line) { lines.emplace_back(line); });
+  }
+  // From another thread, because a pipe holds 64 KiB.
+  void WriteAll(const std::string& text) {
+    std::thread thread([&] {
+      for (size_t done = 0; done < text.size();) {
+        ssize_t n = write(writer.get(), text.data() + done, text.size() - done);
+        if (n <= 0) break;
+        done += static_cast<size_t>(n);
+      }
+      loop.Post([this] {
+        pipe->Drain();
+        loop.Stop();
+      });
+    });
+    loop.Run();
+    thread.join();
+  }
+
+  Loop loop;
+  UniqueFd writer;
+  std::shared_ptr<OutputTail> tail = std::make_shared<OutputTail>();
+  std::vector<std::string> lines;
+  std::unique_ptr<class LogPipe> pipe;
+};
+
+TEST_F(LogPipeTest, LinesAreSplitAtNewlines) {
+  WriteAll("one\ntwo\r\n\nfour");
+  EXPECT_THAT(lines, ElementsAre("one", "two", "", "four"));
+  EXPECT_EQ(tail->Text(), "one\ntwo\n\nfour\n");
+}
+
+TEST_F(LogPipeTest, ALineThatArrivesInPiecesIsOneLine) {
+  (void)!write(writer.get(), "hel", 3);
+  loop.After(Millis(5), [&] { (void)!write(writer.get(), "lo\nnext\n", 8); });
+  loop.After(Millis(20), [&] { loop.Stop(); });
+  loop.Run();
+  EXPECT_THAT(lines, ElementsAre("hello", "next"));
+}
+
+TEST_F(LogPipeTest, AnUnfinishedLineComesAtTheEndOfTheStream) {
+  (void)!write(writer.get(), "last words", 10);
+  writer.Reset();
+  loop.After(Millis(20), [&] { loop.Stop(); });
+  loop.Run();
+  EXPECT_THAT(lines, ElementsAre("last words"));
+  pipe->Drain();  // harmless after the end
+}
+
+TEST_F(LogPipeTest, ALongLineIsCutMarkedAndItsRestSkipped) {
+  WriteAll(std::string(limits::kMaxLogLine * 3, 'x') + "\nnext\n" + std::string(limits::kMaxLogLine, 'y') + "\n");
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[0], std::string(limits::kMaxLogLine, 'x') + " … [cut at 16384 bytes]");
+  EXPECT_EQ(lines[1], "next");
+  EXPECT_EQ(lines[2], std::string(limits::kMaxLogLine, 'y'));  // exactly the limit is whole
+}
+
+TEST_F(LogPipeTest, ALongLineIsCutBetweenCharacters) {
+  std::string text = "a";
+  while (text.size() <= limits::kMaxLogLine) text += "é";
+  WriteAll(text + "\n");
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_EQ(lines[0], ValidUtf8(lines[0]));
+}
+
+TEST_F(LogPipeTest, AStreamWithoutAnyNewlineIsCutOnce) {
+  WriteAll(std::string(1 << 20, 'z'));
+  EXPECT_EQ(lines.size(), 1u);
+}
+
+TEST_F(LogPipeTest, BeyondTheRateLinesAreDroppedCountedAndKeptInTheTail) {
+  std::string text;
+  const int count = limits::kLogLinesPerSecond + 500;
+  for (int i = 0; i < count; ++i) text += "line " + std::to_string(i) + "\n";
+  WriteAll(text);
+  ASSERT_EQ(lines.size(), static_cast<size_t>(limits::kLogLinesPerSecond));
+  loop.After(Millis(1'100), [&] { loop.Stop(); });
+  loop.Run();
+  ASSERT_EQ(lines.size(), static_cast<size_t>(limits::kLogLinesPerSecond) + 1);
+  EXPECT_EQ(lines.back(), "[500 lines dropped: more than 1000 in a second]");
+  EXPECT_THAT(tail->Text(), HasSubstr("line 1499\n"));
+  WriteAll("again\n");
+  EXPECT_EQ(lines.back(), "again");
+}
+
+TEST_F(LogPipeTest, BinaryOutputIsHandedOnAndValidInTheTail) {
+  std::string binary("\x00\xff\xfe\x80ok\n\xed\xa0\x80\n", 11);
+  WriteAll(binary);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0], binary.substr(0, 6));
+  std::string text = tail->Text();
+  EXPECT_EQ(text, ValidUtf8(text));
+  EXPECT_THAT(text, HasSubstr("ok"));
+  EXPECT_NO_THROW((void)nlohmann::json(text).dump());
+}
+
+TEST_F(LogPipeTest, TheLineFunctionMayDestroyThePipe) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd end(ends[1]);
+  int seen = 0;
+  std::unique_ptr<class LogPipe> other;
+  other = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), nullptr, [&](std::string_view) {
+    ++seen;
+    other.reset();
+  });
+  (void)!write(end.get(), "a\nb\n", 4);
+  loop.After(Millis(20), [&] { loop.Stop(); });
+  loop.Run();
+  EXPECT_EQ(seen, 1);
+}
+
+TEST(OutputTail, KeepsTheEndWithinItsLimitFromTheStartOfALine) {
+  OutputTail tail;
+  for (int i = 0; i < 100'000; ++i) tail.Append("line " + std::to_string(i));
+  std::string text = tail.Text();
+  EXPECT_LE(text.size(), limits::kExitOutput);
+  EXPECT_GT(text.size(), limits::kExitOutput / 2);
+  EXPECT_EQ(text.substr(0, 5), "line ");
+  EXPECT_EQ(text.substr(text.size() - 11), "line 99999\n");
+}
+
+TEST(OutputTail, StaysWithinItsLimitWhenBytesAreReplaced) {
+  OutputTail tail;
+  for (int i = 0; i < 200; ++i) tail.Append(std::string(1'000, '\xff'));
+  std::string text = tail.Text();
+  EXPECT_LE(text.size(), limits::kExitOutput);
+  EXPECT_EQ(text, ValidUtf8(text));
+}
+
+TEST(ValidUtf8, ReplacesWhatIsNoCharacterAndNothingElse) {
+  EXPECT_EQ(ValidUtf8("aé€😀"), "aé€😀");
+  EXPECT_EQ(ValidUtf8("\xc0\xaf"), "\xEF\xBF\xBD\xEF\xBF\xBD");
+  EXPECT_EQ(ValidUtf8("\xe2\x82"), "\xEF\xBF\xBD\xEF\xBF\xBD");
+  EXPECT_EQ(ValidUtf8("\xf5\x80\x80\x80x").substr(12), "x");
+  EXPECT_EQ(ValidUtf8(std::string_view("a\0b", 3)), "a\xEF\xBF\xBD" "b");
+}
+
+// What the supervisor's log says, as its JSON lines.
+std::vector<nlohmann::json> Logged(const std::function<void()>& write_lines) {
+  ConfigureLog(LogLevel::kDebug, LogFormat::kJson);
+  testing::internal::CaptureStderr();
+  write_lines();
+  std::istringstream in(testing::internal::GetCapturedStderr());
+  ConfigureLog(LogLevel::kInfo, LogFormat::kText);
+  std::vector<nlohmann::json> logged;
+  for (std::string line; std::getline(in, line);) logged.push_back(nlohmann::json::parse(line));
+  return logged;
+}
+
+TEST(ModuleLog, AJsonLineBecomesAStructuredLineOfTheModule) {
+  auto logged = Logged([] {
+    LogModuleLine("orders", "stdout", R"({"level":"warn","message":"late","order":7,"ok":true,"who":"ann","nested":{"a":1},"time":"x"})");
+    LogModuleLine("orders", "stdout", R"({"level":50,"msg":"pino says"})");
+  });
+  ASSERT_EQ(logged.size(), 2u);
+  EXPECT_EQ(logged[0]["component"], "module/orders");
+  EXPECT_EQ(logged[0]["level"], "warn");
+  EXPECT_EQ(logged[0]["message"], "late");
+  EXPECT_EQ(logged[0]["order"], "7");
+  EXPECT_EQ(logged[0]["ok"], "true");
+  EXPECT_EQ(logged[0]["who"], "ann");
+  EXPECT_EQ(logged[0]["module_time"], "x");
+  EXPECT_FALSE(logged[0].contains("nested"));
+  EXPECT_EQ(logged[1]["level"], "error");
+  EXPECT_EQ(logged[1]["message"], "pino says");
+}
+
+TEST(ModuleLog, AnythingElseIsARawLineWithItsStream) {
+  const std::vector<std::string> raw = {"plain text", "{\"level\":\"info\"}", "{not json", "[1,2]", "{\"level\":\"info\",\"message\":5}", "\xff\xfe"};
+  auto logged = Logged([&] {
+    for (const std::string& line : raw) LogModuleLine("orders", "stderr", line);
+    LogModuleLine("orders", "stderr", "");
+  });
+  ASSERT_EQ(logged.size(), raw.size());
+  for (size_t i = 0; i < raw.size(); ++i) {
+    EXPECT_EQ(logged[i]["message"], ValidUtf8(raw[i]));
+    EXPECT_EQ(logged[i]["stream"], "stderr");
+    EXPECT_EQ(logged[i]["component"], "module/orders");
+  }
+}
+
+TEST(ModuleLog, DeepAndHostileJsonIsHarmless) {
+  auto logged = Logged([] {
+    LogModuleLine("orders", "stdout", std::string(10'000, '{'));
+    LogModuleLine("orders", "stdout", R"({"level":"info","message":"x","component":"auth","message2":"\u0000\n"})");
+    std::string deep = R"({"level":"info","message":"deep","a":)";
+    for (int i = 0; i < 5'000; ++i) deep += '[';
+    for (int i = 0; i < 5'000; ++i) deep += ']';
+    LogModuleLine("orders", "stdout", deep + "}");
+  });
+  ASSERT_EQ(logged.size(), 3u);
+  EXPECT_EQ(logged[1]["component"], "module/orders");
+  EXPECT_EQ(logged[1]["module_component"], "auth");
+}
+
+}  // namespace
+}  // namespace bulkhead
