@@ -17,7 +17,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class Run : public bulkhead::sdk::JobContext {
+class RecordedRun : public bulkhead::sdk::JobContext {
  public:
   const std::string& run_id() const override { return id_; }
   const std::string& job() const override { return id_; }
@@ -42,7 +42,7 @@ class Run : public bulkhead::sdk::JobContext {
 
 class CollectJobTest : public ModuleDatabaseTest {
  protected:
-  Run run_;
+  RecordedRun run_;
 };
 
 TEST_F(CollectJobTest, StoresThisHostsReadingsAndSaysHowMany) {
@@ -61,7 +61,7 @@ TEST_F(CollectJobTest, StoresThisHostsReadingsAndSaysHowMany) {
 
 TEST_F(CollectJobTest, WhatCantBeReadIsSaidInTheRunsLog) {
   const Json result = CollectReadings(run_, *repository_, [this] {
-    return Measurement{.values = {{"cpu_seconds", 1, ""}}, .problems = {"diskstats can't be read"}, .at = At("2026-03-01T00:00:00Z")};
+    return Measurement{.at = At("2026-03-01T00:00:00Z"), .values = {{"cpu_seconds", 1, ""}}, .problems = {"diskstats can't be read"}};
   });
   EXPECT_EQ(result["readings"], 1);
   EXPECT_THAT(run_.log, ElementsAre("warn diskstats can't be read"));

@@ -3,9 +3,9 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <fstream>
 #include <limits>
-#include <sstream>
 #include <thread>
 
 #include "tests/unit/consumption_monitor/module_database.h"
@@ -27,7 +27,7 @@ Measurement AllMetrics(Timestamp at, double value) {
   return measurement;
 }
 
-TEST_F(RepositoryTest, TheHostIsAnEndpointFromTheStart) {
+TEST_F(RepositoryTest, AnEndpointIsFoundByItsId) {
   const auto host = repository_->FindEndpoint("host");
   ASSERT_TRUE(host);
   EXPECT_EQ(host->kind, "host");
@@ -91,7 +91,7 @@ TEST_F(RepositoryTest, TwoRecordingsAtOnceAreStoredInTheOrderTheyWereMeasured) {
     for (int i = 0; i < 20; ++i) {
       repository_->Record("host", [&] {
         const int64_t n = ++counter;
-        return Measurement{.values = {{"cpu_seconds", double(n), ""}}, .at = At("2026-03-01T00:00:00Z") + std::chrono::seconds(n), .epoch = "e"};
+        return Measurement{.at = At("2026-03-01T00:00:00Z") + std::chrono::seconds(n), .values = {{"cpu_seconds", double(n), ""}}, .epoch = "e"};
       });
     }
   };
@@ -192,18 +192,23 @@ TEST_F(RepositoryTest, DaysBeginInUtcWhenTheClocksChangeElsewhere) {
   EXPECT_EQ(repository_->Daily(WindowOf({2026, 3}), "host").size(), 1u);
 }
 
-TEST_F(RepositoryTest, TheDownFilesUndoTheMigrationsInReverse) {
+TEST(Migrations, BringTheHostAndAreUndoneByTheirDownFilesInReverse) {
+  const std::string login = MigratedDatabase();
+  ASSERT_FALSE(login.empty());
+  bulkhead::sdk::Database database(login);
+  EXPECT_TRUE(Repository(database).FindEndpoint("host"));
   for (const char* name : {"003_consumption", "002_readings", "001_endpoints"}) {
     std::ifstream file(std::string(kMigrations) + "/" + name + ".down.sql");
-    std::string statement, sql;
-    for (std::string line; std::getline(file, line);) sql += line + "\n";
-    ASSERT_FALSE(sql.empty()) << name;
-    std::istringstream statements(sql);
-    while (std::getline(statements, statement, ';')) {
-      if (statement.find_first_not_of(" \n") != std::string::npos) database_->Query(statement);
+    std::string statement;
+    int statements = 0;
+    while (std::getline(file, statement, ';')) {  // these files are plain enough to be cut there
+      if (statement.find_first_not_of(" \n") == std::string::npos) continue;
+      database.Query(statement);
+      ++statements;
     }
+    EXPECT_GT(statements, 0) << name;
   }
-  const auto left = database_->Query(
+  const auto left = database.Query(
       "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'cm'::regnamespace)"
       " + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'cm'::regnamespace)");
   EXPECT_EQ(left.front().Get<int64_t>(0), 0);
