@@ -153,6 +153,10 @@ pid_t CloneProcess(int cgroup_v2, int* pidfd) {
     args.cgroup = static_cast<uint64_t>(cgroup_v2);
   }
   long pid = syscall(SYS_clone3, &args, sizeof args);
+  if (pid < 0 && errno == ENOSYS && cgroup_v2 < 0) {
+    // Container engines forbid clone3, whose flags their filters can't see. The older call has the pidfd too.
+    pid = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, nullptr, pidfd, nullptr, nullptr);
+  }
   return pid < 0 ? -errno : static_cast<pid_t>(pid);
 }
 

@@ -10,7 +10,7 @@
 
 #include "supervisor/base/clock.h"
 #include "supervisor/base/limits.h"
-#include "supervisor/process/text.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

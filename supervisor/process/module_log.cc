@@ -5,7 +5,7 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
 #include "supervisor/process/log_pipe.h"
-#include "supervisor/process/text.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

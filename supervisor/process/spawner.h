@@ -69,12 +69,16 @@ struct ProcessExit {
 class Spawner {
  public:
   struct Options {
-    std::string cgroup_name;  // "bulkhead-<hash of the data folder>": apart for two daemons on one machine
+    // "bulkhead-<hash of the data folder>": apart for two daemons on one machine. The cgroup is <name>.<pid of the spawner>, so
+    // that a new daemon never meets its predecessor's; what a killed spawner has left under the name is swept.
+    std::string cgroup_name;
     bool use_cgroups = true;  // false: trees are tracked by a keeper process each, as where no cgroup can be made
     // Where MakeFolder and RemoveFolder may work, by absolute paths; links below them are not followed. Empty: anywhere.
     std::vector<std::string> folder_roots;
     // As root: a child that would run as uid 0 is refused, whoever asks. The daemon sets it, because it parses hostile HTTP.
     bool refuse_root_children = false;
+    // Ranges [first, last] of the uids that children may be given; empty: any.
+    std::vector<std::pair<uid_t, uid_t>> child_uids;
   };
   // Forks the spawner process. Before any thread exists and before privileges are dropped. Attach() comes later.
   static absl::StatusOr<std::unique_ptr<Spawner>> Fork(Options options);

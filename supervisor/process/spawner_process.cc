@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -63,7 +64,11 @@ void SpawnerProcess::OnRequest(std::string_view packet, std::vector<UniqueFd>& f
   using Kind = wire::Request::Kind;
   wire::Request request;
   if (!wire::Decode(packet, fds, request)) {
-    LogError("spawner", "a request of the daemon is malformed and was dropped");
+    LogError("spawner", "a request of the daemon did not arrive whole");
+    // The usual reason is that no descriptor was free for those beside it: whoever waits must hear of it.
+    if (request.kind == Kind::kSpawn) {
+      AnswerStatus(wire::Reply::Kind::kSpawned, request.serial, absl::ResourceExhaustedError("the spawner has too many open files"));
+    }
     return;
   }
   auto it = children_.find(request.id);
@@ -94,13 +99,21 @@ void SpawnerProcess::OnRequest(std::string_view packet, std::vector<UniqueFd>& f
 
 // ---- starting
 
-void SpawnerProcess::Spawn(uint64_t serial, SpawnSpec spec) {
-  absl::Status refused;
-  if (children_.contains(spec.id)) {
-    refused = absl::AlreadyExistsError("a child with the id " + spec.id + " is there already");
-  } else if (options_.refuse_root_children && geteuid() == 0 && (!spec.change_user || spec.uid == 0 || spec.gid == 0)) {
-    refused = absl::PermissionDeniedError("the spawner starts nothing as root");
+absl::Status SpawnerProcess::Permit(const SpawnSpec& spec) const {
+  if (children_.contains(spec.id)) return absl::AlreadyExistsError("a child with the id " + spec.id + " is there already");
+  if (options_.refuse_root_children && geteuid() == 0 && (!spec.change_user || spec.uid == 0 || spec.gid == 0)) {
+    return absl::PermissionDeniedError("the spawner starts nothing as root");
   }
+  const auto& uids = options_.child_uids;
+  if (spec.change_user && !uids.empty() &&
+      std::none_of(uids.begin(), uids.end(), [&](const auto& range) { return spec.uid >= range.first && spec.uid <= range.second; })) {
+    return absl::PermissionDeniedError("uid " + std::to_string(spec.uid) + " is none of those that children may have");
+  }
+  return absl::OkStatus();
+}
+
+void SpawnerProcess::Spawn(uint64_t serial, SpawnSpec spec) {
+  absl::Status refused = Permit(spec);
   if (!refused.ok()) return AnswerStatus(wire::Reply::Kind::kSpawned, serial, refused);
   auto owned = std::make_unique<Child>();
   Child& child = *owned;

@@ -59,6 +59,7 @@ class SpawnerProcess {
   void AnswerStatus(wire::Reply::Kind kind, uint64_t serial, const absl::Status& status);
 
   // Starting.
+  absl::Status Permit(const SpawnSpec& spec) const;
   void Spawn(uint64_t serial, SpawnSpec spec);
   absl::Status Start(Child& child, SpawnSpec& spec);
   absl::Status StartDirectly(Child& child);

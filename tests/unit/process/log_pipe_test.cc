@@ -10,7 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
-#include "supervisor/process/text.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

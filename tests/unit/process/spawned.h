@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "supervisor/base/fd.h"
+#include "supervisor/base/log.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/process/spawner.h"
 
@@ -28,9 +29,8 @@ inline constexpr Millis kTestPatience{10'000};
 // A folder that is removed with all in it.
 class ScratchFolder {
  public:
-  ScratchFolder() {
-    char path[] = "/tmp/bulkhead-test-XXXXXX";
-    path_ = mkdtemp(path);
+  explicit ScratchFolder(const std::string& place = "/tmp") : path_(place + "/bulkhead-test-XXXXXX") {
+    BULKHEAD_CHECK(mkdtemp(path_.data()) != nullptr);
     std::filesystem::permissions(path_, std::filesystem::perms(0755));
   }
   ~ScratchFolder() {

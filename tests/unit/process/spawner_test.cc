@@ -1,11 +1,15 @@
 #include "tests/unit/process/spawned.h"
 
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include <set>
 
 #include "gmock/gmock.h"
 #include "supervisor/base/status.h"
+#include "supervisor/process/sandbox.h"
 #include "supervisor/process/wire.h"
 
 namespace bulkhead {
@@ -233,6 +237,42 @@ TEST(SpawnerOptions, AsRootNothingRunsAsRootWhereThatIsForbidden) {
   spec.change_user = true;
   spec.uid = spec.gid = 399'999;
   EXPECT_TRUE(on.Spawn(std::move(spec)).ok());
+}
+
+TEST(SpawnerOptions, OnlyTheUidsThatChildrenMayHaveAreGiven) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  Spawner::Options options = Spawned::MakeOptions(true);
+  options.child_uids = {{399'000, 399'999}};
+  Spawned on(options);
+  for (auto [uid, allowed] : {std::pair<uid_t, bool>{398'999, false}, {399'000, true}, {399'999, true}, {400'000, false}}) {
+    SpawnSpec spec = Spawned::Script("uid." + std::to_string(uid), "exit 0");
+    spec.change_user = true;
+    spec.uid = spec.gid = uid;
+    EXPECT_EQ(on.Spawn(std::move(spec)).ok(), allowed) << uid;
+  }
+}
+
+// As in containers whose engine answers clone3 with ENOSYS; the filter for modules does the same.
+TEST(SpawnerOptions, WhereClone3IsForbiddenTheOlderCloneServes) {
+  if (sandbox::SyscallFilter().empty()) GTEST_SKIP() << "no filter for this architecture";
+  for (bool cgroups : {true, false}) {
+    pid_t container = fork();
+    if (container == 0) {
+      const auto& filter = sandbox::SyscallFilter();
+      sock_fprog program{static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+      if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) _exit(2);
+      bool worked = false;
+      {
+        Spawned on(cgroups);
+        worked = on.Spawn(Spawned::Script("old.0", "exit 5")).ok() && on.Exit("old.0").exit_code == 5;
+        on.KillTree("old.0");
+      }
+      _exit(worked && !testing::Test::HasFailure() ? 0 : 1);
+    }
+    int status = -1;
+    waitpid(container, &status, 0);
+    EXPECT_EQ(status, 0) << "with cgroups: " << cgroups;
+  }
 }
 
 }  // namespace
