@@ -1,0 +1,98 @@
+#include "supervisor/jobs/mailbox.h"
+
+#include <algorithm>
+
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr size_t kMaxProgressMessage = 1'024;
+constexpr size_t kMaxErrorCode = 64;
+constexpr size_t kMaxErrorMessage = 8 * 1'024;
+constexpr size_t kMaxErrorStack = 64 * 1'024;
+
+}  // namespace
+
+std::string Clip(std::string text, size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    size_t end = max_bytes;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+    text.resize(end);
+  }
+  std::replace(text.begin(), text.end(), '\0', ' ');
+  return text;
+}
+
+Mailbox::Mailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake)
+    : clock_(clock), component_("module/" + module), job_(std::move(job)), run_id_(std::move(run_id)), wake_(std::move(wake)) {}
+
+void Mailbox::Put(const module::v1::RunJobUpdate& update) {
+  if (update.has_log()) return WriteLog(update.log());
+  const bool wake = state_.With([&](State& state) {
+    if (state.ended) return false;
+    switch (update.update_case()) {
+      case module::v1::RunJobUpdate::kProgress:
+        state.news.progress = update.progress();
+        state.news.progress->set_message(Clip(update.progress().message(), kMaxProgressMessage));
+        break;
+      case module::v1::RunJobUpdate::kResult:
+        state.ended = true;
+        state.news.result_too_large = update.result().result_json().size() > limits::kMaxJobPayload;
+        state.news.result_json = state.news.result_too_large ? "" : update.result().result_json();
+        break;
+      case module::v1::RunJobUpdate::kError:
+        state.ended = true;
+        state.news.error = update.error();
+        state.news.error->set_code(Clip(update.error().code(), kMaxErrorCode));
+        state.news.error->set_message(Clip(update.error().message(), kMaxErrorMessage));
+        state.news.error->set_stack(Clip(update.error().stack(), kMaxErrorStack));
+        break;
+      case module::v1::RunJobUpdate::kLog:
+      case module::v1::RunJobUpdate::UPDATE_NOT_SET:
+        return false;
+    }
+    return !std::exchange(state.woken, true);
+  });
+  if (wake) wake_();
+}
+
+Mailbox::News Mailbox::Take() {
+  return state_.With([](State& state) {
+    state.woken = false;
+    News news = state.news;
+    state.news.progress.reset();
+    return news;
+  });
+}
+
+void Mailbox::WriteLog(const module::v1::JobLog& log) {
+  const Instant now = clock_.Now();
+  int64_t dropped = 0;
+  const bool write = state_.With([&](State& state) {
+    if (now - state.second >= std::chrono::seconds(1)) {
+      state.second = now;
+      state.lines = 0;
+      dropped = std::exchange(state.dropped, 0);
+    }
+    if (state.lines >= limits::kLogLinesPerSecond) {
+      ++state.dropped;
+      return false;
+    }
+    ++state.lines;
+    return true;
+  });
+  if (dropped > 0) LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
+  if (!write) return;
+  LogLevel level = LogLevel::kInfo;
+  ParseLogLevel(log.level(), level);  // an unknown one is logged as info
+  Log(level, component_, Clip(log.message(), limits::kMaxLogLine), {{"job", job_}, {"run", run_id_}});
+}
+
+void Mailbox::Close() {
+  const int64_t dropped = state_.With([](State& state) { return std::exchange(state.dropped, 0); });
+  if (dropped > 0) LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
+}
+
+}  // namespace bulkhead

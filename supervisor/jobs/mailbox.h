@@ -1,0 +1,51 @@
+// What a module says during one run, on its way from gRPC's threads to the control loop: bounded, coalesced, and woken at
+// most once at a time, however fast the module talks. Log lines go to the log from here, limited per second.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "bulkhead/module/v1/module.pb.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/guarded.h"
+
+namespace bulkhead {
+
+class Mailbox {
+ public:
+  struct News {
+    std::optional<module::v1::JobProgress> progress;  // the latest
+    std::optional<std::string> result_json;           // the first of result and error counts
+    std::optional<module::v1::JobError> error;
+    bool result_too_large = false;
+  };
+
+  // `wake` is called (any thread) when there is news after Take(); it must not call back.
+  Mailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake);
+
+  void Put(const module::v1::RunJobUpdate& update);  // any thread
+  News Take();                                       // any thread
+  void Close();                                      // says how many log lines were left out
+
+ private:
+  struct State {
+    News news;
+    bool woken = false;
+    bool ended = false;  // result or error came; what follows is ignored
+    Instant second{};    // in which lines_ were logged
+    int lines = 0;
+    int64_t dropped = 0;
+  };
+  void WriteLog(const module::v1::JobLog& log);
+
+  const Clock& clock_;
+  const std::string component_, job_, run_id_;
+  const std::function<void()> wake_;
+  Guarded<State> state_;
+};
+
+// At most `max_bytes` of `text`, cut between characters, without NUL bytes, which PostgreSQL's text can't hold.
+std::string Clip(std::string text, size_t max_bytes);
+
+}  // namespace bulkhead

@@ -1,0 +1,51 @@
+// Which jobs are active here (their module has a ready worker) and when each ticks next. Pure: time is handed in.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "supervisor/lifecycle/directory.h"
+#include "supervisor/manifest/cron.h"
+
+namespace bulkhead {
+
+namespace limits {
+inline constexpr Millis kMaxTickLateness{60'000};  // a tick missed by more (a suspended machine) is left out, unless `catchUp: latest`
+}  // namespace limits
+
+using JobKey = std::pair<std::string, std::string>;  // module, job
+
+struct Tick {
+  JobKey key;
+  JobSpec spec;
+  WallTime slot;
+};
+
+class Schedule {
+ public:
+  struct Job {
+    std::shared_ptr<const DirectoryModule> module;
+    const JobSpec* spec = nullptr;  // of module->manifest
+    std::optional<Cron> cron;       // none: manual only
+    std::optional<WallTime> next;
+  };
+
+  // The jobs that became active and want to catch up with the latest tick that was missed before.
+  std::vector<JobKey> Adopt(const Directory& directory, WallTime now);
+  const std::map<JobKey, Job>& jobs() const { return jobs_; }
+  const Job* Find(const JobKey& key) const;
+  std::optional<WallTime> NextDue() const;
+  // What is due by now; each job moves on to its next tick.
+  std::vector<Tick> TakeDue(WallTime now);
+  // The latest tick of a job in (after, now], if any.
+  std::optional<WallTime> LatestMissed(const JobKey& key, WallTime after, WallTime now) const;
+
+ private:
+  std::map<JobKey, Job> jobs_;
+};
+
+}  // namespace bulkhead
