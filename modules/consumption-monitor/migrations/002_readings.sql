@@ -13,6 +13,7 @@ INSERT INTO metrics (name, unit, kind, description) VALUES
     ('disk_write_bytes', 'bytes', 'counter', 'Written to physical disks'),
     ('network_receive_bytes', 'bytes', 'counter', 'Received by network interfaces'),
     ('network_transmit_bytes', 'bytes', 'counter', 'Sent by network interfaces');
+ANALYZE metrics;
 
 -- The primary key is one measurement of one series, which is also how the newest reading of a series and a range of time are
 -- found; it contains the time, as a hypertable demands.
