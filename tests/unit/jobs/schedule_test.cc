@@ -1,0 +1,98 @@
+// Which jobs are active and when they tick; no clock but the one handed in.
+#include "supervisor/jobs/schedule.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bulkhead {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+WallTime At(const char* utc) {
+  absl::Time time;
+  std::string error;
+  EXPECT_TRUE(absl::ParseTime(absl::RFC3339_full, utc, &time, &error)) << error;
+  return absl::ToChronoTime(time);
+}
+
+JobSpec Spec(const char* name, const char* schedule, const char* catch_up = "none") {
+  JobSpec spec;
+  spec.name = name;
+  spec.schedule = schedule;
+  spec.catch_up = catch_up;
+  return spec;
+}
+
+std::shared_ptr<const Directory> With(std::vector<JobSpec> jobs, bool ready = true) {
+  auto manifest = std::make_shared<Manifest>();
+  manifest->name = "m";
+  manifest->jobs = std::move(jobs);
+  auto module = std::make_shared<DirectoryModule>();
+  module->name = "m";
+  module->manifest = manifest;
+  if (ready) module->workers.push_back({.slot = 0, .instance = "m.0.1"});
+  auto directory = std::make_shared<Directory>();
+  directory->modules["m"] = module;
+  return directory;
+}
+
+TEST(Schedule, AJobIsActiveWhileItsModuleHasAReadyWorker) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "0 * * * *"), Spec("manual", "")}, false), At("2026-01-10T10:30:00Z"));
+  EXPECT_EQ(schedule.NextDue(), std::nullopt);
+  EXPECT_THAT(schedule.jobs(), IsEmpty());
+  schedule.Adopt(*With({Spec("a", "0 * * * *"), Spec("manual", "")}), At("2026-01-10T10:30:00Z"));
+  EXPECT_EQ(schedule.jobs().size(), 2u);
+  EXPECT_EQ(schedule.NextDue(), At("2026-01-10T11:00:00Z"));
+  schedule.Adopt(Directory(), At("2026-01-10T10:31:00Z"));
+  EXPECT_EQ(schedule.NextDue(), std::nullopt);
+}
+
+TEST(Schedule, ADueTickIsTakenOnce) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:00:30Z"));
+  EXPECT_THAT(schedule.TakeDue(At("2026-01-10T10:00:59Z")), IsEmpty());
+  const auto ticks = schedule.TakeDue(At("2026-01-10T10:01:00Z"));
+  ASSERT_EQ(ticks.size(), 1u);
+  EXPECT_EQ(ticks[0].slot, At("2026-01-10T10:01:00Z"));
+  EXPECT_THAT(schedule.TakeDue(At("2026-01-10T10:01:00.5Z")), IsEmpty());
+  EXPECT_EQ(schedule.NextDue(), At("2026-01-10T10:02:00Z"));
+}
+
+TEST(Schedule, APublishedSnapshotDoesNotMoveTheNextTick) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:00:30Z"));
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:01:00.2Z"));  // between the tick and its timer
+  EXPECT_EQ(schedule.TakeDue(At("2026-01-10T10:01:00.2Z")).size(), 1u);
+}
+
+TEST(Schedule, OfSeveralMissedTicksTheLatestCountsAndLongMissedOnesAreLeftOut) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("seconds", "* * * * * *"), Spec("hourly", "0 * * * *"), Spec("late", "0 * * * *", "latest")}), At("2026-01-10T10:30:00Z"));
+  const auto ticks = schedule.TakeDue(At("2026-01-10T13:20:00Z"));  // suspended for almost three hours
+  ASSERT_EQ(ticks.size(), 2u);
+  EXPECT_EQ(ticks[0].key.second, "late");
+  EXPECT_EQ(ticks[0].slot, At("2026-01-10T13:00:00Z"));
+  EXPECT_EQ(ticks[1].key.second, "seconds");
+  EXPECT_EQ(ticks[1].slot, At("2026-01-10T13:20:00Z"));
+}
+
+TEST(Schedule, CatchingUpFindsTheLatestTickHoweverLongAgo) {
+  Schedule schedule;
+  EXPECT_THAT(schedule.Adopt(*With({Spec("a", "0 6 * * *", "latest"), Spec("b", "0 6 * * *")}), At("2026-01-10T10:00:00Z")), ElementsAre(JobKey("m", "a")));
+  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), At("2026-01-10T06:00:00Z"));
+  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-10T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
+  EXPECT_EQ(schedule.LatestMissed({"m", "nobody"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
+}
+
+TEST(Schedule, AChangedScheduleBeginsAnew) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "0 * * * *")}), At("2026-01-10T10:30:00Z"));
+  schedule.Adopt(*With({Spec("a", "45 * * * *")}), At("2026-01-10T10:30:00Z"));
+  EXPECT_EQ(schedule.NextDue(), At("2026-01-10T10:45:00Z"));
+}
+
+}  // namespace
+}  // namespace bulkhead
