@@ -1,0 +1,57 @@
+#include "supervisor/base/text.h"
+
+#include <cstdint>
+
+namespace bulkhead {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+// Length of the valid character at the start of `bytes`, 0 when there is none. RFC 3629: no overlong form, no surrogate,
+// nothing above U+10FFFF.
+size_t CharacterLength(std::string_view bytes) {
+  auto byte = [&](size_t i) { return static_cast<uint8_t>(bytes[i]); };
+  uint8_t first = byte(0);
+  if (first < 0x80) return first == 0 ? 0 : 1;
+  size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+  if (first < 0xC2 || first > 0xF4 || bytes.size() < length) return 0;
+  uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+  uint8_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+  if (byte(1) < low || byte(1) > high) return 0;
+  for (size_t i = 2; i < length; ++i) {
+    if (byte(i) < 0x80 || byte(i) > 0xBF) return 0;
+  }
+  return length;
+}
+
+}  // namespace
+
+bool IsValidUtf8(std::string_view bytes) {
+  while (!bytes.empty()) {
+    size_t length = CharacterLength(bytes);
+    if (length == 0) return false;
+    bytes.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string ValidUtf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    size_t length = CharacterLength(bytes);
+    text.append(length == 0 ? kReplacement : bytes.substr(0, length));
+    bytes.remove_prefix(length == 0 ? 1 : length);
+  }
+  return text;
+}
+
+std::string_view CutUtf8(std::string_view text, size_t limit) {
+  if (text.size() <= limit) return text;
+  // Back over at most three continuation bytes, to the start of the character that the limit falls into.
+  size_t end = limit;
+  while (end > 0 && limit - end < 3 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80 ? limit : end);
+}
+
+}  // namespace bulkhead
