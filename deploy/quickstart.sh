@@ -24,6 +24,6 @@ if [ ! -f build/build.ninja ]; then
   fi
 fi
 printf 'building (some minutes the first time, nothing to do afterwards)…\n'
-ninja -C build -j "$(nproc)" bulkhead modules/all
+ninja -C build -j "$(nproc)" bulkhead modules
 
 exec build/bin/bulkhead serve --config deploy/bulkhead.yaml "$@"
