@@ -1,6 +1,8 @@
 #include "supervisor/admin/admin.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -12,6 +14,7 @@
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
 #include "bulkhead/admin/v1/tokens.pb.h"
+#include "grpc/support/time.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -47,6 +50,11 @@ absl::StatusOr<Address> SplitAddress(const std::string& listen) {
   return address;
 }
 
+bool IsLoopback(const addrinfo& info) {
+  if (info.ai_family == AF_INET) return (ntohl(reinterpret_cast<const sockaddr_in*>(info.ai_addr)->sin_addr.s_addr) >> 24) == 127;
+  return info.ai_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(info.ai_addr)->sin6_addr);
+}
+
 // gRPC says only that it could not bind, so a socket of ours finds out why first. SO_REUSEADDR as gRPC has it.
 absl::Status TryBind(const std::string& listen, const Address& address) {
   addrinfo hints{};
@@ -63,6 +71,7 @@ absl::Status TryBind(const std::string& listen, const Address& address) {
       ::listen(fd.get(), 1) != 0) {
     return ListenFailed(listen, std::strerror(errno));
   }
+  if (!IsLoopback(*found)) LogWarn("admin", "tokens travel unencrypted to this address; keep it on the loopback or behind TLS", {{"address", listen}});
   return absl::OkStatus();
 }
 
@@ -114,7 +123,7 @@ class AdminServer : public Admin {
     if (!server_ || stopped_) return;
     stopped_ = true;
     if (auto* health = server_->GetHealthCheckService()) health->Shutdown();
-    server_->Shutdown(std::chrono::system_clock::now() + grace);  // gRPC's own clock
+    server_->Shutdown(gpr_time_from_millis(grace.count(), GPR_TIMESPAN));
     server_->Wait();
   }
 

@@ -36,6 +36,7 @@ bool IsScalar(const google::protobuf::FieldDescriptor& field);
 void PrintMessage(const google::protobuf::Message& message, std::string& out);
 void PrintField(const google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field, std::string& out);
 void PrintString(std::string_view text, std::string& out);
+void PrintNumber(double number, std::string& out);  // null when it is none
 
 // Struct and Value to JSON and back. Whole numbers below 2^53 become integers; what is nested deeper than kMaxJsonDepth is
 // shown as "…".

@@ -169,7 +169,7 @@ absl::Status ReadObject(const json& object, Message& message, const std::string&
       if (!bound.contains(name)) known += (known.empty() ? "" : ", ") + name;
     }
     if (field == nullptr) return Wrong(here, known.empty() ? "is not known; there are none here" : "is not known; known are " + known);
-    if (bound.contains(key)) return Wrong(here, "belongs into the path, not into the body");
+    if (bound.contains(key)) return Wrong(here, "is given by the path or a header and has no place in the body");
     if (value.is_null() && !(field->message_type() != nullptr && field->message_type() == Value::descriptor())) continue;  // as absent
     if (field->is_map()) {
       RETURN_IF_ERROR(ReadMap(value, message, field, here));

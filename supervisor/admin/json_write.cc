@@ -26,17 +26,6 @@ constexpr double kMaxExact = 9007199254740992.0;  // 2^53: every whole number be
 
 bool IsWhole(double number) { return std::abs(number) < kMaxExact && number == std::trunc(number); }
 
-void PrintNumber(double number, std::string& out) {
-  char buffer[40];
-  if (!std::isfinite(number)) {
-    out += "null";
-  } else if (IsWhole(number)) {
-    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, static_cast<int64_t>(number)).ptr);
-  } else {
-    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);  // the shortest that reads back the same
-  }
-}
-
 template <typename Integer>
 void PrintInteger(Integer number, std::string& out) {
   char buffer[24];
@@ -124,6 +113,17 @@ void PrintMap(const Message& message, const FieldDescriptor& field, std::string&
 }
 
 }  // namespace
+
+void PrintNumber(double number, std::string& out) {
+  char buffer[40];
+  if (!std::isfinite(number)) {
+    out += "null";
+  } else if (IsWhole(number)) {
+    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, static_cast<int64_t>(number)).ptr);
+  } else {
+    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);  // the shortest that reads back the same
+  }
+}
 
 void PrintString(std::string_view text, std::string& out) {
   static constexpr char kDigits[] = "0123456789abcdef";

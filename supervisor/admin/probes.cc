@@ -12,8 +12,10 @@ namespace {
 
 std::string HealthBody(const NodeStatus& node, const Clock& clock) {
   const WallTime now = clock.Wall();
-  const auto uptime = std::max(std::chrono::duration_cast<std::chrono::seconds>(now - node.started_at), std::chrono::seconds(0));
-  std::string body = "{\"status\":\"ok\",\"timestamp\":\"" + FormatWall(now) + "\",\"uptime\":" + std::to_string(uptime.count()) + ",\"environment\":";
+  const Millis uptime = std::max(std::chrono::duration_cast<Millis>(now - node.started_at), Millis(0));  // the wall may jump
+  std::string body = "{\"status\":\"ok\",\"timestamp\":\"" + FormatWall(now) + "\",\"uptime\":";
+  PrintNumber(static_cast<double>(uptime.count()) / 1000, body);
+  body += ",\"environment\":";
   PrintString(node.environment, body);
   return body + "}";
 }

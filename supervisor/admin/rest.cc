@@ -1,7 +1,6 @@
 #include "supervisor/admin/rest.h"
 
-#include <chrono>
-
+#include "grpc/support/time.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/rest_request.h"
 #include "supervisor/admin/rpc_status.h"
@@ -162,7 +161,7 @@ void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responde
 void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   exchange->sent = ToBuffer(message);
   auto& context = exchange->context;
-  context.set_deadline(std::chrono::system_clock::now() + limits::kMaxWait + kCallMargin);  // gRPC's own clock
+  context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
   context.AddMetadata("authorization", exchange->request.authorization);
   for (auto& [key, value] : guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->route->method->full_name())) {
     context.AddMetadata(key, value);

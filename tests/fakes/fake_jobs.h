@@ -1,0 +1,48 @@
+// Jobs in memory, without a database or workers: a run ends when a test says so, or at once. Knows modules through the
+// Directory that it adopts, as the real one does. Answers come on the loop. Link `test_fakes`.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "supervisor/jobs/jobs.h"
+
+namespace bulkhead {
+
+class FakeJobs : public Jobs {
+ public:
+  FakeJobs(Loop& loop, const Clock& clock) : loop_(loop), clock_(clock) {}
+
+  void Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) override;
+  void Drain(const std::string& instance, std::function<void()> drained) override;
+  void Start() override {}
+  void Stop(Millis grace, std::function<void()> stopped) override;
+  void WorkerGone(const std::string& instance) override;
+  void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) override;
+  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) override;
+  void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
+                Done<RunPage> done) override;
+  void GetRun(const std::string& id, Done<RunView> done) override;
+
+  // Knobs; any thread. Runs end at once with their payload as the result, unless held; letting go ends them.
+  void Hold(bool hold);
+  void FailRuns(bool fail);  // with code JOB_FAILED and a stack
+
+ private:
+  struct Waiter {
+    Done<RunView> done;
+    Loop::TimerId timer = 0;
+  };
+  void End(RunView& run, RunStatus status);
+  RunView* Find(const std::string& id);
+
+  Loop& loop_;
+  const Clock& clock_;
+  std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
+  std::vector<RunView> runs_;  // oldest first
+  std::multimap<std::string, std::shared_ptr<Waiter>> waiters_;  // by run
+  bool hold_ = false;
+  bool fail_ = false;
+};
+
+}  // namespace bulkhead

@@ -1,0 +1,58 @@
+// The modules of a node in memory: registry, lifecycle and waiting without processes or a database. Answers come on the
+// loop, as the real ones do. Its state belongs to the loop; the knobs for tests may be turned from any thread and take
+// effect before calls that are made afterwards. Link `test_fakes`.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/modules.h"
+
+namespace bulkhead {
+
+class FakeModules : public Modules {
+ public:
+  FakeModules(Loop& loop, const Clock& clock) : loop_(loop), clock_(clock) {}
+
+  void List(Done<std::vector<ModuleView>> done) override;
+  void Get(const std::string& name, Done<ModuleView> done) override;
+  void Register(RegisterRequest request, Done<ModuleView> done) override;
+  void Install(const std::string& name, Done<ActionResult> done) override;
+  void Enable(const std::string& name, Millis wait, Done<ActionResult> done) override;
+  void Disable(const std::string& name, Millis wait, Done<ActionResult> done) override;
+  void Delete(const std::string& name, bool purge, Done<bool> done) override;
+
+  // Knobs.
+  void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist
+  void HoldStarts(bool hold);                     // an enabled module stays STARTING; letting go makes it RUNNING
+  void FailStarts(std::optional<absl::Status> with);  // an enable fails with it and is undone
+  void FailEverything(std::optional<absl::Status> with);  // e.g. DATABASE_UNAVAILABLE
+
+ private:
+  struct Waiter {
+    Done<ActionResult> done;
+    Loop::TimerId timer = 0;
+  };
+  // Runs `call` on the loop unless everything fails.
+  template <typename T>
+  void OnLoop(Done<T> done, std::function<void(const Done<T>&)> call);
+  ModuleView* Find(const std::string& name);
+  std::optional<absl::Status> Dependents(const std::string& name, bool enabled_only) const;
+  void SetRunning(ModuleView& view);
+  void Change(ModuleView& view, RegistryStatus status, ObservedState observed);
+  void Wait(const std::string& name, Millis wait, Done<ActionResult> done);
+  void AnswerWaiters(const std::string& name);
+
+  Loop& loop_;
+  const Clock& clock_;
+  std::map<std::string, ModuleView> modules_;
+  std::multimap<std::string, std::shared_ptr<Waiter>> waiters_;
+  int next_id_ = 1;
+  bool hold_starts_ = false;
+  std::optional<absl::Status> start_failure_, failure_;
+};
+
+}  // namespace bulkhead
