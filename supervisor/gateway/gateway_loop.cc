@@ -17,9 +17,9 @@ constexpr size_t kMaxPooledCapacity = 64 * 1024;
 
 }  // namespace
 
-Mailbox::Mailbox() : wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { BULKHEAD_CHECK(wake_); }
+Inbox::Inbox() : wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { BULKHEAD_CHECK(wake_); }
 
-bool Mailbox::Post(std::function<void()> task) {
+bool Inbox::Post(std::function<void()> task) {
   bool wake = false;
   bool posted = state_.With([&](State& state) {
     if (state.closed) return false;
@@ -35,14 +35,14 @@ bool Mailbox::Post(std::function<void()> task) {
   return posted;
 }
 
-std::vector<std::function<void()>> Mailbox::Take() {
+std::vector<std::function<void()>> Inbox::Take() {
   uint64_t count;
   while (read(wake_.get(), &count, sizeof count) < 0 && errno == EINTR) {
   }
   return state_.With([](State& state) { return std::exchange(state.tasks, {}); });
 }
 
-void Mailbox::Close() {
+void Inbox::Close() {
   std::vector<std::function<void()>> dropped;  // destroyed outside of the lock
   state_.With([&](State& state) {
     state.closed = true;
@@ -55,7 +55,7 @@ GatewayLoop::GatewayLoop(const Clock& clock)
       now_(clock.Now()),
       timers_(now_),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      mailbox_(std::make_shared<Mailbox>()),
+      mailbox_(std::make_shared<Inbox>()),
       read_buffer_(new char[kReadBuffer]) {
   BULKHEAD_CHECK(epoll_);
   epoll_event event{};

@@ -1,5 +1,5 @@
 // The event loop of one gateway thread (decision 5): epoll, edge-triggered, every descriptor registered once; work is collected during a
-// turn and each socket is written once at its end. Everything but Mailbox::Post belongs to the thread that calls Run().
+// turn and each socket is written once at its end. Everything but Inbox::Post belongs to the thread that calls Run().
 #pragma once
 
 #include <functional>
@@ -14,9 +14,9 @@
 namespace bulkhead {
 
 // Tasks for a gateway thread from any other. May outlive the thread; then it refuses. Thread-safe.
-class Mailbox {
+class Inbox {
  public:
-  Mailbox();
+  Inbox();
   // False when the thread has ended: the task did not and will not run.
   bool Post(std::function<void()> task);
 
@@ -63,7 +63,7 @@ class GatewayLoop {
   Instant now() const { return now_; }  // of this turn
   const Clock& clock() const { return clock_; }
   TimerWheel& timers() { return timers_; }
-  const std::shared_ptr<Mailbox>& mailbox() const { return mailbox_; }
+  const std::shared_ptr<Inbox>& mailbox() const { return mailbox_; }
 
   // One buffer for all reads of the thread. Valid until the next read; whoever needs bytes longer copies them.
   char* read_buffer() { return read_buffer_.get(); }
@@ -81,7 +81,7 @@ class GatewayLoop {
   Instant now_;
   TimerWheel timers_;
   UniqueFd epoll_;
-  std::shared_ptr<Mailbox> mailbox_;
+  std::shared_ptr<Inbox> mailbox_;
   std::unique_ptr<char[]> read_buffer_;
   std::vector<Pollable*> run_, next_, dirty_clients_, dirty_links_, batch_;
   std::vector<std::unique_ptr<Pollable>> graveyard_;

@@ -79,7 +79,7 @@ class GatewayThread::Responder final : public LocalResponder {
     });
   }
   GatewayThread& thread_;
-  const std::shared_ptr<Mailbox> mailbox_;
+  const std::shared_ptr<Inbox> mailbox_;
   const uint64_t id_;
   bool answered_ = false;
 };
