@@ -30,7 +30,7 @@ ONLY_THERE = [
      r"|\babsl::Now\b|\bclock_gettime\b|\bgettimeofday\b|\btime\((nullptr|NULL|0)\)",
      ("supervisor/base/", "supervisor/process/", "module-sdk/", "modules/"),
      "time comes from the Clock (but gRPC wants its deadlines as system time)"),
-    (r"\b(s?rand|random)\s*\(\s*\)|\brandom_device\b|\bmt19937\w*|\bgetrandom\b|\bRAND_bytes\b", ("supervisor/base/random", "module-sdk/", "modules/"),
+    (r"(?<![.>& ])\bs?rand\s*\(|\brandom_device\b|\bmt19937\w*|\bgetrandom\b|\bRAND_bytes\b", ("supervisor/base/random", "module-sdk/", "modules/"),
      "chance comes from Random"),
     (r"\bkill\s*\(|\bkillpg\s*\(|\bpidfd_send_signal\b", ("supervisor/process/", "module-sdk/src/"), "nobody but the spawner signals"),
     (r"grpcpp/", ("supervisor/worker/", "supervisor/admin/", "module-sdk/src/"), "gRPC stays at the edge"),
@@ -149,6 +149,27 @@ class OneDoor(unittest.TestCase):
                 if str(path).startswith(where):
                     continue
                 wrong += [f"{path}:{number}: {line.strip()}   ({why})" for number, line in enumerate(code, 1) if re.search(pattern, line)]
+        self.assertEqual(wrong, [])
+
+    def test_no_type_is_defined_twice(self):
+        """Two types of one name in one namespace are merged silently by the linker: the C++ rule of one definition."""
+        seen, wrong = {}, []
+        for path in ours(".h", ".cc"):
+            if path.parts[0] != "supervisor":
+                continue
+            scopes = []
+            raw = read(path).splitlines()
+            for number, line in enumerate(without_comments_and_strings(read(path)).splitlines(), 1):
+                if opened := re.match(r"namespace ?([\w:]*) \{\s*$", line):
+                    scopes.append(opened.group(1) or str(path))
+                elif scopes and re.match(r"\}\s*// namespace", raw[number - 1]):
+                    scopes.pop()
+                match = re.match(r"(?:class|struct|enum class|enum) ((?:\w+::)*\w+)(?: final)?\s*(?:: .*)?\{", line)
+                if match:
+                    name, here = "::".join([*scopes, match.group(1)]), f"{path}:{number}"
+                    if name in seen:
+                        wrong.append(f"{name}: {seen[name]} and {here}")
+                    seen.setdefault(name, here)
         self.assertEqual(wrong, [])
 
     def test_modules_know_the_sdk_only(self):
