@@ -22,6 +22,7 @@ struct Runner::Flight {
   Loop::TimerId outcome_timer = 0;
   std::optional<RunOutcome> outcome;     // set by Conclude
   bool announced = false;                // `ended` was called
+  int refusals = 0;                      // of the outcome, by a database that is there
 };
 
 namespace {
@@ -239,7 +240,12 @@ void Runner::WriteOutcome(Flight& flight) {
                 if (!written.ok()) {
                   // Whoever waits for the run is told from memory; the row follows.
                   if (ended_here && !std::exchange(flight->announced, true)) events_.ended(flight->run.view);
-                  LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight->run.view.id}, {"error", std::string(written.status().message())}});
+                  const std::string error(written.status().message());
+                  if (flight->outcome_timer == 0) LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight->run.view.id}, {"error", error}});
+                  if (ErrorCode(written.status()) != "DATABASE_UNAVAILABLE" && ++flight->refusals >= limits::kMaxOutcomeRefusals) {
+                    LogError("jobs", "the outcome of a run is given up; its lease will run out", {{"run", flight->run.view.id}, {"error", error}});
+                    return Forget(fence, Millis(0));
+                  }
                   flight->outcome_timer = store_.loop().After(limits::kOutcomeRetry, [this, fence] {
                     if (Flight* waiting = Find(fence)) WriteOutcome(*waiting);
                   });

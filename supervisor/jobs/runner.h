@@ -21,6 +21,7 @@ inline constexpr int kMaxRunsPerNode = 64;             // under way at once; oth
 inline constexpr Millis kRunHeartbeat{10'000};         // renews leases; a third of kRunLease
 inline constexpr Millis kProgressInterval{500};        // between two progress writes of one run
 inline constexpr Millis kOutcomeRetry{1'000};          // between two tries to write an outcome while the database is away
+inline constexpr int kMaxOutcomeRefusals = 30;         // a database that is there and refuses the outcome: then it is given up
 inline constexpr Millis kRunDeadlineSlack{5'000};      // the call's own deadline beyond the run's, in case the timer is late
 inline constexpr Millis kRetryBase{1'000}, kRetryCap{60'000};  // of a failed attempt: doubled each time, full jitter
 }  // namespace limits

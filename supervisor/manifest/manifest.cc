@@ -63,8 +63,9 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
 }
 
 void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
-  manifest.entry = top.String("entry").value_or(absl::StrCat("bin/", manifest.name));
-  if (!IsInnerPath(manifest.entry)) {
+  const auto entry = top.String("entry");
+  manifest.entry = entry.value_or(absl::StrCat("bin/", manifest.name));
+  if (entry && !IsInnerPath(*entry)) {
     out.Error("/entry", "INVALID_PATH", "\"entry\" must be a path inside the module's folder, without \"..\" and not absolute.");
   }
   manifest.args = top.Strings("args", kMaxArgs, 4096);

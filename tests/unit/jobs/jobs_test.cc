@@ -653,6 +653,7 @@ TEST_F(JobsTest, ALostDatabaseStopsNoRunAndItsOutcomeIsWrittenLater) {
   node.Publish({Spec("sync")}, {{"m.0.a", port_}});
   auto answer = node.Async("sync", 60s);
   auto call = port_->Await(0);
+  ASSERT_TRUE(node.database().Run("CHECKPOINT").ok());  // the test's server commits lazily; what it has said must survive its end
   TestPostgres::Instance().Stop();
   call->Result("5");
   const auto run = answer.get();  // from memory, while the database is away

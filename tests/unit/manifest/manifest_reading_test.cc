@@ -1,0 +1,399 @@
+// Manifests: the example of old validates as it stands; everything wrong is found at once, with its place.
+#include <fstream>
+#include <sstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "supervisor/manifest/manifest.h"
+
+namespace bulkhead {
+namespace {
+
+using nlohmann::json;
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// "path CODE" of each.
+std::vector<std::string> Brief(const std::vector<Finding>& findings) {
+  std::vector<std::string> brief;
+  for (const Finding& f : findings) brief.push_back(f.path + " " + f.code);
+  return brief;
+}
+
+json Minimal() { return {{"name", "order-intake"}, {"version", "1.2.3"}}; }
+
+// Minimal() with a patch merged into it.
+ManifestResult Read(const char* patch) {
+  json manifest = Minimal();
+  manifest.merge_patch(json::parse(patch));
+  ManifestResult result = ParseManifestJson(manifest);
+  for (const auto* list : {&result.errors, &result.warnings}) {
+    for (const Finding& f : *list) {
+      EXPECT_FALSE(f.code.empty());
+      EXPECT_THAT(f.message, testing::AnyOf(testing::EndsWith("."), testing::EndsWith("?"))) << f.message;
+    }
+  }
+  EXPECT_EQ(result.manifest.has_value(), result.errors.empty());
+  return result;
+}
+std::vector<std::string> Errors(const char* patch) { return Brief(Read(patch).errors); }
+std::vector<std::string> Warnings(const char* patch) {
+  const ManifestResult result = Read(patch);
+  EXPECT_THAT(Brief(result.errors), IsEmpty());
+  return Brief(result.warnings);
+}
+Manifest Good(const char* patch) {
+  ManifestResult result = Read(patch);
+  EXPECT_THAT(Brief(result.errors), IsEmpty());
+  return result.manifest.value_or(Manifest());
+}
+std::string FirstMessage(const char* patch) {
+  const ManifestResult result = Read(patch);
+  return result.errors.empty() ? "" : result.errors[0].message;
+}
+
+TEST(Manifest, TheExampleOfTheOlderSystemValidatesAsItStands) {
+  std::ifstream file(BULKHEAD_TEST_FOLDER "/vmware_vcenter.json");
+  std::stringstream text;
+  text << file.rdbuf();
+  const ManifestResult result = ParseManifest(text.str(), false);
+  EXPECT_THAT(Brief(result.errors), IsEmpty());
+  EXPECT_THAT(Brief(result.warnings), IsEmpty());
+  ASSERT_TRUE(result.manifest);
+  const Manifest& m = *result.manifest;
+  EXPECT_EQ(m.name, "vmware-vcenter");
+  EXPECT_EQ(m.display_name, "VMware vCenter Module");
+  EXPECT_EQ(m.license, "MIT");
+  EXPECT_EQ(m.entry, "bin/vmware-vcenter");
+  ASSERT_EQ(m.routes.size(), 2u);
+  EXPECT_EQ(m.routes[1].method, "POST");
+  EXPECT_EQ(m.routes[1].path, "/vms");
+  EXPECT_THAT(m.routes[1].permissions, ElementsAre("vmware:write"));
+  EXPECT_FALSE(m.routes[1].is_public);
+  ASSERT_EQ(m.jobs.size(), 1u);
+  EXPECT_EQ(m.jobs[0].schedule, "0 */6 * * *");
+  EXPECT_EQ(m.jobs[0].timeout, Millis(300'000));
+  EXPECT_EQ(m.jobs[0].retries, 3);
+  EXPECT_EQ(m.jobs[0].time_zone, "UTC");
+  ASSERT_EQ(m.dependencies.size(), 1u);
+  EXPECT_EQ(m.dependencies[0].module, "core-auth");
+  EXPECT_EQ(m.dependencies[0].range, "^1.0.0");
+  EXPECT_EQ(m.config_schema.size(), 4u);
+  EXPECT_EQ(m.config_defaults_json, R"({"syncInterval":6})");
+  EXPECT_THAT(m.permissions, ElementsAre("vmware:read", "vmware:write", "vmware:delete"));
+  EXPECT_THAT(m.tags, ElementsAre("vmware", "virtualization", "infrastructure"));
+  EXPECT_FALSE(m.has_database);
+  EXPECT_EQ(json::parse(m.json), json::parse(text.str()));
+  EXPECT_FALSE(EffectiveConfig(m, "{}").errors.empty());  // three required fields
+  EXPECT_TRUE(EffectiveConfig(m, R"({"vcenterHost":"h","vcenterUsername":"u","vcenterPassword":"p"})").errors.empty());
+}
+
+TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
+  const Manifest m = Good("{}");
+  EXPECT_EQ(m.display_name, "order-intake");
+  EXPECT_EQ(m.entry, "bin/order-intake");
+  EXPECT_EQ(m.workers, 1);
+  EXPECT_EQ(m.transport, Transport::kLink);
+  EXPECT_EQ(m.critical, std::nullopt);
+  EXPECT_EQ(m.migrations_dir, "migrations");
+  EXPECT_EQ(m.handshake_timeout, limits::kHandshakeTimeout);
+  EXPECT_EQ(m.stop_timeout, limits::kStopTimeout);
+  EXPECT_EQ(m.limit_memory, 0);
+}
+
+TEST(Manifest, EveryFieldIsTaken) {
+  const Manifest m = Good(R"({
+    "$schema": "https://x", "manifestVersion": 1, "entry": "libexec/run", "args": ["-v", "--x=1"], "workers": 4, "critical": false,
+    "featureFlag": "enable_orders", "transport": "http", "configReload": "push", "permissions": ["orders:read"],
+    "capabilities": {
+      "api": {"openapi": "openapi.yaml", "routes": [
+        {"method": "get", "path": "/", "public": true},
+        {"method": "PUT", "path": "/orders/:orderId/lines/:line_id", "permissions": ["orders:read"], "timeout": 500, "bodyLimit": 0},
+        {"method": "GET", "path": "/files/*"}]},
+      "jobs": {"handlers": [{"name": "sweep", "schedule": "*/5 * * * *", "timeZone": "Europe/Berlin", "timeout": 1000, "retries": 2, "overlap": "replace",
+                             "catchUp": "latest", "config": {"depth": 3}}, {"name": "by-hand", "schedule": null}]},
+      "events": {"publishes": ["order.created"], "subscribes": ["order.*", "price.updated"]}},
+    "dependencies": {"modules": {"pricing-engine": ">=1 <3"}, "system": {"bulkhead": "^0.1.0", "node": "whatever"}},
+    "database": {"migrations": "sql/", "extensions": ["pg_trgm", "uuid-ossp"]},
+    "health": {"interval": 2000, "timeout": 500},
+    "lifecycle": {"handshakeTimeout": 1, "startTimeout": 2, "stopTimeout": 3, "drainTimeout": 4},
+    "limits": {"memory": "512Mi", "cpu": "500m", "pids": 64}, "metadata": {"tags": ["a"]}})");
+  EXPECT_EQ(m.entry, "libexec/run");
+  EXPECT_THAT(m.args, ElementsAre("-v", "--x=1"));
+  EXPECT_EQ(m.workers, 4);
+  EXPECT_EQ(m.critical, false);
+  EXPECT_EQ(m.feature_flag, "enable_orders");
+  EXPECT_EQ(m.transport, Transport::kHttp);
+  ASSERT_EQ(m.routes.size(), 3u);
+  EXPECT_EQ(m.routes[0].method, "GET");
+  EXPECT_TRUE(m.routes[0].is_public);
+  EXPECT_EQ(m.routes[0].timeout, limits::kDefaultRouteTimeout);
+  EXPECT_EQ(m.routes[1].timeout, Millis(500));
+  EXPECT_EQ(m.routes[1].body_limit, 0);
+  ASSERT_EQ(m.jobs.size(), 2u);
+  EXPECT_EQ(m.jobs[0].overlap, Overlap::kReplace);
+  EXPECT_EQ(m.jobs[0].catch_up, "latest");
+  EXPECT_EQ(m.jobs[0].config_json, R"({"depth":3})");
+  EXPECT_EQ(m.jobs[0].time_zone, "Europe/Berlin");
+  EXPECT_EQ(m.jobs[1].schedule, "");
+  EXPECT_EQ(m.jobs[1].timeout, limits::kDefaultJobTimeout);
+  EXPECT_THAT(m.publishes, ElementsAre("order.created"));
+  EXPECT_THAT(m.subscribes, ElementsAre("order.*", "price.updated"));
+  EXPECT_EQ(m.bulkhead_range, "^0.1.0");
+  EXPECT_TRUE(m.has_database);
+  EXPECT_EQ(m.migrations_dir, "sql");
+  EXPECT_THAT(m.extensions, ElementsAre("pg_trgm", "uuid-ossp"));
+  EXPECT_EQ(m.health_interval, Millis(2000));
+  EXPECT_EQ(m.drain_timeout, Millis(4));
+  EXPECT_EQ(m.limit_memory, 512 << 20);
+  EXPECT_EQ(m.limit_cpu_millis, 500);
+  EXPECT_EQ(m.limit_pids, 64);
+}
+
+TEST(Manifest, NamesAreKebabCase) {
+  for (const char* good : {R"({"name":"a"})", R"({"name":"a1-b2"})"}) EXPECT_THAT(Errors(good), IsEmpty());
+  for (const char* bad : {R"({"name":""})", R"({"name":"Orders"})", R"({"name":"a_b"})", R"({"name":"1a"})", R"({"name":"-a"})", R"({"name":"a-"})",
+                          R"({"name":"a--b"})", R"({"name":"a/b"})", R"({"name":"ä"})", R"({"name":".."})"}) {
+    EXPECT_THAT(Errors(bad), Contains("/name INVALID_NAME")) << bad;
+  }
+  EXPECT_THAT(Errors(("{\"name\":\"" + std::string(63, 'a') + "\"}").c_str()), IsEmpty());
+  EXPECT_THAT(Errors(("{\"name\":\"" + std::string(64, 'a') + "\"}").c_str()), ElementsAre("/name INVALID_NAME"));
+}
+
+TEST(Manifest, IdentityIsChecked) {
+  EXPECT_THAT(Errors(R"({"name":null,"version":null})"), testing::UnorderedElementsAre("/name REQUIRED", "/version REQUIRED"));
+  EXPECT_THAT(Errors(R"({"version":"1.0"})"), ElementsAre("/version INVALID_VERSION"));
+  EXPECT_THAT(Errors(R"({"version":"v1.0.0"})"), ElementsAre("/version INVALID_VERSION"));
+  EXPECT_THAT(Errors(R"({"version":1.0})"), ElementsAre("/version WRONG_TYPE"));
+  EXPECT_THAT(FirstMessage(R"({"version":1.5})"), HasSubstr("Put it in quotes."));
+  EXPECT_THAT(Errors(R"({"manifestVersion":2})"), ElementsAre("/manifestVersion MANIFEST_VERSION_UNSUPPORTED"));
+  EXPECT_THAT(Errors(R"({"permissions":["has space", 5, "ok"]})"), testing::UnorderedElementsAre("/permissions/0 INVALID_PERMISSION", "/permissions/1 WRONG_TYPE"));
+  EXPECT_THAT(Warnings(R"({"permissions":["a","a"]})"), ElementsAre("/permissions/1 DUPLICATE"));
+  EXPECT_THAT(Errors(R"({"description":"a\u0000b"})"), ElementsAre("/description INVALID_TEXT"));
+}
+
+TEST(Manifest, WhatIsNoObjectIsOneError) {
+  EXPECT_THAT(Brief(ParseManifestJson(json::array()).errors), ElementsAre(" WRONG_TYPE"));
+  EXPECT_THAT(Brief(ParseManifestJson(nullptr).errors), ElementsAre(" WRONG_TYPE"));
+  EXPECT_THAT(Errors(R"({"capabilities":[],"config":"x","limits":5})"),
+              testing::UnorderedElementsAre("/capabilities WRONG_TYPE", "/config WRONG_TYPE", "/limits WRONG_TYPE"));
+}
+
+TEST(Manifest, TheProcessIsChecked) {
+  for (const char* bad : {R"({"entry":"/bin/sh"})", R"({"entry":"../x"})", R"({"entry":"bin/../../x"})", R"({"entry":""})", R"({"entry":"bin//x"})",
+                          R"({"entry":"./x"})", R"({"entry":"a\\b"})"}) {
+    EXPECT_THAT(Errors(bad), ElementsAre("/entry INVALID_PATH")) << bad;
+  }
+  EXPECT_THAT(Errors(R"({"workers":0})"), ElementsAre("/workers OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"workers":33})"), ElementsAre("/workers OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"workers":1.5})"), ElementsAre("/workers OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"workers":"2"})"), ElementsAre("/workers WRONG_TYPE"));
+  EXPECT_THAT(Errors(R"({"transport":"carrier-pigeon"})"), ElementsAre("/transport INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"featureFlag":"a b"})"), ElementsAre("/featureFlag INVALID_NAME"));
+  EXPECT_THAT(Errors(R"({"configReload":"maybe"})"), ElementsAre("/configReload INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"lifecycle":{"startTimeout":0,"stopTimeout":600001}})"),
+              ElementsAre("/lifecycle/startTimeout OUT_OF_RANGE", "/lifecycle/stopTimeout OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"health":{"interval":1}})"), ElementsAre("/health/interval OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"database":{"migrations":"/etc"}})"), ElementsAre("/database/migrations INVALID_PATH"));
+  EXPECT_THAT(Errors(R"({"database":{"extensions":["a;b"]}})"), ElementsAre("/database/extensions/0 INVALID_NAME"));
+}
+
+TEST(Manifest, QuantitiesAreNumbersOrTexts) {
+  EXPECT_EQ(Good(R"({"limits":{"memory":1073741824}})").limit_memory, 1 << 30);
+  EXPECT_EQ(Good(R"({"limits":{"memory":"256MB"}})").limit_memory, 256'000'000);
+  EXPECT_EQ(Good(R"({"limits":{"memory":"1.5 GiB"}})").limit_memory, 3 << 29);
+  EXPECT_EQ(Good(R"({"limits":{"memory":"4194304"}})").limit_memory, 4 << 20);
+  EXPECT_EQ(Good(R"({"limits":{"cpu":0.5}})").limit_cpu_millis, 500);
+  EXPECT_EQ(Good(R"({"limits":{"cpu":"2"}})").limit_cpu_millis, 2000);
+  for (const char* bad : {R"({"limits":{"memory":"lots"}})", R"({"limits":{"memory":"12Zi"}})", R"({"limits":{"memory":-5}})", R"({"limits":{"memory":"1k"}})",
+                          R"({"limits":{"memory":true}})", R"({"limits":{"memory":"1e9"}})", R"({"limits":{"memory":1e300}})"}) {
+    EXPECT_THAT(Errors(bad), ElementsAre("/limits/memory INVALID_QUANTITY")) << bad;
+  }
+  for (const char* bad : {R"({"limits":{"cpu":0}})", R"({"limits":{"cpu":"m"}})", R"({"limits":{"cpu":"1u"}})", R"({"limits":{"cpu":5000}})"}) {
+    EXPECT_THAT(Errors(bad), ElementsAre("/limits/cpu INVALID_QUANTITY")) << bad;
+  }
+  EXPECT_THAT(Errors(R"({"limits":{"pids":0}})"), ElementsAre("/limits/pids OUT_OF_RANGE"));
+}
+
+// One route, or several.
+std::vector<std::string> RouteErrors(const std::string& routes) {
+  std::vector<std::string> brief = Errors((R"({"permissions":["a:read"],"capabilities":{"api":{"routes":[)" + routes + "]}}}").c_str());
+  for (std::string& line : brief) line = line.substr(std::string("/capabilities/api/routes/").size());
+  return brief;
+}
+
+TEST(Manifest, RoutesAreChecked) {
+  EXPECT_THAT(RouteErrors(R"({"method":"GET"},{"path":"/a"},7)"), ElementsAre("0/path REQUIRED", "1/method REQUIRED", "2 WRONG_TYPE"));
+  EXPECT_THAT(RouteErrors(R"({"method":"FETCH","path":"/a"})"), ElementsAre("0/method INVALID_METHOD"));
+  for (const char* bad : {"", "a", "//", "/a/", "/a//b", "/a b", "/*/a", "/a/*x", "/:", "/:1a", "/:a/:a", "/a?b", "/a#b", "/..", "/a/../b", "/.", "/a%2fb", "/ä", "/{id}"}) {
+    EXPECT_THAT(RouteErrors(std::string(R"({"method":"GET","path":")") + bad + "\"}"), ElementsAre("0/path INVALID_ROUTE_PATH")) << bad;
+  }
+  for (const char* good : {"/", "/a", "/a/:b", "/*", "/a/*", "/a.b/c-d/~e", "/:a/:b/*"}) {
+    EXPECT_THAT(RouteErrors(std::string(R"({"method":"GET","path":")") + good + "\"}"), IsEmpty()) << good;
+  }
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:raed"]})"), ElementsAre("0/permissions/0 UNDECLARED_PERMISSION"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:read"],"public":true})"), ElementsAre("0/public PUBLIC_WITH_PERMISSIONS"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":0,"bodyLimit":-1})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":3600001,"bodyLimit":1073741825})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
+}
+
+std::vector<std::string> Pair(const std::string& a, const std::string& b, const char* method = "GET") {
+  return RouteErrors(R"({"method":"GET","path":")" + a + R"("},{"method":")" + method + R"(","path":")" + b + "\"}");
+}
+
+TEST(Manifest, NoTwoRoutesClaimTheSameRequest) {
+  EXPECT_THAT(Pair("/a", "/a"), ElementsAre("1 DUPLICATE_ROUTE"));
+  EXPECT_THAT(Pair("/a/:id", "/a/:name"), ElementsAre("1 DUPLICATE_ROUTE"));
+  EXPECT_THAT(Pair("/a/*", "/a/*"), ElementsAre("1 DUPLICATE_ROUTE"));
+  EXPECT_THAT(Pair("/a", "/a", "get"), ElementsAre("1 DUPLICATE_ROUTE"));
+  EXPECT_THAT(Pair("/a/:x", "/:y/b"), ElementsAre("1 ROUTE_CONFLICT"));
+  EXPECT_THAT(Pair("/a/:x/*", "/:y/b/*"), ElementsAre("1 ROUTE_CONFLICT"));
+  EXPECT_THAT(Pair("/a", "/a", "POST"), IsEmpty());
+  EXPECT_THAT(Pair("/a/:id", "/a/new"), IsEmpty());        // the literal is the more specific
+  EXPECT_THAT(Pair("/a/*", "/a/:id"), IsEmpty());
+  EXPECT_THAT(Pair("/a/:x", "/:y/:z"), IsEmpty());
+  EXPECT_THAT(Pair("/a/:x/c", "/:y/b/d"), IsEmpty());      // no request fits both
+  EXPECT_THAT(Pair("/a/:x", "/a/:x/b"), IsEmpty());
+}
+
+std::vector<std::string> JobErrors(const std::string& jobs) {
+  std::vector<std::string> brief = Errors((R"({"capabilities":{"jobs":{"handlers":[)" + jobs + "]}}}").c_str());
+  for (std::string& line : brief) line = line.substr(std::string("/capabilities/jobs/handlers/").size());
+  return brief;
+}
+
+TEST(Manifest, JobsAreChecked) {
+  EXPECT_THAT(JobErrors(R"({},{"name":"Sync"},{"name":"a"},{"name":"a"})"), ElementsAre("0/name REQUIRED", "1/name INVALID_NAME", "3/name DUPLICATE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","schedule":"every day"})"), ElementsAre("0/schedule CRON_INVALID"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","schedule":"0 0 30 2 *"})"), ElementsAre("0/schedule CRON_INVALID"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","schedule":""})"), ElementsAre("0/schedule CRON_INVALID"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","schedule":5})"), ElementsAre("0/schedule WRONG_TYPE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","timeZone":"Mars/Olympus"})"), ElementsAre("0/timeZone TIME_ZONE_UNKNOWN"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","timeout":0,"retries":-1})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/retries OUT_OF_RANGE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","overlap":"sometimes","catchUp":"all"})"), ElementsAre("0/overlap INVALID_VALUE", "0/catchUp INVALID_VALUE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","config":[]})"), ElementsAre("0/config WRONG_TYPE"));
+}
+
+TEST(Manifest, EventsAreEntityAndAction) {
+  EXPECT_THAT(Errors(R"({"capabilities":{"events":{"publishes":["created","order.*","a..b","a.b c",".a","a."],"subscribes":["*","*.created","a.*.b","order.*"]}}})"),
+              ElementsAre("/capabilities/events/publishes/0 INVALID_TOPIC", "/capabilities/events/publishes/1 INVALID_TOPIC",
+                          "/capabilities/events/publishes/2 INVALID_TOPIC", "/capabilities/events/publishes/3 INVALID_TOPIC",
+                          "/capabilities/events/publishes/4 INVALID_TOPIC", "/capabilities/events/publishes/5 INVALID_TOPIC",
+                          "/capabilities/events/subscribes/0 INVALID_TOPIC", "/capabilities/events/subscribes/1 INVALID_TOPIC",
+                          "/capabilities/events/subscribes/2 INVALID_TOPIC"));
+  EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":["a.b","a.b"]}}})"), ElementsAre("/capabilities/events/publishes/1 DUPLICATE"));
+}
+
+TEST(Manifest, DependenciesAreRanges) {
+  EXPECT_THAT(Errors(R"({"dependencies":{"modules":{"a":"latest","B":"1","order-intake":"*","c":1,"d":""},"system":{"bulkhead":"nope"}}})"),
+              testing::UnorderedElementsAre("/dependencies/modules/a INVALID_RANGE", "/dependencies/modules/B INVALID_NAME",
+                                            "/dependencies/modules/order-intake SELF_DEPENDENCY", "/dependencies/modules/c WRONG_TYPE",
+                                            "/dependencies/system/bulkhead INVALID_RANGE"));
+}
+
+TEST(Manifest, PagesUseDeclaredPermissions) {
+  EXPECT_THAT(Errors(R"({"capabilities":{"ui":{"pages":[{"path":"orders","permissions":["x:y"]},{"component":"a.tsx"}]}}})"),
+              testing::UnorderedElementsAre("/capabilities/ui/pages/0/path INVALID_ROUTE_PATH", "/capabilities/ui/pages/0/permissions/0 UNDECLARED_PERMISSION",
+                                            "/capabilities/ui/pages/1/path REQUIRED"));
+}
+
+TEST(Manifest, UnknownFieldsAreWarningsWithTheNearestKnownName) {
+  const ManifestResult result = Read(R"({"verison":"2","capabilites":{},"capabilities":{"api":{"routes":[{"method":"GET","path":"/a","permission":[]}]}}})");
+  EXPECT_THAT(Brief(result.errors), IsEmpty());
+  EXPECT_THAT(Brief(result.warnings), testing::UnorderedElementsAre("/verison UNKNOWN_FIELD", "/capabilites UNKNOWN_FIELD",
+                                                                     "/capabilities/api/routes/0/permission UNKNOWN_FIELD"));
+  for (const Finding& f : result.warnings) EXPECT_THAT(f.message, HasSubstr("Did you mean")) << f.message;
+  EXPECT_THAT(Brief(Read(R"({"zzzzzzzz":1})").warnings), ElementsAre("/zzzzzzzz UNKNOWN_FIELD"));
+}
+
+TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
+  EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
+              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED", "/isolation NOT_APPLIED"));
+  EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
+}
+
+TEST(Manifest, FindingsInJsonTextHaveTheirLines) {
+  const ManifestResult result = ParseManifest("{\n  \"name\": \"Bad Name\",\n  \"version\":\n    \"1.0.0\",\n  \"capabilities\": {\"api\": {\"routes\": [\n"
+                                              "    {\"method\": \"GET\", \"path\": \"/a\"},\n    {\"method\": \"GET\",\n     \"path\": \"b\"}\n  ]}},\n"
+                                              "  \"args\": [\n    1,\n    2\n  ],\n  \"xyz\": 1\n}", false);
+  std::map<std::string, int> lines;
+  for (const auto* list : {&result.errors, &result.warnings}) {
+    for (const Finding& f : *list) lines[f.path] = f.line;
+  }
+  EXPECT_THAT(lines, testing::UnorderedElementsAre(std::pair("/name", 2), std::pair("/capabilities/api/routes/1/path", 8), std::pair("/args/0", 11),
+                                                   std::pair("/args/1", 12), std::pair("/xyz", 14)));
+}
+
+TEST(Manifest, YamlIsReadWithItsLines) {
+  const ManifestResult good = ParseManifest("# comment\nname: orders\nversion: 1.0.0\ncapabilities:\n  api:\n    routes:\n      - {method: GET, path: /a/:id}\n"
+                                            "      - method: POST\n        path: '/a'\n  jobs:\n    handlers:\n      - name: nightly\n        schedule: 0 3 * * *\n", true);
+  EXPECT_THAT(Brief(good.errors), IsEmpty());
+  ASSERT_TRUE(good.manifest);
+  EXPECT_EQ(good.manifest->version, "1.0.0");
+  EXPECT_EQ(good.manifest->routes.size(), 2u);
+  EXPECT_EQ(good.manifest->jobs[0].schedule, "0 3 * * *");
+  const ManifestResult bad = ParseManifest("name: orders\nversion: 1.0\nworkers: many\n\nargs:\n  - 5\n", true);
+  ASSERT_EQ(bad.errors.size(), 3u);
+  EXPECT_EQ(bad.errors[0].path, "/version");
+  EXPECT_EQ(bad.errors[0].line, 2);
+  EXPECT_EQ(bad.errors[1].line, 6);
+  EXPECT_EQ(bad.errors[2].line, 3);
+}
+
+TEST(Manifest, YamlScalarsFollowTheCoreSchema) {
+  const ManifestResult result = ParseManifest("name: no\nversion: '1.0.0'\ndescription: \"12\"\nauthor: on\nlicense: !!str 5\nworkers: 3\ncritical: true\nfeatureFlag: ~\n", true);
+  EXPECT_THAT(Brief(result.errors), IsEmpty());
+  ASSERT_TRUE(result.manifest);
+  EXPECT_EQ(result.manifest->name, "no");
+  EXPECT_EQ(result.manifest->description, "12");
+  EXPECT_EQ(result.manifest->author, "on");
+  EXPECT_EQ(result.manifest->license, "5");
+  EXPECT_EQ(result.manifest->critical, true);
+}
+
+TEST(Manifest, BrokenTextIsOneErrorWithItsLine) {
+  const std::tuple<const char*, bool, int, const char*> cases[] = {
+      {"{\n\"name\": \"a\",\n}", false, 3, "SYNTAX"}, {"", false, 1, "SYNTAX"}, {"{\"a\":1} x", false, 1, "SYNTAX"}, {"{\n\"a\":1,\n\"a\":2}", false, 3, "DUPLICATE_KEY"},
+      {"a: [1,\nb: 2", true, -1, "SYNTAX"}, {"a: 1\na: 2\n", true, 2, "DUPLICATE_KEY"}, {"a: 1\n---\nb: 2\n", true, 3, "SYNTAX"}, {"? [a, b]\n: 1\n", true, 1, "SYNTAX"},
+      {"\"\xff\"", false, 1, "SYNTAX"},
+  };
+  for (const auto& [text, yaml, line, code] : cases) {
+    const ManifestResult result = ParseManifest(text, yaml);
+    ASSERT_EQ(result.errors.size(), 1u) << text;
+    EXPECT_EQ(result.errors[0].code, code) << text;
+    if (line >= 0) {
+      EXPECT_EQ(result.errors[0].line, line) << text;
+    }
+    EXPECT_FALSE(result.manifest);
+  }
+}
+
+TEST(Manifest, HostileTextIsRefusedCheaply) {
+  std::string deep_json, deep_yaml, bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";
+  for (int i = 0; i < 100'000; ++i) deep_json += '[';
+  for (int i = 0; i < 10'000; ++i) deep_yaml += '[';
+  for (int i = 1; i < 12; ++i) {
+    const std::string before = "*a" + std::to_string(i - 1);
+    bomb += "a" + std::to_string(i) + ": &a" + std::to_string(i) + " [" + before;
+    for (int j = 0; j < 9; ++j) bomb += ", " + before;
+    bomb += "]\n";
+  }
+  EXPECT_THAT(Brief(ParseManifest(deep_json, false).errors), ElementsAre(" TOO_DEEP"));
+  EXPECT_EQ(ParseManifest(deep_yaml, true).errors.size(), 1u);
+  const ManifestResult bombed = ParseManifest(bomb, true);
+  ASSERT_EQ(bombed.errors.size(), 1u);
+  EXPECT_EQ(bombed.errors[0].code, "TOO_LARGE");
+  EXPECT_EQ(ParseManifest("a: &a [*a]\n", true).errors.size(), 1u);
+  EXPECT_EQ(ParseManifest(std::string(2 << 20, ' '), false).errors[0].code, "TOO_LARGE");
+}
+
+TEST(FeatureFlags, VariablesAreUpperCasedWithUnderscores) {
+  EXPECT_EQ(FeatureFlagVariable("enable_shipping"), "FEATURE_FLAG_ENABLE_SHIPPING");
+  EXPECT_EQ(FeatureFlagVariable("new-pricing.v2"), "FEATURE_FLAG_NEW_PRICING_V2");
+}
+
+}  // namespace
+}  // namespace bulkhead
