@@ -26,10 +26,12 @@ void Tell(int socket, const KeeperMessage& message, std::vector<UniqueFd> fds = 
   wire::SendPacket(socket, std::string_view(reinterpret_cast<const char*>(&message), sizeof message), fds);
 }
 
-void ReapAll(int socket, pid_t child) {
+// False when no child is left: the one proof that a tree has ended which no race can spoil.
+bool ReapAll(int socket, pid_t child) {
   for (;;) {
     siginfo_t info{};
-    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0) return;
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0) return errno != ECHILD;
+    if (info.si_pid == 0) return true;
     if (info.si_pid == child) Tell(socket, {KeeperMessage::Kind::kExited, child, info.si_code, info.si_status});
   }
 }
@@ -38,7 +40,7 @@ void ReapAll(int socket, pid_t child) {
 [[noreturn]] void KillAllAndLeave() {
   for (;;) {
     StopAndKill([] { return Descendants({getpid()}); });
-    if (waitid(P_ALL, 0, nullptr, WEXITED) != 0 && errno == ECHILD) _exit(0);
+    if (waitid(P_ALL, 0, nullptr, WEXITED) != 0 && errno == ECHILD) _exit(kKeeperDone);
   }
 }
 
@@ -84,7 +86,7 @@ void RunKeeper(ExecPlan& plan, UniqueFd socket) {
     if (fds_to_watch[1].revents != 0) {
       signalfd_siginfo info;
       (void)!read(kSignalFd, &info, sizeof info);
-      ReapAll(kSocketFd, child);
+      if (!ReapAll(kSocketFd, child)) _exit(kKeeperDone);
     }
     if (fds_to_watch[0].revents & (POLLHUP | POLLIN)) KillAllAndLeave();
   }

@@ -179,7 +179,7 @@ absl::Status SpawnerProcess::StartKept(Child& child) {
   if (pid < 0) return ErrnoStatus(-pid, "clone3");
   child.kept = true;
   child.keeper = pid;
-  child.keeper_pidfd.Reset(pidfd);
+  close(pidfd);  // its end is seen by SIGCHLD, and it is never signalled
   child.keeper_socket = std::move(ends.first);
   loop_.Watch(child.keeper_socket.get(), EPOLLIN, [this, &child](uint32_t) { OnKeeperSocket(child); });
   return absl::OkStatus();
@@ -252,12 +252,12 @@ void SpawnerProcess::ReapAll() {
     // Until this call the pid could not be another process's, so the look-up by number is sound. What is in neither map was
     // an orphan of some tree.
     for (auto& [id, child] : children_) {
-      if (child->pid == info.si_pid) {
+      if (child->pid == info.si_pid && !child->ended) {
         OnEnded(*child, info.si_code, info.si_status);
         break;
       }
       if (child->keeper == info.si_pid) {
-        OnKeeperEnded(*child);
+        OnKeeperEnded(*child, info.si_code == CLD_EXITED && info.si_status == kKeeperDone);
         break;
       }
     }
@@ -293,8 +293,9 @@ void SpawnerProcess::TellEnd(Child& child) {
   Answer(reply);
 }
 
-void SpawnerProcess::OnKeeperEnded(Child& child) {
+void SpawnerProcess::OnKeeperEnded(Child& child, bool tree_ended) {
   child.keeper = 0;
+  child.kept_tree_ended = tree_ended;
   if (!child.ended) OnKeeperSocket(child);  // what it said before; with kExited the child may be gone after this
   for (auto& [id, other] : children_) {
     if (other.get() != &child) continue;
@@ -310,10 +311,13 @@ void SpawnerProcess::OnKeeperEnded(Child& child) {
 // The members of a kept tree. If the keeper was killed, its orphans are children of this process, which knows all others.
 std::vector<pid_t> SpawnerProcess::KeptMembers(const Child& child) const {
   if (child.keeper != 0) return Descendants({child.keeper});
+  if (child.kept_tree_ended) return {};
   std::vector<pid_t> roots;
   for (pid_t pid : OwnChildren()) {
     bool known = removals_.contains(pid);
-    for (const auto& [id, other] : children_) known = known || (other.get() != &child && (other->pid == pid || other->keeper == pid));
+    for (const auto& [id, other] : children_) {
+      known = known || (other.get() != &child && ((other->pid == pid && !other->ended) || other->keeper == pid));
+    }
     if (!known) roots.push_back(pid);
   }
   auto members = Descendants(roots);
@@ -336,7 +340,7 @@ void SpawnerProcess::EndTree(Child& child) {
     target.release = [cgroup] { return cgroup->Remove(); };
   } else {
     target.members = [this, &child] { return KeptMembers(child); };
-    target.release = [] { return true; };
+    target.release = [&child] { return child.keeper == 0; };
   }
   child.kill = std::make_unique<TreeKill>(loop_, std::move(target), [this, &child] {
     child.tree_empty = true;
@@ -346,12 +350,7 @@ void SpawnerProcess::EndTree(Child& child) {
 
 // The last word on a child: it may be gone after this.
 void SpawnerProcess::MaybeFinish(Child& child) {
-  if (!child.tree_empty || child.phase == Child::Phase::kStarting) return;
-  if (child.keeper != 0) {
-    if (child.ended || child.pid == 0) SignalPidfd(child.keeper_pidfd.get(), SIGKILL);  // its end comes back here
-    return;
-  }
-  if (child.ended || child.pid == 0) Finish(child);
+  if (child.tree_empty && child.ended && child.phase != Child::Phase::kStarting) Finish(child);
 }
 
 void SpawnerProcess::Finish(Child& child) {

@@ -42,7 +42,8 @@ class SpawnerProcess {
     ProcessExit exit;
     pid_t keeper = 0;          // 0: there is none, or it has ended
     bool kept = false;         // started by a keeper
-    UniqueFd keeper_pidfd, keeper_socket;
+    bool kept_tree_ended = false;  // the keeper ended because no child of its was left
+    UniqueFd keeper_socket;
     bool kill_wanted = false;
     std::unique_ptr<TreeKill> kill;
     bool tree_empty = false;
@@ -72,7 +73,7 @@ class SpawnerProcess {
   void ReapAll();
   void OnEnded(Child& child, int code, int status);
   void TellEnd(Child& child);
-  void OnKeeperEnded(Child& child);
+  void OnKeeperEnded(Child& child, bool tree_ended);
   void EndTree(Child& child);
   std::vector<pid_t> KeptMembers(const Child& child) const;
   void MaybeFinish(Child& child);

@@ -37,15 +37,43 @@ pid_t ParentOf(pid_t pid) {
   return parent;
 }
 
+// The numbers that name entries of a folder of /proc.
+std::vector<pid_t> Numbers(const char* folder) {
+  std::vector<pid_t> numbers;
+  std::unique_ptr<DIR, int (*)(DIR*)> entries(opendir(folder), closedir);
+  if (!entries) return numbers;
+  while (dirent* entry = readdir(entries.get())) {
+    char* end;
+    long number = strtol(entry->d_name, &end, 10);
+    if (number > 0 && *end == 0) numbers.push_back(static_cast<pid_t>(number));
+  }
+  return numbers;
+}
+
+// /proc/<pid>/task/<tid>/children is there on every common kernel (CONFIG_PROC_CHILDREN). It is quicker than reading all of
+// /proc, and it cannot miss: while there is any child the list is not empty. A look through all of /proc can pass by a
+// process that forks and ends all the time, before it is born and after it is dead.
+bool HasChildrenFiles() {
+  static const bool has = access("/proc/thread-self/children", R_OK) == 0;
+  return has;
+}
+
+void AppendChildren(pid_t pid, std::vector<pid_t>& found) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task", pid);
+  for (pid_t thread : Numbers(path)) {
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, thread);
+    auto text = ReadFile(path);
+    if (!text.ok()) continue;
+    char* at = text->data();
+    for (char* end; long child = strtol(at, &end, 10); at = end) found.push_back(static_cast<pid_t>(child));
+  }
+}
+
 std::unordered_map<pid_t, std::vector<pid_t>> ChildrenByParent() {
   std::unordered_map<pid_t, std::vector<pid_t>> children;
-  std::unique_ptr<DIR, int (*)(DIR*)> proc(opendir("/proc"), closedir);
-  if (!proc) return children;
-  while (dirent* entry = readdir(proc.get())) {
-    char* end;
-    long pid = strtol(entry->d_name, &end, 10);
-    if (pid <= 0 || *end != 0) continue;
-    if (pid_t parent = ParentOf(static_cast<pid_t>(pid)); parent > 0) children[parent].push_back(static_cast<pid_t>(pid));
+  for (pid_t pid : Numbers("/proc")) {
+    if (pid_t parent = ParentOf(pid); parent > 0) children[parent].push_back(pid);
   }
   return children;
 }
@@ -58,8 +86,13 @@ bool Ended(int pidfd) {
 }  // namespace
 
 std::vector<pid_t> Descendants(const std::vector<pid_t>& roots) {
-  auto children = ChildrenByParent();
   std::vector<pid_t> found;
+  if (HasChildrenFiles()) {
+    for (pid_t root : roots) AppendChildren(root, found);
+    for (size_t next = 0; next < found.size(); ++next) AppendChildren(pid_t{found[next]}, found);
+    return found;
+  }
+  auto children = ChildrenByParent();
   std::vector<pid_t> open = roots;
   while (!open.empty()) {
     pid_t pid = open.back();
@@ -72,7 +105,12 @@ std::vector<pid_t> Descendants(const std::vector<pid_t>& roots) {
   return found;
 }
 
-std::vector<pid_t> OwnChildren() { return ChildrenByParent()[getpid()]; }
+std::vector<pid_t> OwnChildren() {
+  std::vector<pid_t> found;
+  if (!HasChildrenFiles()) return ChildrenByParent()[getpid()];
+  AppendChildren(getpid(), found);
+  return found;
+}
 
 UniqueFd OpenPidfd(pid_t pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
 
