@@ -100,7 +100,7 @@ class Connection {
 
   // Takes all results of what was sent; answers the last, throws the first error.
   Rows Collect(std::chrono::milliseconds timeout) {
-    std::shared_ptr<Rows::Result> last, failed;
+    std::shared_ptr<QueryResult> last, failed;
     bool timed_out = false;
     Clock::time_point until = Clock::now() + timeout;
     for (;;) {
@@ -113,7 +113,7 @@ class Connection {
       }
       PGresult* result = PQgetResult(conn_);
       if (!result) break;
-      auto owned = std::make_shared<Rows::Result>(result);
+      auto owned = std::make_shared<QueryResult>(result);
       switch (PQresultStatus(result)) {
         case PGRES_COMMAND_OK:
         case PGRES_TUPLES_OK:

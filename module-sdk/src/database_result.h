@@ -7,10 +7,10 @@
 
 namespace bulkhead::sdk {
 
-struct Rows::Result {
-  explicit Result(PGresult* r) : result(r) {}
-  Result(const Result&) = delete;
-  ~Result() { PQclear(result); }
+struct QueryResult {
+  explicit QueryResult(PGresult* r) : result(r) {}
+  QueryResult(const QueryResult&) = delete;
+  ~QueryResult() { PQclear(result); }
   PGresult* result;
 };
 

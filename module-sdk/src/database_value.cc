@@ -14,8 +14,8 @@ using std::chrono::microseconds;
 enum Oid : unsigned { kBool = 16, kInt8 = 20, kInt2 = 21, kInt4 = 23, kJson = 114, kFloat4 = 700, kFloat8 = 701,
                       kTimestamp = 1114, kTimestamptz = 1184, kNumeric = 1700, kJsonb = 3802 };
 
-DatabaseError WrongType(const Rows::Result& rows, int column, const char* type) {
-  return DatabaseError(std::string("column ") + PQfname(rows.result, column) + " does not read as " + type, "", false);
+DatabaseError WrongType(const QueryResult& result, int column, const char* type) {
+  return DatabaseError(std::string("column ") + PQfname(result.result, column) + " does not read as " + type, "", false);
 }
 
 template <typename T>
@@ -126,48 +126,47 @@ void Param::AppendElement(const Param& element) {
 }
 
 int Row::Index(std::string_view column) const {
-  int count = rows_->columns();
+  int count = PQnfields(result_->result);
   for (int i = 0; i < count; ++i)
-    if (rows_->column_name(i) == column) return i;
+    if (PQfname(result_->result, i) == column) return i;
   throw DatabaseError("the result has no column " + std::string(column), "", false);
 }
 
 bool Row::IsNull(int column) const {
-  if (column < 0 || column >= rows_->columns()) throw DatabaseError("the result has no column " + std::to_string(column), "", false);
-  if (row_ < 0 || row_ >= rows_->size()) throw DatabaseError("the result has no row " + std::to_string(row_), "", false);
-  return PQgetisnull(rows_->result_->result, row_, column);
+  if (column < 0 || column >= PQnfields(result_->result)) throw DatabaseError("the result has no column " + std::to_string(column), "", false);
+  if (row_ < 0 || row_ >= PQntuples(result_->result)) throw DatabaseError("the result has no row " + std::to_string(row_), "", false);
+  return PQgetisnull(result_->result, row_, column);
 }
 
 std::string_view Row::Text(int column) const {
-  if (IsNull(column)) throw DatabaseError("column " + std::string(rows_->column_name(column)) + " is NULL", "", false);
-  const PGresult* result = rows_->result_->result;
-  return {PQgetvalue(result, row_, column), size_t(PQgetlength(result, row_, column))};
+  if (IsNull(column)) throw DatabaseError(std::string("column ") + PQfname(result_->result, column) + " is NULL", "", false);
+  return {PQgetvalue(result_->result, row_, column), size_t(PQgetlength(result_->result, row_, column))};
 }
 
 void Row::Read(int column, bool& out) const {
   std::string_view text = Text(column);
-  if (text != "t" && text != "f") throw WrongType(*rows_->result_, column, "a boolean");
+  if (text != "t" && text != "f") throw WrongType(*result_, column, "a boolean");
   out = text == "t";
 }
 void Row::Read(int column, int32_t& out) const {
-  if (!ParseNumber(Text(column), out)) throw WrongType(*rows_->result_, column, "a 32-bit integer");
+  if (!ParseNumber(Text(column), out)) throw WrongType(*result_, column, "a 32-bit integer");
 }
 void Row::Read(int column, int64_t& out) const {
-  if (!ParseNumber(Text(column), out)) throw WrongType(*rows_->result_, column, "a 64-bit integer");
+  if (!ParseNumber(Text(column), out)) throw WrongType(*result_, column, "a 64-bit integer");
 }
 void Row::Read(int column, double& out) const {
-  if (!ParseDouble(Text(column), out)) throw WrongType(*rows_->result_, column, "a number");
+  if (!ParseDouble(Text(column), out)) throw WrongType(*result_, column, "a number");
 }
 void Row::Read(int column, Json& out) const {
   out = Json::parse(Text(column), nullptr, /*allow_exceptions=*/false);
-  if (out.is_discarded()) throw WrongType(*rows_->result_, column, "JSON");
+  if (out.is_discarded()) throw WrongType(*result_, column, "JSON");
 }
 void Row::Read(int column, WallTime& out) const {
-  if (!ParseTime(Text(column), out)) throw WrongType(*rows_->result_, column, "a time");
+  if (!ParseTime(Text(column), out)) throw WrongType(*result_, column, "a time");
 }
 void Row::Read(int column, Bytes& out) const {
   std::string_view text = Text(column);
-  if (!text.starts_with("\\x") || text.size() % 2) throw WrongType(*rows_->result_, column, "bytea");
+  if (!text.starts_with("\\x") || text.size() % 2) throw WrongType(*result_, column, "bytea");
   out.data.clear();
   for (size_t i = 2; i < text.size(); i += 2) {
     unsigned value = 0;
@@ -178,11 +177,11 @@ void Row::Read(int column, Bytes& out) const {
 
 Json Row::ToJson() const {
   Json object = Json::object();
-  for (int i = 0; i < rows_->columns(); ++i) {
-    Json& value = object[std::string(rows_->column_name(i))];
+  for (int i = 0; i < PQnfields(result_->result); ++i) {
+    Json& value = object[PQfname(result_->result, i)];
     if (IsNull(i)) continue;
     std::string_view text = Text(i);
-    switch (PQftype(rows_->result_->result, i)) {
+    switch (PQftype(result_->result, i)) {
       case kBool: value = text == "t"; break;
       case kInt2: case kInt4: case kInt8: case kFloat4: case kFloat8: case kNumeric: value = NumberJson(text); break;
       case kJson: case kJsonb: Read(i, value); break;

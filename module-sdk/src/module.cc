@@ -25,6 +25,7 @@ constexpr milliseconds kOrphanGrace{1'000};   // after EOF on fd 3: the supervis
 constexpr milliseconds kTermGrace{4'000};     // after SIGTERM without Stop; the supervisor kills after 5 s
 constexpr milliseconds kFailedGrace{5'000};   // after a failed start, for the supervisor to end the process itself
 constexpr milliseconds kCloseGrace{2'000};    // to close servers and join threads
+constexpr milliseconds kReplyGrace{200};      // for the last replies to be read
 constexpr milliseconds kSlack{500};           // over a grace before the process is left whatever still runs
 constexpr int kExitByHand = 2;
 constexpr int kExitHandshake = 1;
@@ -139,13 +140,15 @@ int RunModule(std::unique_ptr<Module> module, int argc, char** argv) {
     _exit(code);
   }
   // Closing is done beside this thread, because what an author's code still holds must not hold up the exit.
-  std::atomic<bool> closed{false};
+  std::atomic<bool> closed{false}, clean{false};
   std::thread closer([&] {
-    server->Shutdown(std::chrono::system_clock::now() + milliseconds(1'000));
-    if (!host->quiet()) return;
-    control.reset();
-    server.reset();
-    host.reset();
+    server->Shutdown(std::chrono::system_clock::now() + kReplyGrace);
+    if (host->quiet()) {
+      control.reset();
+      server.reset();
+      host.reset();
+      clean = true;
+    }
     closed = true;
     Wake();
   });
@@ -157,7 +160,7 @@ int RunModule(std::unique_ptr<Module> module, int argc, char** argv) {
       [[maybe_unused]] ssize_t n = read(wake_fd, &count, sizeof count);
     }
   }
-  if (!closed) _exit(code);
+  if (!clean) _exit(code);
   closer.join();
   return code;
 }

@@ -14,6 +14,8 @@ constexpr int kExitConfiguration = 125;
 constexpr int kExitFailure = 1;
 // Of the time that Stop has, what in-flight work may take at most; the rest is Module::Stop's.
 constexpr int kDrainPercent = 70;
+// And what handlers may take to notice that they were cut off.
+constexpr int kCancelPercent = 10;
 
 grpc::Status OutOfOrder(const char* sentence) { return {grpc::StatusCode::ABORTED, sentence}; }
 
@@ -118,7 +120,9 @@ void ModuleHost::Stop(Clock::time_point deadline) {
   bool initialized = state_ == State::kInitialized || state_ == State::kStarted;
   state_ = State::kStopped;
   auto now = Clock::now();
-  auto drained_by = now + std::max(deadline - now, Clock::duration(0)) * kDrainPercent / 100;
+  auto budget = std::max(deadline - now, Clock::duration(0));
+  auto drained_by = now + budget * kDrainPercent / 100;
+  auto cancelled_by = drained_by + budget * kCancelPercent / 100;
   runs_.Interrupt();
   if (link_) {
     link_->BeginDrain();
@@ -126,7 +130,7 @@ void ModuleHost::Stop(Clock::time_point deadline) {
       log_.Warn("requests that did not end in time are cut off");
       link_->CancelAll();
     }
-    dispatcher_->pool().WaitIdle(drained_by);
+    dispatcher_->pool().WaitIdle(cancelled_by);
   }
   runs_.WaitIdle(drained_by);
   runs_.Abandon();

@@ -81,15 +81,16 @@ class Param {
 };
 using Params = std::vector<Param>;
 
+struct QueryResult;  // what libpq answered; internal
 class Rows;
 
-// One row; borrows from its Rows. Columns by name or by number from 0. A getter throws DatabaseError when the column does not
+// One row; keeps the result it is part of alive. Columns by name or by number from 0. A getter throws DatabaseError when the column does not
 // exist, is NULL (use Get<std::optional<T>>), or does not read as T.
 class Row {
  public:
   bool IsNull(std::string_view column) const { return IsNull(Index(column)); }
   bool IsNull(int column) const;
-  // T: bool, int32_t, int64_t, double, std::string, std::string_view, Json, WallTime, Bytes, or std::optional of one.
+  // T: bool, int32_t, int64_t, double, std::string, std::string_view (as long as this Row lives), Json, WallTime, Bytes, or std::optional of one.
   template <typename T>
   T Get(std::string_view column) const { return Get<T>(Index(column)); }
   template <typename T>
@@ -115,7 +116,7 @@ class Row {
   struct IsOptional : std::false_type {};
   template <typename T>
   struct IsOptional<std::optional<T>> : std::true_type {};
-  Row(const Rows* rows, int row) : rows_(rows), row_(row) {}
+  Row(std::shared_ptr<const QueryResult> result, int row) : result_(std::move(result)), row_(row) {}
   int Index(std::string_view column) const;
   std::string_view Text(int column) const;  // throws for NULL
   void Read(int column, bool& out) const;
@@ -127,23 +128,22 @@ class Row {
   void Read(int column, Json& out) const;
   void Read(int column, WallTime& out) const;
   void Read(int column, Bytes& out) const;
-  const Rows* rows_;
+  std::shared_ptr<const QueryResult> result_;
   int row_;
 };
 
 // The whole result of one statement, in memory: use LIMIT.
 class Rows {
  public:
-  struct Result;
-  explicit Rows(std::shared_ptr<const Result> result) : result_(std::move(result)) {}
+  explicit Rows(std::shared_ptr<const QueryResult> result) : result_(std::move(result)) {}
   int size() const;
   bool empty() const { return size() == 0; }
   int64_t affected() const;  // rows inserted, updated, deleted or selected
   std::string_view command() const;  // the command tag, e.g. "INSERT 0 1"
   int columns() const;
   std::string_view column_name(int column) const;
-  Row operator[](int row) const { return Row(this, row); }
-  Row front() const { return Row(this, 0); }
+  Row operator[](int row) const { return Row(result_, row); }
+  Row front() const { return (*this)[0]; }
   Json ToJson() const;  // array of Row::ToJson()
 
   class Iterator {
@@ -161,8 +161,7 @@ class Rows {
   Iterator end() const { return Iterator(this, size()); }
 
  private:
-  friend class Row;
-  std::shared_ptr<const Result> result_;
+  std::shared_ptr<const QueryResult> result_;
 };
 
 class Connection;  // one libpq connection; internal

@@ -24,7 +24,8 @@ class JobContext {
   virtual ~JobContext() = default;
   virtual const std::string& run_id() const = 0;
   virtual const std::string& job() const = 0;
-  virtual const Json& payload() const = 0;  // null when none was given
+  // Null when none was given. Read keys with at(), which throws for a missing one; operator[] of a const Json aborts the process.
+  virtual const Json& payload() const = 0;
   virtual const Json& config() const = 0;   // the handler's `config` of the manifest; an object
   virtual int attempt() const = 0;          // from 1
   // Grows with every attempt of every run of this module: write it beside what the run changes, and refuse a lower one.

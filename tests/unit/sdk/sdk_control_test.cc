@@ -99,7 +99,7 @@ TEST(Jobs, EndWithOneError) {
   EXPECT_TRUE(thrown[0].error().retryable());
   EXPECT_EQ(RunToEnd(module, Job("unknown")).at(0).error().code(), "JOB_NOT_FOUND");
   EXPECT_EQ(RunToEnd(module, Job("add", "{")).at(0).error().code(), "INVALID_ARGUMENT");
-  EXPECT_EQ(RunToEnd(module, Job("add", "{}")).at(0).error().code(), "INTERNAL");
+  EXPECT_EQ(RunToEnd(module, Job("add", "{}")).back().error().code(), "INTERNAL");
   EXPECT_EQ(RunToEnd(module, Job("long-result")).at(0).error().code(), "RESULT_TOO_LARGE");
 }
 

@@ -360,7 +360,7 @@ TEST(Link, AMalformedFrameClosesThatConnectionOnly) {
   }
   Link first(module.data_socket());
   first.Ask("GET", "/hello/you");
-  first.Raw(Bytes({9, 1, Type::kRequest, link::kEnd, 0, 9}, std::string("\x01\x00G\x01\x00/\x00\x00", 8)));
+  first.Raw(Bytes({8, 1, Type::kRequest, link::kEnd, 0, 8}, std::string("\x01\x00G\x01\x00/\x00\x00", 8)));
   EXPECT_TRUE(first.Closes()) << "an id used again";
 }
 

@@ -96,7 +96,7 @@ TEST(Process, FinishesRequestsBeforeItStops) {
   ASSERT_TRUE(Eventually([&] { return link.Ask("GET", "/gate/waiting").body == "1"; }));
   auto call = module.Call();
   pb::StopRequest request;
-  request.set_deadline_ms(5'000);
+  request.set_deadline_ms(1'000);
   pb::StopResponse response;
   grpc::CompletionQueue queue;
   auto pending = module.stub().AsyncStop(call.get(), request, &queue);

@@ -166,7 +166,7 @@ class TestModule : public Module {
     jobs.Handle("add", [](JobContext& job) -> Json {
       job.Progress(0.5, "half way");
       job.Log("info", "adding");
-      return {{"sum", job.payload()["a"].get<int>() + job.payload()["b"].get<int>()}, {"attempt", job.attempt()},
+      return {{"sum", job.payload().at("a").get<int>() + job.payload().at("b").get<int>()}, {"attempt", job.attempt()},
               {"fence", job.fence()}, {"unit", job.config().value("unit", "")}};
     });
     jobs.Handle("fail", [](JobContext&) -> Json { throw JobFailure("NO_DISK", "the disk is full", false); });
