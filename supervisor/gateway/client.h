@@ -26,7 +26,7 @@ class Client final : public Pollable, private StreamSink {
   // The gateway is stopping: idle connections close now, the others after their answer.
   void Drain();
   void CloseNow();
-  // The LocalService has answered exchange `id`; a late answer is dropped.
+  // The LocalService has answered exchange `id`; a late answer is dropped. Status 0: it gave none.
   void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
 
   void OnEvents(uint32_t events) override;
@@ -86,6 +86,7 @@ class Client final : public Pollable, private StreamSink {
   // client_response.cc: answers.
   bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) override;
   void OnBody(std::string_view bytes, bool end) override;
+  bool OnTrailers(std::string_view pairs) override;
   void OnRoom() override;
   void OnLost(StreamLoss loss) override;
   void BreakResponse();
@@ -94,6 +95,7 @@ class Client final : public Pollable, private StreamSink {
   void RespondWhole(int status, const HeaderList& headers, std::string_view body);
   void RespondError(const char* code, std::string_view message, const HeaderList& headers = {});
   void DecidePersistence();
+  bool TooMuchToDiscard() const;
   void FinishExchange();
   void Abort();
 
@@ -116,6 +118,7 @@ class Client final : public Pollable, private StreamSink {
   std::string request_id_;
   std::string module_;
   std::string frame_;  // the REQUEST, kept while it may have to be sent again
+  std::string trailers_;  // of the answer, as field lines
   Stream stream_;
   const Link* last_link_ = nullptr;  // to compare only
   std::unique_ptr<LocalRequest> local_;

@@ -174,8 +174,8 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
   last_link_ = nullptr;
   route_deadline_ = loop_.now() + timeout_;
   Dispatch();
-  if (state_ == State::kModule && expect_ && rest.empty()) {
-    Out() += "HTTP/1.1 100 Continue\r\n\r\n";
+  if (state_ == State::kModule && expect_) {
+    if (rest.empty()) Out() += "HTTP/1.1 100 Continue\r\n\r\n";  // else it did not wait
     expect_ = false;
     MarkDirty();
   }

@@ -27,13 +27,12 @@ void AppendNumber(std::string& out, uint64_t value, int base = 10) {
 // Whether the connection survives this answer; said in the answer's head, so decided before it.
 void Client::DecidePersistence() {
   if (thread_.draining() || peer_finished_) keep_alive_ = false;
-  if (body_.done() || state_ != State::kModule || stream_.open()) {
-    if (!body_.done() && expect_) keep_alive_ = false;  // the client may never send it, RFC 9110 10.1.1
-    if (!body_.done() && !stream_.open() && (body_.remaining() < 0 || body_.remaining() > kMaxDiscard)) keep_alive_ = false;
-    return;
-  }
-  if (expect_ || body_.remaining() < 0 || body_.remaining() > kMaxDiscard) keep_alive_ = false;
+  if (body_.done() || stream_.open()) return;  // nothing is left over, or the module takes it
+  // With the expectation open the client may never send it, RFC 9110 10.1.1.
+  if (expect_ || TooMuchToDiscard()) keep_alive_ = false;
 }
+
+bool Client::TooMuchToDiscard() const { return body_.remaining() < 0 || body_.remaining() > kMaxDiscard; }
 
 void Client::AppendOwnFields(std::string& out) {
   out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n");
@@ -103,13 +102,26 @@ void Client::OnBody(std::string_view bytes, bool end) {
       AppendNumber(out, bytes.size(), 16);
       out.append("\r\n").append(bytes).append("\r\n");
     }
-    if (end) out += "0\r\n\r\n";
+    if (end) {
+      out.append("0\r\n").append(trailers_).append("\r\n");
+      trailers_.clear();
+    }
   } else if (framing_ != Framing::kNone) {
     out.append(bytes);
   }
   uncredited_ += bytes.size();
   MarkDirty();
   if (end) FinishExchange();
+}
+
+// Kept for the end of a chunked answer; where the framing has no place for them they are dropped, RFC 9110 6.5.1.
+bool Client::OnTrailers(std::string_view pairs) {
+  trailers_.clear();
+  ResponseFields fields;
+  FieldsResult result = AppendResponseFields(pairs, trailers_, fields);
+  if (result == FieldsResult::kMalformed) return false;
+  if (result == FieldsResult::kBadField || fields.content_length >= 0) BreakResponse();
+  return true;
 }
 
 void Client::OnRoom() {
@@ -184,6 +196,7 @@ void Client::RespondError(const char* code, std::string_view message, const Head
 void Client::AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body) {
   if (state_ != State::kLocalWait || local_id_ != id) return;
   local_id_ = 0;
+  if (status == 0) return RespondError("INTERNAL", "The service gave no answer.");
   bool valid = status >= 200 && status <= 599;
   RespondWhole(valid ? status : 500, headers, body);
 }
@@ -195,7 +208,8 @@ void Client::FinishExchange() {
   head_since_ = Instant{};
   idle_since_ = loop_.now();
   write_progress_ = loop_.now();
-  if (!keep_alive_) {
+  trailers_.clear();
+  if (!keep_alive_ || (!body_.done() && TooMuchToDiscard())) {
     state_ = State::kClosing;
   } else if (!body_.done()) {
     state_ = State::kDiscard;

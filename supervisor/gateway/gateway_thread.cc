@@ -61,7 +61,7 @@ class GatewayThread::Responder final : public LocalResponder {
  public:
   Responder(GatewayThread& thread, uint64_t id) : thread_(thread), mailbox_(thread.loop_.mailbox()), id_(id) {}
   ~Responder() override {
-    if (!answered_) Post(500, {{"content-type", "application/json"}}, {});
+    if (!answered_) Post(0, {}, {});
   }
   void Respond(int status, HeaderList headers, std::string body) override {
     if (!std::exchange(answered_, true)) Post(status, std::move(headers), std::move(body));

@@ -283,7 +283,8 @@ bool Link::TakeFrame(std::string_view payload) {
     case Type::kGoaway: TakeGoaway(); break;
     case Type::kResponse: TakeResponse(payload); break;
     case Type::kData:
-      if (!in_body_) TakeBody({}, true);  // an empty frame, or trailers, which end here (HTTP/1.1 clients rarely ask for them)
+      if (header_.flags & link::kTrailers) TakeTrailers(payload);
+      else if (!in_body_) TakeBody({}, true);  // an empty frame
       break;
     case Type::kWindow: TakeWindow(payload); break;
     case Type::kCancel:
@@ -330,6 +331,13 @@ void Link::TakeBody(std::string_view bytes, bool last) {
   bool end = last && (header_.flags & link::kEnd);
   if (end) EndStream(*stream);
   if (end || !bytes.empty()) sink->OnBody(bytes, end);
+}
+
+void Link::TakeTrailers(std::string_view pairs) {
+  Stream* stream = Find(header_.stream);
+  if (!stream) return;
+  if (stream->head_seen_ && !stream->sink_->OnTrailers(pairs)) return Fail(StreamLoss::kProtocol, "trailers that do not parse");
+  TakeBody({}, true);
 }
 
 void Link::TakeWindow(std::string_view payload) {
@@ -388,6 +396,7 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
   fd_.Reset();
   out_ = std::string();
   out_at_ = 0;
+  last_id_ = 0;
   ready_.clear();
   in_frame_ = in_body_ = hello_seen_ = readable_ = false;
   // Who was not at fault must not pay for it: for the streams a broken link is a closed one.

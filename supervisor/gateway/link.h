@@ -33,6 +33,8 @@ class StreamSink {
   // ends the connection. With `whole` and no body this is the last call.
   virtual bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) = 0;
   virtual void OnBody(std::string_view bytes, bool end) = 0;
+  // Comes right before the end. False: as of OnHead.
+  virtual bool OnTrailers(std::string_view pairs) = 0;
   virtual void OnRoom() = 0;                // Room() grew after it had been 0
   virtual void OnLost(StreamLoss loss) = 0;  // the last call
 };
@@ -97,6 +99,7 @@ class Link : public Pollable {
   void TakeHead(std::string_view head);
   bool TakeFrame(std::string_view payload);
   void TakeResponse(std::string_view head);
+  void TakeTrailers(std::string_view pairs);
   void TakeWindow(std::string_view payload);
   void TakeGoaway();
   void TakeBody(std::string_view bytes, bool last);

@@ -38,6 +38,31 @@ TEST_F(GatewayTest, StreamsAnAnswerOfUnknownLengthInChunksAsItComes) {
   EXPECT_FALSE(r.truncated);
 }
 
+std::string TrailerFrame(uint32_t stream, const FakeHeaders& trailers) {
+  std::string head;
+  link::HeadWriter writer(head);
+  writer.U16(uint16_t(trailers.size()));
+  for (const auto& [name, value] : trailers) writer.Pair(name, value);
+  char header[link::kHeaderSize];
+  link::PutHeader(header, {uint32_t(head.size()), stream, link::Type::kData, link::kEnd | link::kTrailers, 0, uint32_t(head.size())});
+  return std::string(header, sizeof header) + head;
+}
+
+TEST_F(GatewayTest, SendsTrailersBehindAChunkedAnswer) {
+  AddWorker([](FakeLinkModule& m, FakeRequest& r) {
+    m.Respond(r, 200, {}, "body", false);
+    if (r.target == "/bad") return m.Raw(r, TrailerFrame(r.stream, {{"x-sum", "1\r\nevil: 1"}}));
+    m.Raw(r, TrailerFrame(r.stream, {{"x-sum", "42"}, {"connection", "close"}}));
+  });
+  Publish({Route("GET", "/good"), Route("GET", "/bad")});
+  HttpClient client = Client();
+  client.Send("GET /api/v1/m/m/good HTTP/1.1\r\nHost: t\r\n\r\n");
+  while (client.buffered().find("\r\n0\r\n") == std::string::npos || !client.buffered().ends_with("\r\n\r\n")) ASSERT_TRUE(client.More());
+  EXPECT_TRUE(client.buffered().ends_with("4\r\nbody\r\n0\r\nx-sum: 42\r\n\r\n")) << client.buffered();
+  client.buffered().clear();
+  EXPECT_THAT(client.Get("/api/v1/m/m/bad").body, testing::Not(testing::HasSubstr("evil")));
+}
+
 TEST_F(GatewayTest, PassesAContentLengthOfTheModuleThrough) {
   AddWorker([](FakeLinkModule& m, FakeRequest& r) {
     m.Respond(r, 200, {{"content-length", "300000"}}, "", false);
