@@ -75,7 +75,7 @@ class Daemon {
   Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway, UniqueFd modules,
          UniqueFd signals)
       : config_(config), folder_(std::move(folder)), modules_(std::move(modules)), signals_(std::move(signals)), spawner_(std::move(spawner)),
-        pool_(kPoolThreads, kPoolQueue), gateway_(std::move(gateway)) {
+        gateway_(std::move(gateway)), pool_(kPoolThreads, kPoolQueue) {
     const char* environment = getenv("BULKHEAD_ENVIRONMENT");
     node_.environment = environment && *environment ? environment : "production";
     node_.started_at = clock_.Wall();
@@ -275,11 +275,11 @@ class Daemon {
   std::unique_ptr<Authenticator> authenticator_;
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<Reconciler> reconciler_;
-  BlockingPool pool_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;
+  BlockingPool pool_;  // last: its threads use what stands above, and are joined first
   std::thread closer_;
   Instant deadline_{};
   bool stopping_ = false, hasten_ = false;

@@ -25,10 +25,10 @@ std::string Clip(std::string text, size_t max_bytes) {
   return text;
 }
 
-Mailbox::Mailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake)
+RunMailbox::RunMailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake)
     : clock_(clock), component_("module/" + module), job_(std::move(job)), run_id_(std::move(run_id)), wake_(std::move(wake)) {}
 
-void Mailbox::Put(const module::v1::RunJobUpdate& update) {
+void RunMailbox::Put(const module::v1::RunJobUpdate& update) {
   if (update.has_log()) return WriteLog(update.log());
   const bool wake = state_.With([&](State& state) {
     if (state.ended) return false;
@@ -58,7 +58,7 @@ void Mailbox::Put(const module::v1::RunJobUpdate& update) {
   if (wake) wake_();
 }
 
-Mailbox::News Mailbox::Take() {
+RunMailbox::News RunMailbox::Take() {
   return state_.With([](State& state) {
     state.woken = false;
     News news = state.news;
@@ -67,7 +67,7 @@ Mailbox::News Mailbox::Take() {
   });
 }
 
-void Mailbox::WriteLog(const module::v1::JobLog& log) {
+void RunMailbox::WriteLog(const module::v1::JobLog& log) {
   const Instant now = clock_.Now();
   int64_t dropped = 0;
   const bool write = state_.With([&](State& state) {
@@ -90,7 +90,7 @@ void Mailbox::WriteLog(const module::v1::JobLog& log) {
   Log(level, component_, Clip(log.message(), limits::kMaxLogLine), {{"job", job_}, {"run", run_id_}});
 }
 
-void Mailbox::Close() {
+void RunMailbox::Close() {
   const int64_t dropped = state_.With([](State& state) { return std::exchange(state.dropped, 0); });
   if (dropped > 0) LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
 }

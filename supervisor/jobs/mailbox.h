@@ -12,7 +12,7 @@
 
 namespace bulkhead {
 
-class Mailbox {
+class RunMailbox {
  public:
   struct News {
     std::optional<module::v1::JobProgress> progress;  // the latest
@@ -22,7 +22,7 @@ class Mailbox {
   };
 
   // `wake` is called (any thread) when there is news after Take(); it must not call back.
-  Mailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake);
+  RunMailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake);
 
   void Put(const module::v1::RunJobUpdate& update);  // any thread
   News Take();                                       // any thread

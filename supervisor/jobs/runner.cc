@@ -13,7 +13,7 @@ struct Runner::Flight {
   ClaimedRun run;
   JobSpec spec;
   std::string instance;
-  std::shared_ptr<Mailbox> mailbox;
+  std::shared_ptr<RunMailbox> mailbox;
   std::shared_ptr<JobCall> call;         // null once the call is over for us
   bool calling = false;
   bool leaving = false;                  // its worker is being drained: losing it is nobody's fault
@@ -54,7 +54,7 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   RunView& view = flight.run.view;
 
   Loop& loop = store_.loop();
-  flight.mailbox = std::make_shared<Mailbox>(clock_, view.module, view.job, view.id,
+  flight.mailbox = std::make_shared<RunMailbox>(clock_, view.module, view.job, view.id,
                                              [&loop, hear = store_.GuardedWith<>([this, fence] { Hear(fence); })] { loop.Post(hear); });
   module::v1::RunJobRequest request;
   request.set_run_id(view.id);
@@ -109,7 +109,7 @@ int Runner::LoadOf(const std::string& instance) const {
 void Runner::Hear(int64_t fence) {
   Flight* flight = Find(fence);
   if (flight == nullptr || !flight->calling) return;
-  const Mailbox::News news = flight->mailbox->Take();
+  const RunMailbox::News news = flight->mailbox->Take();
   if (!news.progress) return;
   RunView& view = flight->run.view;
   view.progress = std::isfinite(news.progress->fraction()) ? std::clamp(news.progress->fraction(), 0.0, 1.0) : view.progress;
@@ -137,7 +137,7 @@ void Runner::WriteProgress(Flight& flight) {
 void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   Flight* flight = Find(fence);
   if (flight == nullptr || !flight->calling) return;
-  const Mailbox::News news = flight->mailbox->Take();
+  const RunMailbox::News news = flight->mailbox->Take();
   // A result that came in whole counts, even when the worker died right after it.
   if (!news.result_json && !news.error && status.code() == absl::StatusCode::kUnavailable) return Cut(*flight, CutShort::kLost);
   if (news.progress) {
@@ -146,7 +146,7 @@ void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   Conclude(*flight, OutcomeOf(*flight, news, status));
 }
 
-RunOutcome Runner::OutcomeOf(Flight& flight, const Mailbox::News& news, const absl::Status& status) {
+RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status) {
   if (news.error) {
     const std::string code = news.error->code().empty() ? "JOB_FAILED" : news.error->code();
     return Failure(flight, RunStatus::kFailed, code, news.error->message(), news.error->stack(), news.error->retryable());

@@ -67,7 +67,7 @@ class Runner {
   void WriteOutcome(Flight& flight);
   void Forget(int64_t fence, Millis delay);
   void WriteProgress(Flight& flight);
-  RunOutcome OutcomeOf(Flight& flight, const Mailbox::News& news, const absl::Status& status);
+  RunOutcome OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status);
   RunOutcome Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack, bool retryable);
   void AnswerDrains(const std::string& instance);
 
