@@ -90,7 +90,8 @@ TEST_F(GatewayTest, ReplacesARequestIdAndTraceThatAreNotWellFormed) {
   auto& module = AddWorker(Answer("ok"));
   Publish({Route("GET", "/")});
   HttpClient client = Client();
-  HttpResponse r = client.Get("/api/v1/m/m", "X-Request-Id: a b\r\nTraceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01\r\nTracestate: a=1\r\n");
+  HttpResponse r = client.Get("/api/v1/m/m",
+                              "X-Request-Id: a b\r\nTraceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01\r\nTracestate: a=1\r\n");
   ASSERT_EQ(r.status, 200);
   FakeRequest seen = module.counts().last;
   EXPECT_EQ(seen.target, "/");
