@@ -363,7 +363,8 @@ void PrivatePostgres::State::OnServerEnded(const ProcessExit& exit, const std::s
     return Fail(Describe(exit) + ": " + LastLines(log));
   }
   if (was_serving && Clock::Real().Now() - serving_since >= kStableAfter) restarts = 0;
-  RestartLater(Describe(exit) + ": " + LastLines(log));
+  // What a server that served had to say stands in the log already.
+  RestartLater(was_serving ? Describe(exit) : Describe(exit) + ": " + LastLines(log));
 }
 
 void PrivatePostgres::State::RestartLater(const std::string& why) {

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,13 @@ std::string TestPostgres::BinDir() {
   return newest;
 }
 
+std::string TestPostgres::ScratchFolder() {
+  constexpr uint64_t kRoom = uint64_t{1} << 30;
+  struct statvfs memory{};
+  const bool roomy = statvfs("/dev/shm", &memory) == 0 && uint64_t{memory.f_bavail} * memory.f_frsize >= kRoom && access("/dev/shm", W_OK) == 0;
+  return roomy ? "/dev/shm" : "/tmp";
+}
+
 TestPostgres& TestPostgres::Instance() {
   static TestPostgres instance;
   return instance;
@@ -112,12 +120,11 @@ TestPostgres& TestPostgres::Instance() {
 
 TestPostgres::TestPostgres() {
   if (BinDir().empty()) Die("no server below /usr/lib/postgresql");
-  char folder[] = "/tmp/bulkhead-pg-XXXXXX";
-  if (!mkdtemp(folder)) Die("mkdtemp failed");
-  root_ = folder;
+  root_ = ScratchFolder() + "/bulkhead-pg-XXXXXX";
+  if (!mkdtemp(root_.data())) Die("mkdtemp failed");
   const User user = ServerUser();
-  if (user.change && chown(folder, user.uid, user.gid) != 0) Die("chown failed");
-  chmod(folder, 0711);
+  if (user.change && chown(root_.c_str(), user.uid, user.gid) != 0) Die("chown failed");
+  chmod(root_.c_str(), 0711);
 
   const std::string log = root_ + "/log";
   const pid_t initdb = Launch({BinDir() + "/initdb", "-D", root_ + "/data", "-U", "bulkhead", "--auth=trust", "--encoding=UTF8",

@@ -25,6 +25,8 @@ class TestPostgres {
 
   // Folder of initdb and postgres; empty when there is none.
   static std::string BinDir();
+  // A folder for short-lived clusters: in memory where there is room, because initdb writes 40 MB and the disk is shared.
+  static std::string ScratchFolder();
 
  private:
   TestPostgres();

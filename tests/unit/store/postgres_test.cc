@@ -18,6 +18,7 @@
 #include "supervisor/store/database.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/registry.h"
+#include "tests/fakes/postgres_fixture.h"
 
 namespace bulkhead {
 namespace {
@@ -31,10 +32,9 @@ constexpr Millis kPatience{60'000};  // before a test is given up
 class PrivatePostgresTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char folder[] = "/tmp/bulkhead-private-XXXXXX";
-    ASSERT_NE(mkdtemp(folder), nullptr);
-    data_ = folder;
-    chmod(folder, 0711);
+    data_ = TestPostgres::ScratchFolder() + "/bulkhead-private-XXXXXX";
+    ASSERT_NE(mkdtemp(data_.data()), nullptr);
+    chmod(data_.c_str(), 0711);
     std::filesystem::create_directory(data_ + "/run");
     std::filesystem::create_directory(data_ + "/secrets");
     chmod((data_ + "/run").c_str(), 0711);
