@@ -182,11 +182,17 @@ class Daemon {
     node_.ready = true;
     std::string url = "http://" + gateway_->address();
     printf("bulkhead ready %s\n\n", url.c_str());
+    const char* header = "-H \"Authorization: Bearer $TOKEN\"";
     printf("Try next, in another terminal:\n");
-    printf("  TOKEN=$(cat %s/admin.token)\n", folder_.path.c_str());
-    printf("  curl -H \"Authorization: Bearer $TOKEN\" %s/api/v1/modules\n", url.c_str());
-    printf("  curl -X POST -H \"Authorization: Bearer $TOKEN\" \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", url.c_str());
-    printf("  curl -H \"Authorization: Bearer $TOKEN\" %s/api/v1/m/consumption-monitor/live\n", url.c_str());
+    printf("  TOKEN=$(%scat %s/admin.token)\n", folder_.privileged ? "sudo " : "", folder_.path.c_str());
+    printf("  curl %s %s/api/v1/modules\n", header, url.c_str());
+    const bool sample = publisher_.current()->modules.contains("consumption-monitor");
+    if (sample) {
+      printf("  curl -X POST %s \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", header, url.c_str());
+      printf("  curl %s %s/api/v1/m/consumption-monitor/live\n", header, url.c_str());
+    } else {
+      printf("  curl %s %s/api/v1/system/modules\n", header, url.c_str());
+    }
     fflush(stdout);
   }
 

@@ -338,6 +338,7 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   if (!entry->enabling) return;
   int64_t generation = *entry->enabling;
   entry->enabling.reset();
+  entry->taking_back = true;
   Reason reason = entry->state.reason;
   // What keeps a module from being started at all has a code of its own; all else is a failed start.
   bool own_code = reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
@@ -346,6 +347,7 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   Blocking<ModuleRow>(
       [this, name = entry->row.name, status = entry->before_enabling, generation] { return registry_.SetStatus(name, status, generation); },
       [this, entry, failure](absl::StatusOr<ModuleRow> row) {
+        entry->taking_back = false;
         for (Waiter& waiter : entry->waiters) {
           // They are answered when it has stopped: a refusal leaves nothing behind.
           waiter.result = failure;
@@ -362,6 +364,13 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
 void Reconciler::SettleWaiters(const EntryPtr& entry) {
   if (entry->publishing > 0) return;
   ObservedState observed = entry->state.observed;
+  // A module that was enabled before and can't be started again stays enabled; who asked hears of it at once.
+  if (observed == ObservedState::kFailed && !entry->enabling && !entry->taking_back) {
+    const Reason& reason = entry->state.reason;
+    for (Waiter& waiter : entry->waiters) {
+      if (waiter.enable) waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message, {{"", reason.code, reason.message, 0}});
+    }
+  }
   bool running = observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
   bool stopped = observed == ObservedState::kStopped || (observed == ObservedState::kSkipped && !entry->state.wanted);
   if (running) entry->enabling.reset();

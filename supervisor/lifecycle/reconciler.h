@@ -102,6 +102,7 @@ class Reconciler : public Modules {
     std::map<int, Loop::TimerId> drain_timers;
     // An enable that has not succeeded yet: a failure takes it back while the generation is this.
     std::optional<int64_t> enabling;
+    bool taking_back = false;                // that failure is being written
     RegistryStatus before_enabling = RegistryStatus::kDisabled;
     std::vector<Waiter> waiters;
   };
