@@ -98,7 +98,6 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
     RETURN_IF_ERROR(MakeFolder(path + name, mode, folder));
   }
   RETURN_IF_ERROR(MakeFolder(folder.run, 0711, folder));
-  RETURN_IF_ERROR(MakeFolder(folder.run + "/pg", 0711, folder));
   // Left over when everything was killed at once.
   std::error_code ignored;
   fs::remove_all(folder.run + "/w", ignored);
