@@ -247,7 +247,8 @@ void CgroupTree::Remove() {
         cgroup_files::Write(tree.folder + "/cgroup.subtree_control", std::string("-") + controller);
         cgroup_files::Write(tree.own + "/cgroup.subtree_control", std::string("-") + controller);
       }
-      cgroup_files::Write(tree.own + "/cgroup.procs", std::to_string(getpid()));
+      // This process, and the daemon when it still lives.
+      for (pid_t pid : cgroup_files::Members(tree.folder)) cgroup_files::Write(tree.own + "/cgroup.procs", std::to_string(pid));
     }
     cgroup_files::RemoveFolder(tree.folder);
   }

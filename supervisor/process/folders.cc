@@ -28,7 +28,9 @@ struct Place {
 
 absl::StatusOr<Place> Open(const std::vector<std::string>& roots, const std::string& path) {
   size_t slash = path.rfind('/');
-  if (path.empty() || path[0] != '/' || path.find('\0') != std::string::npos) return absl::InvalidArgumentError("'" + path + "' is no absolute path");
+  if (path.empty() || path[0] != '/' || path.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError("'" + path + "' is no absolute path");
+  }
   Place place{UniqueFd(), path.substr(slash + 1)};
   if (place.name.empty() || place.name == "." || place.name == "..") {
     return absl::InvalidArgumentError("'" + path + "' does not end in the name of a folder");

@@ -1,8 +1,9 @@
 // Where no cgroup can be made (a plain user, a read-only cgroup file system), a child is tracked by a keeper: a process
 // between the spawner and the child that is a subreaper (prctl(2)) and does nothing but wait. Whatever descends from the
 // child, setsid or not, double fork or not, then has the keeper as an ancestor until it ends; so /proc names the tree at any
-// time. When the keeper has no child left, the tree is empty, and it ends: that is what KillTree waits for. If the keeper itself is killed (a module of the same uid can do that), its orphans become direct children of the
-// spawner, which knows all its other children and so finds them too; and the child itself dies with it (PDEATHSIG).
+// time. When the keeper has no child left, the tree is empty, and it ends: that is what KillTree waits for. If the keeper
+// itself is killed (a module of the same uid can do that), its orphans become direct children of the spawner, which knows
+// all its other children and so finds them too; and the child itself dies with it (PDEATHSIG).
 // If the spawner is killed, the keeper sees the end of their socket and kills the tree by itself.
 #pragma once
 

@@ -22,7 +22,8 @@ class OutputTail {
 };
 
 // Reads `read_end` on the loop until EOF. Splits at '\n'; a line over limits::kMaxLogLine is cut and marked; beyond
-// limits::kLogLinesPerSecond lines are dropped and counted. A stream that never ends a line holds kMaxLogLine at most.
+// limits::kLogLinesPerSecond lines of this stream are dropped and counted (and still kept in the tail). A stream that never
+// ends a line holds kMaxLogLine at most.
 class LogPipe {
  public:
   using LineFn = std::function<void(std::string_view line)>;

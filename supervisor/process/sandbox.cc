@@ -74,7 +74,8 @@ constexpr uint32_t kNativeArch = 0;
 #endif
 
 constexpr uint32_t kX32Bit = 0x40000000;  // x86-64's second set of system call numbers, which would pass a deny-list
-constexpr uint32_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+constexpr uint32_t kNamespaceFlags =
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 constexpr long kDenied[] = {
     // file systems

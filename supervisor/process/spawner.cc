@@ -25,7 +25,8 @@ constexpr Millis kSpawnerEnd{12'000};
 
 class ForkedSpawner final : public Spawner {
  public:
-  ForkedSpawner(UniqueFd socket, pid_t pid) : pid_(pid), pidfd_(OpenPidfd(pid)), socket_(std::make_unique<wire::PacketSocket>(std::move(socket))) {}
+  ForkedSpawner(UniqueFd socket, pid_t pid)
+      : pid_(pid), pidfd_(OpenPidfd(pid)), socket_(std::make_unique<wire::PacketSocket>(std::move(socket))) {}
 
   ~ForkedSpawner() override {
     socket_.reset();

@@ -47,7 +47,7 @@ class LogPipeTest : public testing::Test {
   UniqueFd writer;
   std::shared_ptr<OutputTail> tail = std::make_shared<OutputTail>();
   std::vector<std::string> lines;
-  std::unique_ptr<class LogPipe> pipe;
+  std::unique_ptr<LogPipe> pipe;
 };
 
 TEST_F(LogPipeTest, LinesAreSplitAtNewlines) {
@@ -125,7 +125,7 @@ TEST_F(LogPipeTest, TheLineFunctionMayDestroyThePipe) {
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
   UniqueFd end(ends[1]);
   int seen = 0;
-  std::unique_ptr<class LogPipe> other;
+  std::unique_ptr<LogPipe> other;
   other = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), nullptr, [&](std::string_view) {
     ++seen;
     other.reset();
