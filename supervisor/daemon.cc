@@ -37,13 +37,13 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kPoolThreads = 6;            // blocking work at a time: database, archives, hashing
-constexpr size_t kPoolQueue = 4096;        // beyond: OVERLOADED
-constexpr int kDatabaseConnections = 8;    // of the supervisor itself
-constexpr uid_t kUidBase = 200'000;        // where the modules' uids begin unless isolation.uids says so
+constexpr int kPoolThreads = 6;          // blocking work at a time: database, archives, hashing
+constexpr size_t kPoolQueue = 4096;      // beyond: OVERLOADED
+constexpr int kDatabaseConnections = 8;  // of the supervisor itself
+constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless isolation.uids says so
 constexpr uid_t kUidsPerDaemon = 1'000;
-constexpr Millis kJobGrace{3'000};         // running jobs at a shutdown
-constexpr Millis kDrainGrace{3'000};       // in-flight requests at a shutdown
+constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
+constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
 
 std::string NodeName() {
@@ -72,10 +72,15 @@ void RaiseFileLimit() {
 
 class Daemon {
  public:
-  Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway, UniqueFd modules,
-         UniqueFd signals)
-      : config_(config), folder_(std::move(folder)), modules_(std::move(modules)), signals_(std::move(signals)), spawner_(std::move(spawner)),
-        gateway_(std::move(gateway)), pool_(kPoolThreads, kPoolQueue) {
+  Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
+         UniqueFd modules, UniqueFd signals)
+      : config_(config),
+        folder_(std::move(folder)),
+        modules_(std::move(modules)),
+        signals_(std::move(signals)),
+        spawner_(std::move(spawner)),
+        gateway_(std::move(gateway)),
+        pool_(kPoolThreads, kPoolQueue) {
     const char* environment = getenv("BULKHEAD_ENVIRONMENT");
     node_.environment = environment && *environment ? environment : "production";
     node_.started_at = clock_.Wall();
@@ -147,8 +152,9 @@ class Daemon {
     options.development = config_.discovery_development;
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
-    options.first_uid = config_.first_uid ? config_.first_uid
-                                          : kUidBase + static_cast<uid_t>(std::stoul(folder_.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
+    options.first_uid = config_.first_uid
+                            ? config_.first_uid
+                            : kUidBase + static_cast<uid_t>(std::stoul(folder_.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
     options.flags = config_.flags;
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
@@ -158,7 +164,9 @@ class Daemon {
     auto host = HostServer::Listen(options.host_socket, config_.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
-    reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) { host_->SetInstance(token, module, present); });
+    reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
+      host_->SetInstance(token, module, present);
+    });
 
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, node});
     if (!admin.ok()) return FailStart(admin.status());
@@ -174,7 +182,8 @@ class Daemon {
 
   void Ready(const std::vector<Reconciler::BootFailure>& failures) {
     for (const auto& failure : failures) {
-      Log(failure.critical ? LogLevel::kError : LogLevel::kWarn, "daemon", failure.critical ? "a critical module did not start" : "a module did not start",
+      Log(failure.critical ? LogLevel::kError : LogLevel::kWarn, "daemon",
+          failure.critical ? "a critical module did not start" : "a module did not start",
           {{"module", failure.module}, {"reason", failure.message}});
       if (failure.critical && config_.critical_failure_exits) exit_code_ = kExitCriticalModule;
     }
@@ -188,7 +197,8 @@ class Daemon {
     printf("  curl %s %s/api/v1/modules\n", header, url.c_str());
     const bool sample = publisher_.current()->modules.contains("consumption-monitor");
     if (sample) {
-      printf("  curl -X POST %s \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", header, url.c_str());
+      printf("  curl -X POST %s \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", header,
+             url.c_str());
       printf("  curl %s %s/api/v1/m/consumption-monitor/live\n", header, url.c_str());
     } else {
       printf("  curl %s %s/api/v1/system/modules\n", header, url.c_str());
@@ -200,7 +210,8 @@ class Daemon {
 
   void FailStart(const absl::Status& status) {
     std::string text(status.message());
-    for (const ErrorDetail& detail : ErrorDetails(status)) text += "\n  " + (detail.path.empty() ? "" : detail.path + ": ") + detail.message;
+    for (const ErrorDetail& detail : ErrorDetails(status))
+      text += "\n  " + (detail.path.empty() ? "" : detail.path + ": ") + detail.message;
     fprintf(stderr, "bulkhead: %s\n", text.c_str());
     exit_code_ = kExitStartFailed;
     Shutdown();
@@ -270,7 +281,7 @@ class Daemon {
   const Config config_;
   const Clock& clock_ = Clock::Real();
   DataFolder folder_;
-  UniqueFd modules_;   // the modules directory, opened before the privilege drop
+  UniqueFd modules_;  // the modules directory, opened before the privilege drop
   UniqueFd signals_;
   NodeStatus node_;
   Loop loop_;
@@ -317,7 +328,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
-  return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules), std::move(signals));
+  return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules),
+                                  std::move(signals));
 }
 
 }  // namespace

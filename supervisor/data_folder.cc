@@ -35,7 +35,8 @@ absl::Status MakeFolder(const std::string& path, mode_t mode, const DataFolder& 
   struct stat info;
   if (lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return Unusable(path, "is not a folder");
   bool ours = info.st_uid == geteuid() || info.st_uid == folder.uid;
-  if (!ours) return Unusable(path, "belongs to another user (uid " + std::to_string(info.st_uid) + "); choose another one with --data");
+  if (!ours)
+    return Unusable(path, "belongs to another user (uid " + std::to_string(info.st_uid) + "); choose another one with --data");
   if (chmod(path.c_str(), mode) != 0) return Unusable(path, strerror(errno));
   if (folder.privileged && chown(path.c_str(), folder.uid, folder.gid) != 0) return Unusable(path, strerror(errno));
   return absl::OkStatus();
@@ -48,7 +49,9 @@ absl::Status CheckTraversable(const std::string& path) {
     struct stat info;
     if (stat(so_far.c_str(), &info) != 0) break;  // made by us, with a mode that lets them pass
     if ((info.st_mode & 0001) == 0) {
-      return Unusable(path, so_far.string() + " can't be entered by the modules' users; choose a folder that can, e.g. --data /var/lib/bulkhead");
+      return Unusable(
+          path,
+          so_far.string() + " can't be entered by the modules' users; choose a folder that can, e.g. --data /var/lib/bulkhead");
     }
   }
   return absl::OkStatus();
@@ -65,7 +68,8 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
   folder.gid = getegid();
   if (folder.privileged) {
     passwd* user = getpwnam("bulkhead");
-    if (!user) return Error("DATA_UNUSABLE", "started as root, but there is no user `bulkhead` to drop to: run sh deploy/packages.sh");
+    if (!user)
+      return Error("DATA_UNUSABLE", "started as root, but there is no user `bulkhead` to drop to: run sh deploy/packages.sh");
     folder.uid = user->pw_uid;
     folder.gid = user->pw_gid;
     RETURN_IF_ERROR(CheckTraversable(path));
@@ -74,19 +78,22 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
 
   std::string lock = path + "/lock";
   folder.lock.Reset(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!folder.lock) return Unusable(path, std::string("can't be written: ") + strerror(errno) + "; choose another one with --data");
+  if (!folder.lock)
+    return Unusable(path, std::string("can't be written: ") + strerror(errno) + "; choose another one with --data");
   if (flock(folder.lock.get(), LOCK_EX | LOCK_NB) != 0) {
     char pid[16] = {};
     (void)!read(folder.lock.get(), pid, sizeof pid - 1);
-    return Error("DATA_IN_USE", "data folder " + path + " is held by another supervisor (pid " + std::string(pid, strcspn(pid, "\n")) +
-                                    "); stop it, or choose another folder with --data");
+    return Error("DATA_IN_USE", "data folder " + path + " is held by another supervisor (pid " +
+                                    std::string(pid, strcspn(pid, "\n")) + "); stop it, or choose another folder with --data");
   }
   std::string pid = std::to_string(getpid()) + "\n";
-  if (ftruncate(folder.lock.get(), 0) != 0 || pwrite(folder.lock.get(), pid.data(), pid.size(), 0) < 0) return Unusable(path, strerror(errno));
+  if (ftruncate(folder.lock.get(), 0) != 0 || pwrite(folder.lock.get(), pid.data(), pid.size(), 0) < 0)
+    return Unusable(path, strerror(errno));
 
   folder.run = path + "/run";
   if (folder.run.size() + kLongestBelowRun > kMaxSocketPath) {
-    folder.run = folder.privileged ? "/run/bulkhead/" + folder.hash : "/tmp/bulkhead-" + std::to_string(getuid()) + "-" + folder.hash;
+    folder.run =
+        folder.privileged ? "/run/bulkhead/" + folder.hash : "/tmp/bulkhead-" + std::to_string(getuid()) + "-" + folder.hash;
     // Only that folder is shared with others: it must be ours before anything is put below.
     if (folder.privileged) {
       std::error_code ignored;
@@ -107,7 +114,8 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
 
 absl::Status DropPrivileges(const DataFolder& folder) {
   if (!folder.privileged) return absl::OkStatus();
-  if (setgroups(0, nullptr) != 0 || setresgid(folder.gid, folder.gid, folder.gid) != 0 || setresuid(folder.uid, folder.uid, folder.uid) != 0) {
+  if (setgroups(0, nullptr) != 0 || setresgid(folder.gid, folder.gid, folder.gid) != 0 ||
+      setresuid(folder.uid, folder.uid, folder.uid) != 0) {
     return ErrnoStatus(errno, "dropping root");
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoStatus(errno, "no_new_privs");

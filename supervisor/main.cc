@@ -32,11 +32,8 @@ int main(int argc, char** argv) {
   }
   switch (line->command) {
     case bulkhead::Command::kHelp:
-    case bulkhead::Command::kVersion:
-      fputs(line->text.c_str(), stdout);
-      return 0;
-    case bulkhead::Command::kServe:
-      break;
+    case bulkhead::Command::kVersion: fputs(line->text.c_str(), stdout); return 0;
+    case bulkhead::Command::kServe: break;
   }
   bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);
   return bulkhead::RunDaemon(line->config);

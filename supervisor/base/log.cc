@@ -88,8 +88,8 @@ void LogLine(LogLevel level, std::string_view component, std::string_view messag
   if (!sink.logger->should_log(ToSpdlog(level))) return;
   std::string line;
   if (sink.format == LogFormat::kJson) {
-    nlohmann::ordered_json object = {{"time", FormatWall(Clock::Real().Wall())}, {"level", LevelName(level)}, {"component", component},
-                                     {"message", message}};
+    nlohmann::ordered_json object = {
+        {"time", FormatWall(Clock::Real().Wall())}, {"level", LevelName(level)}, {"component", component}, {"message", message}};
     for (size_t i = 0; i < count; ++i) object[std::string(fields[i].first)] = fields[i].second;
     line = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   } else {

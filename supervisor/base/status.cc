@@ -102,7 +102,8 @@ absl::Status Error(std::string_view code, std::string_view message, std::vector<
   BULKHEAD_CHECK(entry != nullptr);
   absl::Status status(entry->absl_code, absl::string_view(message.data(), message.size()));
   nlohmann::json list = nlohmann::json::array();
-  for (const ErrorDetail& d : details) list.push_back({{"path", d.path}, {"code", d.code}, {"message", d.message}, {"line", d.line}});
+  for (const ErrorDetail& d : details)
+    list.push_back({{"path", d.path}, {"code", d.code}, {"message", d.message}, {"line", d.line}});
   nlohmann::json payload = {{"code", code}, {"details", std::move(list)}};
   status.SetPayload(kPayloadUrl, absl::Cord(payload.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
   return status;
@@ -127,7 +128,8 @@ std::vector<ErrorDetail> ErrorDetails(const absl::Status& status) {
   std::vector<ErrorDetail> details;
   if (auto payload = Payload(status); payload.is_object()) {
     for (const auto& d : payload["details"]) {
-      details.push_back({d["path"].get<std::string>(), d["code"].get<std::string>(), d["message"].get<std::string>(), d["line"].get<int>()});
+      details.push_back(
+          {d["path"].get<std::string>(), d["code"].get<std::string>(), d["message"].get<std::string>(), d["line"].get<int>()});
     }
   }
   return details;

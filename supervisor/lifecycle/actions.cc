@@ -92,16 +92,20 @@ void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
   loop_.Post([this, request = std::move(request), done = std::move(done)] {
     ManifestResult parsed = ParseManifest(request.manifest_json, false);
     if (!parsed.manifest) {
-      return done(Error("MANIFEST_INVALID", "the manifest has " + std::to_string(parsed.errors.size()) + " error(s); POST it to /api/v1/modules/validate to see them all",
+      return done(Error("MANIFEST_INVALID",
+                        "the manifest has " + std::to_string(parsed.errors.size()) +
+                            " error(s); POST it to /api/v1/modules/validate to see them all",
                         Details(parsed.errors)));
     }
     if (!request.path.empty() && request.path[0] != '/') {
-      return done(Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
+      return done(
+          Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
     }
     std::string config = request.config_json.empty() ? "{}" : request.config_json;
     if (config != "{}") {
       ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
-      if (!checked.errors.empty()) return done(Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors)));
+      if (!checked.errors.empty())
+        return done(Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors)));
     }
     Manifest manifest = std::move(*parsed.manifest);
     Serialized(manifest.name, [this, manifest, config, path = request.path, done](std::function<void()> release) {
@@ -129,7 +133,9 @@ void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
 void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done) {
   if (!entry->row.package.empty()) return done(absl::OkStatus());
   if (entry->row.path.empty()) {
-    return done(Error("PACKAGE_INVALID", "module " + entry->row.name + " was registered without `path`; delete it and register it with the folder of its files"));
+    return done(Error(
+        "PACKAGE_INVALID",
+        "module " + entry->row.name + " was registered without `path`; delete it and register it with the folder of its files"));
   }
   struct Result {
     ModuleRow row;
@@ -137,17 +143,20 @@ void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::St
   };
   // A folder of the modules directory may only be reachable through the descriptor that was opened at start.
   std::string folder = entry->row.path;
-  if (folder.starts_with(options_.modules_dir + "/")) folder = options_.modules_access + folder.substr(options_.modules_dir.size());
+  if (folder.starts_with(options_.modules_dir + "/"))
+    folder = options_.modules_access + folder.substr(options_.modules_dir.size());
   Blocking<Result>(
       [this, row = entry->row, folder]() -> absl::StatusOr<Result> {
         std::error_code error;
         if (!std::filesystem::is_directory(folder + "/", error)) {
-          return Error("PACKAGE_INVALID", row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
+          return Error("PACKAGE_INVALID",
+                       row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
         }
         ASSIGN_OR_RETURN(Package package, ReadPackage(folder, row.path));
         if (package.manifest.name != row.name || package.manifest.version != row.version) {
-          return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version + ", registered is " + row.name + " " +
-                                               row.version + "; delete and register it anew");
+          return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version +
+                                               ", registered is " + row.name + " " + row.version +
+                                               "; delete and register it anew");
         }
         ASSIGN_OR_RETURN(InstalledPackage installed, InstallPackage(package, options_.data_dir));
         ModuleRow changed = row;
@@ -238,27 +247,30 @@ void Reconciler::Enable(const std::string& name, Millis wait, Done<ActionResult>
 void Reconciler::EnableEntry(const EntryPtr& entry, Millis wait, Done<ActionResult> done) {
   Graph graph = CurrentGraph();
   if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
-    return done(Error("DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
+    return done(Error("DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message,
+                      details));
   }
   if (auto cycle = FindCycle(graph, entry->row.name)) {
     return done(Error("DEPENDENCY_UNSATISFIED", "the dependencies form a cycle: " + Join(*cycle)));
   }
   ConfigResult config = EffectiveConfig(*entry->manifest, entry->row.config_json);
   if (!config.errors.empty()) {
-    return done(Error("CONFIG_INVALID", "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message, Details(config.errors)));
+    return done(Error("CONFIG_INVALID", "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message,
+                      Details(config.errors)));
   }
   entry->before_enabling = entry->row.status;
-  Blocking<ModuleRow>([this, name = entry->row.name] { return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt); },
-                      [this, entry, wait, done](absl::StatusOr<ModuleRow> row) {
-                        if (!row.ok()) return done(row.status());
-                        entry->row = *row;
-                        entry->enabling = row->generation;
-                        Want(entry, true);
-                        Wait(entry, true, wait, [this, entry, done](absl::Status status, bool converged) {
-                          if (!status.ok()) return done(status);
-                          done(ActionResult{View(*entry), converged});
-                        });
-                      });
+  Blocking<ModuleRow>(
+      [this, name = entry->row.name] { return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt); },
+      [this, entry, wait, done](absl::StatusOr<ModuleRow> row) {
+        if (!row.ok()) return done(row.status());
+        entry->row = *row;
+        entry->enabling = row->generation;
+        Want(entry, true);
+        Wait(entry, true, wait, [this, entry, done](absl::Status status, bool converged) {
+          if (!status.ok()) return done(status);
+          done(ActionResult{View(*entry), converged});
+        });
+      });
 }
 
 void Reconciler::Disable(const std::string& name, Millis wait, Done<ActionResult> done) {
@@ -271,7 +283,8 @@ void Reconciler::Disable(const std::string& name, Millis wait, Done<ActionResult
       };
       if (!entry) return answer(NotFound(name));
       if (auto dependents = Dependents(CurrentGraph(), name, true); !dependents.empty()) {
-        return answer(Error("HAS_DEPENDENTS", "enabled modules depend on " + name + ": " + Join(dependents) + "; disable them first"));
+        return answer(
+            Error("HAS_DEPENDENTS", "enabled modules depend on " + name + ": " + Join(dependents) + "; disable them first"));
       }
       auto stopped = [this, entry, answer](absl::Status status, bool converged) {
         if (!status.ok()) return answer(status);
@@ -304,7 +317,8 @@ void Reconciler::Delete(const std::string& name, bool purge, Done<bool> done) {
       };
       if (!entry) return answer(NotFound(name));
       if (auto dependents = Dependents(CurrentGraph(), name, false); !dependents.empty()) {
-        return answer(Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first"));
+        return answer(
+            Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first"));
       }
       if (entry->row.status == RegistryStatus::kEnabled) {
         return answer(Error("MODULE_ENABLED", "module " + name + " is enabled; disable it first"));
@@ -326,7 +340,9 @@ void Reconciler::Delete(const std::string& name, bool purge, Done<bool> done) {
             if (!purge) return answer(false);
             // Files of the module's own uid: only the spawner may remove them.
             spawner_.RemoveFolder(options_.data_dir + "/modules/" + name, [answer](absl::Status status) {
-              if (!status.ok()) return answer(Error("INTERNAL", "the module is deleted, but not its data folder: " + std::string(status.message())));
+              if (!status.ok())
+                return answer(
+                    Error("INTERNAL", "the module is deleted, but not its data folder: " + std::string(status.message())));
               answer(true);
             });
           });

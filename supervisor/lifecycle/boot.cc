@@ -28,7 +28,8 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     std::string name = row.name;
     if (!row.package.empty()) {
       // What was installed counts, migrations/ included.
-      if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok()) parsed.manifest = std::move(package->manifest);
+      if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok())
+        parsed.manifest = std::move(package->manifest);
     }
     found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits)};
   }
@@ -37,10 +38,12 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     auto package = ReadPackage(options_.modules_access + "/" + folder, display);
     if (!package.ok()) {
       // A broken one is reported and skips nobody else.
-      LogWarn("boot", "skipping a module folder", {{"folder", display}, {"code", ErrorCode(package.status())}, {"reason", std::string(package.status().message())}});
+      LogWarn("boot", "skipping a module folder",
+              {{"folder", display}, {"code", ErrorCode(package.status())}, {"reason", std::string(package.status().message())}});
       continue;
     }
-    for (const Finding& warning : package->warnings) LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
+    for (const Finding& warning : package->warnings)
+      LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
     const std::string& name = package->manifest.name;
     auto known = found.find(name);
     if (known == found.end()) {
@@ -69,19 +72,23 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     }
     ModuleRow& row = known->second.row;
     if (row.version != package->manifest.version) {
-      LogInfo("boot", "another version is on offer; upgrade to take it", {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
+      LogInfo("boot", "another version is on offer; upgrade to take it",
+              {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
       continue;
     }
     if (row.package.empty() || row.path != display) continue;
     auto sha = HashPackage(package->folder, display);
     if (!sha.ok() || *sha == row.package_sha) continue;
     if (!options_.development) {
-      LogWarn("boot", "the folder differs from what was installed under the same version and is not taken (discovery.development is off)", {{"module", name}, {"folder", display}});
+      LogWarn("boot",
+              "the folder differs from what was installed under the same version and is not taken (discovery.development is off)",
+              {{"module", name}, {"folder", display}});
       continue;
     }
     auto installed = InstallPackage(*package, options_.data_dir);
     if (!installed.ok()) {
-      LogWarn("boot", "the changed package can't be installed; the installed one is kept", {{"module", name}, {"reason", std::string(installed.status().message())}});
+      LogWarn("boot", "the changed package can't be installed; the installed one is kept",
+              {{"module", name}, {"reason", std::string(installed.status().message())}});
       continue;
     }
     row.package = installed->relative;
@@ -98,21 +105,24 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
 
 void Reconciler::Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done) {
   boot_done_ = std::move(done);
-  Blocking<std::vector<Found>>([this] { return Discover(); }, [this](absl::StatusOr<std::vector<Found>> found) {
-    if (stopping_) return;
-    if (!found.ok()) return std::exchange(boot_done_, {})(found.status(), {});
-    for (Found& one : *found) {
-      EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
-      entry->exits.assign(one.exits.begin(), one.exits.end());
-    }
-    // All at once: what depends on others waits for them by itself (Prepare), the rest starts in parallel.
-    for (auto& [name, entry] : std::map(entries_)) {
-      bool held = std::find(options_.not_started.begin(), options_.not_started.end(), name) != options_.not_started.end();
-      if (held) LogInfo("boot", "not started (--disable)", {{"module", name}});
-      if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
-    }
-    loop_.Post([this] { Booted(); });
-  });
+  Blocking<std::vector<Found>>([this] { return Discover(); },
+                               [this](absl::StatusOr<std::vector<Found>> found) {
+                                 if (stopping_) return;
+                                 if (!found.ok()) return std::exchange(boot_done_, {})(found.status(), {});
+                                 for (Found& one : *found) {
+                                   EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
+                                   entry->exits.assign(one.exits.begin(), one.exits.end());
+                                 }
+                                 // All at once: what depends on others waits for them by itself (Prepare), the rest starts in
+                                 // parallel.
+                                 for (auto& [name, entry] : std::map(entries_)) {
+                                   bool held = std::find(options_.not_started.begin(), options_.not_started.end(), name) !=
+                                               options_.not_started.end();
+                                   if (held) LogInfo("boot", "not started (--disable)", {{"module", name}});
+                                   if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
+                                 }
+                                 loop_.Post([this] { Booted(); });
+                               });
 }
 
 // Answers the boot once every module has settled and its routes are in place.
@@ -126,10 +136,8 @@ void Reconciler::Booted() {
     switch (entry->state.observed) {
       case ObservedState::kRunning:
       case ObservedState::kDegraded:
-      case ObservedState::kSkipped:
-        continue;
-      default:
-        break;
+      case ObservedState::kSkipped: continue;
+      default: break;
     }
     bool critical = entry->manifest->critical.value_or(!Dependents(graph, name, true).empty());
     failures.push_back({name, entry->state.reason.message, critical});

@@ -21,7 +21,8 @@ std::vector<ErrorDetail> UnsatisfiedDependencies(const Graph& graph, const std::
     auto range = SemVerRange::Parse(dependency.range);
     auto version = ParseSemVer(found->second.version);
     if (!range || !version || !range->Contains(*version)) {
-      details.push_back({path, "WRONG_VERSION", dependency.module + " is " + found->second.version + ", needed is " + dependency.range, 0});
+      details.push_back(
+          {path, "WRONG_VERSION", dependency.module + " is " + found->second.version + ", needed is " + dependency.range, 0});
     } else if (!found->second.enabled) {
       details.push_back({path, "DISABLED", dependency.module + " " + found->second.version + " is not enabled", 0});
     }

@@ -115,7 +115,8 @@ absl::StatusOr<std::string> HashOrCopy(const std::string& folder, const std::str
     all.AddField(entry.path);
     all.AddField(entry.is_folder ? "d" : entry.executable ? "x" : "f");
     if (entry.is_folder) {
-      if (!target.empty() && mkdir((target + "/" + entry.path).c_str(), 0755) != 0) return ErrnoStatus(errno, target + "/" + entry.path);
+      if (!target.empty() && mkdir((target + "/" + entry.path).c_str(), 0755) != 0)
+        return ErrnoStatus(errno, target + "/" + entry.path);
       continue;
     }
     Sha one;
@@ -141,7 +142,8 @@ absl::StatusOr<Package> ReadPackage(const std::string& folder, const std::string
   if (found.empty()) return Error("MANIFEST_MISSING", display + " has no manifest.json, module.yaml or module.json");
   if (found.size() > 1) return Error("MANIFEST_AMBIGUOUS", display + " has both " + found[0] + " and " + found[1] + ": keep one");
   auto text = ReadFile(folder + "/" + found[0], kMaxManifest);
-  if (!text.ok()) return Error("MANIFEST_INVALID", display + "/" + found[0] + " can't be read: " + std::string(text.status().message()));
+  if (!text.ok())
+    return Error("MANIFEST_INVALID", display + "/" + found[0] + " can't be read: " + std::string(text.status().message()));
   ManifestResult result = ParseManifest(*text, found[0] == "module.yaml");
   if (!result.manifest) {
     std::vector<ErrorDetail> details;
@@ -171,14 +173,17 @@ std::vector<std::string> ListPackages(const std::string& modules_dir) {
   return names;
 }
 
-absl::StatusOr<std::string> HashPackage(const std::string& folder, const std::string& display) { return HashOrCopy(folder, display, ""); }
+absl::StatusOr<std::string> HashPackage(const std::string& folder, const std::string& display) {
+  return HashOrCopy(folder, display, "");
+}
 
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir) {
   const Manifest& manifest = package.manifest;
   std::string entry = package.folder + "/" + manifest.entry;
   struct stat info;
   if (stat(entry.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    return Error("PACKAGE_INVALID", package.display + "/" + manifest.entry + " is missing: build the module, or name its executable in `entry`");
+    return Error("PACKAGE_INVALID",
+                 package.display + "/" + manifest.entry + " is missing: build the module, or name its executable in `entry`");
   }
   if ((info.st_mode & 0111) == 0) {
     return Error("PACKAGE_INVALID", package.display + "/" + manifest.entry + " is not executable: chmod +x it");

@@ -44,7 +44,13 @@ struct PreparedModule {
 
 Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database,
                        DirectoryPublisher& publisher, const Clock& clock, Options options)
-    : loop_(loop), pool_(pool), spawner_(spawner), registry_(registry), database_(database), publisher_(publisher), clock_(clock),
+    : loop_(loop),
+      pool_(pool),
+      spawner_(spawner),
+      registry_(registry),
+      database_(database),
+      publisher_(publisher),
+      clock_(clock),
       options_(std::move(options)) {}
 
 Reconciler::~Reconciler() = default;
@@ -113,7 +119,8 @@ void Reconciler::Prepare(const EntryPtr& entry) {
     ObservedState observed = other->state.observed;
     if (observed == ObservedState::kRunning || observed == ObservedState::kDegraded) continue;
     if (!Settled(other->state)) return;  // its next report comes back here
-    return fail("DEPENDENCY_FAILED", "it depends on " + dependency.module + ", which is " + std::string(ObservedStateName(observed)));
+    return fail("DEPENDENCY_FAILED",
+                "it depends on " + dependency.module + ", which is " + std::string(ObservedStateName(observed)));
   }
   entry->awaiting_dependencies = false;
   PrepareNow(entry);
@@ -141,10 +148,12 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
           bool transient = code == "DATABASE_UNAVAILABLE" || code == "OVERLOADED";
-          LogWarn("lifecycle", "can't prepare the module", {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
+          LogWarn("lifecycle", "can't prepare the module",
+                  {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
           return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});
         }
-        for (const std::string& file : prepared->migrated) LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
+        for (const std::string& file : prepared->migrated)
+          LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
         entry->schema = std::move(prepared->schema);
         entry->effective_config = std::move(prepared->effective_config);
         Dispatch(entry, event::Prepared{true});
@@ -180,7 +189,10 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) {
       Running& running = entry->running[static_cast<size_t>(slot)];
       entry->isolation = running.process->isolation();
-      LogInfo("lifecycle", "worker ready", {{"module", entry->row.name}, {"instance", running.process->spec().instance}, {"pid", std::to_string(running.process->pid())}});
+      LogInfo("lifecycle", "worker ready",
+              {{"module", entry->row.name},
+               {"instance", running.process->spec().instance},
+               {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
     }
   };
@@ -232,7 +244,8 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
       if (!Listed(entry->state.slots[i])) continue;
       const WorkerProcess& process = *entry->running[i].process;
-      module->workers.push_back({static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(), process.control()});
+      module->workers.push_back(
+          {static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(), process.control()});
     }
     directory->modules[name] = std::move(module);
   } else {
@@ -265,8 +278,10 @@ void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
 }
 
 void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {
-  ExitRow row{std::string(ExitCauseName(Cause(exit.end))), exit.signal, exit.exit_code, clock_.Wall(), exit.ran.count(), exit.output};
-  LogWarn("lifecycle", "worker ended", {{"module", entry->row.name}, {"cause", row.cause}, {"reason", exit.message}, {"ranMs", std::to_string(row.ran_ms)}});
+  ExitRow row{
+      std::string(ExitCauseName(Cause(exit.end))), exit.signal, exit.exit_code, clock_.Wall(), exit.ran.count(), exit.output};
+  LogWarn("lifecycle", "worker ended",
+          {{"module", entry->row.name}, {"cause", row.cause}, {"reason", exit.message}, {"ranMs", std::to_string(row.ran_ms)}});
   entry->exits.push_front(row);
   if (entry->exits.size() > limits::kMaxExits) entry->exits.pop_back();
   Blocking<bool>(
@@ -275,11 +290,14 @@ void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {
         return true;
       },
       [name = entry->row.name](absl::StatusOr<bool> written) {
-        if (!written.ok()) LogWarn("lifecycle", "a crash report is only in memory", {{"module", name}, {"reason", std::string(written.status().message())}});
+        if (!written.ok())
+          LogWarn("lifecycle", "a crash report is only in memory",
+                  {{"module", name}, {"reason", std::string(written.status().message())}});
       });
 }
 
-void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response) {
+void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status,
+                               const module::v1::HealthResponse& response) {
   Running& running = entry->running[static_cast<size_t>(slot)];
   if (running.run != run) return;
   HealthView view;
@@ -311,7 +329,8 @@ void Reconciler::Reported(const EntryPtr& entry) {
   std::string observed(ObservedStateName(state.observed));
   bool bad = state.observed == ObservedState::kFailed || state.observed == ObservedState::kBackoff ||
              state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
-  Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed, {{"module", entry->row.name}, {"reason", state.reason.message}});
+  Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed,
+      {{"module", entry->row.name}, {"reason", state.reason.message}});
   Blocking<bool>(
       [this, name = entry->row.name, observed, reason = state.reason, generation = state.generation]() -> absl::StatusOr<bool> {
         RETURN_IF_ERROR(registry_.ReportObserved(options_.node, name, observed, reason.code, reason.message, generation));
@@ -322,10 +341,12 @@ void Reconciler::Reported(const EntryPtr& entry) {
   // Posted, so that no module is dispatched from inside another's step.
   loop_.Post([this, name = entry->row.name] {
     bool up = false;
-    if (EntryPtr changed = Find(name)) up = changed->state.observed == ObservedState::kRunning || changed->state.observed == ObservedState::kDegraded;
+    if (EntryPtr changed = Find(name))
+      up = changed->state.observed == ObservedState::kRunning || changed->state.observed == ObservedState::kDegraded;
     for (auto& [other_name, other] : std::map(entries_)) {
       if (other->awaiting_dependencies) Prepare(other);
-      bool blocked = other->state.wanted && other->state.observed == ObservedState::kFailed && other->state.reason.code.starts_with("DEPENDENCY_");
+      bool blocked = other->state.wanted && other->state.observed == ObservedState::kFailed &&
+                     other->state.reason.code.starts_with("DEPENDENCY_");
       if (up && blocked) Dispatch(other, event::Retry{});
     }
     Booted();
@@ -341,24 +362,26 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   entry->taking_back = true;
   Reason reason = entry->state.reason;
   // What keeps a module from being started at all has a code of its own; all else is a failed start.
-  bool own_code = reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
+  bool own_code =
+      reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
   std::string code = own_code ? reason.code : "MODULE_START_FAILED";
-  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message, {{"", reason.code, reason.message, 0}});
-  Blocking<ModuleRow>(
-      [this, name = entry->row.name, status = entry->before_enabling, generation] { return registry_.SetStatus(name, status, generation); },
-      [this, entry, failure](absl::StatusOr<ModuleRow> row) {
-        entry->taking_back = false;
-        for (Waiter& waiter : entry->waiters) {
-          // They are answered when it has stopped: a refusal leaves nothing behind.
-          waiter.result = failure;
-          if (row.ok()) waiter.enable = false;
-        }
-        if (row.ok()) {
-          entry->row = *row;
-          Want(entry, false);
-        }
-        SettleWaiters(entry);
-      });
+  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message,
+                               {{"", reason.code, reason.message, 0}});
+  Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling,
+                       generation] { return registry_.SetStatus(name, status, generation); },
+                      [this, entry, failure](absl::StatusOr<ModuleRow> row) {
+                        entry->taking_back = false;
+                        for (Waiter& waiter : entry->waiters) {
+                          // They are answered when it has stopped: a refusal leaves nothing behind.
+                          waiter.result = failure;
+                          if (row.ok()) waiter.enable = false;
+                        }
+                        if (row.ok()) {
+                          entry->row = *row;
+                          Want(entry, false);
+                        }
+                        SettleWaiters(entry);
+                      });
 }
 
 void Reconciler::SettleWaiters(const EntryPtr& entry) {
@@ -368,10 +391,13 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
   if (observed == ObservedState::kFailed && !entry->enabling && !entry->taking_back) {
     const Reason& reason = entry->state.reason;
     for (Waiter& waiter : entry->waiters) {
-      if (waiter.enable) waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message, {{"", reason.code, reason.message, 0}});
+      if (waiter.enable)
+        waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message,
+                              {{"", reason.code, reason.message, 0}});
     }
   }
-  bool running = observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
+  bool running =
+      observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
   bool stopped = observed == ObservedState::kStopped || (observed == ObservedState::kSkipped && !entry->state.wanted);
   if (running) entry->enabling.reset();
   for (size_t i = 0; i < entry->waiters.size();) {
@@ -419,11 +445,15 @@ ModuleView Reconciler::View(const Entry& entry) const {
     using Phase = SlotState::Phase;
     switch (slot.phase) {
       case Phase::kEmpty:
-        worker.state = slot.parked ? ObservedState::kFailed : slot.backoff.quarantined() ? ObservedState::kQuarantined
-                       : slot.retry_at ? ObservedState::kBackoff : ObservedState::kStopped;
+        worker.state = slot.parked                  ? ObservedState::kFailed
+                       : slot.backoff.quarantined() ? ObservedState::kQuarantined
+                       : slot.retry_at              ? ObservedState::kBackoff
+                                                    : ObservedState::kStopped;
         break;
       case Phase::kStarting: worker.state = ObservedState::kStarting; break;
-      case Phase::kReady: worker.state = slot.health == WorkerHealth::kHealthy ? ObservedState::kRunning : ObservedState::kDegraded; break;
+      case Phase::kReady:
+        worker.state = slot.health == WorkerHealth::kHealthy ? ObservedState::kRunning : ObservedState::kDegraded;
+        break;
       case Phase::kDraining:
       case Phase::kStopping:
       case Phase::kDying: worker.state = ObservedState::kStopping; break;
@@ -435,7 +465,9 @@ ModuleView Reconciler::View(const Entry& entry) const {
       worker.started_at = process.started_at();
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
-      auto rank = [](const std::string& status) { return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0; };
+      auto rank = [](const std::string& status) {
+        return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
+      };
       if (slot.phase == Phase::kReady && rank(health.status) > rank(view.health.status)) view.health = health;
       view.config_applied_revision = slot.phase == Phase::kReady ? entry.row.config_revision : view.config_applied_revision;
     }

@@ -48,7 +48,8 @@ class Apply {
     }
     // Slots beyond a smaller number leave when they are empty.
     if (static_cast<size_t>(want.workers) > state_.slots.size()) state_.slots.resize(static_cast<size_t>(want.workers));
-    while (state_.slots.size() > static_cast<size_t>(want.workers) && state_.slots.back().phase == Phase::kEmpty) state_.slots.pop_back();
+    while (state_.slots.size() > static_cast<size_t>(want.workers) && state_.slots.back().phase == Phase::kEmpty)
+      state_.slots.pop_back();
     publish_ = true;
   }
 
@@ -67,7 +68,8 @@ class Apply {
       return;
     }
     state_.prepare = Prepare::kWaiting;
-    state_.prepare_retry_at = std::max(state_.prepare_backoff.OnExit(state_.policy, now_, Millis(0), state_.random), now_ + Millis(100));
+    state_.prepare_retry_at =
+        std::max(state_.prepare_backoff.OnExit(state_.policy, now_, Millis(0), state_.random), now_ + Millis(100));
     if (state_.prepare_backoff.waiting_long()) state_.start_exhausted = !state_.was_ready;
   }
 
@@ -194,7 +196,8 @@ class Apply {
     if (state_.prepare == Prepare::kFailed) return ready > 0 ? ObservedState::kDegraded : ObservedState::kFailed;
     if (ready == all && all > 0) return unwell > 0 ? ObservedState::kDegraded : ObservedState::kRunning;
     // Some serve: that is a start under way until one of the others has failed for good, or a loss of what was complete.
-    if (ready > 0 && (waiting + quarantined + parked > 0 || state_.observed != ObservedState::kStarting)) return ObservedState::kDegraded;
+    if (ready > 0 && (waiting + quarantined + parked > 0 || state_.observed != ObservedState::kStarting))
+      return ObservedState::kDegraded;
     if (state_.prepare == Prepare::kWaiting && state_.prepare_backoff.waiting_long()) return ObservedState::kBackoff;
     if (parked > 0 && ready + starting == 0) return ObservedState::kFailed;
     if (starting > 0) return ObservedState::kStarting;
@@ -208,7 +211,8 @@ class Apply {
     if (state_.wanted && !state_.skipped) {
       if (state_.prepare == Prepare::kWaiting) at = state_.prepare_retry_at;
       for (const SlotState& slot : state_.slots) {
-        if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_) at = at ? std::min(*at, *slot.retry_at) : *slot.retry_at;
+        if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_)
+          at = at ? std::min(*at, *slot.retry_at) : *slot.retry_at;
       }
     }
     if (at) actions_.push_back(action::Wake{*at});
@@ -292,18 +296,15 @@ bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }
 
 bool Settled(const ModuleState& state) {
   switch (state.observed) {
-    case ObservedState::kStarting:
-      return state.start_exhausted;
-    case ObservedState::kStopping:
-      return false;
+    case ObservedState::kStarting: return state.start_exhausted;
+    case ObservedState::kStopping: return false;
     case ObservedState::kBackoff:
     case ObservedState::kQuarantined:
     case ObservedState::kRunning:
     case ObservedState::kDegraded:
     case ObservedState::kStopped:
     case ObservedState::kFailed:
-    case ObservedState::kSkipped:
-      return true;
+    case ObservedState::kSkipped: return true;
   }
   return true;
 }

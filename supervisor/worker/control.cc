@@ -67,9 +67,10 @@ class GrpcControlPort final : public ControlPort {
   }
 
   void Initialize(const v1::InitializeRequest& request, Millis timeout, Done<v1::InitializeResponse> done) override {
-    Unary<v1::InitializeRequest, v1::InitializeResponse>(request, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
-      async->Initialize(&call.context, &call.request, &call.response, std::move(callback));
-    });
+    Unary<v1::InitializeRequest, v1::InitializeResponse>(
+        request, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
+          async->Initialize(&call.context, &call.request, &call.response, std::move(callback));
+        });
   }
   void Start(Millis timeout, Done<v1::StartResponse> done) override {
     Unary<v1::StartRequest, v1::StartResponse>({}, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
@@ -93,7 +94,8 @@ class GrpcControlPort final : public ControlPort {
       async->Metrics(&call.context, &call.request, &call.response, std::move(callback));
     });
   }
-  std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout, std::function<void(const v1::RunJobUpdate&)> update,
+  std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout,
+                                  std::function<void(const v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {
     auto reactor = std::make_shared<RunJobReactor>(std::move(update), std::move(done));
     reactor->request = request;

@@ -50,7 +50,8 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
     server_ = builder.BuildAndStart();
     if (!server_) return Error("LISTEN_FAILED", "the host socket " + socket + " can't be made");
     // Every module's uid may connect; who it is, the token says.
-    if (chmod(socket.c_str(), 0666) != 0) return Error("LISTEN_FAILED", "the host socket " + socket + " can't be opened to the modules");
+    if (chmod(socket.c_str(), 0666) != 0)
+      return Error("LISTEN_FAILED", "the host socket " + socket + " can't be opened to the modules");
     return absl::OkStatus();
   }
 
@@ -71,14 +72,18 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
  private:
   grpc::Status Check(const grpc::CallbackServerContext& context) {
     auto [begin, end] = context.client_metadata().equal_range("x-bulkhead-token");
-    bool known = begin != end && std::next(begin) == end &&
-                 modules_.With([&](auto& modules) { return modules.contains(std::string(begin->second.data(), begin->second.size())); });
-    return known ? grpc::Status::OK : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
+    bool known = begin != end && std::next(begin) == end && modules_.With([&](auto& modules) {
+      return modules.contains(std::string(begin->second.data(), begin->second.size()));
+    });
+    return known ? grpc::Status::OK
+                 : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
   }
   grpc::ServerUnaryReactor* NotYet(grpc::CallbackServerContext* context, const char* call) {
     auto* reactor = context->DefaultReactor();
     grpc::Status known = Check(*context);
-    reactor->Finish(known.ok() ? grpc::Status(grpc::UNIMPLEMENTED, std::string(call) + " is not offered by this version of the supervisor") : known);
+    reactor->Finish(
+        known.ok() ? grpc::Status(grpc::UNIMPLEMENTED, std::string(call) + " is not offered by this version of the supervisor")
+                   : known);
     return reactor;
   }
 
@@ -86,11 +91,20 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
     if (grpc::Status known = Check(*context); !known.ok()) return new FlagStream(known);
     return new FlagStream(flags_);
   }
-  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const v1::PublishRequest*, v1::PublishResponse*) override { return NotYet(c, "Publish"); }
-  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const v1::EnqueueRequest*, v1::EnqueueResponse*) override { return NotYet(c, "Enqueue"); }
-  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const v1::CacheGetRequest*, v1::CacheGetResponse*) override { return NotYet(c, "CacheGet"); }
-  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* c, const v1::CacheSetRequest*, v1::CacheSetResponse*) override { return NotYet(c, "CacheSet"); }
-  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* c, const v1::CacheInvalidateRequest*, v1::CacheInvalidateResponse*) override {
+  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const v1::PublishRequest*, v1::PublishResponse*) override {
+    return NotYet(c, "Publish");
+  }
+  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const v1::EnqueueRequest*, v1::EnqueueResponse*) override {
+    return NotYet(c, "Enqueue");
+  }
+  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const v1::CacheGetRequest*, v1::CacheGetResponse*) override {
+    return NotYet(c, "CacheGet");
+  }
+  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* c, const v1::CacheSetRequest*, v1::CacheSetResponse*) override {
+    return NotYet(c, "CacheSet");
+  }
+  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* c, const v1::CacheInvalidateRequest*,
+                                            v1::CacheInvalidateResponse*) override {
     return NotYet(c, "CacheInvalidate");
   }
 

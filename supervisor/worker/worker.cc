@@ -19,17 +19,22 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kProtocol = 1;                 // the only one so far
-constexpr size_t kMaxHandshakeLine = 4096;   // the module's answer; more is a handshake failure
-constexpr int kMissedHealthChecks = 3;       // in a row without an answer: liveness
-constexpr int kConfigExitCode = 125;         // EX of the contract: configuration, do not retry
+constexpr int kProtocol = 1;                // the only one so far
+constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
+constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
+constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
 
 }  // namespace
 
 class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::Body> {
  public:
   Body(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks)
-      : loop_(loop), spawner_(spawner), clock_(clock), spec_(std::move(spec)), callbacks_(std::move(callbacks)), token_(RandomHex(24)) {}
+      : loop_(loop),
+        spawner_(spawner),
+        clock_(clock),
+        spec_(std::move(spec)),
+        callbacks_(std::move(callbacks)),
+        token_(RandomHex(24)) {}
   ~Body() {
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
@@ -118,13 +123,15 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Spawn() {
-    if (!folders_.ok()) return Ended({WorkerEnd::kExit, "the module's folders could not be made: " + std::string(folders_.message())});
+    if (!folders_.ok())
+      return Ended({WorkerEnd::kExit, "the module's folders could not be made: " + std::string(folders_.message())});
     if (stop_asked_) return Ended({WorkerEnd::kExit, "stopped before it was started"});
     auto channel = SocketPair(SOCK_STREAM);
     auto out = MakeLogPipe();
     auto err = MakeLogPipe();
     if (!channel.ok() || !out.ok() || !err.ok()) {
-      return Ended({WorkerEnd::kExit, "no descriptors left for the module's sockets: " + std::string(channel.status().message())});
+      return Ended(
+          {WorkerEnd::kExit, "no descriptors left for the module's sockets: " + std::string(channel.status().message())});
     }
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
@@ -136,7 +143,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.id = spec_.instance;
     spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
     spawn.args = spec_.manifest->args;
-    spawn.env = {{"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
+    spawn.env = {
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
@@ -217,10 +225,12 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     auto answer = nlohmann::json::parse(answer_.substr(0, end), nullptr, false);
     if (!answer.is_object()) return Fail(WorkerEnd::kHandshake, "its handshake is not a JSON object");
     if (auto error = answer.find("error"); error != answer.end()) {
-      return Fail(WorkerEnd::kHandshake, "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump()));
+      return Fail(WorkerEnd::kHandshake,
+                  "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump()));
     }
     auto protocol = answer.find("protocol");
-    if (protocol == answer.end() || !protocol->is_number_integer()) return Fail(WorkerEnd::kHandshake, "its handshake names no protocol");
+    if (protocol == answer.end() || !protocol->is_number_integer())
+      return Fail(WorkerEnd::kHandshake, "its handshake names no protocol");
     if (protocol->get<int64_t>() != kProtocol) {
       return Fail(WorkerEnd::kHandshake, "it speaks protocol " + protocol->dump() + ", this supervisor speaks 1 to 1");
     }
@@ -277,26 +287,29 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     }
     bool config = status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kInvalidArgument;
     bool late = status.code() == absl::StatusCode::kDeadlineExceeded;
-    std::string message = late ? std::string(call) + " did not answer within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms"
-                               : std::string(call) + " failed: " + std::string(status.message());
+    std::string message =
+        late ? std::string(call) + " did not answer within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms"
+             : std::string(call) + " failed: " + std::string(status.message());
     Fail(config ? WorkerEnd::kConfig : late ? WorkerEnd::kStartTimeout : WorkerEnd::kExit, message);
   }
 
   void CheckHealth() {
     if (stage_ != Stage::kServing) return;
     auto self = weak_from_this();
-    control_->Health(spec_.manifest->health_timeout, [self, &loop = loop_](absl::Status status, module::v1::HealthResponse response) {
-      loop.Post([self, status, response = std::move(response)] {
-        if (auto body = self.lock()) body->HealthAnswered(status, response);
-      });
-    });
+    control_->Health(spec_.manifest->health_timeout,
+                     [self, &loop = loop_](absl::Status status, module::v1::HealthResponse response) {
+                       loop.Post([self, status, response = std::move(response)] {
+                         if (auto body = self.lock()) body->HealthAnswered(status, response);
+                       });
+                     });
   }
 
   void HealthAnswered(const absl::Status& status, const module::v1::HealthResponse& response) {
     if (stage_ != Stage::kServing || ended_) return;
     missed_ = status.ok() ? 0 : missed_ + 1;
     if (missed_ >= kMissedHealthChecks) {
-      return Fail(WorkerEnd::kLiveness, "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message()));
+      return Fail(WorkerEnd::kLiveness,
+                  "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message()));
     }
     // Jitter keeps many modules from being asked in step.
     double share = 0.9 + 0.2 * jitter_.Unit();
@@ -335,18 +348,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     switch (stage_) {
       case Stage::kStarting:
         if (!late_failure_.empty()) return Fail(WorkerEnd::kExit, late_failure_);
-        return control_ ? Fail(WorkerEnd::kStartTimeout, "it was not started within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms")
-                        : Fail(WorkerEnd::kHandshake, "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
-      case Stage::kServing:
-        return;
-      case Stage::kStopRpc:
-        Note(LogLevel::kWarn, "Stop did not answer in time");
-        return Terminate();
-      case Stage::kTerm:
-        Note(LogLevel::kWarn, "did not end after SIGTERM, killing it");
-        return Kill();
-      case Stage::kKill:
-        return;
+        return control_ ? Fail(WorkerEnd::kStartTimeout,
+                               "it was not started within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms")
+                        : Fail(WorkerEnd::kHandshake,
+                               "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
+      case Stage::kServing: return;
+      case Stage::kStopRpc: Note(LogLevel::kWarn, "Stop did not answer in time"); return Terminate();
+      case Stage::kTerm: Note(LogLevel::kWarn, "did not end after SIGTERM, killing it"); return Kill();
+      case Stage::kKill: return;
     }
   }
 
@@ -361,7 +370,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         report.message = "killed by the kernel: its memory limit was reached";
       } else if (exit.signal != 0) {
         report.end = WorkerEnd::kSignal;
-        report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" + (exit.core_dumped ? ", core dumped" : "");
+        report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" +
+                         (exit.core_dumped ? ", core dumped" : "");
       } else {
         report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
         report.message = "exited with code " + std::to_string(exit.exit_code);

@@ -1,5 +1,6 @@
-// Thousands of small worlds in which one module lives through random wishes, crashes, hangs, lost databases and jumps of time. The
-// world carries out what Step asks for, badly; after every event the invariants of architecture hold. A failure prints its seed:
+// Thousands of small worlds in which one module lives through random wishes, crashes, hangs, lost databases and jumps of time.
+// The world carries out what Step asks for, badly; after every event the invariants of architecture hold. A failure prints its
+// seed:
 //   build/tests/lifecycle_sim_test --seed=17          replays one world and prints its events
 #include <gtest/gtest.h>
 
@@ -54,8 +55,9 @@ class World {
 
   void Send(const char* what, const Event& event) {
     std::vector<Action> actions = Step(state_, event, now_);
-    std::string line = std::to_string(std::chrono::duration_cast<Millis>(now_.time_since_epoch()).count()) + " ms  " + what + " -> " +
-                       std::string(ObservedStateName(state_.observed)) + ", " + std::to_string(actions.size()) + " actions\n";
+    std::string line = std::to_string(std::chrono::duration_cast<Millis>(now_.time_since_epoch()).count()) + " ms  " + what +
+                       " -> " + std::string(ObservedStateName(state_.observed)) + ", " + std::to_string(actions.size()) +
+                       " actions\n";
     if (only_seed) fputs(line.c_str(), stdout);
     trace_ += line;
     for (const Action& action : actions) Carry(action);
@@ -101,7 +103,8 @@ class World {
       EXPECT_TRUE(found->second.ready && !found->second.dead) << "the Directory lists a worker that is not ready";
     }
     if (!state_.wanted || state_.skipped) EXPECT_FALSE(routed_) << "routes of a module that is not wanted";
-    // No hot loop: at most the burst and one more per slot within a window, whatever happens, unless an administrator cleared the slate.
+    // No hot loop: at most the burst and one more per slot within a window, whatever happens, unless an administrator cleared the
+    // slate.
     size_t recent = 0;
     for (auto it = starts_.rbegin(); it != starts_.rend() && *it + state_.policy.window > now_ && *it >= cleared_; ++it) ++recent;
     // Beyond the burst each start waits at least a tenth of the base, and the waits double.
@@ -128,9 +131,7 @@ class World {
           Send("retry", event::Retry{});
         }
         break;
-      case 2:
-        FinishPreparing();
-        break;
+      case 2: FinishPreparing(); break;
       case 3: {  // events of processes long gone are ignored
         uint64_t old = random_.Below(state_.next_run + 2);
         if (!processes_.contains(old)) {
@@ -139,8 +140,7 @@ class World {
         }
         break;
       }
-      default:
-        StepProcess();
+      default: StepProcess();
     }
   }
 
@@ -191,8 +191,9 @@ class World {
       draining_.erase(id);
       Send("drained", event::WorkerDrained{slot, id});
     } else if (faults_ && random_.Below(4) == 0) {
-      static constexpr ExitCause kCauses[] = {ExitCause::kExit, ExitCause::kSignal, ExitCause::kOom, ExitCause::kHandshake, ExitCause::kStartTimeout,
-                                              ExitCause::kLiveness, ExitCause::kConfig};
+      static constexpr ExitCause kCauses[] = {ExitCause::kExit,      ExitCause::kSignal,       ExitCause::kOom,
+                                              ExitCause::kHandshake, ExitCause::kStartTimeout, ExitCause::kLiveness,
+                                              ExitCause::kConfig};
       Die(process, id, kCauses[random_.Below(random_.Below(8) == 0 ? 7 : 6)]);
     } else if (!process.ready) {
       process.ready = true;
@@ -223,7 +224,8 @@ class World {
       wake_.reset();
       now_ += Millis(10);
       Send("tick", event::Tick{});
-      bool rest = state_.observed == ObservedState::kRunning || (state_.observed == ObservedState::kStopped && processes_.empty());
+      bool rest =
+          state_.observed == ObservedState::kRunning || (state_.observed == ObservedState::kStopped && processes_.empty());
       if (moved && rest && !preparing_) return;
     }
     ADD_FAILURE() << "did not settle: " << ObservedStateName(state_.observed) << " " << state_.reason.code;

@@ -34,7 +34,9 @@ TEST(GraphTest, FindsDependentsAndTellsEnabledOnesApart) {
 }
 
 TEST(GraphTest, ShowsACycleAsItsPath) {
-  Graph graph = {{"a", Node("1.0.0", true, {{"b", "*"}})}, {"b", Node("1.0.0", true, {{"c", "*"}})}, {"c", Node("1.0.0", true, {{"a", "*"}})},
+  Graph graph = {{"a", Node("1.0.0", true, {{"b", "*"}})},
+                 {"b", Node("1.0.0", true, {{"c", "*"}})},
+                 {"c", Node("1.0.0", true, {{"a", "*"}})},
                  {"d", Node("1.0.0", true, {{"a", "*"}})}};
   EXPECT_THAT(*FindCycle(graph, "a"), ElementsAre("a", "b", "c", "a"));
   EXPECT_FALSE(FindCycle(graph, "d").has_value());
