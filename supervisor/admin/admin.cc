@@ -125,6 +125,7 @@ class AdminServer : public Admin {
     if (auto* health = server_->GetHealthCheckService()) health->Shutdown();
     server_->Shutdown(gpr_time_from_millis(grace.count(), GPR_TIMESPAN));
     server_->Wait();
+    rest_.AwaitEnd();
   }
 
  private:

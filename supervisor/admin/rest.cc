@@ -1,5 +1,8 @@
 #include "supervisor/admin/rest.h"
 
+#include <condition_variable>
+#include <mutex>
+
 #include "grpc/support/time.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/rest_request.h"
@@ -92,20 +95,60 @@ void RespondError(LocalResponder& responder, const absl::Status& status, const s
   RespondJson(responder, http, ErrorBody(status, request_id), std::move(more));
 }
 
+// How many exchanges there are, and whether there may be more.
+class Rest::InFlight {
+ public:
+  bool Enter() {
+    std::lock_guard lock(mutex_);
+    if (!stopping_) ++count_;
+    return !stopping_;
+  }
+  void Leave() {
+    std::lock_guard lock(mutex_);
+    if (--count_ == 0) none_.notify_all();
+  }
+  void Stop() {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  bool stopping() const {
+    std::lock_guard lock(mutex_);
+    return stopping_;
+  }
+  void AwaitNone() {
+    std::unique_lock lock(mutex_);
+    none_.wait(lock, [this] { return count_ == 0; });
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable none_;
+  bool stopping_ = false;
+  int count_ = 0;
+};
+
 // One request until its answer. Owns what gRPC needs to stay meanwhile.
 struct Rest::Exchange {
+  // First, so that it goes last: after the context, which holds the channel.
+  struct Place {
+    explicit Place(std::shared_ptr<InFlight> taken) : in_flight(std::move(taken)) {}
+    Place(const Place&) = delete;
+    ~Place() { in_flight->Leave(); }
+    std::shared_ptr<InFlight> in_flight;
+  };
+  explicit Exchange(std::shared_ptr<InFlight> taken) : place(std::move(taken)) {}
+  Place place;
   LocalRequest request;
   std::unique_ptr<LocalResponder> responder;
   const RestRoute* route = nullptr;
   std::shared_ptr<RestRoutes> routes;
-  std::shared_ptr<std::atomic<bool>> stopping;
   grpc::ClientContext context;
   grpc::ByteBuffer sent, received;
 
   void Answer(const grpc::Status& status) {
     if (!status.ok()) {
       const bool ours = !status.error_details().empty();
-      if (!ours && stopping->load()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+      if (!ours && place.in_flight->stopping()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
       return RespondError(*responder, FromGrpcStatus(status), request.request_id);
     }
     std::unique_ptr<Message> response(route->response_prototype->New());
@@ -120,14 +163,21 @@ struct Rest::Exchange {
   }
 };
 
-Rest::Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services) : guard_(guard) {
+Rest::Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services)
+    : guard_(guard), in_flight_(std::make_shared<InFlight>()) {
   for (const auto* service : services) routes_->Add(*service);
 }
+
+Rest::~Rest() = default;
+
+void Rest::Stop() { in_flight_->Stop(); }
+
+void Rest::AwaitEnd() { in_flight_->AwaitNone(); }
 
 void Rest::Connect(std::shared_ptr<grpc::Channel> channel) { stub_ = std::make_unique<grpc::GenericStub>(std::move(channel)); }
 
 absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& match) const {
-  if (stopping_->load()) return Error("SHUTTING_DOWN", "The supervisor stops.");
+  if (in_flight_->stopping()) return Error("SHUTTING_DOWN", "The supervisor stops.");
   // Nobody learns without a token which paths exist.
   ASSIGN_OR_RETURN(const auto identity, guard_.Authenticate(request.authorization));
   if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
@@ -148,13 +198,13 @@ void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responde
   }
   auto message = ReadRequest(*match.route, match.values, request);
   if (!message.ok()) return RespondError(*responder, message.status(), request.request_id);
-  auto exchange = std::make_shared<Exchange>();
+  if (!in_flight_->Enter()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+  auto exchange = std::make_shared<Exchange>(in_flight_);
   exchange->request = std::move(request);
   exchange->request.body.clear();
   exchange->responder = std::move(responder);
   exchange->route = match.route;
   exchange->routes = routes_;
-  exchange->stopping = stopping_;
   Call(std::move(exchange), **message);
 }
 

@@ -2,7 +2,6 @@
 // envelope of interface.md (decision 6). Thread-safe; Handle() never blocks.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,23 +17,28 @@ namespace bulkhead {
 class Rest {
  public:
   Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services);
+  ~Rest();
 
   // Before the first Handle().
   void Connect(std::shared_ptr<grpc::Channel> channel);
   // From now on 503 SHUTTING_DOWN, also for calls that the server's end cuts off.
-  void Stop() { stopping_->store(true); }
+  void Stop();
+  // After Stop() and the server's own end: blocks until the last call has let go of the channel. gRPC joins its callback
+  // threads when the last channel goes, and would join itself when that happened in a callback.
+  void AwaitEnd();
   // Paths under /api/; others are 404.
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);
 
  private:
   struct Exchange;
+  class InFlight;
   absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
 
   const Guard& guard_;
   // Shared with the calls under way, which may end after this object.
   std::shared_ptr<RestRoutes> routes_ = std::make_shared<RestRoutes>();
-  std::shared_ptr<std::atomic<bool>> stopping_ = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<InFlight> in_flight_;
   std::unique_ptr<grpc::GenericStub> stub_;
 };
 

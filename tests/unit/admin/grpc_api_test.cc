@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/grpcpp.h"
 #include "supervisor/admin/guard.h"
 #include "supervisor/admin/rpc_status.h"
 #include "tests/unit/admin/admin_harness.h"

@@ -111,7 +111,7 @@ TEST(Request, TakesTheBodyBesideTheQuery) {
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"wait":"5s"})", "wait=30s")), "INVALID_ARGUMENT: The parameter wait is given in the query and in the body.");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", R"({"payload":{"a":1}})", "wait=1s")),
             R"(module: "x" job: "y" payload { struct_value { fields { key: "a" value { number_value: 1 } } } } wait: "1s")");
-  EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", "", "payload=1")).substr(0, 47), "INVALID_ARGUMENT: The parameter payload is not k");
+  EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", "", "payload=1")).substr(0, 48), "INVALID_ARGUMENT: The parameter payload is not k");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"name":"y"})")), "INVALID_ARGUMENT: The field /name is given by the path or a header and has no place in the body.");
 }
 

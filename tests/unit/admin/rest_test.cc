@@ -138,7 +138,8 @@ TEST_F(Requests, NeitherWaitForOthersNorHoldTheThreadThatBringsThem) {
   modules_.HoldStarts(true);
   std::vector<std::future<Reply>> waiting;
   for (int i = 0; i < 100; ++i) waiting.push_back(Begin(Request("POST", "/api/v1/modules/slow/enable")));
-  EXPECT_EQ(Get("/api/v1/modules/slow").data()["observed"]["state"], "STARTING");
+  while (Get("/api/v1/modules/slow").data()["observed"]["state"] != "STARTING") {
+  }
   modules_.HoldStarts(false);
   for (auto& reply : waiting) EXPECT_EQ(reply.get().status, 200);
 }
@@ -362,7 +363,8 @@ TEST_F(Stopping, EndsWhatWaitsWith503AndAnswersProbesOn) {
   Register("slow");
   modules_.HoldStarts(true);
   auto waiting = Begin(Request("POST", "/api/v1/modules/slow/enable"));
-  EXPECT_EQ(Get("/api/v1/modules/slow").status, 200);
+  while (Get("/api/v1/modules/slow").data()["observed"]["state"] != "STARTING") {
+  }
   admin_->Stop(Millis(50));
   const Reply cut = waiting.get();
   EXPECT_EQ(cut.status, 503);
@@ -376,7 +378,8 @@ TEST_F(Stopping, LetsWhatIsUnderWayEndWithinTheGrace) {
   Register("slow");
   modules_.HoldStarts(true);
   auto waiting = Begin(Request("POST", "/api/v1/modules/slow/enable"));
-  EXPECT_EQ(Get("/api/v1/modules/slow").status, 200);
+  while (Get("/api/v1/modules/slow").data()["observed"]["state"] != "STARTING") {
+  }
   std::thread stop([&] { admin_->Stop(Millis(15'000)); });
   modules_.HoldStarts(false);
   EXPECT_EQ(waiting.get().status, 200);
