@@ -1,6 +1,7 @@
 #include "supervisor/daemon.h"
 
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <tuple>
 
 #include "supervisor/admin/admin.h"
 #include "supervisor/auth/authenticator.h"
@@ -61,6 +63,27 @@ absl::StatusOr<std::string> MasterKey(const std::string& path) {
   std::string key = RandomHex(32);
   RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
   return key;
+}
+
+// The uids of the modules, first and last: what the operator set, else a range chosen by the data folder, so that two daemons
+// on one machine hardly ever share one.
+std::pair<uid_t, uid_t> ModuleUids(const Config& config, const DataFolder& folder) {
+  if (config.first_uid != 0) return {config.first_uid, config.last_uid};
+  uid_t first = kUidBase + static_cast<uid_t>(std::stoul(folder.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
+  return {first, first + kUidsPerDaemon - 1};
+}
+
+// What the spawner may be asked for, should the daemon be taken over: our folders, and no uid but the modules' and PostgreSQL's.
+Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder) {
+  Spawner::Options options;
+  options.cgroup_name = "bulkhead-" + folder.hash;
+  options.folder_roots = {folder.path, folder.run};
+  if (folder.privileged) {
+    options.refuse_root_children = true;
+    options.child_uids = {ModuleUids(config, folder)};
+    if (passwd* postgres = getpwnam("postgres")) options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
+  }
+  return options;
 }
 
 void RaiseFileLimit() {
@@ -152,9 +175,7 @@ class Daemon {
     options.development = config_.discovery_development;
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
-    options.first_uid = config_.first_uid
-                            ? config_.first_uid
-                            : kUidBase + static_cast<uid_t>(std::stoul(folder_.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
+    std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
     options.flags = config_.flags;
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
@@ -321,7 +342,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   RaiseFileLimit();
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
-  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork({"bulkhead-" + folder.hash}));
+  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
   int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
   ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));

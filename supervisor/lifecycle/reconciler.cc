@@ -127,6 +127,13 @@ void Reconciler::Prepare(const EntryPtr& entry) {
 }
 
 void Reconciler::PrepareNow(const EntryPtr& entry) {
+  if (options_.privileged && options_.first_uid + static_cast<uid_t>(entry->row.uid_slot) > options_.last_uid) {
+    loop_.Post([this, entry] {
+      Reason reason{"UIDS_EXHAUSTED", "isolation.uids has no uid left for it; uids are never used again, so widen the range"};
+      Dispatch(entry, event::Prepared{false, false, reason});
+    });
+    return;
+  }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
       [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {

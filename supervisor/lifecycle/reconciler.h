@@ -41,7 +41,7 @@ class Reconciler : public Modules {
     std::string modules_access;   // where it is read: the same, or through a descriptor opened before the privilege drop
     bool development = false;     // discovery.development
     bool privileged = false;
-    uid_t first_uid = 0;
+    uid_t first_uid = 0, last_uid = 0;  // of the modules; the range must last for all that are ever registered
     gid_t gid = 0;
     std::map<std::string, bool> flags;
     std::map<std::string, FirstSettings> settings;
