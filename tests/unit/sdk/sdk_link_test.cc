@@ -139,7 +139,7 @@ TEST(Link, ReadsAStreamedBodyUnderCredit) {
   for (int i = 0; i < 4; ++i) link.Data(stream, chunk, false);
   // Nobody has read yet, so there is no credit.
   EXPECT_FALSE(link.Readable(std::chrono::milliseconds(50)));
-  link.Ask("POST", "/gate/open");
+  Link(module.data_socket()).Ask("POST", "/gate/open");
   uint32_t credit = 0;
   while (credit < link::kWindow / 2) {
     auto frame = link.Next();
@@ -246,6 +246,7 @@ TEST(Link, TellsHandlersThatTheClientHasGone) {
   uint32_t streaming = link.Send("GET", "/stream/100000000");
   uint32_t reading = link.Send("POST", "/sum", {}, "abc", false);
   ASSERT_TRUE(Eventually([&] { return link.Ask("GET", "/awaiting").body == "1"; }));
+  ASSERT_TRUE(Eventually([&] { return link.Ask("GET", "/written").body != "0"; }));
   for (uint32_t stream : {waiting, streaming, reading}) link.Cancel(stream);
   EXPECT_TRUE(Eventually([&] { return link.Ask("GET", "/cancelled").body == "2"; }));
 }
