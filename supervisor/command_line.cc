@@ -9,7 +9,8 @@ namespace {
 
 constexpr char kFooter[] =
     "Each of these can also be set by a variable (--store-url: BULKHEAD_STORE_URL, --modules: BULKHEAD_MODULES, --config:\n"
-    "BULKHEAD_CONFIG, …) or, but for --config and --disable, in the file. What is given twice is taken from the options first, then\n"
+    "BULKHEAD_CONFIG, …) or, but for --config and --disable, in the file. What is given twice is taken from the options first, "
+    "then\n"
     "from the variables, then from the file, then from the defaults. FEATURE_FLAG_<NAME>=true|false sets a feature flag.\n"
     "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds.\n";
 
@@ -20,23 +21,31 @@ std::vector<std::string> OptionNames(const CLI::App& app) {
 }
 
 // CLI11's complaint as a sentence, with the nearest option or command for something that it did not expect.
-absl::Status Refused(const CLI::App& app, const CLI::App& serve, const CLI::ParseError& error, int argc, const char* const* argv) {
+absl::Status Refused(const CLI::App& app, const CLI::App& serve, const CLI::ParseError& error) {
   const bool in_serve = serve.parsed();
   if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
     std::vector<std::string> extras = app.remaining(true);
     const std::string extra = extras.empty() ? "" : extras.front().substr(0, extras.front().find('='));
     const bool option = !extra.empty() && extra[0] == '-';
-    const std::string hint = option ? DidYouMean(extra, OptionNames(in_serve ? serve : app)) : in_serve ? "" : DidYouMean(extra, {"serve", "version"});
-    return Error("CONFIG_INVALID", absl::StrCat(option ? "Unknown option " : in_serve ? "Unexpected argument " : "Unknown command ", extra, ".", hint,
-                                                in_serve ? " `bulkhead serve --help` lists the options." : " `bulkhead --help` lists the commands."));
+    const std::string hint = option     ? DidYouMean(extra, OptionNames(in_serve ? serve : app))
+                             : in_serve ? ""
+                                        : DidYouMean(extra, {"serve", "version"});
+    return Error("CONFIG_INVALID", absl::StrCat(option     ? "Unknown option "
+                                                : in_serve ? "Unexpected argument "
+                                                           : "Unknown command ",
+                                                extra, ".", hint,
+                                                in_serve ? " `bulkhead serve --help` lists the options."
+                                                         : " `bulkhead --help` lists the commands."));
   }
-  return Error("CONFIG_INVALID", absl::StrCat(error.what(), ". `bulkhead ", in_serve ? "serve " : "", "--help` says what is expected."));
+  return Error("CONFIG_INVALID",
+               absl::StrCat(error.what(), ". `bulkhead ", in_serve ? "serve " : "", "--help` says what is expected."));
 }
 
 }  // namespace
 
-absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv, const std::map<std::string, std::string>& environment,
-                                             bool is_root, const std::string& cwd) {
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
+                                             const std::map<std::string, std::string>& environment, bool is_root,
+                                             const std::string& cwd) {
   CLI::App app("Bulkhead runs an application as modules, each in a process of its own.", "bulkhead");
   app.require_subcommand(0, 1);
   app.set_help_flag("-h,--help", "what there is");
@@ -56,7 +65,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv, 
     serve->add_option(setting.option, values[setting.option], setting.help)->type_name(setting.value)->take_last();
   }
   std::vector<std::string> disable;
-  serve->add_option("--disable", disable, "modules that are not started in this run")->type_name("NAME")->expected(1, CLI::detail::expected_max_vector_size);
+  serve->add_option("--disable", disable, "modules that are not started in this run")
+      ->type_name("NAME")
+      ->expected(1, CLI::detail::expected_max_vector_size);
 
   CommandLine result;
   try {
@@ -65,7 +76,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv, 
     result.text = serve->parsed() ? serve->help("bulkhead") : version->parsed() ? version->help("bulkhead") : app.help();
     return result;
   } catch (const CLI::ParseError& error) {
-    return Refused(app, *serve, error, argc, argv);
+    return Refused(app, *serve, error);
   }
   if (version_flag || version->parsed()) {
     result.command = Command::kVersion;

@@ -15,26 +15,28 @@
 namespace bulkhead {
 namespace {
 
-constexpr uint32_t kFirstOrdinaryUid = 1'000;           // below are the system's own users
-constexpr uint32_t kLastUid = 4'294'967'293;            // the two above mean "nobody" and "unchanged" to the kernel
+constexpr uint32_t kFirstOrdinaryUid = 1'000;  // below are the system's own users
+constexpr uint32_t kLastUid = 4'294'967'293;   // the two above mean "nobody" and "unchanged" to the kernel
 constexpr char kFlagPrefix[] = "FEATURE_FLAG_";
 
 // "127.0.0.1:4000", "[::1]:4000", "localhost:0": a sentence when it is none.
 std::string AddressFault(const std::string& text) {
   const size_t colon = text.rfind(':');
-  const std::string sentence = absl::StrCat("\"", text.substr(0, 128), "\" is no HOST:PORT such as 127.0.0.1:4000 or [::1]:4000.");
+  const std::string sentence =
+      absl::StrCat("\"", text.substr(0, 128), "\" is no HOST:PORT such as 127.0.0.1:4000 or [::1]:4000.");
   if (colon == std::string::npos || colon == 0) return sentence;
   const std::string host = text.substr(0, colon), port = text.substr(colon + 1);
   int number = 0;
-  if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), absl::ascii_isdigit) || !absl::SimpleAtoi(port, &number) ||
-      number > 65'535) {
+  if (port.empty() || port.size() > 5 || !std::all_of(port.begin(), port.end(), absl::ascii_isdigit) ||
+      !absl::SimpleAtoi(port, &number) || number > 65'535) {
     return sentence;
   }
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   const std::string bare = bracketed ? host.substr(1, host.size() - 2) : host;
   const bool well_formed = bare.size() <= 253 && std::all_of(bare.begin(), bare.end(), [&](unsigned char c) {
-    return bracketed ? absl::ascii_isalnum(c) || c == ':' || c == '.' || c == '%' : absl::ascii_isalnum(c) || c == '.' || c == '-';
-  });
+                             return bracketed ? absl::ascii_isalnum(c) || c == ':' || c == '.' || c == '%'
+                                              : absl::ascii_isalnum(c) || c == '.' || c == '-';
+                           });
   return well_formed ? "" : sentence;
 }
 
@@ -65,8 +67,10 @@ std::string SetUids(Config& config, const std::string& value, const std::string&
   const std::vector<std::string> ends = absl::StrSplit(value, '-');
   uint32_t first = 0, last = 0;
   if (ends.size() != 2 || !absl::SimpleAtoi(absl::StripAsciiWhitespace(ends[0]), &first) ||
-      !absl::SimpleAtoi(absl::StripAsciiWhitespace(ends[1]), &last) || first < kFirstOrdinaryUid || last < first || last > kLastUid) {
-    return absl::StrCat("\"", value.substr(0, 64), "\" is no range of user ids such as 200000-265535, from ", kFirstOrdinaryUid, " on.");
+      !absl::SimpleAtoi(absl::StripAsciiWhitespace(ends[1]), &last) || first < kFirstOrdinaryUid || last < first ||
+      last > kLastUid) {
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no range of user ids such as 200000-265535, from ", kFirstOrdinaryUid,
+                        " on.");
   }
   config.first_uid = first;
   config.last_uid = last;
@@ -74,7 +78,9 @@ std::string SetUids(Config& config, const std::string& value, const std::string&
 }
 
 std::string SetLevel(Config& config, const std::string& value, const std::string&) {
-  return ParseLogLevel(value, config.log_level) ? "" : absl::StrCat("\"", value.substr(0, 64), "\" is none of debug, info, warn, error.");
+  return ParseLogLevel(value, config.log_level)
+             ? ""
+             : absl::StrCat("\"", value.substr(0, 64), "\" is none of debug, info, warn, error.");
 }
 
 std::string SetFormat(Config& config, const std::string& value, const std::string&) {
@@ -97,7 +103,9 @@ std::string SetCriticalFailure(Config& config, const std::string& value, const s
 }
 
 // Variables that Kubernetes makes for a service called "bulkhead": BULKHEAD_SERVICE_HOST, BULKHEAD_PORT_4000_TCP, ….
-bool MadeByKubernetes(const std::string& name) { return absl::StartsWith(name, "BULKHEAD_SERVICE_") || absl::StartsWith(name, "BULKHEAD_PORT"); }
+bool MadeByKubernetes(const std::string& name) {
+  return absl::StartsWith(name, "BULKHEAD_SERVICE_") || absl::StartsWith(name, "BULKHEAD_PORT");
+}
 
 void ApplyFlagVariable(const std::string& name, const std::string& value, Config& config, Mistakes& mistakes) {
   const auto on = ParseBool(value);
@@ -117,20 +125,24 @@ const std::vector<Setting>& Settings() {
   static const std::vector<Setting> settings{
       {"listen", "BULKHEAD_LISTEN", "--listen", "HOST:PORT", "where HTTP is served (default 127.0.0.1:4000)",
        [](Config& c, const std::string& v, const std::string&) { return SetAddress(c.listen, v); }},
-      {"adminListen", "BULKHEAD_ADMIN_LISTEN", "--admin-listen", "HOST:PORT", "where the gRPC admin API is served (default 127.0.0.1:4001)",
+      {"adminListen", "BULKHEAD_ADMIN_LISTEN", "--admin-listen", "HOST:PORT",
+       "where the gRPC admin API is served (default 127.0.0.1:4001)",
        [](Config& c, const std::string& v, const std::string&) { return SetAddress(c.admin_listen, v); }},
-      {"data", "BULKHEAD_DATA", "--data", "DIR", "everything that is kept (default /var/lib/bulkhead for root, .bulkhead for others)",
+      {"data", "BULKHEAD_DATA", "--data", "DIR",
+       "everything that is kept (default /var/lib/bulkhead for root, .bulkhead for others)",
        [](Config& c, const std::string& v, const std::string& cwd) { return SetPath(c.data, v, cwd); }},
       {"modulesDir", "BULKHEAD_MODULES", "--modules", "DIR", "folder whose subfolders are modules (default build/modules)",
        [](Config& c, const std::string& v, const std::string& cwd) { return SetPath(c.modules_dir, v, cwd); }},
-      {"store.url", "BULKHEAD_STORE_URL", "--store-url", "URL", "PostgreSQL to use (default: a private one in the data folder)", SetStoreUrl},
+      {"store.url", "BULKHEAD_STORE_URL", "--store-url", "URL", "PostgreSQL to use (default: a private one in the data folder)",
+       SetStoreUrl},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
        "take a changed package of the same version at boot (default false)", SetDevelopment},
       {"boot.onCriticalFailure", "BULKHEAD_ON_CRITICAL_FAILURE", "--on-critical-failure", "ACTION",
        "exit or degraded, when a critical module can't start (default exit)", SetCriticalFailure},
-      {"isolation.uids", "BULKHEAD_UIDS", "--uids", "FIRST-LAST", "user ids for modules, as root (default: chosen from the data folder)", SetUids},
+      {"isolation.uids", "BULKHEAD_UIDS", "--uids", "FIRST-LAST",
+       "user ids for modules, as root (default: chosen from the data folder)", SetUids},
   };
   return settings;
 }
@@ -160,34 +172,39 @@ void ApplyDefaults(bool is_root, const std::string& cwd, Config& config) {
   SetPath(config.modules_dir, "build/modules", cwd);
 }
 
-void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config, Mistakes& mistakes) {
+void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,
+                      Mistakes& mistakes) {
   std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT"};
   for (const Setting& setting : Settings()) {
     known.emplace_back(setting.variable);
     auto variable = environment.find(setting.variable);
     if (variable == environment.end() || variable->second.empty()) continue;  // empty is unset, as shells and unit files make it
-    if (std::string fault = setting.set(config, variable->second, cwd); !fault.empty()) mistakes.Add(setting.variable, 0, std::move(fault));
+    if (std::string fault = setting.set(config, variable->second, cwd); !fault.empty())
+      mistakes.Add(setting.variable, 0, std::move(fault));
   }
   for (const auto& [name, value] : environment) {
     if (absl::StartsWith(name, kFlagPrefix) && name.size() >= sizeof kFlagPrefix && !value.empty()) {
       ApplyFlagVariable(name, value, config, mistakes);
-    } else if (absl::StartsWith(name, "BULKHEAD_") && std::find(known.begin(), known.end(), name) == known.end() && !MadeByKubernetes(name)) {
+    } else if (absl::StartsWith(name, "BULKHEAD_") && std::find(known.begin(), known.end(), name) == known.end() &&
+               !MadeByKubernetes(name)) {
       config.warnings.push_back(absl::StrCat("The variable ", name, " is read by nothing here.", DidYouMean(name, known)));
     }
   }
-  if (auto variable = environment.find("BULKHEAD_ENVIRONMENT"); variable != environment.end()) config.environment = variable->second;
+  if (auto variable = environment.find("BULKHEAD_ENVIRONMENT"); variable != environment.end())
+    config.environment = variable->second;
 }
 
 void CheckWhole(Config& config, Mistakes& mistakes) {
   if (config.environment.empty()) config.environment = config.discovery_development ? "development" : "production";
   if (config.listen == config.admin_listen && !absl::EndsWith(config.listen, ":0")) {
-    mistakes.Add("adminListen", 0, absl::StrCat("HTTP and gRPC can't both be served on ", config.listen, ": give --admin-listen another port."));
+    mistakes.Add("adminListen", 0,
+                 absl::StrCat("HTTP and gRPC can't both be served on ", config.listen, ": give --admin-listen another port."));
   }
 }
 
 absl::StatusOr<Config> MakeConfig(const std::string& config_file, const std::map<std::string, std::string>& options,
-                                  std::vector<std::string> disable, const std::map<std::string, std::string>& environment, bool is_root,
-                                  const std::string& cwd) {
+                                  std::vector<std::string> disable, const std::map<std::string, std::string>& environment,
+                                  bool is_root, const std::string& cwd) {
   Config config;
   Mistakes mistakes;
   ApplyDefaults(is_root, cwd, config);
@@ -201,7 +218,8 @@ absl::StatusOr<Config> MakeConfig(const std::string& config_file, const std::map
   for (const Setting& setting : Settings()) {
     auto option = options.find(setting.option);
     if (option == options.end()) continue;
-    if (std::string fault = setting.set(config, option->second, cwd); !fault.empty()) mistakes.Add(setting.option, 0, std::move(fault));
+    if (std::string fault = setting.set(config, option->second, cwd); !fault.empty())
+      mistakes.Add(setting.option, 0, std::move(fault));
   }
   config.disable = std::move(disable);
   if (mistakes.empty()) CheckWhole(config, mistakes);

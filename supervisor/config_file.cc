@@ -17,7 +17,8 @@ constexpr size_t kMaxConfigFile = 1 << 20;
 
 // A module's name, as manifests have it: only such a one can ever match.
 bool CouldBeModule(const std::string& name) {
-  return !name.empty() && name.size() <= 63 && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+  return !name.empty() && name.size() <= 63 &&
+         name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
 }
 
 class FileReader {
@@ -30,7 +31,8 @@ class FileReader {
     if (root.is_null()) return;  // an empty file
     if (!root.is_object()) return Wrong("", "", "The file must hold keys and values.");
     std::vector<std::string> known{"flags", "clients", "modules"};
-    for (const Setting& setting : Settings()) known.push_back(std::string(setting.key).substr(0, std::string(setting.key).find('.')));
+    for (const Setting& setting : Settings())
+      known.push_back(std::string(setting.key).substr(0, std::string(setting.key).find('.')));
     for (const auto& [key, value] : root.items()) {
       const std::string pointer = PointerTo("", key);
       if (std::find(known.begin(), known.end(), key) == known.end()) {
@@ -92,7 +94,9 @@ class FileReader {
   void Flags(const json& value, const std::string& pointer) {
     if (!IsObject(value, pointer, "flags")) return;
     for (const auto& [name, state] : value.items()) {
-      const auto on = state.is_boolean() ? std::optional(state.get<bool>()) : state.is_string() ? ParseBool(state.get<std::string>()) : std::nullopt;
+      const auto on = state.is_boolean()  ? std::optional(state.get<bool>())
+                      : state.is_string() ? ParseBool(state.get<std::string>())
+                                          : std::nullopt;
       if (on) {
         config_.flags[name] = *on;
       } else {
@@ -126,7 +130,8 @@ class FileReader {
             settings.enabled = content.get<bool>();
           }
         } else if (member == "config") {
-          if (IsObject(content, member_pointer, member_key)) settings.config_json = content.dump(-1, ' ', false, json::error_handler_t::replace);
+          if (IsObject(content, member_pointer, member_key))
+            settings.config_json = content.dump(-1, ' ', false, json::error_handler_t::replace);
         } else {
           Wrong(member_pointer, member_key, "There is no such key." + DidYouMean(member, {"enabled", "config"}));
         }

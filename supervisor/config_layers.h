@@ -38,7 +38,8 @@ class Mistakes {
 };
 
 void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
-void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config, Mistakes& mistakes);
+void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,
+                      Mistakes& mistakes);
 // Defaults that depend on who runs and where, before any layer; what has to fit together, after all of them.
 void ApplyDefaults(bool is_root, const std::string& cwd, Config& config);
 void CheckWhole(Config& config, Mistakes& mistakes);
@@ -47,7 +48,7 @@ std::optional<bool> ParseBool(std::string_view text);
 
 // The configuration that the three layers make; `options` by Setting::option.
 absl::StatusOr<Config> MakeConfig(const std::string& config_file, const std::map<std::string, std::string>& options,
-                                  std::vector<std::string> disable, const std::map<std::string, std::string>& environment, bool is_root,
-                                  const std::string& cwd);
+                                  std::vector<std::string> disable, const std::map<std::string, std::string>& environment,
+                                  bool is_root, const std::string& cwd);
 
 }  // namespace bulkhead

@@ -14,25 +14,30 @@
 namespace bulkhead {
 namespace {
 
-constexpr Millis kPoll{2'000};             // looks for runs that another node queued or gave up
-constexpr Millis kClockCheck{60'000};      // the longest sleep towards a tick: the wall clock may have been set meanwhile
-constexpr Millis kTickRetry{1'000};        // between two tries to write a tick, or to begin, while the database is away
-constexpr Millis kStopWrites{3'000};       // for the last outcomes to be written when stopping
-constexpr int kTrimEvery = 50;             // ended runs of a job between two looks at its history
-constexpr size_t kMaxWaiters = 1'000;      // callers that wait for a run to end; beyond: answered at once
+constexpr Millis kPoll{2'000};         // looks for runs that another node queued or gave up
+constexpr Millis kClockCheck{60'000};  // the longest sleep towards a tick: the wall clock may have been set meanwhile
+constexpr Millis kTickRetry{1'000};    // between two tries to write a tick, or to begin, while the database is away
+constexpr Millis kStopWrites{3'000};   // for the last outcomes to be written when stopping
+constexpr int kTrimEvery = 50;         // ended runs of a job between two looks at its history
+constexpr size_t kMaxWaiters = 1'000;  // callers that wait for a run to end; beyond: answered at once
 constexpr int kMaxPageSize = 500;
 
 constexpr std::pair<RunStatus, std::string_view> kStatusNames[] = {
-    {RunStatus::kQueued, "QUEUED"}, {RunStatus::kRunning, "RUNNING"}, {RunStatus::kSucceeded, "SUCCEEDED"}, {RunStatus::kFailed, "FAILED"},
-    {RunStatus::kCancelled, "CANCELLED"}, {RunStatus::kTimedOut, "TIMED_OUT"}, {RunStatus::kSkipped, "SKIPPED"}, {RunStatus::kInterrupted, "INTERRUPTED"}};
+    {RunStatus::kQueued, "QUEUED"},   {RunStatus::kRunning, "RUNNING"},        {RunStatus::kSucceeded, "SUCCEEDED"},
+    {RunStatus::kFailed, "FAILED"},   {RunStatus::kCancelled, "CANCELLED"},    {RunStatus::kTimedOut, "TIMED_OUT"},
+    {RunStatus::kSkipped, "SKIPPED"}, {RunStatus::kInterrupted, "INTERRUPTED"}};
 
 bool HasEnded(RunStatus status) { return status != RunStatus::kQueued && status != RunStatus::kRunning; }
 
 class JobsOnLoop final : public Jobs {
  public:
   JobsOnLoop(Loop& loop, BlockingPool& pool, Database& database, const Clock& clock, Options options)
-      : loop_(loop), clock_(clock), store_(loop, pool, std::make_shared<RunStore>(database, options.node)),
-        runner_(store_, clock, options.node, {.ended = [this](const RunView& view) { RunEnded(view); }, .vacated = [this](Millis delay) { Vacated(delay); }}) {}
+      : loop_(loop),
+        clock_(clock),
+        store_(loop, pool, std::make_shared<RunStore>(database, options.node)),
+        runner_(store_, clock, options.node,
+                {.ended = [this](const RunView& view) { RunEnded(view); }, .vacated = [this](Millis delay) { Vacated(delay); }}) {
+  }
   ~JobsOnLoop() override {
     for (Loop::TimerId timer : {tick_timer_, poll_timer_, heartbeat_timer_, stop_timer_}) loop_.Cancel(timer);
   }
@@ -46,8 +51,11 @@ class JobsOnLoop final : public Jobs {
   void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) override {
     OnLoop([this, module, manifest, done = std::move(done)] { DoListJobs(module, manifest, done); });
   }
-  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) override {
-    OnLoop([this, module, job, payload = std::move(payload_json), wait, done = std::move(done)] { DoRun(module, job, payload, wait, done); });
+  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait,
+           Done<RunView> done) override {
+    OnLoop([this, module, job, payload = std::move(payload_json), wait, done = std::move(done)] {
+      DoRun(module, job, payload, wait, done);
+    });
   }
   void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
                 Done<RunPage> done) override {
@@ -66,8 +74,10 @@ class JobsOnLoop final : public Jobs {
   };
 
   void OnLoop(std::function<void()> task) { loop_.Post(store_.GuardedWith<>(std::move(task))); }
-  void DoListJobs(const std::string& module, const std::shared_ptr<const Manifest>& manifest, const Done<std::vector<JobView>>& done);
-  void DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait, const Done<RunView>& done);
+  void DoListJobs(const std::string& module, const std::shared_ptr<const Manifest>& manifest,
+                  const Done<std::vector<JobView>>& done);
+  void DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait,
+             const Done<RunView>& done);
 
   void Begin();
   void ArmTicks();
@@ -95,13 +105,13 @@ class JobsOnLoop final : public Jobs {
   Runner runner_;
   std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
   Schedule schedule_;
-  std::map<JobKey, Tick> unwritten_ticks_;             // the latest of each job; the database was away
-  std::multimap<std::string, Waiter> waiters_;         // by run id
+  std::map<JobKey, Tick> unwritten_ticks_;      // the latest of each job; the database was away
+  std::multimap<std::string, Waiter> waiters_;  // by run id
   std::map<JobKey, int> ended_since_trim_;
-  bool begun_ = false;                                 // what an earlier life left is released
+  bool begun_ = false;  // what an earlier life left is released
   bool stopping_ = false;
   bool claiming_ = false, claim_again_ = false;
-  bool database_away_ = false;                         // said once, not with every try
+  bool database_away_ = false;  // said once, not with every try
   std::function<void()> stopped_;
   Loop::TimerId tick_timer_ = 0, poll_timer_ = 0, heartbeat_timer_ = 0, stop_timer_ = 0;
 };
@@ -118,22 +128,25 @@ void JobsOnLoop::Adopt(std::shared_ptr<const Directory> directory, std::function
 }
 
 void JobsOnLoop::Begin() {
-  store_.Call([](RunStore& store) { return store.ReleaseOwn(); }, [this](absl::StatusOr<int> released) {
-    if (stopping_) return;
-    if (!released.ok()) {
-      LogWarn("jobs", "jobs wait for the database", {{"error", std::string(released.status().message())}});
-      tick_timer_ = loop_.After(kTickRetry, [this] { Begin(); });
-      return;
-    }
-    if (*released > 0) LogWarn("jobs", "runs that an earlier life of this node left were released", {{"runs", std::to_string(*released)}});
-    begun_ = true;
-    for (const auto& [key, job] : schedule_.jobs()) {
-      if (job.spec->catch_up == "latest") CatchUp(key);
-    }
-    Heartbeat();
-    ArmTicks();
-    Poll();
-  });
+  store_.Call(
+      [](RunStore& store) { return store.ReleaseOwn(); },
+      [this](absl::StatusOr<int> released) {
+        if (stopping_) return;
+        if (!released.ok()) {
+          LogWarn("jobs", "jobs wait for the database", {{"error", std::string(released.status().message())}});
+          tick_timer_ = loop_.After(kTickRetry, [this] { Begin(); });
+          return;
+        }
+        if (*released > 0)
+          LogWarn("jobs", "runs that an earlier life of this node left were released", {{"runs", std::to_string(*released)}});
+        begun_ = true;
+        for (const auto& [key, job] : schedule_.jobs()) {
+          if (job.spec->catch_up == "latest") CatchUp(key);
+        }
+        Heartbeat();
+        ArmTicks();
+        Poll();
+      });
 }
 
 void JobsOnLoop::ArmTicks() {
@@ -165,8 +178,9 @@ void JobsOnLoop::InsertTick(const Tick& tick) {
                   if (*inserted && (*inserted)->status == RunStatus::kSkipped) RunEnded(**inserted);
                   return Queued(tick.key, *inserted ? tick.spec.overlap : Overlap::kSkip);
                 }
-                LogWarn("jobs", "a tick is not written yet",
-                        {{"module", tick.key.first}, {"job", tick.key.second}, {"error", std::string(inserted.status().message())}});
+                LogWarn(
+                    "jobs", "a tick is not written yet",
+                    {{"module", tick.key.first}, {"job", tick.key.second}, {"error", std::string(inserted.status().message())}});
                 auto [kept, fresh] = unwritten_ticks_.try_emplace(tick.key, tick);
                 if (!fresh && kept->second.slot < tick.slot) kept->second = tick;
                 ArmTicks();
@@ -230,7 +244,8 @@ void JobsOnLoop::Claim() {
 void JobsOnLoop::Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs) {
   claiming_ = false;
   if (!runs.ok()) {
-    if (!std::exchange(database_away_, true)) LogWarn("jobs", "runs can't be claimed", {{"error", std::string(runs.status().message())}});
+    if (!std::exchange(database_away_, true))
+      LogWarn("jobs", "runs can't be claimed", {{"error", std::string(runs.status().message())}});
     return MaybeStopped();  // the next poll tries again
   }
   database_away_ = false;
@@ -268,11 +283,12 @@ void JobsOnLoop::Heartbeat() {
   heartbeat_timer_ = loop_.After(limits::kRunHeartbeat, [this] { Heartbeat(); });
   runner_.Heartbeat([this] {
     if (stopping_) return;
-    store_.Call([](RunStore& store) { return store.ReleaseExpired(); }, [this](absl::StatusOr<int> released) {
-      if (!released.ok() || *released == 0) return;
-      LogInfo("jobs", "runs without an executor were released", {{"runs", std::to_string(*released)}});
-      Claim();
-    });
+    store_.Call([](RunStore& store) { return store.ReleaseExpired(); },
+                [this](absl::StatusOr<int> released) {
+                  if (!released.ok() || *released == 0) return;
+                  LogInfo("jobs", "runs without an executor were released", {{"runs", std::to_string(*released)}});
+                  Claim();
+                });
   });
 }
 
@@ -297,9 +313,10 @@ void JobsOnLoop::CheckWaiters() {
   for (const auto& [id, waiter] : waiters_) {
     if (id == last || runner_.RunsId(id)) continue;
     last = id;
-    store_.Call([id = id](RunStore& store) { return store.Get(id); }, [this](absl::StatusOr<RunView> run) {
-      if (run.ok() && HasEnded(run->status)) RunEnded(*run);
-    });
+    store_.Call([id = id](RunStore& store) { return store.Get(id); },
+                [this](absl::StatusOr<RunView> run) {
+                  if (run.ok() && HasEnded(run->status)) RunEnded(*run);
+                });
   }
 }
 
@@ -315,7 +332,8 @@ void JobsOnLoop::AddWaiter(const RunView& run, Millis wait, Done<RunView> done) 
   });
 }
 
-void JobsOnLoop::DoListJobs(const std::string& module, const std::shared_ptr<const Manifest>& manifest, const Done<std::vector<JobView>>& done) {
+void JobsOnLoop::DoListJobs(const std::string& module, const std::shared_ptr<const Manifest>& manifest,
+                            const Done<std::vector<JobView>>& done) {
   auto enabled = directory_->modules.find(module);
   const Manifest* source = enabled != directory_->modules.end() ? enabled->second->manifest.get() : manifest.get();
   if (source == nullptr) return done(Error("MODULE_NOT_FOUND", absl::StrCat("There is no module \"", module, "\".")));
@@ -327,16 +345,21 @@ void JobsOnLoop::DoListJobs(const std::string& module, const std::shared_ptr<con
   done(std::move(views));
 }
 
-void JobsOnLoop::DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait, const Done<RunView>& done) {
+void JobsOnLoop::DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait,
+                       const Done<RunView>& done) {
   auto enabled = directory_->modules.find(module);
   if (enabled == directory_->modules.end() || enabled->second->workers.empty() || stopping_) {
-    return done(Error("MODULE_NOT_RUNNING", absl::StrCat("The module \"", module, "\" is not running, so its jobs can't run: enable it first, or try again.")));
+    return done(
+        Error("MODULE_NOT_RUNNING",
+              absl::StrCat("The module \"", module, "\" is not running, so its jobs can't run: enable it first, or try again.")));
   }
   const Schedule::Job* known = schedule_.Find({module, job});
-  if (known == nullptr) return done(Error("JOB_NOT_FOUND", absl::StrCat("The module \"", module, "\" has no job \"", job, "\".")));
+  if (known == nullptr)
+    return done(Error("JOB_NOT_FOUND", absl::StrCat("The module \"", module, "\" has no job \"", job, "\".")));
   const std::string text = payload.empty() ? "null" : payload;
   if (text.size() > limits::kMaxJobPayload) {
-    return done(Error("INVALID_ARGUMENT", absl::StrCat("The payload has ", text.size(), " bytes as JSON; at most ", limits::kMaxJobPayload, " are taken.")));
+    return done(Error("INVALID_ARGUMENT", absl::StrCat("The payload has ", text.size(), " bytes as JSON; at most ",
+                                                       limits::kMaxJobPayload, " are taken.")));
   }
   if (!nlohmann::json::accept(text)) return done(Error("INVALID_ARGUMENT", "The payload is not JSON."));
   store_.Call([module, spec = *known->spec, text](RunStore& store) { return store.InsertManual(module, spec, text); },

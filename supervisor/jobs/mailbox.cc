@@ -50,8 +50,7 @@ void RunMailbox::Put(const module::v1::RunJobUpdate& update) {
         state.news.error->set_stack(Clip(update.error().stack(), kMaxErrorStack));
         break;
       case module::v1::RunJobUpdate::kLog:
-      case module::v1::RunJobUpdate::UPDATE_NOT_SET:
-        return false;
+      case module::v1::RunJobUpdate::UPDATE_NOT_SET: return false;
     }
     return !std::exchange(state.woken, true);
   });
@@ -83,7 +82,8 @@ void RunMailbox::WriteLog(const module::v1::JobLog& log) {
     ++state.lines;
     return true;
   });
-  if (dropped > 0) LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
+  if (dropped > 0)
+    LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
   if (!write) return;
   LogLevel level = LogLevel::kInfo;
   ParseLogLevel(log.level(), level);  // an unknown one is logged as info
@@ -92,7 +92,8 @@ void RunMailbox::WriteLog(const module::v1::JobLog& log) {
 
 void RunMailbox::Close() {
   const int64_t dropped = state_.With([](State& state) { return std::exchange(state.dropped, 0); });
-  if (dropped > 0) LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
+  if (dropped > 0)
+    LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
 }
 
 }  // namespace bulkhead

@@ -11,10 +11,10 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr Millis kRunLease{30'000};        // after which another node takes a run over
-inline constexpr int kMaxWaitingRuns = 1'000;     // QUEUED ones of one job; beyond: OVERLOADED, and a tick is SKIPPED
-inline constexpr int kMaxRunHistory = 1'000;      // ended runs kept per job; the oldest go
-inline constexpr int kMinAttemptsAfterLoss = 4;   // attempts that a run gets although its workers keep dying under it
+inline constexpr Millis kRunLease{30'000};               // after which another node takes a run over
+inline constexpr int kMaxWaitingRuns = 1'000;            // QUEUED ones of one job; beyond: OVERLOADED, and a tick is SKIPPED
+inline constexpr int kMaxRunHistory = 1'000;             // ended runs kept per job; the oldest go
+inline constexpr int kMinAttemptsAfterLoss = 4;          // attempts that a run gets although its workers keep dying under it
 inline constexpr Millis kMaxInterruptedAge{86'400'000};  // a run that a shutdown interrupted longer ago is not taken up again
 }  // namespace limits
 
@@ -74,7 +74,8 @@ class RunStore {
   absl::Status Trim(const std::string& module, const std::string& job);
 
   absl::StatusOr<RunView> Get(const std::string& id);  // RUN_NOT_FOUND
-  absl::StatusOr<RunPage> List(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size);
+  absl::StatusOr<RunPage> List(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page,
+                               int page_size);
 
  private:
   Database& database_;

@@ -14,15 +14,15 @@ struct Runner::Flight {
   JobSpec spec;
   std::string instance;
   std::shared_ptr<RunMailbox> mailbox;
-  std::shared_ptr<JobCall> call;         // null once the call is over for us
+  std::shared_ptr<JobCall> call;  // null once the call is over for us
   bool calling = false;
-  bool leaving = false;                  // its worker is being drained: losing it is nobody's fault
+  bool leaving = false;  // its worker is being drained: losing it is nobody's fault
   Loop::TimerId timeout = 0;
-  Loop::TimerId progress_timer = 0;      // set while progress waits to be written
+  Loop::TimerId progress_timer = 0;  // set while progress waits to be written
   Loop::TimerId outcome_timer = 0;
-  std::optional<RunOutcome> outcome;     // set by Conclude
-  bool announced = false;                // `ended` was called
-  int refusals = 0;                      // of the outcome, by a database that is there
+  std::optional<RunOutcome> outcome;  // set by Conclude
+  bool announced = false;             // `ended` was called
+  int refusals = 0;                   // of the outcome, by a database that is there
 };
 
 namespace {
@@ -54,8 +54,9 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   RunView& view = flight.run.view;
 
   Loop& loop = store_.loop();
-  flight.mailbox = std::make_shared<RunMailbox>(clock_, view.module, view.job, view.id,
-                                             [&loop, hear = store_.GuardedWith<>([this, fence] { Hear(fence); })] { loop.Post(hear); });
+  flight.mailbox =
+      std::make_shared<RunMailbox>(clock_, view.module, view.job, view.id,
+                                   [&loop, hear = store_.GuardedWith<>([this, fence] { Hear(fence); })] { loop.Post(hear); });
   module::v1::RunJobRequest request;
   request.set_run_id(view.id);
   request.set_job(view.job);
@@ -64,7 +65,8 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   request.set_deadline_ms(spec.timeout.count());
   request.set_fence(fence);
   request.set_config_json(spec.config_json);
-  LogDebug("jobs", "run begins", {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)}});
+  LogDebug("jobs", "run begins",
+           {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)}});
   flight.calling = true;
   flight.timeout = loop.After(spec.timeout, [this, fence] {
     if (Flight* late = Find(fence)) {
@@ -74,9 +76,10 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   });
   auto mailbox = flight.mailbox;
   auto ended = store_.GuardedWith<absl::Status>([this, fence](absl::Status status) { CallEnded(fence, status); });
-  auto call = worker.control->RunJob(request, spec.timeout + limits::kRunDeadlineSlack,
-                                     [mailbox](const module::v1::RunJobUpdate& update) { mailbox->Put(update); },
-                                     [&loop, ended](absl::Status status) { loop.Post([ended, status = std::move(status)] { ended(status); }); });
+  auto call = worker.control->RunJob(
+      request, spec.timeout + limits::kRunDeadlineSlack,
+      [mailbox](const module::v1::RunJobUpdate& update) { mailbox->Put(update); },
+      [&loop, ended](absl::Status status) { loop.Post([ended, status = std::move(status)] { ended(status); }); });
   flight.call = std::move(call);
 }
 
@@ -103,7 +106,8 @@ bool Runner::RunsId(const std::string& run_id) const {
 }
 
 int Runner::LoadOf(const std::string& instance) const {
-  return static_cast<int>(std::count_if(flights_.begin(), flights_.end(), [&](const auto& e) { return e.second->calling && e.second->instance == instance; }));
+  return static_cast<int>(std::count_if(flights_.begin(), flights_.end(),
+                                        [&](const auto& e) { return e.second->calling && e.second->instance == instance; }));
 }
 
 void Runner::Hear(int64_t fence) {
@@ -125,13 +129,11 @@ void Runner::Hear(int64_t fence) {
 
 void Runner::WriteProgress(Flight& flight) {
   const RunView& view = flight.run.view;
-  store_.Call(
-      [id = view.id, fence = flight.run.fence, progress = view.progress, message = view.progress_message](RunStore& store) {
-        return store.SetProgress(id, fence, progress, message);
-      },
-      [](absl::Status status) {
-        if (!status.ok()) LogDebug("jobs", "progress was not written", {{"error", std::string(status.message())}});
-      });
+  store_.Call([id = view.id, fence = flight.run.fence, progress = view.progress,
+               message = view.progress_message](RunStore& store) { return store.SetProgress(id, fence, progress, message); },
+              [](absl::Status status) {
+                if (!status.ok()) LogDebug("jobs", "progress was not written", {{"error", std::string(status.message())}});
+              });
 }
 
 void Runner::CallEnded(int64_t fence, const absl::Status& status) {
@@ -157,18 +159,23 @@ RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const
   }
   if (news.result_json) {
     const std::string& result = news.result_json->empty() ? "null" : *news.result_json;
-    if (result.find("\\u0000") != std::string::npos || !nlohmann::json::accept(result)) return Failure(flight, RunStatus::kFailed, "RESULT_INVALID", "The result is not JSON that the database can keep.", "", false);
+    if (result.find("\\u0000") != std::string::npos || !nlohmann::json::accept(result))
+      return Failure(flight, RunStatus::kFailed, "RESULT_INVALID", "The result is not JSON that the database can keep.", "",
+                     false);
     return {.kind = RunOutcome::Kind::kFinal, .status = RunStatus::kSucceeded, .result_json = result};
   }
   if (status.code() == absl::StatusCode::kDeadlineExceeded) {
-    return Failure(flight, RunStatus::kTimedOut, "TIMED_OUT", "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
+    return Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
+                   "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
   }
-  if (status.ok()) return Failure(flight, RunStatus::kFailed, "NO_RESULT", "The module ended the run without a result or an error.", "", true);
+  if (status.ok())
+    return Failure(flight, RunStatus::kFailed, "NO_RESULT", "The module ended the run without a result or an error.", "", true);
   const bool retryable = status.code() != absl::StatusCode::kUnimplemented && status.code() != absl::StatusCode::kInvalidArgument;
   return Failure(flight, RunStatus::kFailed, CodeOf(status), Clip(std::string(status.message()), 8 * 1024), "", retryable);
 }
 
-RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack, bool retryable) {
+RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack,
+                           bool retryable) {
   RunOutcome outcome{.kind = RunOutcome::Kind::kFinal, .status = status};
   outcome.error_code = std::move(code);
   outcome.error_message = std::move(message);
@@ -188,10 +195,14 @@ void Runner::Cut(Flight& flight, CutShort why) {
   RunOutcome outcome;
   switch (why) {
     case CutShort::kTimeout:
-      outcome = Failure(flight, RunStatus::kTimedOut, "TIMED_OUT", "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
+      outcome = Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
+                        "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
       break;
     case CutShort::kReplaced:
-      outcome = {.kind = Kind::kFinal, .status = RunStatus::kCancelled, .error_code = "REPLACED", .error_message = "A later run of the job took its place."};
+      outcome = {.kind = Kind::kFinal,
+                 .status = RunStatus::kCancelled,
+                 .error_code = "REPLACED",
+                 .error_message = "A later run of the job took its place."};
       break;
     case CutShort::kShutdown: outcome = {.kind = Kind::kShutdown, .status = RunStatus::kInterrupted}; break;
     case CutShort::kLost: outcome = {.kind = flight.leaving ? Kind::kReturned : Kind::kLost}; break;
@@ -220,8 +231,12 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
   }
   if (!outcome.error_code.empty()) {
     LogWarn("jobs", outcome.kind == RunOutcome::Kind::kRetry ? "an attempt of a run failed" : "a run ended badly",
-            {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)},
-             {"code", outcome.error_code}, {"error", outcome.error_message.substr(0, 1024)}});
+            {{"module", view.module},
+             {"job", view.job},
+             {"run", view.id},
+             {"attempt", std::to_string(view.attempt)},
+             {"code", outcome.error_code},
+             {"error", outcome.error_message.substr(0, 1024)}});
   }
   flight.outcome = std::move(outcome);
   const std::string instance = flight.instance;
@@ -231,30 +246,33 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
 
 void Runner::WriteOutcome(Flight& flight) {
   const int64_t fence = flight.run.fence;
-  store_.Call([id = flight.run.view.id, fence, outcome = *flight.outcome](RunStore& store) { return store.Finish(id, fence, outcome); },
-              [this, fence](absl::StatusOr<std::optional<RunView>> written) {
-                Flight* flight = Find(fence);
-                if (flight == nullptr) return;
-                const RunOutcome& outcome = *flight->outcome;
-                const bool ended_here = outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
-                if (!written.ok()) {
-                  // Whoever waits for the run is told from memory; the row follows.
-                  if (ended_here && !std::exchange(flight->announced, true)) events_.ended(flight->run.view);
-                  const std::string error(written.status().message());
-                  if (flight->outcome_timer == 0) LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight->run.view.id}, {"error", error}});
-                  if (ErrorCode(written.status()) != "DATABASE_UNAVAILABLE" && ++flight->refusals >= limits::kMaxOutcomeRefusals) {
-                    LogError("jobs", "the outcome of a run is given up; its lease will run out", {{"run", flight->run.view.id}, {"error", error}});
-                    return Forget(fence, Millis(0));
-                  }
-                  flight->outcome_timer = store_.loop().After(limits::kOutcomeRetry, [this, fence] {
-                    if (Flight* waiting = Find(fence)) WriteOutcome(*waiting);
-                  });
-                  return;
-                }
-                // Without a row the lease was lost, and somebody else runs it now.
-                if (*written && (*written)->status != RunStatus::kQueued && !flight->announced) events_.ended(**written);
-                Forget(fence, outcome.delay);
-              });
+  store_.Call(
+      [id = flight.run.view.id, fence, outcome = *flight.outcome](RunStore& store) { return store.Finish(id, fence, outcome); },
+      [this, fence](absl::StatusOr<std::optional<RunView>> written) {
+        Flight* flight = Find(fence);
+        if (flight == nullptr) return;
+        const RunOutcome& outcome = *flight->outcome;
+        const bool ended_here = outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
+        if (!written.ok()) {
+          // Whoever waits for the run is told from memory; the row follows.
+          if (ended_here && !std::exchange(flight->announced, true)) events_.ended(flight->run.view);
+          const std::string error(written.status().message());
+          if (flight->outcome_timer == 0)
+            LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight->run.view.id}, {"error", error}});
+          if (ErrorCode(written.status()) != "DATABASE_UNAVAILABLE" && ++flight->refusals >= limits::kMaxOutcomeRefusals) {
+            LogError("jobs", "the outcome of a run is given up; its lease will run out",
+                     {{"run", flight->run.view.id}, {"error", error}});
+            return Forget(fence, Millis(0));
+          }
+          flight->outcome_timer = store_.loop().After(limits::kOutcomeRetry, [this, fence] {
+            if (Flight* waiting = Find(fence)) WriteOutcome(*waiting);
+          });
+          return;
+        }
+        // Without a row the lease was lost, and somebody else runs it now.
+        if (*written && (*written)->status != RunStatus::kQueued && !flight->announced) events_.ended(**written);
+        Forget(fence, outcome.delay);
+      });
 }
 
 void Runner::Forget(int64_t fence, Millis delay) {

@@ -17,12 +17,12 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr int kMaxRunsPerNode = 64;             // under way at once; others wait QUEUED
-inline constexpr Millis kRunHeartbeat{10'000};         // renews leases; a third of kRunLease
-inline constexpr Millis kProgressInterval{500};        // between two progress writes of one run
-inline constexpr Millis kOutcomeRetry{1'000};          // between two tries to write an outcome while the database is away
-inline constexpr int kMaxOutcomeRefusals = 30;         // a database that is there and refuses the outcome: then it is given up
-inline constexpr Millis kRunDeadlineSlack{5'000};      // the call's own deadline beyond the run's, in case the timer is late
+inline constexpr int kMaxRunsPerNode = 64;         // under way at once; others wait QUEUED
+inline constexpr Millis kRunHeartbeat{10'000};     // renews leases; a third of kRunLease
+inline constexpr Millis kProgressInterval{500};    // between two progress writes of one run
+inline constexpr Millis kOutcomeRetry{1'000};      // between two tries to write an outcome while the database is away
+inline constexpr int kMaxOutcomeRefusals = 30;     // a database that is there and refuses the outcome: then it is given up
+inline constexpr Millis kRunDeadlineSlack{5'000};  // the call's own deadline beyond the run's, in case the timer is late
 inline constexpr Millis kRetryBase{1'000}, kRetryCap{60'000};  // of a failed attempt: doubled each time, full jitter
 }  // namespace limits
 
@@ -60,15 +60,16 @@ class Runner {
  private:
   struct Flight;
   Flight* Find(int64_t fence);
-  void Hear(int64_t fence);                                     // news in the mailbox
+  void Hear(int64_t fence);  // news in the mailbox
   void CallEnded(int64_t fence, const absl::Status& status);
   void Cut(Flight& flight, CutShort why);
-  void Conclude(Flight& flight, RunOutcome outcome);            // the call is over for us; the row remains to be written
+  void Conclude(Flight& flight, RunOutcome outcome);  // the call is over for us; the row remains to be written
   void WriteOutcome(Flight& flight);
   void Forget(int64_t fence, Millis delay);
   void WriteProgress(Flight& flight);
   RunOutcome OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status);
-  RunOutcome Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack, bool retryable);
+  RunOutcome Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack,
+                     bool retryable);
   void AnswerDrains(const std::string& instance);
 
   StoreCalls& store_;
@@ -76,8 +77,8 @@ class Runner {
   const std::string node_;
   const Events events_;
   Random random_ = Random::FromEntropy();
-  std::map<int64_t, std::unique_ptr<Flight>> flights_;          // by fence
-  std::multimap<std::string, std::function<void()>> drains_;    // by instance
+  std::map<int64_t, std::unique_ptr<Flight>> flights_;        // by fence
+  std::multimap<std::string, std::function<void()>> drains_;  // by instance
 };
 
 }  // namespace bulkhead

@@ -33,13 +33,15 @@ std::vector<JobKey> Schedule::Adopt(const Directory& directory, WallTime now) {
       const JobKey key(name, spec.name);
       Job job{module, &spec, std::nullopt, std::nullopt};
       auto before = jobs_.find(key);
-      if (before != jobs_.end() && before->second.spec->schedule == spec.schedule && before->second.spec->time_zone == spec.time_zone) {
+      if (before != jobs_.end() && before->second.spec->schedule == spec.schedule &&
+          before->second.spec->time_zone == spec.time_zone) {
         job.cron = before->second.cron;
         job.next = before->second.next;
       } else if (!spec.schedule.empty()) {
         auto cron = Cron::Parse(spec.schedule, spec.time_zone);
         if (!cron.ok()) {  // checked with the manifest; possible when the node has other time zone data
-          LogWarn("jobs", "a schedule can't be followed", {{"module", name}, {"job", spec.name}, {"error", std::string(cron.status().message())}});
+          LogWarn("jobs", "a schedule can't be followed",
+                  {{"module", name}, {"job", spec.name}, {"error", std::string(cron.status().message())}});
         } else {
           job.cron = *cron;
           job.next = cron->Next(now);

@@ -14,7 +14,8 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr Millis kMaxTickLateness{60'000};  // a tick missed by more (a suspended machine) is left out, unless `catchUp: latest`
+inline constexpr Millis kMaxTickLateness{
+    60'000};  // a tick missed by more (a suspended machine) is left out, unless `catchUp: latest`
 }  // namespace limits
 
 using JobKey = std::pair<std::string, std::string>;  // module, job

@@ -17,7 +17,8 @@ namespace bulkhead {
 
 class StoreCalls {
  public:
-  StoreCalls(Loop& loop, BlockingPool& pool, std::shared_ptr<RunStore> store) : loop_(loop), pool_(pool), store_(std::move(store)) {}
+  StoreCalls(Loop& loop, BlockingPool& pool, std::shared_ptr<RunStore> store)
+      : loop_(loop), pool_(pool), store_(std::move(store)) {}
   StoreCalls(const StoreCalls&) = delete;
 
   Loop& loop() { return loop_; }
@@ -38,7 +39,8 @@ class StoreCalls {
     });
     if (taken) return;
     loop_.Post([shared_then, alive] {
-      if (alive.lock()) (*shared_then)(Result(Error("DATABASE_UNAVAILABLE", "The supervisor is too busy with the database; try again later.")));
+      if (alive.lock())
+        (*shared_then)(Result(Error("DATABASE_UNAVAILABLE", "The supervisor is too busy with the database; try again later.")));
     });
   }
 

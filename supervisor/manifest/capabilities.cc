@@ -33,13 +33,15 @@ void ReadSchedule(ObjectReader& reader, JobSpec& job, Findings& out) {
     job.time_zone = *zone;
     absl::TimeZone loaded;
     if (!LoadZone(*zone, loaded)) {
-      out.Error(reader.PathOf("timeZone"), "TIME_ZONE_UNKNOWN",
-                absl::StrCat("There is no time zone \"", *zone, "\" in the time zone database; use a name such as Europe/Berlin."));
+      out.Error(
+          reader.PathOf("timeZone"), "TIME_ZONE_UNKNOWN",
+          absl::StrCat("There is no time zone \"", *zone, "\" in the time zone database; use a name such as Europe/Berlin."));
     }
   }
   if (auto schedule = reader.String("schedule")) {  // null: manual only
     job.schedule = *schedule;
-    if (auto cron = Cron::Parse(*schedule); !cron.ok()) out.Error(reader.PathOf("schedule"), "CRON_INVALID", Sentence(cron.status()));
+    if (auto cron = Cron::Parse(*schedule); !cron.ok())
+      out.Error(reader.PathOf("schedule"), "CRON_INVALID", Sentence(cron.status()));
   }
 }
 
@@ -51,7 +53,8 @@ void ReadJob(const json& value, const std::string& path, Manifest& manifest, Fin
   if (auto name = reader.String("name")) {
     job.name = *name;
     if (!IsKebab(*name) || name->size() > 63) {
-      out.Error(reader.PathOf("name"), "INVALID_NAME", "A job's name is at most 63 lower-case letters, digits and single hyphens, such as \"sync-inventory\".");
+      out.Error(reader.PathOf("name"), "INVALID_NAME",
+                "A job's name is at most 63 lower-case letters, digits and single hyphens, such as \"sync-inventory\".");
     }
     if (std::any_of(manifest.jobs.begin(), manifest.jobs.end(), [&](const JobSpec& other) { return other.name == *name; })) {
       out.Error(reader.PathOf("name"), "DUPLICATE", absl::StrCat("There is a job \"", *name, "\" above already."));
@@ -75,7 +78,8 @@ void ReadJob(const json& value, const std::string& path, Manifest& manifest, Fin
       out.Error(reader.PathOf("catchUp"), "INVALID_VALUE", "\"catchUp\" is \"none\" or \"latest\".");
     }
   }
-  if (const json* config = reader.Object("config")) job.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
+  if (const json* config = reader.Object("config"))
+    job.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
   reader.Accept({"handler", "displayName", "description"});
   reader.WarnUnknown();
   manifest.jobs.push_back(std::move(job));
@@ -88,7 +92,8 @@ bool IsTopic(const std::string& topic, bool wildcard) {
   for (size_t i = 0; i < parts.size(); ++i) {
     if (wildcard && i > 0 && i + 1 == parts.size() && parts[i] == "*") continue;
     if (parts[i].empty() || !absl::ascii_isalpha(parts[i][0]) ||
-        !std::all_of(parts[i].begin(), parts[i].end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
+        !std::all_of(parts[i].begin(), parts[i].end(),
+                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
       return false;
     }
   }
@@ -101,7 +106,8 @@ std::vector<std::string> ReadTopics(ObjectReader& reader, const char* name, bool
   for (size_t i = 0; i < topics.size(); ++i) {
     const std::string path = PointerTo(reader.PathOf(name), i);
     if (!IsTopic(topics[i], wildcard)) {
-      out.Error(path, "INVALID_TOPIC", absl::StrCat("An event is \"entity.action\", such as \"order.created\"", wildcard ? " or \"order.*\"" : "", "."));
+      out.Error(path, "INVALID_TOPIC",
+                absl::StrCat("An event is \"entity.action\", such as \"order.created\"", wildcard ? " or \"order.*\"" : "", "."));
     } else if (!seen.insert(topics[i]).second) {
       out.Warn(path, "DUPLICATE", absl::StrCat("The event \"", topics[i], "\" is there twice."));
     }
@@ -111,13 +117,25 @@ std::vector<std::string> ReadTopics(ObjectReader& reader, const char* name, bool
 
 // "512Mi", "256MB", "1073741824": bytes. Units as Kubernetes and as people write them.
 std::optional<double> ParseMemory(absl::string_view text) {
-  static constexpr std::pair<absl::string_view, double> kUnits[] = {
-      {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}, {"ki", 1024.0}, {"mi", 1048576.0}, {"gi", 1073741824.0},
-      {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"k", 1e3}, {"m", 1e6}, {"g", 1e9}, {"b", 1}, {"", 1}};
+  static constexpr std::pair<absl::string_view, double> kUnits[] = {{"kib", 1024.0},
+                                                                    {"mib", 1048576.0},
+                                                                    {"gib", 1073741824.0},
+                                                                    {"ki", 1024.0},
+                                                                    {"mi", 1048576.0},
+                                                                    {"gi", 1073741824.0},
+                                                                    {"kb", 1e3},
+                                                                    {"mb", 1e6},
+                                                                    {"gb", 1e9},
+                                                                    {"k", 1e3},
+                                                                    {"m", 1e6},
+                                                                    {"g", 1e9},
+                                                                    {"b", 1},
+                                                                    {"", 1}};
   const std::string lower = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text));
   for (const auto& [unit, factor] : kUnits) {
     if (!absl::EndsWith(lower, unit)) continue;
-    const absl::string_view number = absl::StripTrailingAsciiWhitespace(absl::string_view(lower).substr(0, lower.size() - unit.size()));
+    const absl::string_view number =
+        absl::StripTrailingAsciiWhitespace(absl::string_view(lower).substr(0, lower.size() - unit.size()));
     double value = 0;
     const bool plain = !number.empty() && number.find_first_not_of("0123456789.") == absl::string_view::npos;
     return plain && absl::SimpleAtod(number, &value) ? std::optional(value * factor) : std::nullopt;
@@ -144,7 +162,8 @@ std::optional<double> ReadQuantity(ObjectReader& reader, const char* name, std::
 
 void ReadRange(const std::string& range, const std::string& path, Findings& out) {
   if (!SemVerRange::Parse(range)) {
-    out.Error(path, "INVALID_RANGE", absl::StrCat("\"", range.substr(0, 64), "\" is no version range such as \"^1.2.0\", \"~2.1\" or \">=1 <3\"."));
+    out.Error(path, "INVALID_RANGE",
+              absl::StrCat("\"", range.substr(0, 64), "\" is no version range such as \"^1.2.0\", \"~2.1\" or \">=1 <3\"."));
   }
 }
 
@@ -185,7 +204,8 @@ void ReadUi(const json& ui, const std::string& path, Manifest& manifest, Finding
     }
   }
   if (auto entry = reader.String("entry"); entry && !IsInnerPath(*entry)) {
-    out.Error(reader.PathOf("entry"), "INVALID_PATH", "\"entry\" must be a file inside the module's folder, without \"..\" and not absolute.");
+    out.Error(reader.PathOf("entry"), "INVALID_PATH",
+              "\"entry\" must be a file inside the module's folder, without \"..\" and not absolute.");
   }
   reader.WarnUnknown();
 }
@@ -193,7 +213,8 @@ void ReadUi(const json& ui, const std::string& path, Manifest& manifest, Finding
 void ReadDependencies(const json& dependencies, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(dependencies, path, out);
   if (const json* modules = reader.Object("modules")) {
-    if (modules->size() > kMaxDependencies) out.Error(reader.PathOf("modules"), "TOO_MANY", "A module may have at most 100 dependencies.");
+    if (modules->size() > kMaxDependencies)
+      out.Error(reader.PathOf("modules"), "TOO_MANY", "A module may have at most 100 dependencies.");
     for (const auto& [name, range] : modules->items()) {
       const std::string item = PointerTo(reader.PathOf("modules"), name);
       if (!IsKebab(name) || name.size() > 63) {
@@ -225,14 +246,16 @@ void ReadLimits(const json& value, const std::string& path, Manifest& manifest, 
   ObjectReader reader(value, path, out);
   if (auto bytes = ReadQuantity(reader, "memory", ParseMemory)) {
     if (!(*bytes >= kMinMemory && *bytes <= kMaxMemory)) {
-      out.Error(reader.PathOf("memory"), "INVALID_QUANTITY", "\"memory\" is a number of bytes or a text such as \"512Mi\" or \"256MB\", 1 MiB to 16 TiB.");
+      out.Error(reader.PathOf("memory"), "INVALID_QUANTITY",
+                "\"memory\" is a number of bytes or a text such as \"512Mi\" or \"256MB\", 1 MiB to 16 TiB.");
     } else {
       manifest.limit_memory = std::llround(*bytes);
     }
   }
   if (auto cpus = ReadQuantity(reader, "cpu", ParseCpu)) {
     if (!(*cpus >= kMinCpu && *cpus <= kMaxCpu)) {
-      out.Error(reader.PathOf("cpu"), "INVALID_QUANTITY", "\"cpu\" is a number of CPUs such as 0.5, or a text such as \"500m\", 0.01 to 1024.");
+      out.Error(reader.PathOf("cpu"), "INVALID_QUANTITY",
+                "\"cpu\" is a number of CPUs such as 0.5, or a text such as \"500m\", 0.01 to 1024.");
     } else {
       manifest.limit_cpu_millis = static_cast<int32_t>(std::lround(*cpus * 1000));
     }

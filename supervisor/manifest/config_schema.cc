@@ -16,8 +16,8 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxFields = 200;
-constexpr size_t kMaxText = 64 * 1024;       // of one configuration value
-constexpr size_t kMaxConfig = 256 * 1024;    // of a whole configuration
+constexpr size_t kMaxText = 64 * 1024;     // of one configuration value
+constexpr size_t kMaxConfig = 256 * 1024;  // of a whole configuration
 constexpr size_t kMaxPattern = 1024;
 constexpr char kMask[] = "********";
 
@@ -46,7 +46,8 @@ bool IsEmail(const std::string& text) {
 }
 
 size_t Characters(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 // What a field's own rules find wrong with `value`; the sentences never repeat it, because it may be a secret.
@@ -64,7 +65,9 @@ class ValueCheck {
 
  private:
   void Wrong(const char* code, std::string message) { out_.Error(path_, code, absl::StrCat("\"", field_.name, "\" ", message)); }
-  void WrongType(absl::string_view wanted, const json& value) { Wrong("WRONG_TYPE", absl::StrCat("must be ", wanted, ", not ", TypeName(value), ".")); }
+  void WrongType(absl::string_view wanted, const json& value) {
+    Wrong("WRONG_TYPE", absl::StrCat("must be ", wanted, ", not ", TypeName(value), "."));
+  }
 
   // A member of `validation`, or of the field itself.
   const json* Rule(const char* name) const {
@@ -102,8 +105,10 @@ class ValueCheck {
     const auto& text = value.get_ref<const std::string&>();
     if (text.size() > kMaxText) return Wrong("TOO_LONG", absl::StrCat("may have at most ", kMaxText, " bytes."));
     const double length = static_cast<double>(Characters(text));
-    if (auto min = NumberRule("minLength"); min && length < *min) Wrong("TOO_SHORT", absl::StrCat("must have at least ", *min, " characters."));
-    if (auto max = NumberRule("maxLength"); max && length > *max) Wrong("TOO_LONG", absl::StrCat("may have at most ", *max, " characters."));
+    if (auto min = NumberRule("minLength"); min && length < *min)
+      Wrong("TOO_SHORT", absl::StrCat("must have at least ", *min, " characters."));
+    if (auto max = NumberRule("maxLength"); max && length > *max)
+      Wrong("TOO_LONG", absl::StrCat("may have at most ", *max, " characters."));
     if (const json* pattern = Rule("pattern"); pattern != nullptr && pattern->is_string()) {
       const auto compiled = CompilePattern(pattern->get<std::string>());
       if (compiled->ok() && !re2::RE2::PartialMatch(text, *compiled)) {
@@ -133,9 +138,10 @@ void ReadValidation(ObjectReader& field, const std::string& type, Findings& out)
   rules.Bool("integer");
   if (auto pattern = rules.String("pattern", kMaxPattern)) {
     if (const auto compiled = CompilePattern(*pattern); !compiled->ok()) {
-      out.Error(rules.PathOf("pattern"), "INVALID_PATTERN",
-                absl::StrCat("This is no regular expression that is supported here (RE2 syntax, no look-around, no back references): ",
-                             compiled->error(), "."));
+      out.Error(
+          rules.PathOf("pattern"), "INVALID_PATTERN",
+          absl::StrCat("This is no regular expression that is supported here (RE2 syntax, no look-around, no back references): ",
+                       compiled->error(), "."));
     }
   }
   rules.Accept({"message", "step"});
@@ -155,7 +161,8 @@ void ReadOptions(ObjectReader& field, const std::string& type, Findings& out) {
     const json& option = (*options)[i];
     if (option.is_primitive() && !option.is_null()) continue;
     if (option.is_object() && option.contains("value") && option["value"].is_primitive()) continue;
-    out.Error(PointerTo(field.PathOf("options"), i), "WRONG_TYPE", "An option is a plain value or an object with \"value\" and \"label\".");
+    out.Error(PointerTo(field.PathOf("options"), i), "WRONG_TYPE",
+              "An option is a plain value or an object with \"value\" and \"label\".");
   }
 }
 
@@ -167,9 +174,10 @@ ConfigField ReadField(const std::string& name, const json& value, const std::str
   if (auto type = reader.String("type")) {
     field.type = *type;
     if (std::find(Types().begin(), Types().end(), *type) == Types().end()) {
-      out.Error(reader.PathOf("type"), "INVALID_TYPE",
-                absl::StrCat("The type of a configuration field is one of string, password, number, boolean, select, text, url, email.",
-                             DidYouMean(*type, Types())));
+      out.Error(
+          reader.PathOf("type"), "INVALID_TYPE",
+          absl::StrCat("The type of a configuration field is one of string, password, number, boolean, select, text, url, email.",
+                       DidYouMean(*type, Types())));
       field.type = "string";
     }
   }
@@ -198,7 +206,8 @@ void CheckValues(const std::vector<ConfigField>& schema, const json& config, con
     auto field = std::find_if(schema.begin(), schema.end(), [&, &key = name](const ConfigField& f) { return f.name == key; });
     if (field == schema.end()) {
       out.Error(PointerTo(path, name), "UNKNOWN_FIELD",
-                absl::StrCat("\"", name.substr(0, 64), "\" is no field of the module's configuration.", DidYouMean(name, Names(schema))));
+                absl::StrCat("\"", name.substr(0, 64), "\" is no field of the module's configuration.",
+                             DidYouMean(name, Names(schema))));
     } else if (!value.is_null()) {
       const json definition = json::parse(field->json);
       ValueCheck(*field, definition, PointerTo(path, name), out).Run(value);
@@ -213,7 +222,8 @@ void ReadConfigSchema(const json& config, const std::string& path, Manifest& man
   json defaults = json::object();
   if (const json* schema = reader.Object("schema")) {
     const std::string schema_path = reader.PathOf("schema");
-    if (schema->size() > kMaxFields) out.Error(schema_path, "TOO_MANY", absl::StrCat("A configuration may have at most ", kMaxFields, " fields."));
+    if (schema->size() > kMaxFields)
+      out.Error(schema_path, "TOO_MANY", absl::StrCat("A configuration may have at most ", kMaxFields, " fields."));
     for (const auto& [name, value] : schema->items()) {
       const std::string field_path = PointerTo(schema_path, name);
       manifest.config_schema.push_back(ReadField(name, value, field_path, out));

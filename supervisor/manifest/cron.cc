@@ -38,7 +38,8 @@ absl::Status Wrong(const Field& field, absl::string_view item, absl::string_view
 
 std::optional<int> Value(const Field& field, absl::string_view text) {
   int value = 0;
-  if (!text.empty() && text.size() <= 2 && std::all_of(text.begin(), text.end(), absl::ascii_isdigit) && absl::SimpleAtoi(text, &value)) {
+  if (!text.empty() && text.size() <= 2 && std::all_of(text.begin(), text.end(), absl::ascii_isdigit) &&
+      absl::SimpleAtoi(text, &value)) {
     return value;
   }
   const std::string lower = absl::AsciiStrToLower(text);
@@ -65,7 +66,8 @@ absl::Status ParseItem(const Field& field, absl::string_view item, uint64_t& bit
     const auto first = Value(field, ends[0]);
     const auto last = ends.size() == 2 ? Value(field, ends[1]) : first;
     if (!first || !last || *first < field.min || *last > field.max || *first > field.max || *last < field.min) {
-      return Wrong(field, item, absl::StrCat("values are ", field.min, " to ", field.max, field.names.empty() ? "" : " or names"));
+      return Wrong(field, item,
+                   absl::StrCat("values are ", field.min, " to ", field.max, field.names.empty() ? "" : " or names"));
     }
     if (*last < *first) return Wrong(field, item, "the range ends before it begins");
     low = *first;
@@ -111,7 +113,8 @@ bool LoadZone(std::string_view name, absl::TimeZone& zone) {
                      std::all_of(name.begin(), name.end(), [](unsigned char c) {
                        return absl::ascii_isalnum(c) || c == '/' || c == '_' || c == '-' || c == '+';
                      });
-  if (!plain || name == "localtime" || name == "posixrules" || name.substr(0, 6) == "right/" || name.substr(0, 6) == "Fixed/") return false;
+  if (!plain || name == "localtime" || name == "posixrules" || name.substr(0, 6) == "right/" || name.substr(0, 6) == "Fixed/")
+    return false;
   return absl::LoadTimeZone(View(name), &zone);
 }
 
@@ -126,13 +129,15 @@ absl::StatusOr<Cron> Cron::Parse(std::string_view expression, std::string_view t
   if (!text.empty() && text[0] == '@') {
     const absl::string_view meaning = Macro(absl::AsciiStrToLower(text));
     if (meaning.empty()) {
-      return Error("CRON_INVALID", absl::StrCat("\"", text, "\" is none of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually."));
+      return Error("CRON_INVALID",
+                   absl::StrCat("\"", text, "\" is none of @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually."));
     }
     text = meaning;
   }
   std::vector<absl::string_view> fields = absl::StrSplit(text, absl::ByAnyChar(" \t"), absl::SkipEmpty());
   if (fields.size() != 5 && fields.size() != 6) {
-    return Error("CRON_INVALID", absl::StrCat("A cron expression has five fields, or six with seconds first; this one has ", fields.size(), "."));
+    return Error("CRON_INVALID",
+                 absl::StrCat("A cron expression has five fields, or six with seconds first; this one has ", fields.size(), "."));
   }
   if (fields.size() == 6) {
     RETURN_IF_ERROR(ParseField(kSecond, fields[0], cron.seconds_));
@@ -157,7 +162,8 @@ absl::StatusOr<Cron> Cron::Parse(std::string_view expression, std::string_view t
   for (absl::CivilDay day(2000, 1, 1); !possible && day.year() == 2000; ++day) {
     possible = (cron.days_ >> day.day() & 1) && (cron.months_ >> day.month() & 1);
   }
-  if (!possible) return Error("CRON_INVALID", "The day of month and month fields of the cron expression name a date that no year has.");
+  if (!possible)
+    return Error("CRON_INVALID", "The day of month and month fields of the cron expression name a date that no year has.");
   return cron;
 }
 
@@ -201,7 +207,7 @@ std::optional<absl::Time> Cron::NextWild(absl::Time after) const {
   // The civil time runs evenly between two transitions of the zone: look there, then behind the next transition.
   const absl::TimeZone::CivilInfo now = zone_.At(after);
   const absl::CivilDay last(absl::CivilDay(now.cs) + 366 * kMaxYears);
-  absl::CivilSecond base = now.cs;                                  // the civil second of `base_time`
+  absl::CivilSecond base = now.cs;  // the civil second of `base_time`
   absl::Time base_time = after - now.subsecond;
   absl::CivilSecond from = now.cs + 1;
   while (true) {

@@ -154,7 +154,8 @@ class JsonBuilder : public nlohmann::json_sax<json> {
 absl::StatusOr<Document> ReadJson(std::string_view text) {
   LineCounter counter;
   JsonBuilder builder(counter);
-  const bool whole = json::sax_parse(CountingIterator(text.data(), &counter), CountingIterator(text.data() + text.size(), &counter), &builder);
+  const bool whole =
+      json::sax_parse(CountingIterator(text.data(), &counter), CountingIterator(text.data() + text.size(), &counter), &builder);
   if (whole) return std::move(builder.document);
   return builder.status.ok() ? Broken("", counter.line, "SYNTAX", "This is not JSON.") : builder.status;
 }
@@ -212,7 +213,8 @@ class YamlReader {
       if (!member.first.IsScalar()) return Broken(path, line, "SYNTAX", "A key must be a plain name.");
       const std::string& name = member.first.Scalar();
       const std::string member_path = PointerTo(path, name);
-      if (out.contains(name)) return Broken(member_path, line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+      if (out.contains(name))
+        return Broken(member_path, line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
       lines[member_path] = line;
       json value;
       RETURN_IF_ERROR(Read(member.second, member_path, depth + 1, value));

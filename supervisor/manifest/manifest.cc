@@ -29,21 +29,25 @@ bool IsPermission(const std::string& text) {
 
 void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto format = top.Number("manifestVersion"); format && *format != 1) {
-    out.Error("/manifestVersion", "MANIFEST_VERSION_UNSUPPORTED", "\"manifestVersion\" must be 1, the only one that this supervisor reads.");
+    out.Error("/manifestVersion", "MANIFEST_VERSION_UNSUPPORTED",
+              "\"manifestVersion\" must be 1, the only one that this supervisor reads.");
   }
   top.Require("name");
   top.Require("version");
   if (auto name = top.String("name")) {
     manifest.name = *name;
     if (!IsKebab(*name) || name->size() > kMaxName) {
-      out.Error("/name", "INVALID_NAME", absl::StrCat("A module's name is at most ", kMaxName,
-                                                      " lower-case letters, digits and single hyphens, beginning with a letter, such as \"order-intake\"."));
+      out.Error(
+          "/name", "INVALID_NAME",
+          absl::StrCat("A module's name is at most ", kMaxName,
+                       " lower-case letters, digits and single hyphens, beginning with a letter, such as \"order-intake\"."));
     }
   }
   if (auto version = top.String("version")) {
     manifest.version = *version;
     if (!ParseSemVer(*version)) {
-      out.Error("/version", "INVALID_VERSION", absl::StrCat("\"", version->substr(0, 64), "\" is no semantic version such as \"1.4.0\" or \"2.0.0-rc.1\"."));
+      out.Error("/version", "INVALID_VERSION",
+                absl::StrCat("\"", version->substr(0, 64), "\" is no semantic version such as \"1.4.0\" or \"2.0.0-rc.1\"."));
     }
   }
   manifest.display_name = top.String("displayName").value_or(manifest.name);
@@ -56,7 +60,8 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
     const std::string path = PointerTo("/permissions", i);
     if (!IsPermission(permission)) {
       out.Error(path, "INVALID_PERMISSION", "A permission is made of letters, digits and : . _ - / *, such as \"orders:write\".");
-    } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) != manifest.permissions.begin() + i) {
+    } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) !=
+               manifest.permissions.begin() + i) {
       out.Warn(path, "DUPLICATE", absl::StrCat("The permission \"", permission, "\" is declared twice."));
     }
   }
@@ -120,13 +125,15 @@ void ReadDatabase(ObjectReader& top, Manifest& manifest, Findings& out) {
     while (folder->size() > 1 && folder->back() == '/') folder->pop_back();
     manifest.migrations_dir = *folder;
     if (!IsInnerPath(*folder)) {
-      out.Error("/database/migrations", "INVALID_PATH", "\"migrations\" must be a folder inside the module's, without \"..\" and not absolute.");
+      out.Error("/database/migrations", "INVALID_PATH",
+                "\"migrations\" must be a folder inside the module's, without \"..\" and not absolute.");
     }
   }
   manifest.extensions = database.Strings("extensions", 32, kMaxName);
   for (size_t i = 0; i < manifest.extensions.size(); ++i) {
     const std::string& name = manifest.extensions[i];
-    if (name.empty() || !std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
+    if (name.empty() ||
+        !std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
       out.Error(PointerTo("/database/extensions", i), "INVALID_NAME", "This is no name of a PostgreSQL extension.");
     }
   }

@@ -62,7 +62,8 @@ const json* ObjectReader::Object(std::string_view name) { return Typed(name, &js
 const json* ObjectReader::Array(std::string_view name, size_t max_items) {
   const json* value = Typed(name, &json::is_array, "a list");
   if (value != nullptr && value->size() > max_items) {
-    out_.Error(PathOf(name), "TOO_MANY", absl::StrCat("\"", View(name), "\" may have at most ", max_items, " entries, this has ", value->size(), "."));
+    out_.Error(PathOf(name), "TOO_MANY",
+               absl::StrCat("\"", View(name), "\" may have at most ", max_items, " entries, this has ", value->size(), "."));
     return nullptr;
   }
   return value;
@@ -97,7 +98,8 @@ std::optional<int64_t> ObjectReader::Integer(std::string_view name, int64_t min,
   const auto number = Number(name);
   if (!number) return std::nullopt;
   if (*number != std::floor(*number) || *number < static_cast<double>(min) || *number > static_cast<double>(max)) {
-    out_.Error(PathOf(name), "OUT_OF_RANGE", absl::StrCat("\"", View(name), "\" must be a whole number from ", min, " to ", max, "."));
+    out_.Error(PathOf(name), "OUT_OF_RANGE",
+               absl::StrCat("\"", View(name), "\" must be a whole number from ", min, " to ", max, "."));
     return std::nullopt;
   }
   return static_cast<int64_t>(*number);
@@ -111,10 +113,12 @@ std::vector<std::string> ObjectReader::Strings(std::string_view name, size_t max
     const json& item = (*list)[i];
     const std::string item_path = PointerTo(PathOf(name), i);
     if (!item.is_string()) {
-      out_.Error(item_path, "WRONG_TYPE", absl::StrCat("Each entry of \"", View(name), "\" must be a string, not ", TypeName(item), "."));
+      out_.Error(item_path, "WRONG_TYPE",
+                 absl::StrCat("Each entry of \"", View(name), "\" must be a string, not ", TypeName(item), "."));
     } else if (item.get_ref<const std::string&>().size() > max_length || HasControl(item.get_ref<const std::string&>())) {
-      out_.Error(item_path, "INVALID_TEXT", absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length,
-                                                         " bytes and no control characters."));
+      out_.Error(
+          item_path, "INVALID_TEXT",
+          absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length, " bytes and no control characters."));
     } else {
       strings.push_back(item.get<std::string>());
     }
@@ -125,7 +129,8 @@ std::vector<std::string> ObjectReader::Strings(std::string_view name, size_t max
 void ObjectReader::Accept(std::initializer_list<const char*> names) { known_.insert(known_.end(), names.begin(), names.end()); }
 
 void ObjectReader::NotApplied(std::string_view name, std::string_view why) {
-  if (Get(name) != nullptr) out_.Warn(PathOf(name), "NOT_APPLIED", absl::StrCat("\"", View(name), "\" has no effect in this version: ", View(why), "."));
+  if (Get(name) != nullptr)
+    out_.Warn(PathOf(name), "NOT_APPLIED", absl::StrCat("\"", View(name), "\" has no effect in this version: ", View(why), "."));
 }
 
 void ObjectReader::Require(std::string_view name) {
@@ -140,7 +145,8 @@ void ObjectReader::WarnUnknown() {
   for (const auto& [name, value] : object_.items()) {
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
     if (++reported > kMaxReported) return;
-    out_.Warn(PathOf(name), "UNKNOWN_FIELD", absl::StrCat("\"", name.substr(0, 64), "\" is no field that is known here.", DidYouMean(name, known_)));
+    out_.Warn(PathOf(name), "UNKNOWN_FIELD",
+              absl::StrCat("\"", name.substr(0, 64), "\" is no field that is known here.", DidYouMean(name, known_)));
   }
 }
 

@@ -20,8 +20,12 @@ inline absl::string_view View(std::string_view text) { return {text.data(), text
 
 struct Findings {
   std::vector<Finding> errors, warnings;
-  void Error(std::string path, std::string code, std::string message) { errors.push_back({std::move(path), 0, std::move(code), std::move(message)}); }
-  void Warn(std::string path, std::string code, std::string message) { warnings.push_back({std::move(path), 0, std::move(code), std::move(message)}); }
+  void Error(std::string path, std::string code, std::string message) {
+    errors.push_back({std::move(path), 0, std::move(code), std::move(message)});
+  }
+  void Warn(std::string path, std::string code, std::string message) {
+    warnings.push_back({std::move(path), 0, std::move(code), std::move(message)});
+  }
 };
 
 // "a string", "a list", …

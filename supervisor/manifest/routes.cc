@@ -31,8 +31,9 @@ bool IsWild(absl::string_view segment) { return segment == "*"; }
 
 bool IsLiteral(absl::string_view segment) {
   return segment != "." && segment != ".." && std::all_of(segment.begin(), segment.end(), [](unsigned char c) {
-    return absl::ascii_isalnum(c) || absl::string_view("-._~!$&'()+,;=@").find(static_cast<char>(c)) != absl::string_view::npos;
-  });
+           return absl::ascii_isalnum(c) ||
+                  absl::string_view("-._~!$&'()+,;=@").find(static_cast<char>(c)) != absl::string_view::npos;
+         });
 }
 
 // "" when the path is well formed, else a sentence.
@@ -48,10 +49,13 @@ std::string PathFault(const std::string& path) {
       if (i + 1 != segments.size()) return "\"*\" may only be the last segment of a path.";
     } else if (IsParam(segment)) {
       const absl::string_view name = segment.substr(1);
-      const bool well_named = !name.empty() && !absl::ascii_isdigit(name[0]) &&
-                              std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_'; });
-      if (!well_named) return absl::StrCat("\"", segment, "\" is no parameter: a name of letters, digits and \"_\" follows the \":\".");
-      if (std::find(params.begin(), params.end(), name) != params.end()) return absl::StrCat("The parameter \":", name, "\" is there twice.");
+      const bool well_named =
+          !name.empty() && !absl::ascii_isdigit(name[0]) &&
+          std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_'; });
+      if (!well_named)
+        return absl::StrCat("\"", segment, "\" is no parameter: a name of letters, digits and \"_\" follows the \":\".");
+      if (std::find(params.begin(), params.end(), name) != params.end())
+        return absl::StrCat("The parameter \":", name, "\" is there twice.");
       params.push_back(name);
     } else if (!IsLiteral(segment)) {
       return absl::StrCat("The segment \"", segment, "\" has a character that a path can't have here; ",
@@ -79,7 +83,8 @@ Overlapping Compare(const std::string& a, const std::string& b) {
   auto literals = [](const std::vector<absl::string_view>& s, size_t n) {
     return std::count_if(s.begin(), s.begin() + static_cast<std::ptrdiff_t>(n), [](absl::string_view x) { return !IsParam(x); });
   };
-  const bool equal = fixed_left == fixed_right && wild(left) == wild(right) && literals(left, fixed_left) == literals(right, fixed_right);
+  const bool equal =
+      fixed_left == fixed_right && wild(left) == wild(right) && literals(left, fixed_left) == literals(right, fixed_right);
   return equal ? Overlapping::kAmbiguous : Overlapping::kOrdered;
 }
 
@@ -88,12 +93,14 @@ void CheckAgainstEarlier(const Manifest& manifest, const RouteSpec& route, const
     if (earlier.method != route.method) continue;
     const Overlapping overlap = Compare(earlier.path, route.path);
     if (overlap == Overlapping::kSame) {
-      out.Error(path, "DUPLICATE_ROUTE", absl::StrCat(route.method, " ", route.path, " is the same route as ", earlier.path, " above."));
+      out.Error(path, "DUPLICATE_ROUTE",
+                absl::StrCat(route.method, " ", route.path, " is the same route as ", earlier.path, " above."));
       return;
     }
     if (overlap == Overlapping::kAmbiguous) {
-      out.Error(path, "ROUTE_CONFLICT", absl::StrCat(route.method, " ", route.path, " and ", earlier.path,
-                                                     " fit the same requests and neither is the more specific."));
+      out.Error(path, "ROUTE_CONFLICT",
+                absl::StrCat(route.method, " ", route.path, " and ", earlier.path,
+                             " fit the same requests and neither is the more specific."));
       return;
     }
   }
@@ -110,7 +117,8 @@ void ReadRoute(const json& value, const std::string& path, Manifest& manifest, F
     route.method = absl::AsciiStrToUpper(*method);
     if (std::find(Methods().begin(), Methods().end(), route.method) == Methods().end()) {
       out.Error(reader.PathOf("method"), "INVALID_METHOD",
-                absl::StrCat("A route's method is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS.", DidYouMean(route.method, Methods())));
+                absl::StrCat("A route's method is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS.",
+                             DidYouMean(route.method, Methods())));
       well_formed = false;
     }
   }
@@ -125,7 +133,8 @@ void ReadRoute(const json& value, const std::string& path, Manifest& manifest, F
   CheckPermissions(route.permissions, reader.PathOf("permissions"), manifest, out);
   route.is_public = reader.Bool("public").value_or(false);
   if (route.is_public && !route.permissions.empty()) {
-    out.Error(reader.PathOf("public"), "PUBLIC_WITH_PERMISSIONS", "A public route needs no login, so it can't need permissions: drop one of the two.");
+    out.Error(reader.PathOf("public"), "PUBLIC_WITH_PERMISSIONS",
+              "A public route needs no login, so it can't need permissions: drop one of the two.");
   }
   if (auto ms = reader.Integer("timeout", 1, limits::kMaxRouteTimeout.count())) route.timeout = Millis(*ms);
   if (auto bytes = reader.Integer("bodyLimit", 0, limits::kMaxBodyLimit)) route.body_limit = *bytes;
@@ -144,7 +153,8 @@ void ReadRoutes(const json& api, const std::string& path, Manifest& manifest, Fi
     for (size_t i = 0; i < routes->size(); ++i) ReadRoute((*routes)[i], PointerTo(reader.PathOf("routes"), i), manifest, out);
   }
   if (auto openapi = reader.String("openapi"); openapi && !IsInnerPath(*openapi)) {
-    out.Error(reader.PathOf("openapi"), "INVALID_PATH", "\"openapi\" must be a file inside the module's folder, without \"..\" and not absolute.");
+    out.Error(reader.PathOf("openapi"), "INVALID_PATH",
+              "\"openapi\" must be a file inside the module's folder, without \"..\" and not absolute.");
   }
   reader.WarnUnknown();
 }
@@ -153,7 +163,8 @@ void CheckPermissions(const std::vector<std::string>& used, const std::string& p
   for (size_t i = 0; i < used.size(); ++i) {
     if (std::find(manifest.permissions.begin(), manifest.permissions.end(), used[i]) != manifest.permissions.end()) continue;
     out.Error(PointerTo(path, i), "UNDECLARED_PERMISSION",
-              absl::StrCat("\"", used[i], "\" is not declared in the manifest's \"permissions\".", DidYouMean(used[i], manifest.permissions)));
+              absl::StrCat("\"", used[i], "\" is not declared in the manifest's \"permissions\".",
+                           DidYouMean(used[i], manifest.permissions)));
   }
 }
 

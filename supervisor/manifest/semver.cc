@@ -5,7 +5,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr size_t kMaxLength = 256;                          // of a version, as npm has it
+constexpr size_t kMaxLength = 256;                        // of a version, as npm has it
 constexpr uint64_t kMaxNumber = (uint64_t{1} << 53) - 1;  // npm keeps numbers in doubles and refuses what they can't hold
 constexpr size_t kMaxRangeLength = 1024;
 
@@ -329,7 +329,8 @@ bool SemVerRange::Contains(const SemVer& version) const {
            c.version.patch == version.patch;
   };
   return std::any_of(sets_.begin(), sets_.end(), [&](const std::vector<Comparator>& set) {
-    return std::all_of(set.begin(), set.end(), holds) && (version.prerelease.empty() || std::any_of(set.begin(), set.end(), invites));
+    return std::all_of(set.begin(), set.end(), holds) &&
+           (version.prerelease.empty() || std::any_of(set.begin(), set.end(), invites));
   });
 }
 

@@ -78,7 +78,7 @@ TEST_F(ConfigTest, EveryKeyOfTheFileIsTaken) {
 listen: "[::1]:8080"
 adminListen: 0.0.0.0:0
 data: state/
-modulesDir: /srv/modules
+modulesDir: /opt/modules
 store: {url: postgresql://u:p@h/db}
 log:
   level: debug
@@ -105,7 +105,7 @@ modules:
   EXPECT_EQ(config.listen, "[::1]:8080");
   EXPECT_EQ(config.admin_listen, "0.0.0.0:0");
   EXPECT_EQ(config.data, folder_ + "/state");
-  EXPECT_EQ(config.modules_dir, "/srv/modules");
+  EXPECT_EQ(config.modules_dir, "/opt/modules");
   EXPECT_EQ(config.store_url, "postgresql://u:p@h/db");
   EXPECT_EQ(config.log_level, LogLevel::kDebug);
   EXPECT_EQ(config.log_format, LogFormat::kJson);
@@ -132,8 +132,14 @@ TEST_F(ConfigTest, OptionsGoBeforeVariablesBeforeTheFile) {
 }
 
 TEST_F(ConfigTest, AllVariablesAreRead) {
-  environment_ = {{"BULKHEAD_LISTEN", "h:1"}, {"BULKHEAD_MODULES", "m"}, {"BULKHEAD_STORE_URL", "host=/x dbname=y"}, {"BULKHEAD_LOG_LEVEL", "warn"},
-                  {"BULKHEAD_LOG_FORMAT", "json"}, {"BULKHEAD_ENVIRONMENT", "staging"}, {"BULKHEAD_UIDS", "5000-6000"}, {"BULKHEAD_DATA", ""}};
+  environment_ = {{"BULKHEAD_LISTEN", "h:1"},
+                  {"BULKHEAD_MODULES", "m"},
+                  {"BULKHEAD_STORE_URL", "host=/x dbname=y"},
+                  {"BULKHEAD_LOG_LEVEL", "warn"},
+                  {"BULKHEAD_LOG_FORMAT", "json"},
+                  {"BULKHEAD_ENVIRONMENT", "staging"},
+                  {"BULKHEAD_UIDS", "5000-6000"},
+                  {"BULKHEAD_DATA", ""}};
   const Config config = Good({"serve"});
   EXPECT_EQ(config.listen, "h:1");
   EXPECT_EQ(config.modules_dir, folder_ + "/m");
@@ -146,8 +152,12 @@ TEST_F(ConfigTest, AllVariablesAreRead) {
 }
 
 TEST_F(ConfigTest, AVariableThatNothingReadsIsAWarningUnlessKubernetesMadeIt) {
-  environment_ = {{"BULKHEAD_LISTN", "x"}, {"BULKHEAD_SERVICE_HOST", "10.0.0.1"}, {"BULKHEAD_PORT", "tcp://10.0.0.1:4000"}, {"BULKHEAD_PORT_4000_TCP", "x"}};
-  EXPECT_THAT(Good({"serve"}).warnings, ElementsAre(HasSubstr("BULKHEAD_LISTN is read by nothing here. Did you mean \"BULKHEAD_LISTEN\"?")));
+  environment_ = {{"BULKHEAD_LISTN", "x"},
+                  {"BULKHEAD_SERVICE_HOST", "10.0.0.1"},
+                  {"BULKHEAD_PORT", "tcp://10.0.0.1:4000"},
+                  {"BULKHEAD_PORT_4000_TCP", "x"}};
+  EXPECT_THAT(Good({"serve"}).warnings,
+              ElementsAre(HasSubstr("BULKHEAD_LISTN is read by nothing here. Did you mean \"BULKHEAD_LISTEN\"?")));
 }
 
 TEST_F(ConfigTest, FlagVariablesGoBeforeTheFile) {
@@ -168,22 +178,29 @@ TEST_F(ConfigTest, ALaterOptionGoesBeforeAnEarlierOne) {
 }
 
 TEST_F(ConfigTest, DisableTakesSeveralNames) {
-  EXPECT_THAT(Good({"serve", "--disable", "orders", "billing", "--data", "x", "--disable", "third"}).disable, ElementsAre("orders", "billing", "third"));
+  EXPECT_THAT(Good({"serve", "--disable", "orders", "billing", "--data", "x", "--disable", "third"}).disable,
+              ElementsAre("orders", "billing", "third"));
 }
 
 TEST_F(ConfigTest, AnUnknownKeyIsNamedWithFileLineAndTheNearestOne) {
-  EXPECT_EQ(BadFile("listen: 127.0.0.1:1\n\nadminListn: x\n"), "b.yaml:3: adminListn: There is no such key. Did you mean \"adminListen\"?");
+  EXPECT_EQ(BadFile("listen: 127.0.0.1:1\n\nadminListn: x\n"),
+            "b.yaml:3: adminListn: There is no such key. Did you mean \"adminListen\"?");
   EXPECT_EQ(BadFile("log:\n  levle: info\n"), "b.yaml:2: log.levle: There is no such key. Did you mean \"level\"?");
-  EXPECT_EQ(BadFile("modules:\n  orders:\n    enable: true\n"), "b.yaml:3: modules.orders.enable: There is no such key. Did you mean \"enabled\"?");
+  EXPECT_EQ(BadFile("modules:\n  orders:\n    enable: true\n"),
+            "b.yaml:3: modules.orders.enable: There is no such key. Did you mean \"enabled\"?");
   EXPECT_EQ(BadFile("store: {xyz: 1}\n"), "b.yaml:1: store.xyz: There is no such key.");
 }
 
 TEST_F(ConfigTest, EveryWrongValueIsReportedAtOnce) {
-  const std::string all = BadFile("listen: nowhere\nlog:\n  level: loud\n  format: xml\nboot: {onCriticalFailure: cry}\nisolation:\n  uids: 5-1\n"
-                                  "flags:\n  x: 3\nmodules:\n  UPPER: {}\n  ok:\n    enabled: 5\n    config: []\ndiscovery: 5\nstore: {url: 'http://secret'}\n");
-  for (const char* line : {"b.yaml:1: listen: \"nowhere\" is no HOST:PORT", "b.yaml:3: log.level:", "b.yaml:4: log.format:", "b.yaml:5: boot.onCriticalFailure:",
-                           "b.yaml:7: isolation.uids:", "b.yaml:9: flags.x: A flag is true or false.", "b.yaml:11: modules.UPPER: This is no name",
-                           "b.yaml:13: modules.ok.enabled:", "b.yaml:14: modules.ok.config:", "b.yaml:15: discovery:", "b.yaml:16: store.url:"}) {
+  const std::string all = BadFile(
+      "listen: nowhere\nlog:\n  level: loud\n  format: xml\nboot: {onCriticalFailure: cry}\nisolation:\n  uids: 5-1\n"
+      "flags:\n  x: 3\nmodules:\n  UPPER: {}\n  ok:\n    enabled: 5\n    config: []\ndiscovery: 5\nstore: {url: "
+      "'http://secret'}\n");
+  for (const char* line :
+       {"b.yaml:1: listen: \"nowhere\" is no HOST:PORT", "b.yaml:3: log.level:", "b.yaml:4: log.format:",
+        "b.yaml:5: boot.onCriticalFailure:", "b.yaml:7: isolation.uids:", "b.yaml:9: flags.x: A flag is true or false.",
+        "b.yaml:11: modules.UPPER: This is no name",
+        "b.yaml:13: modules.ok.enabled:", "b.yaml:14: modules.ok.config:", "b.yaml:15: discovery:", "b.yaml:16: store.url:"}) {
     EXPECT_THAT(all, HasSubstr(line));
   }
   EXPECT_THAT(all, testing::Not(HasSubstr("secret")));  // the value of store.url may hold a password
@@ -199,10 +216,12 @@ TEST_F(ConfigTest, BrokenYamlAndUnreadableFilesAreSentences) {
 }
 
 TEST_F(ConfigTest, AddressesMustBeHostAndPort) {
-  for (const char* good : {"127.0.0.1:0", "[::]:65535", "[fe80::1%eth0]:1", "localhost:4000", "my-host.example:80", "0.0.0.0:4000"}) {
+  for (const char* good :
+       {"127.0.0.1:0", "[::]:65535", "[fe80::1%eth0]:1", "localhost:4000", "my-host.example:80", "0.0.0.0:4000"}) {
     EXPECT_EQ(Good({"serve", "--listen", good}).listen, good);
   }
-  for (const char* bad : {"4000", ":4000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:4000", "a b:1", "http://x:1", "x:12345678", "[]:1", ""}) {
+  for (const char* bad : {"4000", ":4000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:4000", "a b:1",
+                          "http://x:1", "x:12345678", "[]:1", ""}) {
     EXPECT_THAT(Bad({"serve", "--listen", bad}), HasSubstr("--listen: ")) << bad;
   }
 }

@@ -70,7 +70,8 @@ TEST(Schedule, APublishedSnapshotDoesNotMoveTheNextTick) {
 
 TEST(Schedule, OfSeveralMissedTicksTheLatestCountsAndLongMissedOnesAreLeftOut) {
   Schedule schedule;
-  schedule.Adopt(*With({Spec("seconds", "* * * * * *"), Spec("hourly", "0 * * * *"), Spec("late", "0 * * * *", "latest")}), At("2026-01-10T10:30:00Z"));
+  schedule.Adopt(*With({Spec("seconds", "* * * * * *"), Spec("hourly", "0 * * * *"), Spec("late", "0 * * * *", "latest")}),
+                 At("2026-01-10T10:30:00Z"));
   const auto ticks = schedule.TakeDue(At("2026-01-10T13:20:00Z"));  // suspended for almost three hours
   ASSERT_EQ(ticks.size(), 2u);
   EXPECT_EQ(ticks[0].key.second, "late");
@@ -81,8 +82,10 @@ TEST(Schedule, OfSeveralMissedTicksTheLatestCountsAndLongMissedOnesAreLeftOut) {
 
 TEST(Schedule, CatchingUpFindsTheLatestTickHoweverLongAgo) {
   Schedule schedule;
-  EXPECT_THAT(schedule.Adopt(*With({Spec("a", "0 6 * * *", "latest"), Spec("b", "0 6 * * *")}), At("2026-01-10T10:00:00Z")), ElementsAre(JobKey("m", "a")));
-  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), At("2026-01-10T06:00:00Z"));
+  EXPECT_THAT(schedule.Adopt(*With({Spec("a", "0 6 * * *", "latest"), Spec("b", "0 6 * * *")}), At("2026-01-10T10:00:00Z")),
+              ElementsAre(JobKey("m", "a")));
+  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")),
+            At("2026-01-10T06:00:00Z"));
   EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-10T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
   EXPECT_EQ(schedule.LatestMissed({"m", "nobody"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
 }

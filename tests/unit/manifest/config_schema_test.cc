@@ -43,14 +43,20 @@ std::vector<std::string> ValueErrors(const std::string& config) { return Brief(E
 TEST(ConfigSchema, FieldsAreChecked) {
   EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"strng"},"b":{},"c":5}})"),
               ElementsAre("/config/schema/a/type INVALID_TYPE", "/config/schema/b/type REQUIRED", "/config/schema/c WRONG_TYPE"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"select"},"b":{"type":"select","options":[]},"c":{"type":"select","options":[{}]}}})"),
-              ElementsAre("/config/schema/a/options REQUIRED", "/config/schema/b/options REQUIRED", "/config/schema/c/options/0 WRONG_TYPE"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","validation":{"pattern":"(unclosed"}}}})"), ElementsAre("/config/schema/a/validation/pattern INVALID_PATTERN"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"number","validation":{"min":5,"max":1}}}})"), ElementsAre("/config/schema/a/validation INVALID_RULE"));
+  EXPECT_THAT(
+      SchemaErrors(
+          R"({"schema":{"a":{"type":"select"},"b":{"type":"select","options":[]},"c":{"type":"select","options":[{}]}}})"),
+      ElementsAre("/config/schema/a/options REQUIRED", "/config/schema/b/options REQUIRED",
+                  "/config/schema/c/options/0 WRONG_TYPE"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","validation":{"pattern":"(unclosed"}}}})"),
+              ElementsAre("/config/schema/a/validation/pattern INVALID_PATTERN"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"number","validation":{"min":5,"max":1}}}})"),
+              ElementsAre("/config/schema/a/validation INVALID_RULE"));
 }
 
 TEST(ConfigSchema, DefaultsMustFitTheSchema) {
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"number","default":"6"}}})"), ElementsAre("/config/schema/a/default WRONG_TYPE"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"number","default":"6"}}})"),
+              ElementsAre("/config/schema/a/default WRONG_TYPE"));
   EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"number","validation":{"max":3}}},"defaults":{"a":6,"b":1}})"),
               ElementsAre("/config/defaults/a TOO_LARGE", "/config/defaults/b UNKNOWN_FIELD"));
 }
@@ -70,10 +76,13 @@ TEST(EffectiveConfig, EveryValueIsChecked) {
   EXPECT_THAT(ValueErrors("null"), ElementsAre("/host REQUIRED"));
   EXPECT_THAT(ValueErrors(R"({"host":""})"), ElementsAre("/host REQUIRED"));
   const std::pair<const char*, const char*> cases[] = {
-      {R"("host":"nowhere")", "/host INVALID_URL"}, {R"("host":5)", "/host WRONG_TYPE"}, {R"("mail":"a@b")", "/mail INVALID_EMAIL"},
-      {R"("hours":0)", "/hours TOO_SMALL"}, {R"("hours":25)", "/hours TOO_LARGE"}, {R"("hours":1.5)", "/hours NOT_INTEGER"}, {R"("hours":"5")", "/hours WRONG_TYPE"},
-      {R"("code":"ab")", "/code PATTERN_MISMATCH"}, {R"("code":"A")", "/code TOO_SHORT"}, {R"("on":"yes")", "/on WRONG_TYPE"}, {R"("size":"huge")", "/size NOT_AN_OPTION"},
-      {R"("secret":{"a":1})", "/secret WRONG_TYPE"}, {R"("hots":1)", "/hots UNKNOWN_FIELD"}};
+      {R"("host":"nowhere")", "/host INVALID_URL"}, {R"("host":5)", "/host WRONG_TYPE"},
+      {R"("mail":"a@b")", "/mail INVALID_EMAIL"},   {R"("hours":0)", "/hours TOO_SMALL"},
+      {R"("hours":25)", "/hours TOO_LARGE"},        {R"("hours":1.5)", "/hours NOT_INTEGER"},
+      {R"("hours":"5")", "/hours WRONG_TYPE"},      {R"("code":"ab")", "/code PATTERN_MISMATCH"},
+      {R"("code":"A")", "/code TOO_SHORT"},         {R"("on":"yes")", "/on WRONG_TYPE"},
+      {R"("size":"huge")", "/size NOT_AN_OPTION"},  {R"("secret":{"a":1})", "/secret WRONG_TYPE"},
+      {R"("hots":1)", "/hots UNKNOWN_FIELD"}};
   for (const auto& [member, error] : cases) {
     const std::string host = std::string(member).find("\"host\"") == 0 ? "" : R"("host":"http://h",)";
     EXPECT_THAT(ValueErrors("{" + host + member + "}"), testing::Contains(error)) << member;
@@ -89,14 +98,16 @@ TEST(EffectiveConfig, WhatIsNoConfigurationIsRefused) {
 }
 
 TEST(EffectiveConfig, SentencesNeverRepeatAValue) {
-  for (const Finding& f : EffectiveConfig(Good(kSchema), R"({"host":"hunter2","secret":["hunter2"],"code":"hunter2","size":"hunter2"})").errors) {
+  for (const Finding& f :
+       EffectiveConfig(Good(kSchema), R"({"host":"hunter2","secret":["hunter2"],"code":"hunter2","size":"hunter2"})").errors) {
     EXPECT_EQ(f.message.find("hunter2"), std::string::npos) << f.message;
   }
 }
 
 TEST(EffectiveConfig, APatternOfAnAttackerCostsNoTime) {
   const Manifest m = Good(R"({"schema":{"a":{"type":"string","validation":{"pattern":"^(a+)+$"}}}})");
-  EXPECT_THAT(Brief(EffectiveConfig(m, "{\"a\":\"" + std::string(50'000, 'a') + "!\"}").errors), ElementsAre("/a PATTERN_MISMATCH"));
+  EXPECT_THAT(Brief(EffectiveConfig(m, "{\"a\":\"" + std::string(50'000, 'a') + "!\"}").errors),
+              ElementsAre("/a PATTERN_MISMATCH"));
 }
 
 TEST(EffectiveConfig, WithoutASchemaAnyObjectIsTaken) {

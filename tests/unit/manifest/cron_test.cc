@@ -36,14 +36,16 @@ std::vector<std::string> Ticks(const char* expression, const char* zone, const c
 using List = std::vector<std::string>;
 
 TEST(Cron, FiveFieldsTickOnTheMinute) {
-  EXPECT_EQ(Ticks("0 */6 * * *", "UTC", "2026-01-10T05:59:59Z", 3), (List{"2026-01-10T06:00:00Z", "2026-01-10T12:00:00Z", "2026-01-10T18:00:00Z"}));
+  EXPECT_EQ(Ticks("0 */6 * * *", "UTC", "2026-01-10T05:59:59Z", 3),
+            (List{"2026-01-10T06:00:00Z", "2026-01-10T12:00:00Z", "2026-01-10T18:00:00Z"}));
   EXPECT_EQ(Ticks("* * * * *", "UTC", "2026-01-10T23:59:30Z", 2), (List{"2026-01-11T00:00:00Z", "2026-01-11T00:01:00Z"}));
   EXPECT_EQ(Ticks("15,45 8-10/2 * * *", "UTC", "2026-01-10T08:15:00Z", 4),
             (List{"2026-01-10T08:45:00Z", "2026-01-10T10:15:00Z", "2026-01-10T10:45:00Z", "2026-01-11T08:15:00Z"}));
 }
 
 TEST(Cron, TheSixthFieldFirstInPlaceIsSeconds) {
-  EXPECT_EQ(Ticks("*/20 * * * * *", "UTC", "2026-01-10T00:00:20Z", 3), (List{"2026-01-10T00:00:40Z", "2026-01-10T00:01:00Z", "2026-01-10T00:01:20Z"}));
+  EXPECT_EQ(Ticks("*/20 * * * * *", "UTC", "2026-01-10T00:00:20Z", 3),
+            (List{"2026-01-10T00:00:40Z", "2026-01-10T00:01:00Z", "2026-01-10T00:01:20Z"}));
   EXPECT_EQ(Ticks("30 59 23 31 12 *", "UTC", "2026-01-01T00:00:00Z", 2), (List{"2026-12-31T23:59:30Z", "2027-12-31T23:59:30Z"}));
 }
 
@@ -64,12 +66,14 @@ TEST(Cron, NamesAndMacrosAreUnderstood) {
 
 TEST(Cron, SundayIsZeroAndSeven) {
   EXPECT_EQ(Ticks("0 0 * * 0", "UTC", "2026-01-10T11:30:00Z", 1), Ticks("0 0 * * 7", "UTC", "2026-01-10T11:30:00Z", 1));
-  EXPECT_EQ(Ticks("0 0 * * 6-7", "UTC", "2026-01-09T11:30:00Z", 3), (List{"2026-01-10T00:00:00Z", "2026-01-11T00:00:00Z", "2026-01-17T00:00:00Z"}));
+  EXPECT_EQ(Ticks("0 0 * * 6-7", "UTC", "2026-01-09T11:30:00Z", 3),
+            (List{"2026-01-10T00:00:00Z", "2026-01-11T00:00:00Z", "2026-01-17T00:00:00Z"}));
 }
 
 TEST(Cron, EitherDayFieldIsEnoughWhenBothAreRestricted) {
   // The 13th or a Friday.
-  EXPECT_EQ(Ticks("0 0 13 * 5", "UTC", "2026-01-09T00:00:00Z", 3), (List{"2026-01-13T00:00:00Z", "2026-01-16T00:00:00Z", "2026-01-23T00:00:00Z"}));
+  EXPECT_EQ(Ticks("0 0 13 * 5", "UTC", "2026-01-09T00:00:00Z", 3),
+            (List{"2026-01-13T00:00:00Z", "2026-01-16T00:00:00Z", "2026-01-23T00:00:00Z"}));
   EXPECT_EQ(Ticks("0 0 13 * ?", "UTC", "2026-01-09T00:00:00Z", 2), (List{"2026-01-13T00:00:00Z", "2026-02-13T00:00:00Z"}));
 }
 
@@ -85,14 +89,16 @@ TEST(Cron, AFixedTimeSkippedByTheGapRunsAtItsEnd) {
   // Berlin, 2026-03-29: 02:00 becomes 03:00 at 01:00 UTC.
   EXPECT_EQ(Ticks("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3),
             (List{"2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"}));
-  EXPECT_EQ(Ticks("0,30 2 * * *", "Europe/Berlin", "2026-03-29T00:30:00Z", 2), (List{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"}));
+  EXPECT_EQ(Ticks("0,30 2 * * *", "Europe/Berlin", "2026-03-29T00:30:00Z", 2),
+            (List{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"}));
   // New York, 2026-03-08: 02:00 becomes 03:00 at 07:00 UTC.
   EXPECT_EQ(Ticks("15 2 8 3 *", "America/New_York", "2026-01-01T00:00:00Z", 1), (List{"2026-03-08T07:00:00Z"}));
 }
 
 TEST(Cron, AFixedTimeRepeatedByTheOverlapRunsOnce) {
   // Berlin, 2026-10-25: 03:00 becomes 02:00 at 01:00 UTC; 02:30 is 00:30 and 01:30 UTC.
-  EXPECT_EQ(Ticks("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2), (List{"2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"}));
+  EXPECT_EQ(Ticks("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
+            (List{"2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"}));
   // Asked between the two, or within the second pass: the next day.
   EXPECT_EQ(Ticks("30 2 * * *", "Europe/Berlin", "2026-10-25T00:45:00Z", 1), (List{"2026-10-26T01:30:00Z"}));
   EXPECT_EQ(Ticks("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1), (List{"2026-10-26T01:30:00Z"}));
@@ -110,7 +116,8 @@ TEST(Cron, AWildHourFollowsTheClockOnTheWall) {
 }
 
 TEST(Cron, HalfHourZonesAndALostDay) {
-  EXPECT_EQ(Ticks("0 6 * * *", "Asia/Kolkata", "2026-01-10T00:00:00Z", 2), (List{"2026-01-10T00:30:00Z", "2026-01-11T00:30:00Z"}));
+  EXPECT_EQ(Ticks("0 6 * * *", "Asia/Kolkata", "2026-01-10T00:00:00Z", 2),
+            (List{"2026-01-10T00:30:00Z", "2026-01-11T00:30:00Z"}));
   // Lord Howe Island moves by half an hour: 2026-10-04 02:00 becomes 02:30 (15:30 UTC the day before).
   EXPECT_EQ(Ticks("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", 1), (List{"2026-10-03T15:30:00Z"}));
   // Samoa had no 2011-12-30: its noon runs when the 31st begins.
@@ -119,21 +126,23 @@ TEST(Cron, HalfHourZonesAndALostDay) {
 
 TEST(Cron, EveryErrorNamesItsField) {
   const std::pair<const char*, const char*> wrong[] = {
-      {"60 * * * *", "minute"}, {"* 24 * * *", "hour"}, {"* * 0 * *", "day of month"}, {"* * * 13 *", "month"}, {"* * * * 8", "day of week"},
-      {"61 * * * * *", "second"}, {"*/0 * * * *", "minute"}, {"5-1 * * * *", "minute"}, {"a * * * *", "minute"}, {"1,,2 * * * *", "minute"},
-      {"* * * foo *", "month"}, {"*/x * * * *", "minute"}, {"-5 * * * *", "minute"}, {"1- * * * *", "minute"}, {"* * * * mon-", "day of week"},
-      {"*/+5 * * * *", "minute"}};
+      {"60 * * * *", "minute"},     {"* 24 * * *", "hour"},     {"* * 0 * *", "day of month"},   {"* * * 13 *", "month"},
+      {"* * * * 8", "day of week"}, {"61 * * * * *", "second"}, {"*/0 * * * *", "minute"},       {"5-1 * * * *", "minute"},
+      {"a * * * *", "minute"},      {"1,,2 * * * *", "minute"}, {"* * * foo *", "month"},        {"*/x * * * *", "minute"},
+      {"-5 * * * *", "minute"},     {"1- * * * *", "minute"},   {"* * * * mon-", "day of week"}, {"*/+5 * * * *", "minute"}};
   for (const auto& [expression, field] : wrong) {
     const auto cron = Cron::Parse(expression);
     ASSERT_FALSE(cron.ok()) << expression;
     EXPECT_EQ(ErrorCode(cron.status()), "CRON_INVALID");
     EXPECT_THAT(std::string(cron.status().message()), testing::HasSubstr(field)) << expression;
   }
-  for (const char* expression : {"", "* * * *", "* * * * * * *", "@often", "@"}) EXPECT_FALSE(Cron::Parse(expression).ok()) << expression;
+  for (const char* expression : {"", "* * * *", "* * * * * * *", "@often", "@"})
+    EXPECT_FALSE(Cron::Parse(expression).ok()) << expression;
 }
 
 TEST(Cron, OnlyRealTimeZonesAreTaken) {
-  for (const char* zone : {"Europe/Atlantis", "", "/etc/localtime", "../../etc/passwd", "localtime", "file:/etc/passwd", "Europe", "right/UTC"}) {
+  for (const char* zone :
+       {"Europe/Atlantis", "", "/etc/localtime", "../../etc/passwd", "localtime", "file:/etc/passwd", "Europe", "right/UTC"}) {
     EXPECT_FALSE(Cron::Parse("* * * * *", zone).ok()) << zone;
   }
   for (const char* zone : {"UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"}) {

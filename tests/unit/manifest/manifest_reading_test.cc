@@ -155,8 +155,8 @@ TEST(Manifest, EveryFieldIsTaken) {
 
 TEST(Manifest, NamesAreKebabCase) {
   for (const char* good : {R"({"name":"a"})", R"({"name":"a1-b2"})"}) EXPECT_THAT(Errors(good), IsEmpty());
-  for (const char* bad : {R"({"name":""})", R"({"name":"Orders"})", R"({"name":"a_b"})", R"({"name":"1a"})", R"({"name":"-a"})", R"({"name":"a-"})",
-                          R"({"name":"a--b"})", R"({"name":"a/b"})", R"({"name":"ä"})", R"({"name":".."})"}) {
+  for (const char* bad : {R"({"name":""})", R"({"name":"Orders"})", R"({"name":"a_b"})", R"({"name":"1a"})", R"({"name":"-a"})",
+                          R"({"name":"a-"})", R"({"name":"a--b"})", R"({"name":"a/b"})", R"({"name":"ä"})", R"({"name":".."})"}) {
     EXPECT_THAT(Errors(bad), Contains("/name INVALID_NAME")) << bad;
   }
   EXPECT_THAT(Errors(("{\"name\":\"" + std::string(63, 'a') + "\"}").c_str()), IsEmpty());
@@ -170,7 +170,8 @@ TEST(Manifest, IdentityIsChecked) {
   EXPECT_THAT(Errors(R"({"version":1.0})"), ElementsAre("/version WRONG_TYPE"));
   EXPECT_THAT(FirstMessage(R"({"version":1.5})"), HasSubstr("Put it in quotes."));
   EXPECT_THAT(Errors(R"({"manifestVersion":2})"), ElementsAre("/manifestVersion MANIFEST_VERSION_UNSUPPORTED"));
-  EXPECT_THAT(Errors(R"({"permissions":["has space", 5, "ok"]})"), testing::UnorderedElementsAre("/permissions/0 INVALID_PERMISSION", "/permissions/1 WRONG_TYPE"));
+  EXPECT_THAT(Errors(R"({"permissions":["has space", 5, "ok"]})"),
+              testing::UnorderedElementsAre("/permissions/0 INVALID_PERMISSION", "/permissions/1 WRONG_TYPE"));
   EXPECT_THAT(Warnings(R"({"permissions":["a","a"]})"), ElementsAre("/permissions/1 DUPLICATE"));
   EXPECT_THAT(Errors(R"({"description":"a\u0000b"})"), ElementsAre("/description INVALID_TEXT"));
 }
@@ -183,8 +184,8 @@ TEST(Manifest, WhatIsNoObjectIsOneError) {
 }
 
 TEST(Manifest, TheProcessIsChecked) {
-  for (const char* bad : {R"({"entry":"/bin/sh"})", R"({"entry":"../x"})", R"({"entry":"bin/../../x"})", R"({"entry":""})", R"({"entry":"bin//x"})",
-                          R"({"entry":"./x"})", R"({"entry":"a\\b"})"}) {
+  for (const char* bad : {R"({"entry":"/bin/sh"})", R"({"entry":"../x"})", R"({"entry":"bin/../../x"})", R"({"entry":""})",
+                          R"({"entry":"bin//x"})", R"({"entry":"./x"})", R"({"entry":"a\\b"})"}) {
     EXPECT_THAT(Errors(bad), ElementsAre("/entry INVALID_PATH")) << bad;
   }
   EXPECT_THAT(Errors(R"({"workers":0})"), ElementsAre("/workers OUT_OF_RANGE"));
@@ -208,11 +209,13 @@ TEST(Manifest, QuantitiesAreNumbersOrTexts) {
   EXPECT_EQ(Good(R"({"limits":{"memory":"4194304"}})").limit_memory, 4 << 20);
   EXPECT_EQ(Good(R"({"limits":{"cpu":0.5}})").limit_cpu_millis, 500);
   EXPECT_EQ(Good(R"({"limits":{"cpu":"2"}})").limit_cpu_millis, 2000);
-  for (const char* bad : {R"({"limits":{"memory":"lots"}})", R"({"limits":{"memory":"12Zi"}})", R"({"limits":{"memory":-5}})", R"({"limits":{"memory":"1k"}})",
-                          R"({"limits":{"memory":true}})", R"({"limits":{"memory":"1e9"}})", R"({"limits":{"memory":1e300}})"}) {
+  for (const char* bad : {R"({"limits":{"memory":"lots"}})", R"({"limits":{"memory":"12Zi"}})", R"({"limits":{"memory":-5}})",
+                          R"({"limits":{"memory":"1k"}})", R"({"limits":{"memory":true}})", R"({"limits":{"memory":"1e9"}})",
+                          R"({"limits":{"memory":1e300}})"}) {
     EXPECT_THAT(Errors(bad), ElementsAre("/limits/memory INVALID_QUANTITY")) << bad;
   }
-  for (const char* bad : {R"({"limits":{"cpu":0}})", R"({"limits":{"cpu":"m"}})", R"({"limits":{"cpu":"1u"}})", R"({"limits":{"cpu":5000}})"}) {
+  for (const char* bad :
+       {R"({"limits":{"cpu":0}})", R"({"limits":{"cpu":"m"}})", R"({"limits":{"cpu":"1u"}})", R"({"limits":{"cpu":5000}})"}) {
     EXPECT_THAT(Errors(bad), ElementsAre("/limits/cpu INVALID_QUANTITY")) << bad;
   }
   EXPECT_THAT(Errors(R"({"limits":{"pids":0}})"), ElementsAre("/limits/pids OUT_OF_RANGE"));
@@ -220,24 +223,32 @@ TEST(Manifest, QuantitiesAreNumbersOrTexts) {
 
 // One route, or several.
 std::vector<std::string> RouteErrors(const std::string& routes) {
-  std::vector<std::string> brief = Errors((R"({"permissions":["a:read"],"capabilities":{"api":{"routes":[)" + routes + "]}}}").c_str());
+  std::vector<std::string> brief =
+      Errors((R"({"permissions":["a:read"],"capabilities":{"api":{"routes":[)" + routes + "]}}}").c_str());
   for (std::string& line : brief) line = line.substr(std::string("/capabilities/api/routes/").size());
   return brief;
 }
 
 TEST(Manifest, RoutesAreChecked) {
-  EXPECT_THAT(RouteErrors(R"({"method":"GET"},{"path":"/a"},7)"), ElementsAre("0/path REQUIRED", "1/method REQUIRED", "2 WRONG_TYPE"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET"},{"path":"/a"},7)"),
+              ElementsAre("0/path REQUIRED", "1/method REQUIRED", "2 WRONG_TYPE"));
   EXPECT_THAT(RouteErrors(R"({"method":"FETCH","path":"/a"})"), ElementsAre("0/method INVALID_METHOD"));
-  for (const char* bad : {"", "a", "//", "/a/", "/a//b", "/a b", "/*/a", "/a/*x", "/:", "/:1a", "/:a/:a", "/a?b", "/a#b", "/..", "/a/../b", "/.", "/a%2fb", "/ä", "/{id}"}) {
-    EXPECT_THAT(RouteErrors(std::string(R"({"method":"GET","path":")") + bad + "\"}"), ElementsAre("0/path INVALID_ROUTE_PATH")) << bad;
+  for (const char* bad : {"", "a", "//", "/a/", "/a//b", "/a b", "/*/a", "/a/*x", "/:", "/:1a", "/:a/:a", "/a?b", "/a#b", "/..",
+                          "/a/../b", "/.", "/a%2fb", "/ä", "/{id}"}) {
+    EXPECT_THAT(RouteErrors(std::string(R"({"method":"GET","path":")") + bad + "\"}"), ElementsAre("0/path INVALID_ROUTE_PATH"))
+        << bad;
   }
   for (const char* good : {"/", "/a", "/a/:b", "/*", "/a/*", "/a.b/c-d/~e", "/:a/:b/*"}) {
     EXPECT_THAT(RouteErrors(std::string(R"({"method":"GET","path":")") + good + "\"}"), IsEmpty()) << good;
   }
-  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:raed"]})"), ElementsAre("0/permissions/0 UNDECLARED_PERMISSION"));
-  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:read"],"public":true})"), ElementsAre("0/public PUBLIC_WITH_PERMISSIONS"));
-  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":0,"bodyLimit":-1})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
-  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":3600001,"bodyLimit":1073741825})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:raed"]})"),
+              ElementsAre("0/permissions/0 UNDECLARED_PERMISSION"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","permissions":["a:read"],"public":true})"),
+              ElementsAre("0/public PUBLIC_WITH_PERMISSIONS"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":0,"bodyLimit":-1})"),
+              ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","timeout":3600001,"bodyLimit":1073741825})"),
+              ElementsAre("0/timeout OUT_OF_RANGE", "0/bodyLimit OUT_OF_RANGE"));
 }
 
 std::vector<std::string> Pair(const std::string& a, const std::string& b, const char* method = "GET") {
@@ -252,10 +263,10 @@ TEST(Manifest, NoTwoRoutesClaimTheSameRequest) {
   EXPECT_THAT(Pair("/a/:x", "/:y/b"), ElementsAre("1 ROUTE_CONFLICT"));
   EXPECT_THAT(Pair("/a/:x/*", "/:y/b/*"), ElementsAre("1 ROUTE_CONFLICT"));
   EXPECT_THAT(Pair("/a", "/a", "POST"), IsEmpty());
-  EXPECT_THAT(Pair("/a/:id", "/a/new"), IsEmpty());        // the literal is the more specific
+  EXPECT_THAT(Pair("/a/:id", "/a/new"), IsEmpty());  // the literal is the more specific
   EXPECT_THAT(Pair("/a/*", "/a/:id"), IsEmpty());
   EXPECT_THAT(Pair("/a/:x", "/:y/:z"), IsEmpty());
-  EXPECT_THAT(Pair("/a/:x/c", "/:y/b/d"), IsEmpty());      // no request fits both
+  EXPECT_THAT(Pair("/a/:x/c", "/:y/b/d"), IsEmpty());  // no request fits both
   EXPECT_THAT(Pair("/a/:x", "/a/:x/b"), IsEmpty());
 }
 
@@ -266,70 +277,85 @@ std::vector<std::string> JobErrors(const std::string& jobs) {
 }
 
 TEST(Manifest, JobsAreChecked) {
-  EXPECT_THAT(JobErrors(R"({},{"name":"Sync"},{"name":"a"},{"name":"a"})"), ElementsAre("0/name REQUIRED", "1/name INVALID_NAME", "3/name DUPLICATE"));
+  EXPECT_THAT(JobErrors(R"({},{"name":"Sync"},{"name":"a"},{"name":"a"})"),
+              ElementsAre("0/name REQUIRED", "1/name INVALID_NAME", "3/name DUPLICATE"));
   EXPECT_THAT(JobErrors(R"({"name":"a","schedule":"every day"})"), ElementsAre("0/schedule CRON_INVALID"));
   EXPECT_THAT(JobErrors(R"({"name":"a","schedule":"0 0 30 2 *"})"), ElementsAre("0/schedule CRON_INVALID"));
   EXPECT_THAT(JobErrors(R"({"name":"a","schedule":""})"), ElementsAre("0/schedule CRON_INVALID"));
   EXPECT_THAT(JobErrors(R"({"name":"a","schedule":5})"), ElementsAre("0/schedule WRONG_TYPE"));
   EXPECT_THAT(JobErrors(R"({"name":"a","timeZone":"Mars/Olympus"})"), ElementsAre("0/timeZone TIME_ZONE_UNKNOWN"));
-  EXPECT_THAT(JobErrors(R"({"name":"a","timeout":0,"retries":-1})"), ElementsAre("0/timeout OUT_OF_RANGE", "0/retries OUT_OF_RANGE"));
-  EXPECT_THAT(JobErrors(R"({"name":"a","overlap":"sometimes","catchUp":"all"})"), ElementsAre("0/overlap INVALID_VALUE", "0/catchUp INVALID_VALUE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","timeout":0,"retries":-1})"),
+              ElementsAre("0/timeout OUT_OF_RANGE", "0/retries OUT_OF_RANGE"));
+  EXPECT_THAT(JobErrors(R"({"name":"a","overlap":"sometimes","catchUp":"all"})"),
+              ElementsAre("0/overlap INVALID_VALUE", "0/catchUp INVALID_VALUE"));
   EXPECT_THAT(JobErrors(R"({"name":"a","config":[]})"), ElementsAre("0/config WRONG_TYPE"));
 }
 
 TEST(Manifest, EventsAreEntityAndAction) {
-  EXPECT_THAT(Errors(R"({"capabilities":{"events":{"publishes":["created","order.*","a..b","a.b c",".a","a."],"subscribes":["*","*.created","a.*.b","order.*"]}}})"),
-              ElementsAre("/capabilities/events/publishes/0 INVALID_TOPIC", "/capabilities/events/publishes/1 INVALID_TOPIC",
-                          "/capabilities/events/publishes/2 INVALID_TOPIC", "/capabilities/events/publishes/3 INVALID_TOPIC",
-                          "/capabilities/events/publishes/4 INVALID_TOPIC", "/capabilities/events/publishes/5 INVALID_TOPIC",
-                          "/capabilities/events/subscribes/0 INVALID_TOPIC", "/capabilities/events/subscribes/1 INVALID_TOPIC",
-                          "/capabilities/events/subscribes/2 INVALID_TOPIC"));
-  EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":["a.b","a.b"]}}})"), ElementsAre("/capabilities/events/publishes/1 DUPLICATE"));
+  EXPECT_THAT(
+      Errors(
+          R"({"capabilities":{"events":{"publishes":["created","order.*","a..b","a.b c",".a","a."],"subscribes":["*","*.created","a.*.b","order.*"]}}})"),
+      ElementsAre("/capabilities/events/publishes/0 INVALID_TOPIC", "/capabilities/events/publishes/1 INVALID_TOPIC",
+                  "/capabilities/events/publishes/2 INVALID_TOPIC", "/capabilities/events/publishes/3 INVALID_TOPIC",
+                  "/capabilities/events/publishes/4 INVALID_TOPIC", "/capabilities/events/publishes/5 INVALID_TOPIC",
+                  "/capabilities/events/subscribes/0 INVALID_TOPIC", "/capabilities/events/subscribes/1 INVALID_TOPIC",
+                  "/capabilities/events/subscribes/2 INVALID_TOPIC"));
+  EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":["a.b","a.b"]}}})"),
+              ElementsAre("/capabilities/events/publishes/1 DUPLICATE"));
 }
 
 TEST(Manifest, DependenciesAreRanges) {
-  EXPECT_THAT(Errors(R"({"dependencies":{"modules":{"a":"latest","B":"1","order-intake":"*","c":1,"d":""},"system":{"bulkhead":"nope"}}})"),
-              testing::UnorderedElementsAre("/dependencies/modules/a INVALID_RANGE", "/dependencies/modules/B INVALID_NAME",
-                                            "/dependencies/modules/order-intake SELF_DEPENDENCY", "/dependencies/modules/c WRONG_TYPE",
-                                            "/dependencies/system/bulkhead INVALID_RANGE"));
+  EXPECT_THAT(
+      Errors(
+          R"({"dependencies":{"modules":{"a":"latest","B":"1","order-intake":"*","c":1,"d":""},"system":{"bulkhead":"nope"}}})"),
+      testing::UnorderedElementsAre("/dependencies/modules/a INVALID_RANGE", "/dependencies/modules/B INVALID_NAME",
+                                    "/dependencies/modules/order-intake SELF_DEPENDENCY", "/dependencies/modules/c WRONG_TYPE",
+                                    "/dependencies/system/bulkhead INVALID_RANGE"));
 }
 
 TEST(Manifest, PagesUseDeclaredPermissions) {
   EXPECT_THAT(Errors(R"({"capabilities":{"ui":{"pages":[{"path":"orders","permissions":["x:y"]},{"component":"a.tsx"}]}}})"),
-              testing::UnorderedElementsAre("/capabilities/ui/pages/0/path INVALID_ROUTE_PATH", "/capabilities/ui/pages/0/permissions/0 UNDECLARED_PERMISSION",
+              testing::UnorderedElementsAre("/capabilities/ui/pages/0/path INVALID_ROUTE_PATH",
+                                            "/capabilities/ui/pages/0/permissions/0 UNDECLARED_PERMISSION",
                                             "/capabilities/ui/pages/1/path REQUIRED"));
 }
 
 TEST(Manifest, UnknownFieldsAreWarningsWithTheNearestKnownName) {
-  const ManifestResult result = Read(R"({"verison":"2","capabilites":{},"capabilities":{"api":{"routes":[{"method":"GET","path":"/a","permission":[]}]}}})");
+  const ManifestResult result = Read(
+      R"({"verison":"2","capabilites":{},"capabilities":{"api":{"routes":[{"method":"GET","path":"/a","permission":[]}]}}})");
   EXPECT_THAT(Brief(result.errors), IsEmpty());
   EXPECT_THAT(Brief(result.warnings), testing::UnorderedElementsAre("/verison UNKNOWN_FIELD", "/capabilites UNKNOWN_FIELD",
-                                                                     "/capabilities/api/routes/0/permission UNKNOWN_FIELD"));
+                                                                    "/capabilities/api/routes/0/permission UNKNOWN_FIELD"));
   for (const Finding& f : result.warnings) EXPECT_THAT(f.message, HasSubstr("Did you mean")) << f.message;
   EXPECT_THAT(Brief(Read(R"({"zzzzzzzz":1})").warnings), ElementsAre("/zzzzzzzz UNKNOWN_FIELD"));
 }
 
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
   EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
-              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED", "/isolation NOT_APPLIED"));
+              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED",
+                                            "/isolation NOT_APPLIED"));
   EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
 }
 
 TEST(Manifest, FindingsInJsonTextHaveTheirLines) {
-  const ManifestResult result = ParseManifest("{\n  \"name\": \"Bad Name\",\n  \"version\":\n    \"1.0.0\",\n  \"capabilities\": {\"api\": {\"routes\": [\n"
-                                              "    {\"method\": \"GET\", \"path\": \"/a\"},\n    {\"method\": \"GET\",\n     \"path\": \"b\"}\n  ]}},\n"
-                                              "  \"args\": [\n    1,\n    2\n  ],\n  \"xyz\": 1\n}", false);
+  const ManifestResult result = ParseManifest(
+      "{\n  \"name\": \"Bad Name\",\n  \"version\":\n    \"1.0.0\",\n  \"capabilities\": {\"api\": {\"routes\": [\n"
+      "    {\"method\": \"GET\", \"path\": \"/a\"},\n    {\"method\": \"GET\",\n     \"path\": \"b\"}\n  ]}},\n"
+      "  \"args\": [\n    1,\n    2\n  ],\n  \"xyz\": 1\n}",
+      false);
   std::map<std::string, int> lines;
   for (const auto* list : {&result.errors, &result.warnings}) {
     for (const Finding& f : *list) lines[f.path] = f.line;
   }
-  EXPECT_THAT(lines, testing::UnorderedElementsAre(std::pair("/name", 2), std::pair("/capabilities/api/routes/1/path", 8), std::pair("/args/0", 11),
-                                                   std::pair("/args/1", 12), std::pair("/xyz", 14)));
+  EXPECT_THAT(lines, testing::UnorderedElementsAre(std::pair("/name", 2), std::pair("/capabilities/api/routes/1/path", 8),
+                                                   std::pair("/args/0", 11), std::pair("/args/1", 12), std::pair("/xyz", 14)));
 }
 
 TEST(Manifest, YamlIsReadWithItsLines) {
-  const ManifestResult good = ParseManifest("# comment\nname: orders\nversion: 1.0.0\ncapabilities:\n  api:\n    routes:\n      - {method: GET, path: /a/:id}\n"
-                                            "      - method: POST\n        path: '/a'\n  jobs:\n    handlers:\n      - name: nightly\n        schedule: 0 3 * * *\n", true);
+  const ManifestResult good = ParseManifest(
+      "# comment\nname: orders\nversion: 1.0.0\ncapabilities:\n  api:\n    routes:\n      - {method: GET, path: /a/:id}\n"
+      "      - method: POST\n        path: '/a'\n  jobs:\n    handlers:\n      - name: nightly\n        schedule: 0 3 * * *\n",
+      true);
   EXPECT_THAT(Brief(good.errors), IsEmpty());
   ASSERT_TRUE(good.manifest);
   EXPECT_EQ(good.manifest->version, "1.0.0");
@@ -344,7 +370,10 @@ TEST(Manifest, YamlIsReadWithItsLines) {
 }
 
 TEST(Manifest, YamlScalarsFollowTheCoreSchema) {
-  const ManifestResult result = ParseManifest("name: no\nversion: '1.0.0'\ndescription: \"12\"\nauthor: on\nlicense: !!str 5\nworkers: 3\ncritical: true\nfeatureFlag: ~\n", true);
+  const ManifestResult result = ParseManifest(
+      "name: no\nversion: '1.0.0'\ndescription: \"12\"\nauthor: on\nlicense: !!str 5\nworkers: 3\ncritical: true\nfeatureFlag: "
+      "~\n",
+      true);
   EXPECT_THAT(Brief(result.errors), IsEmpty());
   ASSERT_TRUE(result.manifest);
   EXPECT_EQ(result.manifest->name, "no");
@@ -356,8 +385,14 @@ TEST(Manifest, YamlScalarsFollowTheCoreSchema) {
 
 TEST(Manifest, BrokenTextIsOneErrorWithItsLine) {
   const std::tuple<const char*, bool, int, const char*> cases[] = {
-      {"{\n\"name\": \"a\",\n}", false, 3, "SYNTAX"}, {"", false, 1, "SYNTAX"}, {"{\"a\":1} x", false, 1, "SYNTAX"}, {"{\n\"a\":1,\n\"a\":2}", false, 3, "DUPLICATE_KEY"},
-      {"a: [1,\nb: 2", true, -1, "SYNTAX"}, {"a: 1\na: 2\n", true, 2, "DUPLICATE_KEY"}, {"a: 1\n---\nb: 2\n", true, 3, "SYNTAX"}, {"? [a, b]\n: 1\n", true, 1, "SYNTAX"},
+      {"{\n\"name\": \"a\",\n}", false, 3, "SYNTAX"},
+      {"", false, 1, "SYNTAX"},
+      {"{\"a\":1} x", false, 1, "SYNTAX"},
+      {"{\n\"a\":1,\n\"a\":2}", false, 3, "DUPLICATE_KEY"},
+      {"a: [1,\nb: 2", true, -1, "SYNTAX"},
+      {"a: 1\na: 2\n", true, 2, "DUPLICATE_KEY"},
+      {"a: 1\n---\nb: 2\n", true, 3, "SYNTAX"},
+      {"? [a, b]\n: 1\n", true, 1, "SYNTAX"},
       {"\"\xff\"", false, 1, "SYNTAX"},
   };
   for (const auto& [text, yaml, line, code] : cases) {

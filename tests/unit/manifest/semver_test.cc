@@ -28,8 +28,8 @@ TEST(SemVer, ReadsTheThreeNumbersAndTheSuffixes) {
 }
 
 TEST(SemVer, RefusesWhatIsNoSemanticVersion) {
-  for (const char* text : {"", "1", "1.2", "v1.2.3", " 1.2.3", "1.2.3 ", "01.2.3", "1.02.3", "1.2.3-", "1.2.3-01", "1.2.3-a..b", "1.2.3+", "1.2.3.4",
-                           "-1.2.3", "1.2.3-ä", "99999999999999999999.0.0", "9007199254740992.0.0"}) {
+  for (const char* text : {"", "1", "1.2", "v1.2.3", " 1.2.3", "1.2.3 ", "01.2.3", "1.02.3", "1.2.3-", "1.2.3-01", "1.2.3-a..b",
+                           "1.2.3+", "1.2.3.4", "-1.2.3", "1.2.3-ä", "99999999999999999999.0.0", "9007199254740992.0.0"}) {
     EXPECT_FALSE(ParseSemVer(text)) << text;
   }
   EXPECT_FALSE(ParseSemVer("1.2.3-" + std::string(300, 'a')));
@@ -38,8 +38,9 @@ TEST(SemVer, RefusesWhatIsNoSemanticVersion) {
 }
 
 TEST(SemVer, OrdersAsTheSpecificationSays) {
-  const char* ascending[] = {"1.0.0-0", "1.0.0-9", "1.0.0-10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-                             "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.1.0", "2.0.0-a", "2.0.0", "10.0.0"};
+  const char* ascending[] = {"1.0.0-0",    "1.0.0-9",      "1.0.0-10",      "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta",
+                             "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1",  "1.0.0",         "1.0.1",
+                             "1.1.0",      "2.0.0-a",      "2.0.0",         "10.0.0"};
   for (size_t i = 0; i < std::size(ascending); ++i) {
     for (size_t j = 0; j < std::size(ascending); ++j) {
       EXPECT_EQ(*ParseSemVer(ascending[i]) <=> *ParseSemVer(ascending[j]), i <=> j) << ascending[i] << " and " << ascending[j];
