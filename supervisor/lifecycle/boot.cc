@@ -44,7 +44,7 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     }
     for (const Finding& warning : package->warnings)
       LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
-    const std::string& name = package->manifest.name;
+    const std::string name = package->manifest.name;  // a copy: the manifest is moved from below
     auto known = found.find(name);
     if (known == found.end()) {
       auto settings = options_.settings.find(name);
@@ -97,6 +97,11 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     ASSIGN_OR_RETURN(row, registry_.SetPackage(row));
     LogInfo("boot", "took the changed package of the same version", {{"module", name}, {"package", row.package}});
     known->second.manifest = std::move(package->manifest);
+  }
+  for (const auto& [name, settings] : options_.settings) {
+    if (!found.contains(name))
+      LogWarn("boot", "the configuration names a module that is neither registered nor in the modules directory",
+              {{"module", name}, {"modulesDir", options_.modules_dir}});
   }
   std::vector<Found> all;
   for (auto& [name, one] : found) all.push_back(std::move(one));
