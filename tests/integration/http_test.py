@@ -258,10 +258,10 @@ class Heads(SharedDaemonTest):
             self.assertError(wire.ask("GET", f"{ECHO}/echo?" + "x" * 9000), 414, "URI_TOO_LONG")
 
     def test_malformed_requests_are_400_and_the_connection_closed(self):
-        host = f"Host: {self.daemon.address}\r\n"
+        host = f"Host: {self.daemon.address}\r\nAuthorization: Bearer {self.daemon.token}\r\n"
         requests = {
             "no host": "GET /healthz HTTP/1.1\r\n\r\n",
-            "two hosts": f"GET /healthz HTTP/1.1\r\n{host}{host}\r\n",
+            "two hosts": f"GET /healthz HTTP/1.1\r\n{host}Host: {self.daemon.address}\r\n\r\n",
             "space before colon": f"GET /healthz HTTP/1.1\r\n{host}X-A : 1\r\n\r\n",
             "folded line": f"GET /healthz HTTP/1.1\r\n{host}X-A: 1\r\n  2\r\n\r\n",
             "two lengths": f"POST {ECHO}/echo HTTP/1.1\r\n{host}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",

@@ -105,7 +105,9 @@ class Manifests(SharedDaemonTest):
 
     def test_every_field_is_known(self):
         answer = self.daemon.post("/api/v1/modules/validate", {"manifest": golden.stored("manifest_full.json")})
-        self.assertEqual((answer.data["valid"], answer.data["errors"], answer.data["warnings"]), (True, [], []))
+        self.assertEqual((answer.data["valid"], answer.data["errors"]), (True, []))
+        # A field may be known and not do anything yet, which is said; none is unknown.
+        self.assertEqual([warning for warning in answer.data["warnings"] if warning["code"] != "NOT_APPLIED"], [])
 
     def test_the_example_is_valid_as_it_stands(self):
         answer = self.daemon.post("/api/v1/modules/validate", {"manifest": golden.stored("manifest_example.json")})
