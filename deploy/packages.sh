@@ -10,7 +10,7 @@ PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 build='
   g++ cmake ninja-build mold ccache
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
-  libpq-dev libssl-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libseccomp-dev'
+  libpq-dev libssl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
 run='postgresql-common postgresql-15 tzdata curl'
 tests='libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
 

@@ -104,8 +104,7 @@ class Daemon {
         spawner_(std::move(spawner)),
         gateway_(std::move(gateway)),
         pool_(kPoolThreads, kPoolQueue) {
-    const char* environment = getenv("BULKHEAD_ENVIRONMENT");
-    node_.environment = environment && *environment ? environment : "production";
+    node_.environment = config.environment;
     node_.started_at = clock_.Wall();
   }
 

@@ -36,5 +36,6 @@ int main(int argc, char** argv) {
     case bulkhead::Command::kServe: break;
   }
   bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);
+  for (const std::string& warning : line->config.warnings) bulkhead::LogWarn("config", warning);
   return bulkhead::RunDaemon(line->config);
 }

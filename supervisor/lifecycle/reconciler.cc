@@ -86,9 +86,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
 }
 
 bool Reconciler::FlagOff(const Manifest& manifest) const {
-  if (manifest.feature_flag.empty()) return false;
-  auto flag = options_.flags.find(manifest.feature_flag);
-  return flag == options_.flags.end() || !flag->second;
+  return !manifest.feature_flag.empty() && !FlagValue(options_.flags, manifest.feature_flag).value_or(false);
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
