@@ -213,7 +213,9 @@ class Daemon {
     printf("bulkhead ready %s\n\n", url.c_str());
     const char* header = "-H \"Authorization: Bearer $TOKEN\"";
     printf("Try next, in another terminal:\n");
-    printf("  TOKEN=$(%scat %s/admin.token)\n", folder_.privileged ? "sudo " : "", folder_.path.c_str());
+    // The other terminal is the user's own when we were started through sudo; a machine where root logs in may have no sudo.
+    bool sudo = folder_.privileged && getenv("SUDO_USER");
+    printf("  TOKEN=$(%scat %s/admin.token)\n", sudo ? "sudo " : "", folder_.path.c_str());
     printf("  curl %s %s/api/v1/modules\n", header, url.c_str());
     const bool sample = publisher_.current()->modules.contains("consumption-monitor");
     if (sample) {
