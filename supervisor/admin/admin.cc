@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <mutex>
@@ -20,6 +21,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "supervisor/admin/guard.h"
 #include "supervisor/admin/probes.h"
+#include "supervisor/admin/pulse.h"
 #include "supervisor/admin/rest.h"
 #include "supervisor/admin/services.h"
 #include "supervisor/base/fd.h"
@@ -46,7 +48,8 @@ absl::StatusOr<Address> SplitAddress(const std::string& listen) {
   const size_t colon = listen.rfind(':');
   if (colon == std::string::npos || colon + 1 == listen.size()) return ListenFailed(listen, "it is not HOST:PORT");
   Address address{listen.substr(0, colon), listen.substr(colon + 1)};
-  if (address.host.starts_with('[') && address.host.ends_with(']')) address.host = address.host.substr(1, address.host.size() - 2);
+  if (address.host.starts_with('[') && address.host.ends_with(']'))
+    address.host = address.host.substr(1, address.host.size() - 2);
   return address;
 }
 
@@ -67,18 +70,18 @@ absl::Status TryBind(const std::string& listen, const Address& address) {
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
   UniqueFd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int on = 1;
-  if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 || bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
-      ::listen(fd.get(), 1) != 0) {
+  if (!fd || setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 || ::listen(fd.get(), 1) != 0) {
     return ListenFailed(listen, std::strerror(errno));
   }
-  if (!IsLoopback(*found)) LogWarn("admin", "tokens travel unencrypted to this address; keep it on the loopback or behind TLS", {{"address", listen}});
+  if (!IsLoopback(*found))
+    LogWarn("admin", "tokens travel unencrypted to this address; keep it on the loopback or behind TLS", {{"address", listen}});
   return absl::OkStatus();
 }
 
 class AdminServer : public Admin {
  public:
-  AdminServer(Parts parts)
-      : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
+  AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
@@ -105,7 +108,9 @@ class AdminServer : public Admin {
     address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);  // a page of 500 modules with their manifests
-    rest_.Connect(server_->InProcessChannel(arguments));
+    auto channel = server_->InProcessChannel(arguments);
+    rest_.Connect(channel);
+    pulse_ = std::make_unique<Pulse>(std::move(channel));
     LogInfo("admin", "serves gRPC", {{"address", address_}});
     return absl::OkStatus();
   }
@@ -123,7 +128,11 @@ class AdminServer : public Admin {
     if (!server_ || stopped_) return;
     stopped_ = true;
     if (auto* health = server_->GetHealthCheckService()) health->Shutdown();
-    server_->Shutdown(gpr_time_from_millis(grace.count(), GPR_TIMESPAN));
+    const Instant begun = parts_.clock.Now();
+    rest_.AwaitEnd(grace);
+    pulse_.reset();
+    const Millis left = std::max(grace - std::chrono::duration_cast<Millis>(parts_.clock.Now() - begun), Millis(0));
+    server_->Shutdown(gpr_time_from_millis(left.count(), GPR_TIMESPAN));
     server_->Wait();
     rest_.AwaitEnd();
   }
@@ -131,8 +140,9 @@ class AdminServer : public Admin {
  private:
   static std::vector<const google::protobuf::ServiceDescriptor*> Descriptors() {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
-    for (const auto* file : {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-                             admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+    for (const auto* file :
+         {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
+          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;
@@ -153,6 +163,7 @@ class AdminServer : public Admin {
   Rest rest_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Pulse> pulse_;
   std::string address_;
   std::mutex stop_mutex_;
   bool stopped_ = false;

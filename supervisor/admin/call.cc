@@ -11,7 +11,10 @@ class CallBase::Reactor : public grpc::ServerUnaryReactor {
  public:
   explicit Reactor(std::shared_ptr<CallBase> call) : call_(std::move(call)) {}
   void OnDone() override { delete this; }
-  void OnCancel() override { call_->Fail(Error("SHUTTING_DOWN", "The call ended before its answer: the client left, its deadline passed, or the supervisor stops.")); }
+  void OnCancel() override {
+    call_->Fail(Error("SHUTTING_DOWN",
+                      "The call ended before its answer: the client left, its deadline passed, or the supervisor stops."));
+  }
 
  private:
   std::shared_ptr<CallBase> call_;
@@ -21,7 +24,8 @@ CallBase::CallBase(const Guard& guard, std::string_view method) : method_(method
 
 CallBase::~CallBase() = default;
 
-grpc::ServerUnaryReactor* CallBase::Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard) {
+grpc::ServerUnaryReactor* CallBase::Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
+                                          const Guard& guard) {
   auto* reactor = new Reactor(call);
   call->reactor_ = reactor;
   auto caller = guard.Check(context->client_metadata(), context->peer(), call->method_);
@@ -38,7 +42,9 @@ bool CallBase::live() const {
   return reactor_ != nullptr;
 }
 
-void CallBase::Fail(const absl::Status& status) { End(status, [] {}); }
+void CallBase::Fail(const absl::Status& status) {
+  End(status, [] {});
+}
 
 void CallBase::End(const absl::Status& status, const std::function<void()>& write) {
   grpc::ServerUnaryReactor* reactor = nullptr;
@@ -62,7 +68,8 @@ void CallBase::Audit(const absl::Status& status) const {
 }
 
 void OnPool(BlockingPool& pool, const std::shared_ptr<CallBase>& call, std::function<void()> work) {
-  if (!pool.Submit(std::move(work))) call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
+  if (!pool.Submit(std::move(work)))
+    call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
 }
 
 }  // namespace bulkhead

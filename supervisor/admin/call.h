@@ -37,7 +37,8 @@ class CallBase {
   friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, Response*, Body);
   class Reactor;
   // Makes the reactor, which keeps the call until gRPC is done with it, and runs the guard. False: the call has ended.
-  static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard);
+  static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
+                                         const Guard& guard);
   void Audit(const absl::Status& status) const;
 
   const std::string method_;
@@ -64,8 +65,8 @@ using CallPtr = std::shared_ptr<Call<Response>>;
 
 // The whole of a handler: guard, then `body(call)`, which answers now or later. `body` copies what it needs of the request.
 template <typename Response, typename Body>
-grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method, Response* response,
-                                Body body) {
+grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method,
+                                Response* response, Body body) {
   auto call = std::make_shared<Call<Response>>(guard, method, response);
   grpc::ServerUnaryReactor* reactor = CallBase::Begin(call, context, guard);
   if (call->live()) body(call);

@@ -21,7 +21,8 @@ constexpr std::string_view kSignature = "x-bulkhead-signature-bin";
 std::string_view View(grpc::string_ref text) { return {text.data(), text.size()}; }
 
 bool UsableRequestId(std::string_view id) {
-  return !id.empty() && id.size() <= kMaxRequestId && std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 127; });
+  return !id.empty() && id.size() <= kMaxRequestId &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 127; });
 }
 
 // gRPC's "ipv4:127.0.0.1:5000" and "ipv6:%5B::1%5D:5000" as people write them.
@@ -32,7 +33,8 @@ std::string PeerAddress(const std::string& peer) {
 }
 
 absl::Status Unauthenticated(std::string_view why) {
-  return Error("UNAUTHENTICATED", std::string(why) + " Send Authorization: Bearer with the secret of <data>/admin.token or of an API token.");
+  return Error("UNAUTHENTICATED",
+               std::string(why) + " Send Authorization: Bearer with the secret of <data>/admin.token or of an API token.");
 }
 
 }  // namespace
@@ -63,7 +65,8 @@ absl::StatusOr<std::shared_ptr<const Identity>> Guard::Authenticate(std::string_
   if (authorization.empty()) return Unauthenticated("The call has no token.");
   constexpr std::string_view kScheme = "bearer ";
   const bool bearer = authorization.size() > kScheme.size() &&
-                      std::equal(kScheme.begin(), kScheme.end(), authorization.begin(), [](char want, char got) { return want == (got >= 'A' && got <= 'Z' ? got + 32 : got); });
+                      std::equal(kScheme.begin(), kScheme.end(), authorization.begin(),
+                                 [](char want, char got) { return want == (got >= 'A' && got <= 'Z' ? got + 32 : got); });
   if (!bearer) return Unauthenticated("The authorization is not of the scheme Bearer.");
   authorization.remove_prefix(kScheme.size());
   while (authorization.starts_with(' ')) authorization.remove_prefix(1);
@@ -84,14 +87,19 @@ absl::StatusOr<Caller> Guard::Check(const Metadata& metadata, const std::string&
   int origins = 0, signatures = 0, authorizations = 0, reserved = 0;
   for (const auto& [key, value] : metadata) {
     const std::string_view name = View(key);
-    if (name == kOrigin) origin = View(value), ++origins;
-    else if (name == kSignature) signature = View(value), ++signatures;
-    else if (name == "authorization") authorization = View(value), ++authorizations;
-    else if (name == "x-request-id") request_id = View(value);
+    if (name == kOrigin)
+      origin = View(value), ++origins;
+    else if (name == kSignature)
+      signature = View(value), ++signatures;
+    else if (name == "authorization")
+      authorization = View(value), ++authorizations;
+    else if (name == "x-request-id")
+      request_id = View(value);
     if (name.starts_with(kReserved)) ++reserved;
   }
   if (reserved > 0) {
-    const bool genuine = origins == 1 && signatures == 1 && reserved == 2 && ConstantTimeEquals(signature, HmacSha256(secret_, origin));
+    const bool genuine =
+        origins == 1 && signatures == 1 && reserved == 2 && ConstantTimeEquals(signature, HmacSha256(secret_, origin));
     nlohmann::json told;
     if (genuine) told = nlohmann::json::parse(origin, nullptr, false);
     if (!told.is_object() || told["method"] != std::string(method)) {

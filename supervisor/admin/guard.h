@@ -18,7 +18,7 @@ namespace bulkhead {
 // Who is behind a call, as proven.
 struct Caller {
   std::shared_ptr<const Identity> identity;
-  std::string address;     // "127.0.0.1:51234"
+  std::string address;  // "127.0.0.1:51234"
   std::string request_id;
   bool in_process = false;  // came through the REST transcoder
 };

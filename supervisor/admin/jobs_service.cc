@@ -43,7 +43,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
  public:
   JobsService(const Guard& guard, Modules& modules, Jobs& jobs) : guard_(guard), modules_(modules), jobs_(jobs) {}
 
-  ServerUnaryReactor* ListJobs(CallbackServerContext* context, const ListJobsRequest* request, ListJobsResponse* response) override {
+  ServerUnaryReactor* ListJobs(CallbackServerContext* context, const ListJobsRequest* request,
+                               ListJobsResponse* response) override {
     return Serve(guard_, context, METHOD("ListJobs"), response, [&](CallPtr<ListJobsResponse> call) {
       WithModule(call, request->module(), [call, &jobs = jobs_](const ModuleView& view) {
         jobs.ListJobs(view.row.name, view.manifest, [call](absl::StatusOr<std::vector<JobView>> list) {
@@ -68,20 +69,22 @@ class JobsService : public admin::v1::Jobs::CallbackService {
       if (payload.size() > limits::kMaxJobPayload) {
         return call->Fail(BadParameter("payload", "is larger than " + std::to_string(limits::kMaxJobPayload) + " bytes as JSON"));
       }
-      WithModule(call, request->module(), [call, job = request->job(), payload = std::move(payload), wait = *wait, &jobs = jobs_](const ModuleView& view) {
-        jobs.Run(view.row.name, job, payload, wait, [call, wait](absl::StatusOr<RunView> run) {
-          if (!run.ok()) return call->Fail(run.status());
-          RunJobResponse answer;
-          *answer.mutable_run() = ToMessage(*run);
-          // Who does not wait is told 202, however quick the run was.
-          answer.mutable_meta()->set_converged(wait > Millis(0) && Ended(run->status));
-          call->Answer(std::move(answer));
-        });
-      });
+      WithModule(call, request->module(),
+                 [call, job = request->job(), payload = std::move(payload), wait = *wait, &jobs = jobs_](const ModuleView& view) {
+                   jobs.Run(view.row.name, job, payload, wait, [call, wait](absl::StatusOr<RunView> run) {
+                     if (!run.ok()) return call->Fail(run.status());
+                     RunJobResponse answer;
+                     *answer.mutable_run() = ToMessage(*run);
+                     // Who does not wait is told 202, however quick the run was.
+                     answer.mutable_meta()->set_converged(wait > Millis(0) && Ended(run->status));
+                     call->Answer(std::move(answer));
+                   });
+                 });
     });
   }
 
-  ServerUnaryReactor* ListRuns(CallbackServerContext* context, const ListRunsRequest* request, ListRunsResponse* response) override {
+  ServerUnaryReactor* ListRuns(CallbackServerContext* context, const ListRunsRequest* request,
+                               ListRunsResponse* response) override {
     return Serve(guard_, context, METHOD("ListRuns"), response, [&](CallPtr<ListRunsResponse> call) {
       std::optional<RunStatus> status;
       if (!request->status().empty()) {
@@ -91,20 +94,21 @@ class JobsService : public admin::v1::Jobs::CallbackService {
       auto page = ParsePage(request->has_page() ? std::optional(request->page()) : std::nullopt,
                             request->has_page_size() ? std::optional(request->page_size()) : std::nullopt);
       if (!page.ok()) return call->Fail(page.status());
-      WithModule(call, request->module(), [call, status, page = *page, job = request->job(), &jobs = jobs_](const ModuleView& view) {
-        if (view.manifest && !HasJob(*view.manifest, job)) {
-          return call->Fail(Error("JOB_NOT_FOUND", "The module \"" + view.row.name + "\" has no job \"" + job + "\"."));
-        }
-        jobs.ListRuns(view.row.name, job, status, page.number, page.size, [call, page](absl::StatusOr<RunPage> runs) {
-          if (!runs.ok()) return call->Fail(runs.status());
-          ListRunsResponse answer;
-          for (const RunView& run : runs->runs) *answer.add_runs() = ToMessage(run);
-          answer.mutable_meta()->set_total(runs->total);
-          answer.mutable_meta()->set_page(page.number);
-          answer.mutable_meta()->set_page_size(page.size);
-          call->Answer(std::move(answer));
-        });
-      });
+      WithModule(
+          call, request->module(), [call, status, page = *page, job = request->job(), &jobs = jobs_](const ModuleView& view) {
+            if (view.manifest && !HasJob(*view.manifest, job)) {
+              return call->Fail(Error("JOB_NOT_FOUND", "The module \"" + view.row.name + "\" has no job \"" + job + "\"."));
+            }
+            jobs.ListRuns(view.row.name, job, status, page.number, page.size, [call, page](absl::StatusOr<RunPage> runs) {
+              if (!runs.ok()) return call->Fail(runs.status());
+              ListRunsResponse answer;
+              for (const RunView& run : runs->runs) *answer.add_runs() = ToMessage(run);
+              answer.mutable_meta()->set_total(runs->total);
+              answer.mutable_meta()->set_page(page.number);
+              answer.mutable_meta()->set_page_size(page.size);
+              call->Answer(std::move(answer));
+            });
+          });
     });
   }
 

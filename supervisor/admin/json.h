@@ -24,11 +24,13 @@ absl::StatusOr<nlohmann::json> ParseJson(std::string_view text);
 
 // Fills `message` from an object. INVALID_ARGUMENT with the JSON pointer of an unknown field or a wrong type. `bound` are
 // JSON names of fields that come from elsewhere (the path); in the body they are refused. At the top level only.
-absl::Status ReadMessage(const nlohmann::json& object, google::protobuf::Message& message, const std::set<std::string>& bound = {});
+absl::Status ReadMessage(const nlohmann::json& object, google::protobuf::Message& message,
+                         const std::set<std::string>& bound = {});
 
 // Sets one scalar field (or adds to a repeated one) from the text of a path or query parameter.
 // INVALID_ARGUMENT says what it must be: "must be a whole number".
-absl::Status ReadScalar(std::string_view text, const google::protobuf::FieldDescriptor& field, google::protobuf::Message& message);
+absl::Status ReadScalar(std::string_view text, const google::protobuf::FieldDescriptor& field,
+                        google::protobuf::Message& message);
 // Whether ReadScalar can set it.
 bool IsScalar(const google::protobuf::FieldDescriptor& field);
 

@@ -41,9 +41,12 @@ absl::Status WrongType(const std::string& pointer, std::string_view wanted, cons
 std::string Token(std::string_view name) {
   std::string token = "/";
   for (const char c : name) {
-    if (c == '~') token += "~0";
-    else if (c == '/') token += "~1";
-    else token += c;
+    if (c == '~')
+      token += "~0";
+    else if (c == '/')
+      token += "~1";
+    else
+      token += c;
   }
   return token;
 }
@@ -123,7 +126,8 @@ absl::Status ReadSingle(const json& value, Message& m, const FieldDescriptor* f,
     }
     case FieldDescriptor::CPPTYPE_INT32:
     case FieldDescriptor::CPPTYPE_INT64: {
-      if (!value.is_number_integer()) return value.is_number() ? Wrong(pointer, "must be a whole number") : WrongType(pointer, "a whole number", value);
+      if (!value.is_number_integer())
+        return value.is_number() ? Wrong(pointer, "must be a whole number") : WrongType(pointer, "a whole number", value);
       const bool huge = value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX;
       if (huge || !InRange(*f, value.get<int64_t>())) return Wrong(pointer, "is out of range");
       SetInteger(m, f, value.get<int64_t>());
@@ -168,14 +172,17 @@ absl::Status ReadObject(const json& object, Message& message, const std::string&
       if (name == key) field = type.field(i);
       if (!bound.contains(name)) known += (known.empty() ? "" : ", ") + name;
     }
-    if (field == nullptr) return Wrong(here, known.empty() ? "is not known; there are none here" : "is not known; known are " + known);
+    if (field == nullptr)
+      return Wrong(here, known.empty() ? "is not known; there are none here" : "is not known; known are " + known);
     if (bound.contains(key)) return Wrong(here, "is given by the path or a header and has no place in the body");
-    if (value.is_null() && !(field->message_type() != nullptr && field->message_type() == Value::descriptor())) continue;  // as absent
+    if (value.is_null() && !(field->message_type() != nullptr && field->message_type() == Value::descriptor()))
+      continue;  // as absent
     if (field->is_map()) {
       RETURN_IF_ERROR(ReadMap(value, message, field, here));
     } else if (field->is_repeated()) {
       if (!value.is_array()) return WrongType(here, "an array", value);
-      for (size_t i = 0; i < value.size(); ++i) RETURN_IF_ERROR(ReadSingle(value[i], message, field, here + "/" + std::to_string(i)));
+      for (size_t i = 0; i < value.size(); ++i)
+        RETURN_IF_ERROR(ReadSingle(value[i], message, field, here + "/" + std::to_string(i)));
     } else {
       RETURN_IF_ERROR(ReadSingle(value, message, field, here));
     }
@@ -288,7 +295,8 @@ Timestamp ToTimestamp(WallTime time) {
   const auto seconds = std::chrono::floor<std::chrono::seconds>(time.time_since_epoch());
   Timestamp stamp;
   stamp.set_seconds(seconds.count());
-  stamp.set_nanos(static_cast<int32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch() - seconds).count()));
+  stamp.set_nanos(
+      static_cast<int32_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch() - seconds).count()));
   return stamp;
 }
 
@@ -296,7 +304,8 @@ WallTime FromTimestamp(const Timestamp& time) {
   // A WallTime counts nanoseconds in 64 bits: the years 1677 to 2262. What lies beyond is put at the edge.
   constexpr int64_t kMaxSeconds = INT64_MAX / 1'000'000'000 - 1;
   const int64_t seconds = std::clamp(time.seconds(), -kMaxSeconds, kMaxSeconds);
-  return WallTime(std::chrono::duration_cast<WallTime::duration>(std::chrono::seconds(seconds) + std::chrono::nanoseconds(time.nanos())));
+  return WallTime(
+      std::chrono::duration_cast<WallTime::duration>(std::chrono::seconds(seconds) + std::chrono::nanoseconds(time.nanos())));
 }
 
 }  // namespace bulkhead

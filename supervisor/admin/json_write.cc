@@ -74,16 +74,27 @@ void PrintSingle(const Message& message, const FieldDescriptor& field, int index
   const FieldDescriptor* f = &field;
   const bool repeated = field.is_repeated();
   switch (field.cpp_type()) {
-    case FieldDescriptor::CPPTYPE_INT32: return PrintInteger(repeated ? r.GetRepeatedInt32(message, f, index) : r.GetInt32(message, f), out);
-    case FieldDescriptor::CPPTYPE_INT64: return PrintInteger(repeated ? r.GetRepeatedInt64(message, f, index) : r.GetInt64(message, f), out);
-    case FieldDescriptor::CPPTYPE_UINT32: return PrintInteger(repeated ? r.GetRepeatedUInt32(message, f, index) : r.GetUInt32(message, f), out);
-    case FieldDescriptor::CPPTYPE_UINT64: return PrintInteger(repeated ? r.GetRepeatedUInt64(message, f, index) : r.GetUInt64(message, f), out);
-    case FieldDescriptor::CPPTYPE_DOUBLE: return PrintNumber(repeated ? r.GetRepeatedDouble(message, f, index) : r.GetDouble(message, f), out);
-    case FieldDescriptor::CPPTYPE_FLOAT: return PrintNumber(repeated ? r.GetRepeatedFloat(message, f, index) : r.GetFloat(message, f), out);
-    case FieldDescriptor::CPPTYPE_BOOL: out += (repeated ? r.GetRepeatedBool(message, f, index) : r.GetBool(message, f)) ? "true" : "false"; return;
-    case FieldDescriptor::CPPTYPE_ENUM: return PrintString((repeated ? r.GetRepeatedEnum(message, f, index) : r.GetEnum(message, f))->name(), out);
-    case FieldDescriptor::CPPTYPE_STRING: return PrintString(repeated ? r.GetRepeatedString(message, f, index) : r.GetString(message, f), out);
-    case FieldDescriptor::CPPTYPE_MESSAGE: return PrintMessage(repeated ? r.GetRepeatedMessage(message, f, index) : r.GetMessage(message, f), out);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return PrintInteger(repeated ? r.GetRepeatedInt32(message, f, index) : r.GetInt32(message, f), out);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return PrintInteger(repeated ? r.GetRepeatedInt64(message, f, index) : r.GetInt64(message, f), out);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return PrintInteger(repeated ? r.GetRepeatedUInt32(message, f, index) : r.GetUInt32(message, f), out);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return PrintInteger(repeated ? r.GetRepeatedUInt64(message, f, index) : r.GetUInt64(message, f), out);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return PrintNumber(repeated ? r.GetRepeatedDouble(message, f, index) : r.GetDouble(message, f), out);
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return PrintNumber(repeated ? r.GetRepeatedFloat(message, f, index) : r.GetFloat(message, f), out);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      out += (repeated ? r.GetRepeatedBool(message, f, index) : r.GetBool(message, f)) ? "true" : "false";
+      return;
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return PrintString((repeated ? r.GetRepeatedEnum(message, f, index) : r.GetEnum(message, f))->name(), out);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return PrintString(repeated ? r.GetRepeatedString(message, f, index) : r.GetString(message, f), out);
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return PrintMessage(repeated ? r.GetRepeatedMessage(message, f, index) : r.GetMessage(message, f), out);
   }
 }
 

@@ -47,7 +47,8 @@ absl::StatusOr<ModuleQuery> ModuleQuery::Parse(const admin::v1::ListModulesReque
   }
   if (!request.observed().empty()) {
     admin::v1::ObservedState::Enum observed;
-    if (!admin::v1::ObservedState::Enum_Parse(request.observed(), &observed) || observed == admin::v1::ObservedState::UNSPECIFIED) {
+    if (!admin::v1::ObservedState::Enum_Parse(request.observed(), &observed) ||
+        observed == admin::v1::ObservedState::UNSPECIFIED) {
       return BadParameter("observed", "must be one of " + Names(*admin::v1::ObservedState::Enum_descriptor()));
     }
     query.observed_ = request.observed();
@@ -58,11 +59,13 @@ absl::StatusOr<ModuleQuery> ModuleQuery::Parse(const admin::v1::ListModulesReque
     query.descending_ = true;
     sort.remove_prefix(1);
   }
-  constexpr std::pair<std::string_view, Key> kKeys[] = {{"", Key::kName}, {"name", Key::kName}, {"version", Key::kVersion}, {"status", Key::kStatus},
-                                                        {"createdAt", Key::kCreatedAt}, {"updatedAt", Key::kUpdatedAt}};
+  constexpr std::pair<std::string_view, Key> kKeys[] = {
+      {"", Key::kName},         {"name", Key::kName},           {"version", Key::kVersion},
+      {"status", Key::kStatus}, {"createdAt", Key::kCreatedAt}, {"updatedAt", Key::kUpdatedAt}};
   const auto* key = std::find_if(std::begin(kKeys), std::end(kKeys), [&](const auto& k) { return k.first == sort; });
   if (key == std::end(kKeys) || request.sort() == "-") {
-    return BadParameter("sort", "must be one of name, version, status, createdAt, updatedAt, with a \"-\" in front for descending");
+    return BadParameter("sort",
+                        "must be one of name, version, status, createdAt, updatedAt, with a \"-\" in front for descending");
   }
   query.key_ = key->second;
   ASSIGN_OR_RETURN(const Page page, ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,

@@ -56,7 +56,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
  public:
   ModulesService(const Guard& guard, Modules& modules, BlockingPool& pool) : guard_(guard), modules_(modules), pool_(pool) {}
 
-  ServerUnaryReactor* ListModules(CallbackServerContext* context, const ListModulesRequest* request, ListModulesResponse* response) override {
+  ServerUnaryReactor* ListModules(CallbackServerContext* context, const ListModulesRequest* request,
+                                  ListModulesResponse* response) override {
     return Serve(guard_, context, METHOD("ListModules"), response, [&](CallPtr<ListModulesResponse> call) {
       auto query = ModuleQuery::Parse(*request);
       if (!query.ok()) return call->Fail(query.status());
@@ -77,7 +78,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
-  ServerUnaryReactor* GetModule(CallbackServerContext* context, const GetModuleRequest* request, ModuleResponse* response) override {
+  ServerUnaryReactor* GetModule(CallbackServerContext* context, const GetModuleRequest* request,
+                                ModuleResponse* response) override {
     return Serve(guard_, context, METHOD("GetModule"), response, [&](CallPtr<ModuleResponse> call) {
       modules_.Get(request->name(), [call](absl::StatusOr<ModuleView> view) {
         if (!view.ok()) return call->Fail(view.status());
@@ -86,7 +88,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
-  ServerUnaryReactor* RegisterModule(CallbackServerContext* context, const RegisterModuleRequest* request, ModuleResponse* response) override {
+  ServerUnaryReactor* RegisterModule(CallbackServerContext* context, const RegisterModuleRequest* request,
+                                     ModuleResponse* response) override {
     return Serve(guard_, context, METHOD("RegisterModule"), response, [&](CallPtr<ModuleResponse> call) {
       if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
       RegisterRequest wanted;
@@ -113,28 +116,31 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
-  ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+  ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                    ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("InstallModule"), response, [&](CallPtr<ModuleActionResponse> call) {
       if (auto wait = ParseWait(request->wait(), limits::kDefaultWait); !wait.ok()) return call->Fail(wait.status());
-      IfUnchanged(call, request->name(), IfGeneration(*request), [call, name = request->name(), &modules = modules_] {
-        modules.Install(name, AnswerAction(call));
-      });
+      IfUnchanged(call, request->name(), IfGeneration(*request),
+                  [call, name = request->name(), &modules = modules_] { modules.Install(name, AnswerAction(call)); });
     });
   }
 
-  ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+  ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                   ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("EnableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
       Switch(call, request->name(), true, request->wait(), IfGeneration(*request));
     });
   }
 
-  ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request, ModuleActionResponse* response) override {
+  ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                    ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("DisableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
       Switch(call, request->name(), false, request->wait(), IfGeneration(*request));
     });
   }
 
-  ServerUnaryReactor* SetModuleStatus(CallbackServerContext* context, const SetModuleStatusRequest* request, ModuleActionResponse* response) override {
+  ServerUnaryReactor* SetModuleStatus(CallbackServerContext* context, const SetModuleStatusRequest* request,
+                                      ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("SetModuleStatus"), response, [&](CallPtr<ModuleActionResponse> call) {
       const bool enable = request->status() == "ENABLED";
       if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
@@ -142,17 +148,19 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
-  ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request, DeleteModuleResponse* response) override {
+  ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request,
+                                   DeleteModuleResponse* response) override {
     return Serve(guard_, context, METHOD("DeleteModule"), response, [&](CallPtr<DeleteModuleResponse> call) {
-      IfUnchanged(call, request->name(), IfGeneration(*request), [call, name = request->name(), purge = request->purge(), &modules = modules_] {
-        modules.Delete(name, purge, [call, name](absl::StatusOr<bool> purged) {
-          if (!purged.ok()) return call->Fail(purged.status());
-          DeleteModuleResponse answer;
-          answer.set_name(name);
-          answer.set_purged(*purged);
-          call->Answer(std::move(answer));
-        });
-      });
+      IfUnchanged(call, request->name(), IfGeneration(*request),
+                  [call, name = request->name(), purge = request->purge(), &modules = modules_] {
+                    modules.Delete(name, purge, [call, name](absl::StatusOr<bool> purged) {
+                      if (!purged.ok()) return call->Fail(purged.status());
+                      DeleteModuleResponse answer;
+                      answer.set_name(name);
+                      answer.set_purged(*purged);
+                      call->Answer(std::move(answer));
+                    });
+                  });
     });
   }
 
@@ -168,13 +176,15 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   // Runs `act` unless the caller named a generation and the module has another by now.
   template <typename Response>
-  void IfUnchanged(const CallPtr<Response>& call, const std::string& name, std::optional<int64_t> generation, std::function<void()> act) {
+  void IfUnchanged(const CallPtr<Response>& call, const std::string& name, std::optional<int64_t> generation,
+                   std::function<void()> act) {
     if (!generation) return act();
     modules_.Get(name, [call, name, generation = *generation, act = std::move(act)](absl::StatusOr<ModuleView> view) {
       if (!view.ok()) return call->Fail(view.status());
       if (view->row.generation != generation) {
-        return call->Fail(Error("PRECONDITION_FAILED", "\"" + name + "\" has changed: its generation is " + std::to_string(view->row.generation) +
-                                                           ", not " + std::to_string(generation) + ". Read it again before you change it."));
+        return call->Fail(Error("PRECONDITION_FAILED", "\"" + name + "\" has changed: its generation is " +
+                                                           std::to_string(view->row.generation) + ", not " +
+                                                           std::to_string(generation) + ". Read it again before you change it."));
       }
       if (call->live()) act();
     });

@@ -35,7 +35,8 @@ absl::StatusOr<Page> ParsePage(std::optional<int> page, std::optional<int> page_
   if (page) parsed.number = *page;
   if (page_size) parsed.size = *page_size;
   if (parsed.number < 1) return BadParameter("page", "must be at least 1");
-  if (parsed.size < 1 || parsed.size > kMaxPageSize) return BadParameter("pageSize", "must be from 1 to " + std::to_string(kMaxPageSize));
+  if (parsed.size < 1 || parsed.size > kMaxPageSize)
+    return BadParameter("pageSize", "must be from 1 to " + std::to_string(kMaxPageSize));
   return parsed;
 }
 

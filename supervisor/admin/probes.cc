@@ -26,8 +26,9 @@ bool IsProbe(std::string_view path) { return path == "/health" || path == "/heal
 
 void AnswerProbe(const LocalRequest& request, const NodeStatus& node, const Clock& clock, LocalResponder& responder) {
   if (request.method != "GET" && request.method != "HEAD") {
-    return RespondError(responder, Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: GET, HEAD."),
-                        request.request_id, {{"allow", "GET, HEAD"}});
+    return RespondError(
+        responder, Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: GET, HEAD."),
+        request.request_id, {{"allow", "GET, HEAD"}});
   }
   if (request.path == "/health") return RespondJson(responder, 200, HealthBody(node, clock));
   if (request.path == "/healthz") return RespondJson(responder, 200, R"({"status":"ok"})");

@@ -91,7 +91,10 @@ void RespondError(LocalResponder& responder, const absl::Status& status, const s
   const int http = HttpStatus(ErrorCode(status));
   if (http == 401) more.emplace_back("www-authenticate", "Bearer");
   if (http == 503) more.emplace_back("retry-after", std::to_string(limits::kRetryAfterSeconds));
-  if (http == 500) LogError("admin", status.message().empty() ? "a call failed" : std::string_view(status.message().data(), status.message().size()), {{"request", request_id}});
+  if (http == 500)
+    LogError("admin",
+             status.message().empty() ? "a call failed" : std::string_view(status.message().data(), status.message().size()),
+             {{"request", request_id}});
   RespondJson(responder, http, ErrorBody(status, request_id), std::move(more));
 }
 
@@ -114,6 +117,10 @@ class Rest::InFlight {
   bool stopping() const {
     std::lock_guard lock(mutex_);
     return stopping_;
+  }
+  void AwaitNone(Millis at_most) {
+    std::unique_lock lock(mutex_);
+    none_.wait_for(lock, at_most, [this] { return count_ == 0; });
   }
   void AwaitNone() {
     std::unique_lock lock(mutex_);
@@ -148,17 +155,20 @@ struct Rest::Exchange {
   void Answer(const grpc::Status& status) {
     if (!status.ok()) {
       const bool ours = !status.error_details().empty();
-      if (!ours && place.in_flight->stopping()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+      if (!ours && place.in_flight->stopping())
+        return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
       return RespondError(*responder, FromGrpcStatus(status), request.request_id);
     }
     std::unique_ptr<Message> response(route->response_prototype->New());
     if (!FromBuffer(received, *response)) {
-      return RespondError(*responder, Error("INTERNAL", "The answer of " + route->rpc_path + " could not be read."), request.request_id);
+      return RespondError(*responder, Error("INTERNAL", "The answer of " + route->rpc_path + " could not be read."),
+                          request.request_id);
     }
     int http = route->rest.success() == 0 ? 200 : route->rest.success();
     if (!Converged(*response)) http = 202;
     HeaderList headers;
-    if (!route->rest.location().empty() && (http == 201 || http == 202)) headers.emplace_back("location", Location(*route, *response));
+    if (!route->rest.location().empty() && (http == 201 || http == 202))
+      headers.emplace_back("location", Location(*route, *response));
     RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
   }
 };
@@ -172,6 +182,8 @@ Rest::~Rest() = default;
 
 void Rest::Stop() { in_flight_->Stop(); }
 
+void Rest::AwaitEnd(Millis at_most) { in_flight_->AwaitNone(at_most); }
+
 void Rest::AwaitEnd() { in_flight_->AwaitNone(); }
 
 void Rest::Connect(std::shared_ptr<grpc::Channel> channel) { stub_ = std::make_unique<grpc::GenericStub>(std::move(channel)); }
@@ -181,7 +193,9 @@ absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& m
   // Nobody learns without a token which paths exist.
   ASSIGN_OR_RETURN(const auto identity, guard_.Authenticate(request.authorization));
   if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
-  if (match.route == nullptr) return Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
+  if (match.route == nullptr)
+    return Error("METHOD_NOT_ALLOWED",
+                 request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
   // The handler's guard decides; this one is before the body is looked at.
   return guard_.Authorize(*identity, match.route->method->full_name());
 }
@@ -213,7 +227,8 @@ void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   auto& context = exchange->context;
   context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
   context.AddMetadata("authorization", exchange->request.authorization);
-  for (auto& [key, value] : guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->route->method->full_name())) {
+  for (auto& [key, value] :
+       guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->route->method->full_name())) {
     context.AddMetadata(key, value);
   }
   stub_->UnaryCall(&context, exchange->route->rpc_path, grpc::StubOptions(), &exchange->sent, &exchange->received,

@@ -23,8 +23,11 @@ class Rest {
   void Connect(std::shared_ptr<grpc::Channel> channel);
   // From now on 503 SHUTTING_DOWN, also for calls that the server's end cuts off.
   void Stop();
-  // After Stop() and the server's own end: blocks until the last call has let go of the channel. gRPC joins its callback
-  // threads when the last channel goes, and would join itself when that happened in a callback.
+  // After Stop(): blocks until no call is under way, at most `at_most`. For the grace at the end, which gRPC does not give to
+  // in-process calls: a server that shuts down cuts them at once.
+  void AwaitEnd(Millis at_most);
+  // After the server's own end: blocks until the last call has let go of the channel. gRPC joins its callback threads when the
+  // last channel goes, and would join itself when that happened in a callback.
   void AwaitEnd();
   // Paths under /api/; others are 404.
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);

@@ -23,15 +23,17 @@ bool IsJson(std::string_view content_type) {
   std::string_view type = content_type.substr(0, content_type.find(';'));
   while (type.ends_with(' ') || type.ends_with('\t')) type.remove_suffix(1);
   constexpr std::string_view kJson = "application/json";
-  return type.size() == kJson.size() &&
-         std::equal(type.begin(), type.end(), kJson.begin(), [](char got, char want) { return (got >= 'A' && got <= 'Z' ? got + 32 : got) == want; });
+  return type.size() == kJson.size() && std::equal(type.begin(), type.end(), kJson.begin(), [](char got, char want) {
+           return (got >= 'A' && got <= 'Z' ? got + 32 : got) == want;
+         });
 }
 
 absl::Status ReadBody(const RestRoute& route, const LocalRequest& request, std::set<std::string> bound, Message& message) {
   if (route.rest.body().empty() || request.body.empty()) return absl::OkStatus();
   if (!IsJson(request.content_type)) {
-    return Error("UNSUPPORTED_MEDIA_TYPE", "The body must be JSON: send Content-Type: application/json" +
-                                               (request.content_type.empty() ? "." : std::string(", not ") + request.content_type + "."));
+    return Error("UNSUPPORTED_MEDIA_TYPE",
+                 "The body must be JSON: send Content-Type: application/json" +
+                     (request.content_type.empty() ? "." : std::string(", not ") + request.content_type + "."));
   }
   ASSIGN_OR_RETURN(nlohmann::json body, ParseJson(request.body));
   if (route.rest.body() == "*") return ReadMessage(body, message, bound);
@@ -50,7 +52,8 @@ absl::Status UnknownParameter(const Descriptor& type, const PathValues& values, 
   for (int i = 0; i < type.field_count(); ++i) {
     if (Queryable(*type.field(i), values)) known += (known.empty() ? "" : ", ") + type.field(i)->json_name();
   }
-  return BadParameter(name, known.empty() ? "is not known; this call takes none in the query" : "is not known; known are " + known);
+  return BadParameter(name,
+                      known.empty() ? "is not known; this call takes none in the query" : "is not known; known are " + known);
 }
 
 absl::Status ReadQuery(std::string_view query, const PathValues& values, Message& message, std::set<std::string>& given) {
@@ -80,14 +83,16 @@ absl::Status ReadIfMatch(std::string_view header, Message& message) {
   if (header.empty() || header == "*" || field == nullptr) return absl::OkStatus();
   if (header.size() >= 2 && header.starts_with('"') && header.ends_with('"')) header = header.substr(1, header.size() - 2);
   if (!ReadScalar(header, *field, message).ok()) {
-    return Error("PRECONDITION_FAILED", "If-Match holds no generation of this module: send the number in desired.generation, such as \"7\".");
+    return Error("PRECONDITION_FAILED",
+                 "If-Match holds no generation of this module: send the number in desired.generation, such as \"7\".");
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Message>> ReadRequest(const RestRoute& route, const PathValues& values, const LocalRequest& request) {
+absl::StatusOr<std::unique_ptr<Message>> ReadRequest(const RestRoute& route, const PathValues& values,
+                                                     const LocalRequest& request) {
   std::unique_ptr<Message> message(route.request_prototype->New());
   const Descriptor& type = *message->GetDescriptor();
   // The query is read into a message of its own, so that what the body gives, too, is noticed.
@@ -100,7 +105,8 @@ absl::StatusOr<std::unique_ptr<Message>> ReadRequest(const RestRoute& route, con
   RETURN_IF_ERROR(ReadBody(route, request, bound, *message));
   for (const std::string& name : given) {
     const FieldDescriptor* field = type.FindFieldByCamelcaseName(name);
-    const bool twice = field->is_repeated() ? message->GetReflection()->FieldSize(*message, field) > 0 : message->GetReflection()->HasField(*message, field);
+    const bool twice = field->is_repeated() ? message->GetReflection()->FieldSize(*message, field) > 0
+                                            : message->GetReflection()->HasField(*message, field);
     if (twice) return BadParameter(name, "is given in the query and in the body");
   }
   message->MergeFrom(*from_query);

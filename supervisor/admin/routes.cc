@@ -11,7 +11,8 @@ bool Binds(const std::string& segment) { return segment.starts_with(':'); }
 
 // Statics before binders, compared from the left.
 bool MoreSpecific(const std::vector<std::string>& a, const std::vector<std::string>& b) {
-  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(), [](const std::string& x, const std::string& y) { return !Binds(x) && Binds(y); });
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [](const std::string& x, const std::string& y) { return !Binds(x) && Binds(y); });
 }
 
 bool Fits(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
@@ -70,13 +71,15 @@ void RestRoutes::Add(const google::protobuf::ServiceDescriptor& service) {
       BULKHEAD_CHECK(added);
     }
   }
-  std::stable_sort(patterns_.begin(), patterns_.end(), [](const Pattern& a, const Pattern& b) { return MoreSpecific(a.segments, b.segments); });
+  std::stable_sort(patterns_.begin(), patterns_.end(),
+                   [](const Pattern& a, const Pattern& b) { return MoreSpecific(a.segments, b.segments); });
 }
 
 RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view path) const {
   Match match;
   const auto segments = PathSegments(path);
-  const auto pattern = std::find_if(patterns_.begin(), patterns_.end(), [&](const Pattern& p) { return Fits(p.segments, segments); });
+  const auto pattern =
+      std::find_if(patterns_.begin(), patterns_.end(), [&](const Pattern& p) { return Fits(p.segments, segments); });
   if (pattern == patterns_.end()) return match;
   for (const auto& [verb, route] : pattern->by_method) {
     match.allow += (match.allow.empty() ? "" : ", ") + verb;

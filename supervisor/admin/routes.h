@@ -31,7 +31,7 @@ class RestRoutes {
   struct Match {
     const RestRoute* route = nullptr;  // null: no such path, or another method
     PathValues values;
-    std::string allow;                 // value of Allow; empty: no such path
+    std::string allow;  // value of Allow; empty: no such path
   };
   // HEAD matches GET. A static segment wins over a `:name`, the leftmost difference first.
   Match Find(std::string_view method, std::string_view path) const;

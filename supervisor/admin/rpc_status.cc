@@ -23,7 +23,8 @@ std::string Cut(std::string_view text, size_t limit) {
 grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_id, size_t max_details) {
   if (status.ok()) return grpc::Status::OK;
   const bool bounded = max_details != kUnlimitedDetails;
-  const std::string message = Cut(std::string_view(status.message().data(), status.message().size()), bounded ? kMaxWireMessage : kUnlimitedDetails);
+  const std::string message =
+      Cut(std::string_view(status.message().data(), status.message().size()), bounded ? kMaxWireMessage : kUnlimitedDetails);
   google::rpc::ErrorInfo info;
   info.set_reason(ErrorCode(status));
   info.set_domain(kDomain);

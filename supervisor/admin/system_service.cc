@@ -17,7 +17,8 @@ class SystemService : public admin::v1::System::CallbackService {
  public:
   SystemService(const Guard& guard, Modules& modules, const Clock& clock) : guard_(guard), modules_(modules), clock_(clock) {}
 
-  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest*, SystemHealth* response) override {
+  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest*,
+                                            SystemHealth* response) override {
     return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", response, [&](CallPtr<SystemHealth> call) {
       modules_.List([call, &clock = clock_](absl::StatusOr<std::vector<ModuleView>> views) {
         if (!views.ok()) return call->Fail(views.status());

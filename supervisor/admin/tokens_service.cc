@@ -24,7 +24,8 @@ class TokensService : public admin::v1::Tokens::CallbackService {
   TokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool)
       : guard_(guard), authenticator_(authenticator), pool_(pool) {}
 
-  ServerUnaryReactor* CreateToken(CallbackServerContext* context, const CreateTokenRequest* request, CreateTokenResponse* response) override {
+  ServerUnaryReactor* CreateToken(CallbackServerContext* context, const CreateTokenRequest* request,
+                                  CreateTokenResponse* response) override {
     return Serve(guard_, context, METHOD("CreateToken"), response, [&](CallPtr<CreateTokenResponse> call) {
       OnPool(pool_, call, [call, wanted = *request, &authenticator = authenticator_] {
         if (!call->live()) return;
@@ -41,7 +42,8 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     });
   }
 
-  ServerUnaryReactor* ListTokens(CallbackServerContext* context, const ListTokensRequest*, ListTokensResponse* response) override {
+  ServerUnaryReactor* ListTokens(CallbackServerContext* context, const ListTokensRequest*,
+                                 ListTokensResponse* response) override {
     return Serve(guard_, context, METHOD("ListTokens"), response, [&](CallPtr<ListTokensResponse> call) {
       OnPool(pool_, call, [call, &authenticator = authenticator_] {
         if (!call->live()) return;
@@ -58,7 +60,8 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     });
   }
 
-  ServerUnaryReactor* DeleteToken(CallbackServerContext* context, const DeleteTokenRequest* request, DeleteTokenResponse* response) override {
+  ServerUnaryReactor* DeleteToken(CallbackServerContext* context, const DeleteTokenRequest* request,
+                                  DeleteTokenResponse* response) override {
     return Serve(guard_, context, METHOD("DeleteToken"), response, [&](CallPtr<DeleteTokenResponse> call) {
       OnPool(pool_, call, [call, name = request->name(), &authenticator = authenticator_] {
         if (!call->live()) return;

@@ -151,7 +151,8 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     m.set_description(view.manifest->description);
     m.set_author(view.manifest->author);
     // Only the manifest says which values are secret: without one, no configuration is shown.
-    SetStruct(MaskConfig(*view.manifest, EffectiveConfig(*view.manifest, view.row.config_json).effective_json), m.mutable_config());
+    SetStruct(MaskConfig(*view.manifest, EffectiveConfig(*view.manifest, view.row.config_json).effective_json),
+              m.mutable_config());
   }
   SetStruct(view.row.manifest_json, m.mutable_manifest());
   return m;

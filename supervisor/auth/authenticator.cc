@@ -37,27 +37,33 @@ std::string FromHex(std::string_view hex) {
 
 bool KebabCase(std::string_view name) {
   if (name.empty() || name.front() == '-' || name.back() == '-' || name.find("--") != std::string_view::npos) return false;
-  return std::all_of(name.begin(), name.end(), [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
+  return std::all_of(name.begin(), name.end(),
+                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
 }
 
 // A subject travels to modules in the header x-bulkhead-subject, so it holds nothing that a header can't.
 bool ValidSubject(std::string_view subject) {
   if (subject.empty() || subject.size() > kMaxSubject) return false;
   return std::all_of(subject.begin(), subject.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("._@:/+-").find(c) != std::string_view::npos;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("._@:/+-").find(c) != std::string_view::npos;
   });
 }
 
 absl::Status Unusable(const std::string& path, int error, const std::string& doing) {
-  return Error("DATA_UNUSABLE", "The admin token " + path + " cannot be used: " + std::string(ErrnoStatus(error, doing).message()) + ".");
+  return Error("DATA_UNUSABLE",
+               "The admin token " + path + " cannot be used: " + std::string(ErrnoStatus(error, doing).message()) + ".");
 }
 
 absl::StatusOr<std::string> ReadSecret(int fd, const std::string& path) {
   struct stat info;
   if (fstat(fd, &info) != 0) return Unusable(path, errno, "fstat");
-  if (!S_ISREG(info.st_mode)) return Error("DATA_UNUSABLE", "The admin token " + path + " is not a regular file. Remove it; a new one is made at the next start.");
+  if (!S_ISREG(info.st_mode))
+    return Error("DATA_UNUSABLE",
+                 "The admin token " + path + " is not a regular file. Remove it; a new one is made at the next start.");
   if ((info.st_mode & 077) != 0) {
-    return Error("DATA_UNUSABLE", "The admin token " + path + " can be read or written by group or others. If nobody has seen it, run chmod 600 " + path +
+    return Error("DATA_UNUSABLE", "The admin token " + path +
+                                      " can be read or written by group or others. If nobody has seen it, run chmod 600 " + path +
                                       "; otherwise remove it, and a new one is made at the next start.");
   }
   char buffer[2 * kAdminSecretBytes + 2];
@@ -72,7 +78,9 @@ absl::StatusOr<std::string> ReadSecret(int fd, const std::string& path) {
   std::string_view text(buffer, size);
   if (text.ends_with('\n')) text.remove_suffix(1);
   if (text.size() != 2 * kAdminSecretBytes || !IsHex(text)) {
-    return Error("DATA_UNUSABLE", "The admin token " + path + " does not hold 64 hexadecimal digits and a newline. Remove it; a new one is made at the next start.");
+    return Error("DATA_UNUSABLE",
+                 "The admin token " + path +
+                     " does not hold 64 hexadecimal digits and a newline. Remove it; a new one is made at the next start.");
   }
   return std::string(text);
 }
@@ -110,15 +118,20 @@ absl::StatusOr<std::string> MakeSecret(const std::string& path) {
 absl::Status CheckNewToken(const std::string& name, const std::string& subject, const std::vector<std::string>& permissions,
                            std::optional<WallTime> expires_at, WallTime now) {
   std::vector<ErrorDetail> wrong;
-  const auto add = [&](std::string path, std::string message) { wrong.push_back({std::move(path), "INVALID_ARGUMENT", std::move(message)}); };
-  if (!KebabCase(name) || name.size() > kMaxTokenName) add("/name", "The name must be kebab-case (a-z, 0-9, single dashes between), at most 64 characters.");
+  const auto add = [&](std::string path, std::string message) {
+    wrong.push_back({std::move(path), "INVALID_ARGUMENT", std::move(message)});
+  };
+  if (!KebabCase(name) || name.size() > kMaxTokenName)
+    add("/name", "The name must be kebab-case (a-z, 0-9, single dashes between), at most 64 characters.");
   if (!ValidSubject(subject)) add("/subject", "The subject must be 1 to 128 of the characters A-Z a-z 0-9 . _ @ : / + -.");
-  if (subject == kAdminSubject) add(name == kAdminSubject ? "/name" : "/subject", "The subject \"admin\" belongs to the admin token.");
+  if (subject == kAdminSubject)
+    add(name == kAdminSubject ? "/name" : "/subject", "The subject \"admin\" belongs to the admin token.");
   if (permissions.empty()) add("/permissions", "At least one permission is needed, such as \"modules:read\".");
   if (permissions.size() > kMaxTokenPermissions) add("/permissions", "At most 64 permissions are possible.");
   for (size_t i = 0; i < permissions.size(); ++i) {
     if (!ValidPermission(permissions[i])) {
-      add("/permissions/" + std::to_string(i), "A permission looks like \"modules:read\", \"consumption:*\" or \"*\", at most 128 characters.");
+      add("/permissions/" + std::to_string(i),
+          "A permission looks like \"modules:read\", \"consumption:*\" or \"*\", at most 128 characters.");
     }
   }
   if (expires_at && *expires_at <= now) add("/expiresAt", "The expiry lies in the past.");
@@ -130,7 +143,9 @@ absl::Status CheckNewToken(const std::string& name, const std::string& subject, 
 }  // namespace
 
 Authenticator::Authenticator(const Clock& clock, Registry& registry) : clock_(clock), registry_(registry) {
-  state_.With([](State& state) { state.table = std::make_shared<const TokenTable>(std::unordered_map<std::string, TokenTable::Entry>{}); });
+  state_.With([](State& state) {
+    state.table = std::make_shared<const TokenTable>(std::unordered_map<std::string, TokenTable::Entry>{});
+  });
 }
 
 absl::Status Authenticator::LoadAdminToken(const std::string& path) {
@@ -142,7 +157,9 @@ absl::Status Authenticator::LoadAdminToken(const std::string& path) {
     ASSIGN_OR_RETURN(secret, MakeSecret(path));
     LogInfo("auth", "made the admin token", {{"path", path}});
   } else if (errno == ELOOP) {
-    return Error("DATA_UNUSABLE", "The admin token " + path + " is a symbolic link, which is not followed. Remove it; a new one is made at the next start.");
+    return Error("DATA_UNUSABLE",
+                 "The admin token " + path +
+                     " is a symbolic link, which is not followed. Remove it; a new one is made at the next start.");
   } else {
     return Unusable(path, errno, "open");
   }
@@ -175,7 +192,8 @@ void Authenticator::Rebuild(State& state) {
     entries[FromHex(row.secret_sha256)] = {std::move(identity), row.expires_at};
   }
   if (!state.admin_sha256.empty()) {
-    entries[state.admin_sha256] = {std::make_shared<const Identity>(Identity{std::string(kAdminSubject), {"admin"}, {"*"}}), std::nullopt};
+    entries[state.admin_sha256] = {std::make_shared<const Identity>(Identity{std::string(kAdminSubject), {"admin"}, {"*"}}),
+                                   std::nullopt};
   }
   state.table = std::make_shared<const TokenTable>(std::move(entries));
   version_.fetch_add(1, std::memory_order_release);
@@ -189,8 +207,10 @@ std::shared_ptr<const TokenTable> Authenticator::Table() const {
   return state_.With([](const State& state) { return state.table; });
 }
 
-absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& caller, const std::string& name, const std::string& subject,
-                                                              const std::vector<std::string>& permissions, std::optional<WallTime> expires_at) {
+absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& caller, const std::string& name,
+                                                              const std::string& subject,
+                                                              const std::vector<std::string>& permissions,
+                                                              std::optional<WallTime> expires_at) {
   NewToken made;
   made.row.name = name;
   made.row.subject = subject.empty() ? name : subject;
@@ -200,7 +220,8 @@ absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& ca
   RETURN_IF_ERROR(CheckNewToken(name, made.row.subject, permissions, expires_at, made.row.created_at));
   for (const std::string& permission : permissions) {
     if (!caller.Allows(permission)) {
-      return Error("FORBIDDEN", "A token cannot hold the permission \"" + permission + "\", because its maker \"" + caller.subject + "\" does not hold it.");
+      return Error("FORBIDDEN", "A token cannot hold the permission \"" + permission + "\", because its maker \"" +
+                                    caller.subject + "\" does not hold it.");
     }
   }
   made.secret = std::string(kTokenPrefix) + RandomHex(kTokenSecretBytes);

@@ -21,7 +21,8 @@ bool Identity::Allows(std::string_view permission) const {
   for (const std::string& held : permissions) {
     if (held == "*" || held == permission) return true;
     // "prefix:*" covers "prefix:anything", and not "prefix" itself nor "prefixes:x".
-    if (held.size() > 2 && held.ends_with(":*") && permission.starts_with(std::string_view(held).substr(0, held.size() - 1))) return true;
+    if (held.size() > 2 && held.ends_with(":*") && permission.starts_with(std::string_view(held).substr(0, held.size() - 1)))
+      return true;
   }
   return false;
 }
@@ -53,7 +54,8 @@ std::shared_ptr<const Identity> TokenTable::Find(std::string_view secret, WallTi
 std::string Sha256(std::string_view data) {
   std::string digest(32, '\0');
   unsigned size = 0;
-  BULKHEAD_CHECK(EVP_Digest(data.data(), data.size(), reinterpret_cast<unsigned char*>(digest.data()), &size, EVP_sha256(), nullptr) == 1);
+  BULKHEAD_CHECK(
+      EVP_Digest(data.data(), data.size(), reinterpret_cast<unsigned char*>(digest.data()), &size, EVP_sha256(), nullptr) == 1);
   BULKHEAD_CHECK(size == digest.size());
   return digest;
 }

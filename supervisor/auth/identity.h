@@ -38,7 +38,7 @@ class TokenTable {
   std::unordered_map<std::string, Entry> entries_;  // key: 32 raw bytes
 };
 
-std::string Sha256(std::string_view data);     // 32 raw bytes
+std::string Sha256(std::string_view data);  // 32 raw bytes
 std::string Sha256Hex(std::string_view data);
 std::string HmacSha256(std::string_view key, std::string_view data);  // raw
 bool ConstantTimeEquals(std::string_view a, std::string_view b);

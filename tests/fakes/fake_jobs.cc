@@ -80,8 +80,8 @@ void FakeJobs::Run(const std::string& module, const std::string& job, std::strin
   });
 }
 
-void FakeJobs::ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
-                        Done<RunPage> done) {
+void FakeJobs::ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page,
+                        int page_size, Done<RunPage> done) {
   loop_.Post([=, this] {
     RunPage result;
     for (auto run = runs_.rbegin(); run != runs_.rend(); ++run) {

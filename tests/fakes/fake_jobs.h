@@ -39,7 +39,7 @@ class FakeJobs : public Jobs {
   Loop& loop_;
   const Clock& clock_;
   std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
-  std::vector<RunView> runs_;  // oldest first
+  std::vector<RunView> runs_;                                    // oldest first
   std::multimap<std::string, std::shared_ptr<Waiter>> waiters_;  // by run
   bool hold_ = false;
   bool fail_ = false;

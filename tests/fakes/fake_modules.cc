@@ -53,7 +53,8 @@ void FakeModules::Register(RegisterRequest request, Done<ModuleView> done) {
     const ManifestResult parsed = ParseManifest(request.manifest_json, false);
     if (!parsed.errors.empty()) return done(Invalid("MANIFEST_INVALID", "The manifest is not valid.", parsed.errors));
     const Manifest& manifest = *parsed.manifest;
-    if (Find(manifest.name) != nullptr) return done(Error("MODULE_EXISTS", "The module \"" + manifest.name + "\" is registered already."));
+    if (Find(manifest.name) != nullptr)
+      return done(Error("MODULE_EXISTS", "The module \"" + manifest.name + "\" is registered already."));
     if (!request.config_json.empty()) {
       const ConfigResult config = EffectiveConfig(manifest, request.config_json);
       if (!config.errors.empty()) return done(Invalid("CONFIG_INVALID", "The configuration is not valid.", config.errors));
@@ -91,7 +92,8 @@ void FakeModules::Enable(const std::string& name, Millis wait, Done<ActionResult
     for (const DependencySpec& dependency : view->manifest->dependencies) {
       const ModuleView* other = Find(dependency.module);
       if (other == nullptr || !other->desired_enabled) {
-        return done(Error("DEPENDENCY_UNSATISFIED", "\"" + name + "\" needs \"" + dependency.module + "\", which is not enabled."));
+        return done(
+            Error("DEPENDENCY_UNSATISFIED", "\"" + name + "\" needs \"" + dependency.module + "\", which is not enabled."));
       }
     }
     if (start_failure_ && !view->desired_enabled) return done(*start_failure_);

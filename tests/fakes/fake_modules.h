@@ -27,8 +27,8 @@ class FakeModules : public Modules {
 
   // Knobs.
   void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist
-  void HoldStarts(bool hold);                     // an enabled module stays STARTING; letting go makes it RUNNING
-  void FailStarts(std::optional<absl::Status> with);  // an enable fails with it and is undone
+  void HoldStarts(bool hold);                             // an enabled module stays STARTING; letting go makes it RUNNING
+  void FailStarts(std::optional<absl::Status> with);      // an enable fails with it and is undone
   void FailEverything(std::optional<absl::Status> with);  // e.g. DATABASE_UNAVAILABLE
 
  private:

@@ -62,7 +62,9 @@ class AdminTest : public testing::Test {
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
-    void Respond(int status, HeaderList headers, std::string body) override { promise.set_value({status, std::move(headers), std::move(body)}); }
+    void Respond(int status, HeaderList headers, std::string body) override {
+      promise.set_value({status, std::move(headers), std::move(body)});
+    }
     std::promise<Reply> promise;
   };
 
@@ -94,7 +96,9 @@ class AdminTest : public testing::Test {
     return reply.get();
   }
   Reply Get(const std::string& target) { return Send(Request("GET", target)); }
-  Reply Post(const std::string& target, const json& body = nullptr) { return Send(Request("POST", target, body.is_null() ? "" : body.dump())); }
+  Reply Post(const std::string& target, const json& body = nullptr) {
+    return Send(Request("POST", target, body.is_null() ? "" : body.dump()));
+  }
   Reply As(const std::string& secret, LocalRequest request) {
     request.authorization = "Bearer " + secret;
     return Send(std::move(request));
@@ -104,14 +108,23 @@ class AdminTest : public testing::Test {
   }
 
   static json ManifestOf(const std::string& name) {
-    return {{"name", name}, {"version", "1.2.3"}, {"displayName", "Display " + name}, {"description", "made by a test"}, {"author", "tests"},
-            {"capabilities", {{"jobs", {{"handlers", {{{"name", "collect"}, {"schedule", "*/5 * * * *"}, {"timeout", 30000}}, {{"name", "other"}}}}}}}},
-            {"config", {{"schema", {{"password", {{"type", "password"}, {"label", "Password"}}}, {"host", {{"type", "string"}, {"label", "Host"}}}}},
-                        {"defaults", {{"host", "localhost"}}}}},
+    return {{"name", name},
+            {"version", "1.2.3"},
+            {"displayName", "Display " + name},
+            {"description", "made by a test"},
+            {"author", "tests"},
+            {"capabilities",
+             {{"jobs",
+               {{"handlers", {{{"name", "collect"}, {"schedule", "*/5 * * * *"}, {"timeout", 30000}}, {{"name", "other"}}}}}}}},
+            {"config",
+             {{"schema",
+               {{"password", {{"type", "password"}, {"label", "Password"}}}, {"host", {{"type", "string"}, {"label", "Host"}}}}},
+              {"defaults", {{"host", "localhost"}}}}},
             {"metadata", {{"tags", {"metering"}}}}};
   }
   void Register(const std::string& name) {
-    const Reply reply = Post("/api/v1/modules", {{"manifest", ManifestOf(name)}, {"path", "/srv/" + name}, {"config", {{"password", "geheim"}}}});
+    const Reply reply =
+        Post("/api/v1/modules", {{"manifest", ManifestOf(name)}, {"path", "/opt/" + name}, {"config", {{"password", "geheim"}}}});
     ASSERT_EQ(reply.status, 201) << reply.body;
   }
   // Registered, enabled, and reachable for jobs.

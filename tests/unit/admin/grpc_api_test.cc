@@ -21,7 +21,8 @@ class GrpcApi : public AdminTest {
   std::shared_ptr<grpc::Channel> channel_ = grpc::CreateChannel(admin_->address(), grpc::InsecureChannelCredentials());
   std::unique_ptr<admin::v1::Modules::Stub> modules_stub_ = admin::v1::Modules::NewStub(channel_);
 
-  grpc::Status List(const std::vector<std::pair<std::string, std::string>>& metadata, admin::v1::ListModulesResponse* response = nullptr) {
+  grpc::Status List(const std::vector<std::pair<std::string, std::string>>& metadata,
+                    admin::v1::ListModulesResponse* response = nullptr) {
     grpc::ClientContext context;
     for (const auto& [key, value] : metadata) context.AddMetadata(key, value);
     admin::v1::ListModulesResponse ignored;
@@ -52,7 +53,8 @@ grpc::Status GrpcApi::CallRaw(const std::string& method, const std::string& requ
   call->Finish(&status, nullptr);
   next();
   grpc::Slice answer;
-  if (received.Valid() && received.DumpToSingleSlice(&answer).ok()) response->assign(reinterpret_cast<const char*>(answer.begin()), answer.size());
+  if (received.Valid() && received.DumpToSingleSlice(&answer).ok())
+    response->assign(reinterpret_cast<const char*>(answer.begin()), answer.size());
   queue.Shutdown();
   while (next()) {
   }
@@ -133,9 +135,13 @@ TEST_F(GrpcApi, AnErrorWithManyFindingsStillArrives) {
   grpc::ClientContext context;
   context.AddMetadata("authorization", "Bearer " + admin_token_);
   admin::v1::RegisterModuleRequest request;
-  auto& routes = *(*(*(*request.mutable_manifest()->mutable_fields())["capabilities"].mutable_struct_value()->mutable_fields())["api"]
-                       .mutable_struct_value()->mutable_fields())["routes"].mutable_list_value();
-  for (int i = 0; i < 200; ++i) (*routes.add_values()->mutable_struct_value()->mutable_fields())["method"].set_string_value("FETCH");
+  auto& routes =
+      *(*(*(*request.mutable_manifest()->mutable_fields())["capabilities"].mutable_struct_value()->mutable_fields())["api"]
+             .mutable_struct_value()
+             ->mutable_fields())["routes"]
+           .mutable_list_value();
+  for (int i = 0; i < 200; ++i)
+    (*routes.add_values()->mutable_struct_value()->mutable_fields())["method"].set_string_value("FETCH");
   admin::v1::ModuleResponse response;
   const grpc::Status status = modules_stub_->RegisterModule(&context, request, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
@@ -145,9 +151,11 @@ TEST_F(GrpcApi, AnErrorWithManyFindingsStillArrives) {
 TEST_F(GrpcApi, ReflectionAndHealthNeedNoToken) {
   std::string answer;
   // ServerReflectionRequest{list_services: "*"}
-  const grpc::Status listed = CallRaw("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", std::string("\x3a\x01*", 3), &answer);
+  const grpc::Status listed =
+      CallRaw("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", std::string("\x3a\x01*", 3), &answer);
   EXPECT_TRUE(listed.ok()) << listed.error_message();
-  for (const char* service : {"Modules", "Jobs", "System", "Tokens"}) EXPECT_THAT(answer, HasSubstr(std::string("bulkhead.admin.v1.") + service));
+  for (const char* service : {"Modules", "Jobs", "System", "Tokens"})
+    EXPECT_THAT(answer, HasSubstr(std::string("bulkhead.admin.v1.") + service));
   EXPECT_TRUE(CallRaw("/grpc.health.v1.Health/Check", "", &answer).ok());
   EXPECT_EQ(answer, std::string("\x08\x01", 2));
 }
@@ -191,7 +199,8 @@ TEST_F(GrpcApi, EveryServiceAnswers) {
 TEST_F(GrpcApi, APortInUseOrAWrongAddressIsSaidBeforeAnythingStarts) {
   const auto second = Admin::Serve(admin_->address(), parts());
   EXPECT_EQ(ErrorCode(second.status()), "LISTEN_FAILED");
-  EXPECT_THAT(std::string(second.status().message()), testing::AllOf(HasSubstr(admin_->address()), HasSubstr("Address already in use")));
+  EXPECT_THAT(std::string(second.status().message()),
+              testing::AllOf(HasSubstr(admin_->address()), HasSubstr("Address already in use")));
   for (const char* bad : {"", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http-alt-no", "192.0.2.1:0", "nowhere.invalid:4001"}) {
     EXPECT_EQ(ErrorCode(Admin::Serve(bad, parts()).status()), "LISTEN_FAILED") << bad;
   }

@@ -47,14 +47,17 @@ TEST(Print, WritesNumbersTimesEnumsAndMapsAsTheInterfaceHasThem) {
   observed.mutable_since()->set_seconds(1768058276);
   observed.mutable_since()->set_nanos(967'999'999);
   observed.mutable_reason()->set_message("a \"quote\", a \\ and a\nline \x01 €");
-  EXPECT_EQ(Print(observed), R"({"state":"QUARANTINED","generation":9007199254740993,"since":"2026-01-10T15:17:56.967Z","node":"",)"
-                             R"("reason":{"code":"","message":"a \"quote\", a \\ and a\nline \u0001 €"}})");
+  EXPECT_EQ(Print(observed),
+            R"({"state":"QUARANTINED","generation":9007199254740993,"since":"2026-01-10T15:17:56.967Z","node":"",)"
+            R"("reason":{"code":"","message":"a \"quote\", a \\ and a\nline \u0001 €"}})");
   admin::v1::SystemHealth health;
   (*(*health.mutable_modules())["b"].mutable_details())["db"].set_latency(0.25);
   (*health.mutable_modules())["a"].set_status("healthy");
-  EXPECT_EQ(Print(health), R"({"status":"","modules":{"a":{"status":"healthy","observed":"UNSPECIFIED","details":{},"lastChecked":null},)"
-                           R"("b":{"status":"","observed":"UNSPECIFIED","details":{"db":{"status":"","latency":0.25,"message":""}},"lastChecked":null}},)"
-                           R"("checkedAt":null})");
+  EXPECT_EQ(
+      Print(health),
+      R"({"status":"","modules":{"a":{"status":"healthy","observed":"UNSPECIFIED","details":{},"lastChecked":null},)"
+      R"("b":{"status":"","observed":"UNSPECIFIED","details":{"db":{"status":"","latency":0.25,"message":""}},"lastChecked":null}},)"
+      R"("checkedAt":null})");
 }
 
 TEST(Print, RepairsTextThatIsNotUtf8) {
@@ -64,7 +67,8 @@ TEST(Print, RepairsTextThatIsNotUtf8) {
 }
 
 TEST(Struct, ComesBackAsTheJsonItWas) {
-  for (const char* text : {"{}", "[]", "null", "true", "\"\"", "0", "-1", "1.5", "9007199254740991", "-9007199254740991", R"({"a":[1,{"b":null}],"c":"x"})"}) {
+  for (const char* text : {"{}", "[]", "null", "true", "\"\"", "0", "-1", "1.5", "9007199254740991", "-9007199254740991",
+                           R"({"a":[1,{"b":null}],"c":"x"})"}) {
     EXPECT_EQ(Echo(text), text);
   }
   EXPECT_EQ(Echo("1.0"), "1");
@@ -93,7 +97,8 @@ TEST(Parse, NamesThePlaceOfAnError) {
   const auto parsed = ParseJson("{\"a\": 1,\n  \"b\" 2}");
   EXPECT_EQ(ErrorCode(parsed.status()), "INVALID_JSON");
   EXPECT_NE(std::string(parsed.status().message()).find("line 2, column 7"), std::string::npos) << parsed.status();
-  for (const char* bad : {"{", "{\"manifest\": ", "\xff\xfe", "{'a':1}", "{} {}", "[1,]", "1e999", "nul", "\"\x01\"", "\"\\ud800\"", "\"\xed\xa0\x80\""}) {
+  for (const char* bad : {"{", "{\"manifest\": ", "\xff\xfe", "{'a':1}", "{} {}", "[1,]", "1e999", "nul", "\"\x01\"",
+                          "\"\\ud800\"", "\"\xed\xa0\x80\""}) {
     EXPECT_EQ(ErrorCode(ParseJson(bad).status()), "INVALID_JSON") << bad;
   }
   EXPECT_EQ(*ParseJson(""), nlohmann::json::object());
@@ -102,7 +107,8 @@ TEST(Parse, NamesThePlaceOfAnError) {
 
 TEST(Parse, EndsAtTheDepthLimitHoweverLargeTheBody) {
   EXPECT_TRUE(ParseJson(std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']')).ok());
-  EXPECT_EQ(ErrorCode(ParseJson(std::string(kMaxJsonDepth + 1, '[') + std::string(kMaxJsonDepth + 1, ']')).status()), "INVALID_ARGUMENT");
+  EXPECT_EQ(ErrorCode(ParseJson(std::string(kMaxJsonDepth + 1, '[') + std::string(kMaxJsonDepth + 1, ']')).status()),
+            "INVALID_ARGUMENT");
   EXPECT_FALSE(ParseJson(std::string(1 << 20, '[')).ok());
   // The deepest that is taken is read by protobuf as well.
   std::string deep = "{\"manifest\":";
@@ -115,7 +121,8 @@ TEST(Parse, EndsAtTheDepthLimitHoweverLargeTheBody) {
 
 TEST(Read, FillsAMessage) {
   admin::v1::CreateTokenRequest request;
-  ASSERT_EQ(Read(R"({"name":"x","permissions":["a:b","c:*"],"subject":null,"expiresAt":"2026-01-10T16:17:56.5+01:00"})", request), "ok");
+  ASSERT_EQ(Read(R"({"name":"x","permissions":["a:b","c:*"],"subject":null,"expiresAt":"2026-01-10T16:17:56.5+01:00"})", request),
+            "ok");
   EXPECT_EQ(request.name(), "x");
   EXPECT_EQ(request.permissions_size(), 2);
   EXPECT_EQ(request.expires_at().seconds(), 1768058276);
@@ -127,12 +134,16 @@ TEST(Read, FillsAMessage) {
 
 TEST(Read, RefusesUnknownFieldsAndWrongTypesWithTheirPointer) {
   admin::v1::CreateTokenRequest token;
-  EXPECT_EQ(Read(R"({"nmae":"x"})", token), "INVALID_ARGUMENT /nmae: The field /nmae is not known; known are name, subject, permissions, expiresAt.");
+  EXPECT_EQ(Read(R"({"nmae":"x"})", token),
+            "INVALID_ARGUMENT /nmae: The field /nmae is not known; known are name, subject, permissions, expiresAt.");
   EXPECT_EQ(Read(R"({"a/b~c":1})", token).substr(0, 25), "INVALID_ARGUMENT /a~1b~0c");
   EXPECT_EQ(Read(R"({"name":7})", token), "INVALID_ARGUMENT /name: The field /name must be a string, not a number.");
-  EXPECT_EQ(Read(R"({"permissions":"a"})", token), "INVALID_ARGUMENT /permissions: The field /permissions must be an array, not a string.");
-  EXPECT_EQ(Read(R"({"permissions":["a",{}]})", token), "INVALID_ARGUMENT /permissions/1: The field /permissions/1 must be a string, not an object.");
-  EXPECT_EQ(Read(R"({"permissions":[null]})", token), "INVALID_ARGUMENT /permissions/0: The field /permissions/0 must be a string, not null.");
+  EXPECT_EQ(Read(R"({"permissions":"a"})", token),
+            "INVALID_ARGUMENT /permissions: The field /permissions must be an array, not a string.");
+  EXPECT_EQ(Read(R"({"permissions":["a",{}]})", token),
+            "INVALID_ARGUMENT /permissions/1: The field /permissions/1 must be a string, not an object.");
+  EXPECT_EQ(Read(R"({"permissions":[null]})", token),
+            "INVALID_ARGUMENT /permissions/0: The field /permissions/0 must be a string, not null.");
   for (const char* time : {"\"yesterday\"", "\"2026-13-01T00:00:00Z\"", "1", "\"0000-00-00T00:00:00Z\"", "\"infinite-future\""}) {
     EXPECT_EQ(Read("{\"expiresAt\":" + std::string(time) + "}", token).substr(0, 27), "INVALID_ARGUMENT /expiresAt") << time;
   }
@@ -158,7 +169,8 @@ TEST(Time, StaysWithinWhatTheClockCounts) {
 
 TEST(Utf8, KnowsValidText) {
   for (const char* good : {"", "a", "€", "😀", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"}) EXPECT_TRUE(IsValidUtf8(good)) << good;
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"}) {
+  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf4\x90\x80\x80",
+                          "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"}) {
     EXPECT_FALSE(IsValidUtf8(bad)) << bad;
     EXPECT_TRUE(IsValidUtf8(ValidUtf8(bad)));
   }

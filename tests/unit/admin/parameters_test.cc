@@ -18,7 +18,8 @@ TEST(Wait, ReadsDurationsUpToTenMinutes) {
 }
 
 TEST(Wait, RefusesWhatIsNoDurationOrTooLong) {
-  for (const char* bad : {"soon", "5", "-1s", "1.5s", "s", "30 s", "30S", "1h", "true", "601s", "11m", "99999999999999999999s", "9223372036854775807m", " 1s", "1s "}) {
+  for (const char* bad : {"soon", "5", "-1s", "1.5s", "s", "30 s", "30S", "1h", "true", "601s", "11m", "99999999999999999999s",
+                          "9223372036854775807m", " 1s", "1s "}) {
     const auto parsed = ParseWait(bad, Millis(0));
     EXPECT_EQ(ErrorCode(parsed.status()), "INVALID_ARGUMENT") << bad;
     if (!parsed.ok()) {

@@ -13,8 +13,9 @@ namespace {
 const RestRoutes& Routes() {
   static const RestRoutes routes = [] {
     RestRoutes all;
-    for (const auto* file : {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-                             admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+    for (const auto* file :
+         {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
+          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) all.Add(*file->service(i));
     }
     return all;
@@ -58,7 +59,8 @@ TEST(Routes, AreThoseOfTheInterface) {
   EXPECT_EQ(Found("POST", "/api/v1/modules"), "RegisterModule");
   EXPECT_EQ(Found("GET", "/api/v1/modules/x"), "GetModule");
   EXPECT_EQ(Found("DELETE", "/api/v1/modules/x"), "DeleteModule");
-  for (const auto& [action, rpc] : {std::pair{"install", "InstallModule"}, {"enable", "EnableModule"}, {"disable", "DisableModule"}}) {
+  for (const auto& [action, rpc] :
+       {std::pair{"install", "InstallModule"}, {"enable", "EnableModule"}, {"disable", "DisableModule"}}) {
     EXPECT_EQ(Found("POST", (std::string("/api/v1/modules/x/") + action).c_str()), rpc);
   }
   EXPECT_EQ(Found("PUT", "/api/v1/modules/x/status"), "SetModuleStatus");
@@ -75,13 +77,15 @@ TEST(Routes, PreferTheLiteralPathAndTellWhichMethodsThereAre) {
   EXPECT_EQ(Found("GET", "/api/v1/modules/validate"), "405 POST");
   EXPECT_EQ(Found("PATCH", "/api/v1/modules"), "405 GET, HEAD, POST");
   EXPECT_EQ(Found("POST", "/api/v1/modules/x"), "405 DELETE, GET, HEAD");
-  for (const char* path : {"/", "/api/v1", "/api/v1/modules/", "/api/v1/modules//enable", "/api/v1/modules/x/y", "/api/v1/Modules", "//api/v1/modules"}) {
+  for (const char* path : {"/", "/api/v1", "/api/v1/modules/", "/api/v1/modules//enable", "/api/v1/modules/x/y",
+                           "/api/v1/Modules", "//api/v1/modules"}) {
     EXPECT_EQ(Found("GET", path), "404") << path;
   }
 }
 
 TEST(Request, TakesPathAndQuery) {
-  EXPECT_EQ(Read(Get("/api/v1/modules", "page=2&pageSize=10&sort=-name&search=a%20b+c&status=")), R"(search: "a b c" sort: "-name" page: 2 page_size: 10)");
+  EXPECT_EQ(Read(Get("/api/v1/modules", "page=2&pageSize=10&sort=-name&search=a%20b+c&status=")),
+            R"(search: "a b c" sort: "-name" page: 2 page_size: 10)");
   EXPECT_EQ(Read(Get("/api/v1/modules/x")), R"(name: "x")");
   LocalRequest del = Get("/api/v1/modules/x", "purge=true");
   del.method = "DELETE";
@@ -90,14 +94,17 @@ TEST(Request, TakesPathAndQuery) {
 
 TEST(Request, NamesTheParameterThatIsWrong) {
   EXPECT_EQ(Read(Get("/api/v1/modules", "page=x")), "INVALID_ARGUMENT: The parameter page must be a whole number, not \"x\".");
-  EXPECT_EQ(Read(Get("/api/v1/modules", "page=99999999999")), "INVALID_ARGUMENT: The parameter page is out of range, not \"99999999999\".");
+  EXPECT_EQ(Read(Get("/api/v1/modules", "page=99999999999")),
+            "INVALID_ARGUMENT: The parameter page is out of range, not \"99999999999\".");
   EXPECT_EQ(Read(Get("/api/v1/modules", "page=1&page=2")), "INVALID_ARGUMENT: The parameter page is given twice.");
   EXPECT_EQ(Read(Get("/api/v1/modules", "serach=x")),
             "INVALID_ARGUMENT: The parameter serach is not known; known are status, observed, search, sort, page, pageSize.");
   EXPECT_EQ(Read(Get("/api/v1/modules", "page_size=3")).substr(0, 49), "INVALID_ARGUMENT: The parameter page_size is not ");
   EXPECT_EQ(Read(Get("/api/v1/modules", "search=%zz")), "INVALID_ARGUMENT: The parameter search is not percent-encoded UTF-8.");
-  EXPECT_EQ(Read(Get("/api/v1/modules/x", "name=y")), "INVALID_ARGUMENT: The parameter name is not known; this call takes none in the query.");
-  EXPECT_EQ(Read(Get("/api/v1/modules/x", "deep=1")), "INVALID_ARGUMENT: The parameter deep is not known; this call takes none in the query.");
+  EXPECT_EQ(Read(Get("/api/v1/modules/x", "name=y")),
+            "INVALID_ARGUMENT: The parameter name is not known; this call takes none in the query.");
+  EXPECT_EQ(Read(Get("/api/v1/modules/x", "deep=1")),
+            "INVALID_ARGUMENT: The parameter deep is not known; this call takes none in the query.");
   EXPECT_EQ(Read(Get("/api/v1/modules/a\xff")), "INVALID_ARGUMENT: The parameter name in the path must be UTF-8.");
   LocalRequest del = Get("/api/v1/modules/x", "purge=yes");
   del.method = "DELETE";
@@ -108,15 +115,19 @@ TEST(Request, TakesTheBodyBesideTheQuery) {
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "")), R"(name: "x")");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "wait=30s")), R"(name: "x" wait: "30s")");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"wait":"5s"})")), R"(name: "x" wait: "5s")");
-  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"wait":"5s"})", "wait=30s")), "INVALID_ARGUMENT: The parameter wait is given in the query and in the body.");
+  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"wait":"5s"})", "wait=30s")),
+            "INVALID_ARGUMENT: The parameter wait is given in the query and in the body.");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", R"({"payload":{"a":1}})", "wait=1s")),
             R"(module: "x" job: "y" payload { struct_value { fields { key: "a" value { number_value: 1 } } } } wait: "1s")");
-  EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", "", "payload=1")).substr(0, 48), "INVALID_ARGUMENT: The parameter payload is not k");
-  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"name":"y"})")), "INVALID_ARGUMENT: The field /name is given by the path or a header and has no place in the body.");
+  EXPECT_EQ(Read(Post("/api/v1/modules/x/jobs/y/run", "", "payload=1")).substr(0, 48),
+            "INVALID_ARGUMENT: The parameter payload is not k");
+  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", R"({"name":"y"})")),
+            "INVALID_ARGUMENT: The field /name is given by the path or a header and has no place in the body.");
 }
 
 TEST(Request, WantsJsonAsWhatItSaysItIs) {
-  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "", "application/x-www-form-urlencoded")).substr(0, 22), "UNSUPPORTED_MEDIA_TYPE");
+  EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "", "application/x-www-form-urlencoded")).substr(0, 22),
+            "UNSUPPORTED_MEDIA_TYPE");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "", "")).substr(0, 22), "UNSUPPORTED_MEDIA_TYPE");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "", "application/jsonp")).substr(0, 22), "UNSUPPORTED_MEDIA_TYPE");
   EXPECT_EQ(Read(Post("/api/v1/modules/x/enable", "{}", "", "Application/JSON ; charset=utf-8")), R"(name: "x")");
@@ -126,7 +137,10 @@ TEST(Request, WantsJsonAsWhatItSaysItIs) {
 
 TEST(Request, ReadsTheGenerationFromIfMatch) {
   LocalRequest request = Post("/api/v1/modules/x/disable", "");
-  for (const auto& [header, wanted] : {std::pair{"\"7\"", R"(name: "x" if_generation: 7)"}, {"7", R"(name: "x" if_generation: 7)"}, {"*", R"(name: "x")"}, {"", R"(name: "x")"}}) {
+  for (const auto& [header, wanted] : {std::pair{"\"7\"", R"(name: "x" if_generation: 7)"},
+                                       {"7", R"(name: "x" if_generation: 7)"},
+                                       {"*", R"(name: "x")"},
+                                       {"", R"(name: "x")"}}) {
     request.if_match = header;
     EXPECT_EQ(Read(request), wanted) << header;
   }

@@ -5,10 +5,10 @@
 namespace bulkhead {
 namespace {
 
+using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
-using nlohmann::json;
 
 std::vector<std::string> Keys(const json& object) {
   std::vector<std::string> keys;
@@ -69,7 +69,10 @@ TEST_F(WhoMay, NothingIsToldWithoutAToken) {
 TEST_F(WhoMay, ATokenMayWhatItHoldsEvenBeforeTheBodyIsLookedAt) {
   const std::string reader = MakeToken("reader", {"modules:read"});
   EXPECT_EQ(As(reader, Request("GET", "/api/v1/modules")).status, 200);
-  for (const auto& [method, path] : {std::pair{"POST", "/api/v1/modules"}, {"DELETE", "/api/v1/modules/x"}, {"GET", "/api/v1/tokens"}, {"GET", "/api/v1/system/modules"}}) {
+  for (const auto& [method, path] : {std::pair{"POST", "/api/v1/modules"},
+                                     {"DELETE", "/api/v1/modules/x"},
+                                     {"GET", "/api/v1/tokens"},
+                                     {"GET", "/api/v1/system/modules"}}) {
     const Reply reply = As(reader, Request(method, path, "{broken"));
     EXPECT_EQ(reply.status, 403) << path;
     EXPECT_EQ(reply.code(), "FORBIDDEN");
@@ -77,7 +80,8 @@ TEST_F(WhoMay, ATokenMayWhatItHoldsEvenBeforeTheBodyIsLookedAt) {
 }
 
 TEST_F(WhoMay, TokensAreMadeListedAndEndAtOnce) {
-  const Reply made = Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}, {"expiresAt", "2999-01-01T00:00:00Z"}});
+  const Reply made =
+      Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}, {"expiresAt", "2999-01-01T00:00:00Z"}});
   ASSERT_EQ(made.status, 201) << made.body;
   EXPECT_THAT(Keys(made.data()), UnorderedElementsAre("name", "subject", "permissions", "secret", "createdAt", "expiresAt"));
   const std::string secret = made.data()["secret"];
@@ -148,14 +152,16 @@ class ModulesApi : public AdminTest {};
 
 TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
   const json manifest = ManifestOf("meter");
-  const Reply reply = Post("/api/v1/modules", {{"manifest", manifest}, {"path", "/srv/meter"}, {"config", {{"password", "geheim"}}}});
+  const Reply reply =
+      Post("/api/v1/modules", {{"manifest", manifest}, {"path", "/opt/meter"}, {"config", {{"password", "geheim"}}}});
   ASSERT_EQ(reply.status, 201) << reply.body;
   EXPECT_EQ(reply.header("location"), "/api/v1/modules/meter");
   EXPECT_EQ(reply.header("content-type"), "application/json");
   const json module = reply.data();
-  EXPECT_THAT(Keys(module), UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired", "observed", "workers",
-                                                 "exits", "isolation", "config", "configRevision", "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt",
-                                                 "updatedAt", "manifest"));
+  EXPECT_THAT(Keys(module),
+              UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
+                                   "observed", "workers", "exits", "isolation", "config", "configRevision",
+                                   "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest"));
   EXPECT_EQ(module["status"], "REGISTERED");
   EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}}));
   EXPECT_EQ(module["observed"]["reason"], nullptr);
@@ -210,12 +216,14 @@ TEST_F(ModulesApi, EnableAndDisableAnswerWhenItIsSo) {
   EXPECT_EQ(enabled.json()["meta"], json({{"converged", true}}));
   EXPECT_EQ(enabled.data()["status"], "ENABLED");
   EXPECT_EQ(enabled.data()["observed"]["state"], "RUNNING");
-  EXPECT_THAT(Keys(enabled.data()["workers"][0]), UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts"));
+  EXPECT_THAT(Keys(enabled.data()["workers"][0]),
+              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts"));
   const Reply disabled = Send(Request("PUT", "/api/v1/modules/meter/status", R"({"status":"DISABLED"})"));
   EXPECT_EQ(disabled.status, 200);
   EXPECT_EQ(disabled.data()["status"], "DISABLED");
   for (const char* status : {R"("REGISTERED")", R"("enabled")", R"("")", "7"}) {
-    EXPECT_EQ(Send(Request("PUT", "/api/v1/modules/meter/status", std::string("{\"status\":") + status + "}")).status, 400) << status;
+    EXPECT_EQ(Send(Request("PUT", "/api/v1/modules/meter/status", std::string("{\"status\":") + status + "}")).status, 400)
+        << status;
   }
 }
 
@@ -228,7 +236,8 @@ TEST_F(ModulesApi, AWaitThatEndsFirstIs202AndNotConverged) {
     EXPECT_EQ(reply.json()["meta"]["converged"], false);
     EXPECT_EQ(reply.data()["desired"]["state"], "ENABLED");
   }
-  for (const char* wait : {"soon", "601s", "-1s", "5"}) EXPECT_EQ(Post(std::string("/api/v1/modules/slow/enable?wait=") + wait).status, 400) << wait;
+  for (const char* wait : {"soon", "601s", "-1s", "5"})
+    EXPECT_EQ(Post(std::string("/api/v1/modules/slow/enable?wait=") + wait).status, 400) << wait;
 }
 
 TEST_F(ModulesApi, FailuresHaveTheStatusOfTheirCode) {
@@ -277,7 +286,11 @@ TEST_F(ModulesApi, ShowsCrashReportsWhateverBytesTheyHold) {
     view.isolation.push_back({"uid", false, "not root"});
   });
   const json module = Get("/api/v1/modules/meter").data();
-  EXPECT_EQ(module["exits"][0], (json{{"cause", "SIGNAL"}, {"signal", 9}, {"exitCode", 0}, {"at", "1970-01-01T00:00:01.500Z"}, {"ranMs", 12},
+  EXPECT_EQ(module["exits"][0], (json{{"cause", "SIGNAL"},
+                                      {"signal", 9},
+                                      {"exitCode", 0},
+                                      {"at", "1970-01-01T00:00:01.500Z"},
+                                      {"ranMs", 12},
                                       {"output", "bytes: \xEF\xBF\xBD\xEF\xBF\xBD\n\x1b[31m"}}));
   EXPECT_EQ(module["isolation"][0], (json{{"name", "uid"}, {"state", "unavailable"}, {"why", "not root"}}));
   EXPECT_EQ(module["observed"]["reason"], (json{{"code", "EXIT"}, {"message", "exit code 3"}}));
@@ -288,14 +301,21 @@ class SystemApi : public AdminTest {};
 TEST_F(SystemApi, TellsTheWorstOfAllEnabledModulesRaw) {
   EXPECT_EQ(Get("/api/v1/system/modules").json()["status"], "healthy");
   for (const char* name : {"well", "tired", "ill", "off"}) Register(name);
-  for (const char* name : {"well", "tired", "ill"}) ASSERT_EQ(Post(std::string("/api/v1/modules/") + name + "/enable").status, 200);
+  for (const char* name : {"well", "tired", "ill"})
+    ASSERT_EQ(Post(std::string("/api/v1/modules/") + name + "/enable").status, 200);
   modules_.Edit("well", [](ModuleView& view) {
-    view.health = {"healthy", {{"database", "healthy", 12.5, ""}, {"cache", "degraded", 3, "slow"}, {"api", "unhealthy", 0, "Connection timeout"}}, WallTime(Millis(1000))};
+    view.health = {
+        "healthy",
+        {{"database", "healthy", 12.5, ""}, {"cache", "degraded", 3, "slow"}, {"api", "unhealthy", 0, "Connection timeout"}},
+        WallTime(Millis(1000))};
   });
   EXPECT_EQ(Get("/api/v1/system/modules").json()["status"], "healthy");
   modules_.Edit("tired", [](ModuleView& view) { view.observed = ObservedState::kStarting; });
   EXPECT_EQ(Get("/api/v1/system/modules").json()["status"], "degraded");
-  modules_.Edit("ill", [](ModuleView& view) { view.observed = ObservedState::kBackoff; view.health.status = "healthy"; });
+  modules_.Edit("ill", [](ModuleView& view) {
+    view.observed = ObservedState::kBackoff;
+    view.health.status = "healthy";
+  });
   const json system = Get("/api/v1/system/modules").json();
   EXPECT_THAT(Keys(system), UnorderedElementsAre("status", "modules", "checkedAt"));
   EXPECT_EQ(system["status"], "unhealthy");
@@ -304,7 +324,8 @@ TEST_F(SystemApi, TellsTheWorstOfAllEnabledModulesRaw) {
   EXPECT_EQ(system["modules"]["tired"]["lastChecked"], nullptr);
   EXPECT_EQ(system["modules"]["well"]["details"]["database"], (json{{"status", "up"}, {"latency", 12.5}, {"message", ""}}));
   EXPECT_EQ(system["modules"]["well"]["details"]["cache"]["status"], "degraded");
-  EXPECT_EQ(system["modules"]["well"]["details"]["api"], (json{{"status", "down"}, {"latency", 0}, {"message", "Connection timeout"}}));
+  EXPECT_EQ(system["modules"]["well"]["details"]["api"],
+            (json{{"status", "down"}, {"latency", 0}, {"message", "Connection timeout"}}));
   EXPECT_EQ(system["modules"]["well"]["lastChecked"], "1970-01-01T00:00:01.000Z");
 }
 
@@ -315,9 +336,11 @@ TEST_F(JobsApi, ARunIs202WithItsPlaceOrWhenWaitedFor200WithItsResult) {
   const Reply queued = Post("/api/v1/modules/meter/jobs/collect/run", {{"payload", {{"n", 1}}}});
   ASSERT_EQ(queued.status, 202) << queued.body;
   EXPECT_EQ(queued.header("location"), "/api/v1/runs/run-1");
-  EXPECT_THAT(Keys(queued.data()), UnorderedElementsAre("id", "module", "job", "status", "attempt", "trigger", "slot", "payload", "progress", "result", "error",
-                                                        "queuedAt", "startedAt", "finishedAt", "node", "worker"));
-  const Reply waited = Post("/api/v1/modules/meter/jobs/collect/run?wait=10s", {{"payload", {{"n", 1}, {"list", {1, 2.5, nullptr}}}}});
+  EXPECT_THAT(Keys(queued.data()),
+              UnorderedElementsAre("id", "module", "job", "status", "attempt", "trigger", "slot", "payload", "progress", "result",
+                                   "error", "queuedAt", "startedAt", "finishedAt", "node", "worker"));
+  const Reply waited =
+      Post("/api/v1/modules/meter/jobs/collect/run?wait=10s", {{"payload", {{"n", 1}, {"list", {1, 2.5, nullptr}}}}});
   ASSERT_EQ(waited.status, 200) << waited.body;
   EXPECT_EQ(waited.data()["status"], "SUCCEEDED");
   EXPECT_EQ(waited.data()["result"].dump(), R"({"list":[1,2.5,null],"n":1})");
@@ -341,7 +364,8 @@ TEST_F(JobsApi, ListsTheJobsOfTheManifest) {
   Run("meter");
   const json jobs = Get("/api/v1/modules/meter/jobs").data();
   ASSERT_EQ(jobs.size(), 2u);
-  EXPECT_THAT(Keys(jobs[0]), UnorderedElementsAre("module", "name", "schedule", "timeZone", "timeoutMs", "retries", "overlap", "active", "nextRunAt"));
+  EXPECT_THAT(Keys(jobs[0]), UnorderedElementsAre("module", "name", "schedule", "timeZone", "timeoutMs", "retries", "overlap",
+                                                  "active", "nextRunAt"));
   EXPECT_EQ(jobs[0]["schedule"], "*/5 * * * *");
   EXPECT_EQ(jobs[0]["active"], true);
 }

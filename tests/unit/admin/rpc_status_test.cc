@@ -9,7 +9,8 @@ namespace bulkhead {
 namespace {
 
 TEST(RpcStatus, CarriesCodeMessageAndDetailsBothWays) {
-  const absl::Status error = Error("MANIFEST_INVALID", "Two things.", {{"/name", "INVALID_NAME", "No.", 3}, {"/version", "INVALID_VERSION", "Neither.", 0}});
+  const absl::Status error = Error("MANIFEST_INVALID", "Two things.",
+                                   {{"/name", "INVALID_NAME", "No.", 3}, {"/version", "INVALID_VERSION", "Neither.", 0}});
   const grpc::Status wire = ToGrpcStatus(error, "req-1", kMaxWireDetails);
   EXPECT_EQ(wire.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(wire.error_message(), "Two things.");
@@ -23,7 +24,8 @@ TEST(RpcStatus, CarriesCodeMessageAndDetailsBothWays) {
 }
 
 TEST(RpcStatus, IsTheWellKnownRichErrorThatForeignClientsRead) {
-  const grpc::Status wire = ToGrpcStatus(Error("CONFIG_INVALID", "x", {{"/a", "REQUIRED", "Must be set."}}), "req-1", kMaxWireDetails);
+  const grpc::Status wire =
+      ToGrpcStatus(Error("CONFIG_INVALID", "x", {{"/a", "REQUIRED", "Must be set."}}), "req-1", kMaxWireDetails);
   google::rpc::Status status;
   ASSERT_TRUE(status.ParseFromString(wire.error_details()));
   EXPECT_EQ(status.code(), 3);

@@ -83,7 +83,8 @@ TEST_F(AdminTokenTest, ThatOthersMayReadIsRefusedWithWhatToDo) {
 }
 
 TEST_F(AdminTokenTest, ThatIsCutShortOrALinkOrNoFileIsRefused) {
-  for (const std::string& content : {std::string(), std::string("\n"), std::string(63, 'a') + "\n", std::string(65, 'a'), std::string(64, 'g') + "\n"}) {
+  for (const std::string& content :
+       {std::string(), std::string("\n"), std::string(63, 'a') + "\n", std::string(65, 'a'), std::string(64, 'g') + "\n"}) {
     Write(content, 0600);
     EXPECT_EQ(ErrorCode(authenticator_.LoadAdminToken(path_)), "DATA_UNUSABLE") << content;
   }
@@ -151,7 +152,8 @@ TEST_F(ApiTokensTest, EndAtTheirExpiry) {
   EXPECT_NE(authenticator_.Authenticate(made->secret), nullptr);
   clock_.wall += hours(1);
   EXPECT_EQ(authenticator_.Authenticate(made->secret), nullptr);
-  EXPECT_EQ(ErrorCode(authenticator_.Create(admin_, "past", "", {"modules:read"}, clock_.wall - hours(1)).status()), "INVALID_ARGUMENT");
+  EXPECT_EQ(ErrorCode(authenticator_.Create(admin_, "past", "", {"modules:read"}, clock_.wall - hours(1)).status()),
+            "INVALID_ARGUMENT");
 }
 
 TEST_F(ApiTokensTest, NeverHoldMoreThanTheirMaker) {
@@ -168,7 +170,8 @@ TEST_F(ApiTokensTest, AreRefusedWithEveryFaultNamed) {
   std::vector<std::string> paths;
   for (const ErrorDetail& detail : ErrorDetails(made.status())) paths.push_back(detail.path);
   EXPECT_THAT(paths, testing::ElementsAre("/name", "/subject", "/permissions/0"));
-  for (const char* name : {"", "-a", "a-", "a--b", "A", "a_b"}) EXPECT_FALSE(authenticator_.Create(admin_, name, "s", {"a:b"}, std::nullopt).ok()) << name;
+  for (const char* name : {"", "-a", "a-", "a--b", "A", "a_b"})
+    EXPECT_FALSE(authenticator_.Create(admin_, name, "s", {"a:b"}, std::nullopt).ok()) << name;
   EXPECT_FALSE(authenticator_.Create(admin_, std::string(65, 'a'), "", {"a:b"}, std::nullopt).ok());
   EXPECT_FALSE(authenticator_.Create(admin_, "none", "", {}, std::nullopt).ok());
   EXPECT_FALSE(authenticator_.Create(admin_, "impostor", "admin", {"a:b"}, std::nullopt).ok());

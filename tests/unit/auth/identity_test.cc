@@ -32,8 +32,10 @@ TEST(Identity, AStarAloneAllowsEverythingAndNoPermissionNothing) {
 }
 
 TEST(Permission, IsSegmentsWithAStarOnlyAtTheEnd) {
-  for (const char* good : {"*", "modules:read", "consumption:*", "a", "a.b_c-d:9", "a:b:c:*"}) EXPECT_TRUE(ValidPermission(good)) << good;
-  for (const char* bad : {"", ":", "a:", ":a", "a::b", "*:a", "a*", "a:*:b", "A:b", "a b", "a:b\n", "modules read"}) EXPECT_FALSE(ValidPermission(bad)) << bad;
+  for (const char* good : {"*", "modules:read", "consumption:*", "a", "a.b_c-d:9", "a:b:c:*"})
+    EXPECT_TRUE(ValidPermission(good)) << good;
+  for (const char* bad : {"", ":", "a:", ":a", "a::b", "*:a", "a*", "a:*:b", "A:b", "a b", "a:b\n", "modules read"})
+    EXPECT_FALSE(ValidPermission(bad)) << bad;
   EXPECT_TRUE(ValidPermission(std::string(128, 'a')));
   EXPECT_FALSE(ValidPermission(std::string(129, 'a')));
 }
@@ -41,7 +43,9 @@ TEST(Permission, IsSegmentsWithAStarOnlyAtTheEnd) {
 TEST(TokenTable, FindsBySecretUntilItExpires) {
   const WallTime now = WallTime(hours(1000));
   auto identity = std::make_shared<const Identity>(Identity{"x", {}, {"*"}});
-  const TokenTable table({{Sha256("for ever"), {identity, std::nullopt}}, {Sha256("until now"), {identity, now}}, {Sha256("later"), {identity, now + hours(1)}}});
+  const TokenTable table({{Sha256("for ever"), {identity, std::nullopt}},
+                          {Sha256("until now"), {identity, now}},
+                          {Sha256("later"), {identity, now + hours(1)}}});
   EXPECT_EQ(table.Find("for ever", now), identity);
   EXPECT_EQ(table.Find("later", now), identity);
   EXPECT_EQ(table.Find("until now", now), nullptr);
@@ -56,7 +60,9 @@ TEST(Hashes, AgreeWithThePublishedVectors) {
   EXPECT_EQ(Sha256Hex(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(Sha256("abc").size(), 32u);
   EXPECT_EQ(HmacSha256("Jefe", "what do ya want for nothing?"),
-            std::string("\x5b\xdc\xc1\x46\xbf\x60\x75\x4e\x6a\x04\x24\x26\x08\x95\x75\xc7\x5a\x00\x3f\x08\x9d\x27\x39\x83\x9d\xec\x58\xb9\x64\xec\x38\x43", 32));
+            std::string("\x5b\xdc\xc1\x46\xbf\x60\x75\x4e\x6a\x04\x24\x26\x08\x95\x75\xc7\x5a\x00\x3f\x08\x9d\x27\x39\x83\x9d\xec"
+                        "\x58\xb9\x64\xec\x38\x43",
+                        32));
 }
 
 TEST(Hashes, ConstantTimeEqualsComparesContentAndLength) {
