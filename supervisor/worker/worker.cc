@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kProtocol = 1;                // the only one so far
 constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
+constexpr Millis kExitGrace{1'000};          // for the exit of a process that seems to be dying, before it is ended
 constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
 
@@ -213,7 +214,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     }
     if (n <= 0) {
       loop_.Unwatch(handshake_.get());
-      if (stage_ == Stage::kStarting) Fail(WorkerEnd::kHandshake, "it closed fd 3 without answering the handshake");
+      // A process that is ending closes it too, and its exit, which comes within moments, says more.
+      late_failure_ = "it closed fd 3 without answering the handshake";
+      if (stage_ == Stage::kStarting) Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
       return;
     }
     answer_.append(buffer, static_cast<size_t>(n));
@@ -281,7 +284,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void StartFailed(std::string_view call, const absl::Status& status) {
     // The process may be dying of what broke the call; its exit tells more, and comes within moments.
     if (status.code() == absl::StatusCode::kUnavailable) {
-      Arm(std::min(stage_deadline_, clock_.Now() + std::chrono::seconds(1)));
+      Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
       late_failure_ = std::string(call) + " could not be called: " + std::string(status.message());
       return;
     }
@@ -347,7 +350,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void Expired() {
     switch (stage_) {
       case Stage::kStarting:
-        if (!late_failure_.empty()) return Fail(WorkerEnd::kExit, late_failure_);
+        if (!late_failure_.empty()) return Fail(control_ ? WorkerEnd::kExit : WorkerEnd::kHandshake, late_failure_);
         return control_ ? Fail(WorkerEnd::kStartTimeout,
                                "it was not started within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms")
                         : Fail(WorkerEnd::kHandshake,
