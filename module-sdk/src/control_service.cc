@@ -10,8 +10,9 @@ namespace pb = ::bulkhead::module::v1;
 
 namespace {
 
-constexpr auto kHealthBudget = std::chrono::milliseconds(4'000);   // for a call without deadline
-constexpr auto kHealthMargin = std::chrono::milliseconds(1'200);   // of the caller's deadline, kept for Module::Health and the way back
+constexpr auto kHealthBudget = std::chrono::milliseconds(4'000);  // for a call without deadline
+constexpr auto kHealthMargin =
+    std::chrono::milliseconds(1'200);  // of the caller's deadline, kept for Module::Health and the way back
 
 grpc::Status WrongToken() { return {grpc::StatusCode::UNAUTHENTICATED, "x-bulkhead-token is missing or wrong"}; }
 
@@ -41,7 +42,8 @@ ControlService::Unary* ControlService::On(SerialThread& thread, Context* context
   return reactor;
 }
 
-ControlService::Unary* ControlService::Initialize(Context* context, const pb::InitializeRequest* request, pb::InitializeResponse*) {
+ControlService::Unary* ControlService::Initialize(Context* context, const pb::InitializeRequest* request,
+                                                  pb::InitializeResponse*) {
   return On(lifecycle_thread_, context, [this, request] {
     grpc::Status status = host_.Initialize(*request);
     if (host_.failed()) changed_();
@@ -96,7 +98,8 @@ ControlService::Unary* ControlService::Metrics(Context* context, const pb::Metri
   });
 }
 
-ControlService::Unary* ControlService::Configure(Context* context, const pb::ConfigureRequest* request, pb::ConfigureResponse* response) {
+ControlService::Unary* ControlService::Configure(Context* context, const pb::ConfigureRequest* request,
+                                                 pb::ConfigureResponse* response) {
   return On(lifecycle_thread_, context, [this, request, response] {
     host_.Configure(*request, *response);
     return grpc::Status::OK;
@@ -113,7 +116,8 @@ JobRuns::Reactor* ControlService::RunJob(Context* context, const pb::RunJobReque
   return new Refused;
 }
 
-ControlService::Unary* ControlService::DeliverEvents(Context* context, const pb::DeliverEventsRequest* request, pb::DeliverEventsResponse* response) {
+ControlService::Unary* ControlService::DeliverEvents(Context* context, const pb::DeliverEventsRequest* request,
+                                                     pb::DeliverEventsResponse* response) {
   Unary* reactor = context->DefaultReactor();
   if (!Authorized(context)) {
     reactor->Finish(WrongToken());

@@ -2,11 +2,11 @@
 // run an author's code, so that no call holds up another's.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <functional>
 #include <memory>
 #include <string>
-
-#include <grpcpp/grpcpp.h>
 
 #include "bulkhead/module/v1/module.grpc.pb.h"
 #include "module_host.h"
@@ -26,14 +26,17 @@ class ControlService final : public ::bulkhead::module::v1::Module::CallbackServ
  private:
   using Context = grpc::CallbackServerContext;
   using Unary = grpc::ServerUnaryReactor;
-  Unary* Initialize(Context*, const ::bulkhead::module::v1::InitializeRequest*, ::bulkhead::module::v1::InitializeResponse*) override;
+  Unary* Initialize(Context*, const ::bulkhead::module::v1::InitializeRequest*,
+                    ::bulkhead::module::v1::InitializeResponse*) override;
   Unary* Start(Context*, const ::bulkhead::module::v1::StartRequest*, ::bulkhead::module::v1::StartResponse*) override;
   Unary* Stop(Context*, const ::bulkhead::module::v1::StopRequest*, ::bulkhead::module::v1::StopResponse*) override;
   Unary* Health(Context*, const ::bulkhead::module::v1::HealthRequest*, ::bulkhead::module::v1::HealthResponse*) override;
   Unary* Metrics(Context*, const ::bulkhead::module::v1::MetricsRequest*, ::bulkhead::module::v1::MetricsResponse*) override;
-  Unary* Configure(Context*, const ::bulkhead::module::v1::ConfigureRequest*, ::bulkhead::module::v1::ConfigureResponse*) override;
+  Unary* Configure(Context*, const ::bulkhead::module::v1::ConfigureRequest*,
+                   ::bulkhead::module::v1::ConfigureResponse*) override;
   JobRuns::Reactor* RunJob(Context*, const ::bulkhead::module::v1::RunJobRequest*) override;
-  Unary* DeliverEvents(Context*, const ::bulkhead::module::v1::DeliverEventsRequest*, ::bulkhead::module::v1::DeliverEventsResponse*) override;
+  Unary* DeliverEvents(Context*, const ::bulkhead::module::v1::DeliverEventsRequest*,
+                       ::bulkhead::module::v1::DeliverEventsResponse*) override;
 
   bool Authorized(Context* context) const;
   // Runs `work` on `thread` and finishes the call with what it returns.

@@ -1,10 +1,11 @@
 // The pool and its connections. The only place of the SDK that calls libpq for work; values are in database_value.cc.
 #include "bulkhead/database.h"
 
+#include <poll.h>
+
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
-#include <poll.h>
 
 #include "database_result.h"
 
@@ -16,7 +17,8 @@ constexpr std::chrono::milliseconds kCancelGrace{2'000};  // for the server to c
 
 // What every connection is set to, so that text results read the same whatever the server's defaults.
 constexpr const char* kSession =
-    "SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET intervalstyle = 'iso_8601'";
+    "SET datestyle = 'ISO, YMD'; SET timezone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 1; SET intervalstyle = "
+    "'iso_8601'";
 
 std::string Trim(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
@@ -24,8 +26,8 @@ std::string Trim(std::string text) {
 }
 
 bool Transient(std::string_view sqlstate) {
-  return sqlstate.empty() || sqlstate.starts_with("08") || sqlstate == "40001" || sqlstate == "40P01" || sqlstate.starts_with("57P") ||
-         sqlstate == "53300" || sqlstate == "55P03";
+  return sqlstate.empty() || sqlstate.starts_with("08") || sqlstate == "40001" || sqlstate == "40P01" ||
+         sqlstate.starts_with("57P") || sqlstate == "53300" || sqlstate == "55P03";
 }
 
 }  // namespace
@@ -81,7 +83,9 @@ class Connection {
     PQfreeCancel(cancel_);
     PQfinish(conn_);
   }
-  [[noreturn]] void ThrowLost() { throw DatabaseError("the connection to the database was lost: " + Trim(PQerrorMessage(conn_)), "", true); }
+  [[noreturn]] void ThrowLost() {
+    throw DatabaseError("the connection to the database was lost: " + Trim(PQerrorMessage(conn_)), "", true);
+  }
 
   // Waits until the next result can be taken without blocking; false when `until` has passed.
   bool AwaitResult(Clock::time_point until) {
@@ -117,13 +121,10 @@ class Connection {
       switch (PQresultStatus(result)) {
         case PGRES_COMMAND_OK:
         case PGRES_TUPLES_OK:
-        case PGRES_EMPTY_QUERY:
-          last = std::move(owned);
-          break;
+        case PGRES_EMPTY_QUERY: last = std::move(owned); break;
         case PGRES_COPY_IN:
         case PGRES_COPY_OUT:
-        case PGRES_COPY_BOTH:
-          throw DatabaseError("COPY is not offered here: use INSERT, or unnest over arrays", "0A000", false);
+        case PGRES_COPY_BOTH: throw DatabaseError("COPY is not offered here: use INSERT, or unnest over arrays", "0A000", false);
         default:
           if (!failed) failed = std::move(owned);
       }

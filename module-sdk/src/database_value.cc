@@ -11,8 +11,19 @@ namespace {
 using std::chrono::microseconds;
 
 // Type numbers of pg_type.dat that ToJson tells apart.
-enum Oid : unsigned { kBool = 16, kInt8 = 20, kInt2 = 21, kInt4 = 23, kJson = 114, kFloat4 = 700, kFloat8 = 701,
-                      kTimestamp = 1114, kTimestamptz = 1184, kNumeric = 1700, kJsonb = 3802 };
+enum Oid : unsigned {
+  kBool = 16,
+  kInt8 = 20,
+  kInt2 = 21,
+  kInt4 = 23,
+  kJson = 114,
+  kFloat4 = 700,
+  kFloat8 = 701,
+  kTimestamp = 1114,
+  kTimestamptz = 1184,
+  kNumeric = 1700,
+  kJsonb = 3802
+};
 
 DatabaseError WrongType(const QueryResult& result, int column, const char* type) {
   return DatabaseError(std::string("column ") + PQfname(result.result, column) + " does not read as " + type, "", false);
@@ -25,19 +36,27 @@ bool ParseNumber(std::string_view text, T& out) {
 }
 
 bool ParseDouble(std::string_view text, double& out) {
-  if (text == "NaN") { out = NAN; return true; }
-  if (text == "Infinity") { out = INFINITY; return true; }
-  if (text == "-Infinity") { out = -INFINITY; return true; }
+  if (text == "NaN") {
+    out = NAN;
+    return true;
+  }
+  if (text == "Infinity") {
+    out = INFINITY;
+    return true;
+  }
+  if (text == "-Infinity") {
+    out = -INFINITY;
+    return true;
+  }
   return ParseNumber(text, out);
 }
 
 // "2026-01-10 15:17:56.967123+00" as the session's settings print it; a date alone is its midnight. Always UTC.
 bool ParseTime(std::string_view text, WallTime& out) {
-  auto digits = [&](size_t at, size_t n, int& value) {
-    return at + n <= text.size() && ParseNumber(text.substr(at, n), value);
-  };
+  auto digits = [&](size_t at, size_t n, int& value) { return at + n <= text.size() && ParseNumber(text.substr(at, n), value); };
   int year, month, day, hour = 0, minute = 0, second = 0;
-  if (!digits(0, 4, year) || text.size() < 10 || text[4] != '-' || !digits(5, 2, month) || text[7] != '-' || !digits(8, 2, day)) return false;
+  if (!digits(0, 4, year) || text.size() < 10 || text[4] != '-' || !digits(5, 2, month) || text[7] != '-' || !digits(8, 2, day))
+    return false;
   int64_t micros = 0;
   if (text.size() > 10) {
     if (text.size() < 19 || !digits(11, 2, hour) || !digits(14, 2, minute) || !digits(17, 2, second)) return false;
@@ -50,7 +69,8 @@ bool ParseTime(std::string_view text, WallTime& out) {
   }
   std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(unsigned(month)), std::chrono::day(unsigned(day))};
   if (!date.ok()) return false;
-  out = std::chrono::sys_days(date) + std::chrono::hours(hour) + std::chrono::minutes(minute) + std::chrono::seconds(second) + microseconds(micros);
+  out = std::chrono::sys_days(date) + std::chrono::hours(hour) + std::chrono::minutes(minute) + std::chrono::seconds(second) +
+        microseconds(micros);
   return true;
 }
 
@@ -66,14 +86,16 @@ Broken Break(WallTime time) {
   auto day = std::chrono::floor<std::chrono::days>(at);
   std::chrono::year_month_day date(day);
   std::chrono::hh_mm_ss clock(at - day);
-  return {int(date.year()), unsigned(date.month()), unsigned(date.day()), int(clock.hours().count()), int(clock.minutes().count()),
-          int(clock.seconds().count()), clock.subseconds().count()};
+  return {int(date.year()),           unsigned(date.month()),       unsigned(date.day()),
+          int(clock.hours().count()), int(clock.minutes().count()), int(clock.seconds().count()),
+          clock.subseconds().count()};
 }
 
 std::string Rfc3339(WallTime time) {
   Broken b = Break(time);
   char out[40];
-  snprintf(out, sizeof out, "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", b.year, b.month, b.day, b.hour, b.minute, b.second, int(b.micros / 1000));
+  snprintf(out, sizeof out, "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", b.year, b.month, b.day, b.hour, b.minute, b.second,
+           int(b.micros / 1000));
   return out;
 }
 
@@ -88,8 +110,14 @@ Json NumberJson(std::string_view text) {
 }  // namespace
 
 Param::Param(double v) {
-  if (std::isnan(v)) { text_ = "NaN"; return; }
-  if (std::isinf(v)) { text_ = v > 0 ? "Infinity" : "-Infinity"; return; }
+  if (std::isnan(v)) {
+    text_ = "NaN";
+    return;
+  }
+  if (std::isinf(v)) {
+    text_ = v > 0 ? "Infinity" : "-Infinity";
+    return;
+  }
   char out[32];
   auto [end, error] = std::to_chars(out, out + sizeof out, v);
   text_.assign(out, end);
@@ -98,7 +126,8 @@ Param::Param(double v) {
 Param::Param(WallTime v) {
   Broken b = Break(v);
   char out[48];
-  snprintf(out, sizeof out, "%04d-%02u-%02u %02d:%02d:%02d.%06d+00", b.year, b.month, b.day, b.hour, b.minute, b.second, int(b.micros));
+  snprintf(out, sizeof out, "%04d-%02u-%02u %02d:%02d:%02d.%06d+00", b.year, b.month, b.day, b.hour, b.minute, b.second,
+           int(b.micros));
   text_ = out;
 }
 
@@ -133,8 +162,10 @@ int Row::Index(std::string_view column) const {
 }
 
 bool Row::IsNull(int column) const {
-  if (column < 0 || column >= PQnfields(result_->result)) throw DatabaseError("the result has no column " + std::to_string(column), "", false);
-  if (row_ < 0 || row_ >= PQntuples(result_->result)) throw DatabaseError("the result has no row " + std::to_string(row_), "", false);
+  if (column < 0 || column >= PQnfields(result_->result))
+    throw DatabaseError("the result has no column " + std::to_string(column), "", false);
+  if (row_ < 0 || row_ >= PQntuples(result_->result))
+    throw DatabaseError("the result has no row " + std::to_string(row_), "", false);
   return PQgetisnull(result_->result, row_, column);
 }
 
@@ -183,11 +214,21 @@ Json Row::ToJson() const {
     std::string_view text = Text(i);
     switch (PQftype(result_->result, i)) {
       case kBool: value = text == "t"; break;
-      case kInt2: case kInt4: case kInt8: case kFloat4: case kFloat8: case kNumeric: value = NumberJson(text); break;
-      case kJson: case kJsonb: Read(i, value); break;
-      case kTimestamp: case kTimestamptz: {
+      case kInt2:
+      case kInt4:
+      case kInt8:
+      case kFloat4:
+      case kFloat8:
+      case kNumeric: value = NumberJson(text); break;
+      case kJson:
+      case kJsonb: Read(i, value); break;
+      case kTimestamp:
+      case kTimestamptz: {
         WallTime time;
-        if (ParseTime(text, time)) value = Rfc3339(time); else value = text;  // "infinity" stays text
+        if (ParseTime(text, time))
+          value = Rfc3339(time);
+        else
+          value = text;  // "infinity" stays text
         break;
       }
       default: value = text;

@@ -27,7 +27,8 @@ class StreamWriter final : public ResponseWriter {
   StreamWriter(LinkStream& stream, std::optional<uint64_t> promised, bool discard)
       : stream_(stream), promised_(promised), discard_(discard) {}
   bool Write(std::string_view data) override {
-    if (promised_ && written_ + data.size() > *promised_) throw std::length_error("more was written than content-length promised");
+    if (promised_ && written_ + data.size() > *promised_)
+      throw std::length_error("more was written than content-length promised");
     written_ += data.size();
     if (discard_) return !stream_.cancelled();
     return stream_.Write(data);
@@ -99,7 +100,8 @@ void Dispatcher::Dispatch(const std::shared_ptr<LinkStream>& stream) {
     if (took > kInlineLimit) ReportStall(*stream, took);
     return;
   }
-  if (!pool_.Submit(stream)) AnswerError(*stream, 503, "OVERLOADED", "the module has more requests waiting than it takes; try again");
+  if (!pool_.Submit(stream))
+    AnswerError(*stream, 503, "OVERLOADED", "the module has more requests waiting than it takes; try again");
 }
 
 void Dispatcher::Run(LinkStream& stream) {
@@ -130,11 +132,13 @@ void Dispatcher::Send(LinkStream& stream, Response response) {
   ResponseHead head = EncodeHead(response.status, response.headers, whole, response.body.size());
   if (!whole && stream.route && stream.route->is_inline()) head.problem = "an inline handler can't stream its answer";
   if (!head.problem.empty()) {
-    log_.Error("response refused", {{"route", RouteName(stream)}, {"requestId", stream.request ? stream.request->request_id() : ""},
+    log_.Error("response refused", {{"route", RouteName(stream)},
+                                    {"requestId", stream.request ? stream.request->request_id() : ""},
                                     {"error", head.problem}});
     counts_.errors += whole && response.status >= 500 ? 0 : 1;
     if (!whole) counts_.requests += 1;
-    response = ErrorResponse(500, "INTERNAL", "the module made an answer that can't be sent; its log has the reason under this request id",
+    response = ErrorResponse(500, "INTERNAL",
+                             "the module made an answer that can't be sent; its log has the reason under this request id",
                              stream.request ? stream.request->request_id() : std::string_view());
     head = EncodeHead(response.status, response.headers, true, response.body.size());
     if (head_only) response.body.clear();
@@ -180,7 +184,8 @@ void Dispatcher::ReportStall(const LinkStream& stream, Clock::duration took) {
   }
   last_stall_report_ = now;
   log_.Warn("an inline handler stalled the link; move it to the worker pool",
-            {{"route", RouteName(stream)}, {"ms", std::chrono::duration<double, std::milli>(took).count()},
+            {{"route", RouteName(stream)},
+             {"ms", std::chrono::duration<double, std::milli>(took).count()},
              {"moreSinceLastReport", std::exchange(stalls_unreported_, 0)}});
 }
 

@@ -6,7 +6,7 @@
 
 namespace bulkhead::sdk {
 
-inline constexpr int kProtocol = 1;        // of the contract, which this SDK speaks
+inline constexpr int kProtocol = 1;  // of the contract, which this SDK speaks
 inline constexpr int kHandshakeFd = 3;
 inline constexpr const char* kSdkName = "cpp/0.1.0";
 

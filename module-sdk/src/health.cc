@@ -85,7 +85,8 @@ HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<H
     overall_slot_->name = "module";
   }
   HealthStatus worst = report.status;
-  Launch(overall_slot_, [overall = std::move(overall), worst] { return overall(worst); }, running_);
+  Launch(
+      overall_slot_, [overall = std::move(overall), worst] { return overall(worst); }, running_);
   CheckReport last = Await(*overall_slot_, Clock::now() + kOverallTimeout);
   report.status = last.result.status;
   if (last.result.status != worst || !last.result.message.empty()) report.checks.push_back(std::move(last));

@@ -10,7 +10,10 @@ constexpr size_t kMaxInstruments = 1'000;
 }  // namespace
 
 HostContext::HostContext(Facts facts, Json config, int64_t revision)
-    : facts_(std::move(facts)), config_(std::move(config)), revision_(revision), worker_threads_(kDefaultWorkers),
+    : facts_(std::move(facts)),
+      config_(std::move(config)),
+      revision_(revision),
+      worker_threads_(kDefaultWorkers),
       max_waiting_(kDefaultWaiting) {
   if (facts_.conninfo.empty()) return;
   database_ = std::make_unique<Database>(facts_.conninfo);
@@ -47,13 +50,15 @@ void HostContext::AddHealthCheck(std::string name, HealthCheck check) {
 
 Counter& HostContext::counter(std::string name) {
   RequireOpen("counters");
-  if (counters_.size() >= kMaxInstruments || gauges_.contains(name)) throw std::invalid_argument("counter " + name + ": more than 1,000, or a gauge already");
+  if (counters_.size() >= kMaxInstruments || gauges_.contains(name))
+    throw std::invalid_argument("counter " + name + ": more than 1,000, or a gauge already");
   return counters_[std::move(name)];
 }
 
 Gauge& HostContext::gauge(std::string name) {
   RequireOpen("gauges");
-  if (gauges_.size() >= kMaxInstruments || counters_.contains(name)) throw std::invalid_argument("gauge " + name + ": more than 1,000, or a counter already");
+  if (gauges_.size() >= kMaxInstruments || counters_.contains(name))
+    throw std::invalid_argument("gauge " + name + ": more than 1,000, or a counter already");
   return gauges_[std::move(name)];
 }
 

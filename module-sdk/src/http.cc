@@ -1,10 +1,11 @@
 // Requests as handlers see them, and the response shapes of the interface.
 #include "bulkhead/http.h"
 
-#include <algorithm>
-#include <charconv>
-#include <cctype>
 #include <cxxabi.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
 
 #include "json_text.h"
 
@@ -22,9 +23,8 @@ int HexDigit(char c) {
 }
 
 bool SameName(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](unsigned char x, unsigned char y) {
-           return std::tolower(x) == std::tolower(y);
-         });
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 std::vector<std::string> SplitList(std::string_view text) {
@@ -45,10 +45,10 @@ int64_t ParseInteger(std::string_view what, std::string_view name, std::string_v
   int64_t value = 0;
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < min || value > max) {
-    std::string limits = min == INT64_MIN && max == INT64_MAX ? "" :
-                         max == INT64_MAX ? ", at least " + std::to_string(min) :
-                         min == INT64_MIN ? ", at most " + std::to_string(max) :
-                         " from " + std::to_string(min) + " to " + std::to_string(max);
+    std::string limits = min == INT64_MIN && max == INT64_MAX ? ""
+                         : max == INT64_MAX                   ? ", at least " + std::to_string(min)
+                         : min == INT64_MIN                   ? ", at most " + std::to_string(max)
+                                                              : " from " + std::to_string(min) + " to " + std::to_string(max);
     std::string message = std::string(what) + " " + std::string(name) + " must be a whole number" + limits;
     throw HttpError(400, "INVALID_ARGUMENT", message, Json::array({{{"path", name}, {"message", message}}}));
   }
@@ -95,7 +95,8 @@ std::optional<std::string> PercentDecode(std::string_view text, bool plus_is_spa
 bool Identity::Allows(std::string_view permission) const {
   for (const std::string& held : permissions) {
     if (held == "*" || held == permission) return true;
-    if (held.size() > 2 && held.ends_with(":*") && permission.starts_with(std::string_view(held).substr(0, held.size() - 1))) return true;
+    if (held.size() > 2 && held.ends_with(":*") && permission.starts_with(std::string_view(held).substr(0, held.size() - 1)))
+      return true;
   }
   return false;
 }
@@ -233,7 +234,8 @@ Response Stream(std::string content_type, std::function<void(ResponseWriter&)> w
 }
 
 std::string ErrorBody(std::string_view code, std::string_view message, const Json& details, std::string_view request_id) {
-  Json error = {{"code", code}, {"message", message}, {"details", details.is_null() ? Json::array() : details}, {"requestId", request_id}};
+  Json error = {
+      {"code", code}, {"message", message}, {"details", details.is_null() ? Json::array() : details}, {"requestId", request_id}};
   return Dump({{"success", false}, {"error", std::move(error)}});
 }
 

@@ -12,7 +12,8 @@ Response ErrorResponse(int status, std::string_view code, std::string_view messa
 }
 
 Response ErrorResponse(const HttpError& error, std::string_view request_id) {
-  return Text(error.status(), ErrorBody(error.code(), error.what(), error.details(), request_id), "application/json; charset=utf-8");
+  return Text(error.status(), ErrorBody(error.code(), error.what(), error.details(), request_id),
+              "application/json; charset=utf-8");
 }
 
 Response NotRouted(const Router::Match& match, std::string_view request_id) {
@@ -22,9 +23,11 @@ Response NotRouted(const Router::Match& match, std::string_view request_id) {
   return response;
 }
 
-void LogHandlerFailure(const Logger& log, const Route& route, const Request& request, std::string_view type, std::string_view what) {
-  log.Error("handler failed", {{"route", route.method() + " " + route.pattern()}, {"requestId", request.request_id()},
-                               {"type", type}, {"error", what}});
+void LogHandlerFailure(const Logger& log, const Route& route, const Request& request, std::string_view type,
+                       std::string_view what) {
+  log.Error(
+      "handler failed",
+      {{"route", route.method() + " " + route.pattern()}, {"requestId", request.request_id()}, {"type", type}, {"error", what}});
 }
 
 Response Invoke(const Route& route, Request& request, const Logger& log) {

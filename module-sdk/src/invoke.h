@@ -16,6 +16,7 @@ Response ErrorResponse(int status, std::string_view code, std::string_view messa
 // 404 or 405 with Allow, when Router::Find has no route.
 Response NotRouted(const Router::Match& match, std::string_view request_id);
 // One log line with what only operators may see.
-void LogHandlerFailure(const Logger& log, const Route& route, const Request& request, std::string_view type, std::string_view what);
+void LogHandlerFailure(const Logger& log, const Route& route, const Request& request, std::string_view type,
+                       std::string_view what);
 
 }  // namespace bulkhead::sdk

@@ -1,13 +1,13 @@
 #include "job_run.h"
 
+#include <grpcpp/alarm.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <deque>
 #include <optional>
 #include <thread>
-
-#include <grpcpp/alarm.h>
 
 #include "json_text.h"
 
@@ -18,15 +18,18 @@ namespace pb = ::bulkhead::module::v1;
 namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kProgressEvery = std::chrono::milliseconds(100);
-constexpr int kMaxLogLines = 1'000;         // of one run; the rest is counted
-constexpr size_t kMaxLogMessage = 4 * 1024; // bytes; the rest is cut
+constexpr int kMaxLogLines = 1'000;          // of one run; the rest is counted
+constexpr size_t kMaxLogMessage = 4 * 1024;  // bytes; the rest is cut
 }  // namespace
 
 // Owned by its gRPC call until OnDone, and by its handler's thread.
 class JobRun final : public JobRuns::Reactor, public JobContext, public std::enable_shared_from_this<JobRun> {
  public:
   explicit JobRun(const pb::RunJobRequest& request)
-      : run_id_(request.run_id()), job_(request.job()), attempt_(request.attempt()), fence_(request.fence()),
+      : run_id_(request.run_id()),
+        job_(request.job()),
+        attempt_(request.attempt()),
+        fence_(request.fence()),
         deadline_(Clock::now() + std::chrono::milliseconds(request.deadline_ms())) {}
 
   // ---- JobContext ----
@@ -93,7 +96,8 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
     } catch (const JobFailure& failure) {
       Fail(failure.code(), failure.what(), "", failure.retryable());
     } catch (const JobCancelled&) {
-      Fail(interrupted_ ? "INTERRUPTED" : "CANCELLED", interrupted_ ? "the module is stopping" : "the run was cancelled", "", true);
+      Fail(interrupted_ ? "INTERRUPTED" : "CANCELLED", interrupted_ ? "the module is stopping" : "the run was cancelled", "",
+           true);
     } catch (const std::exception& error) {
       Fail("INTERNAL", error.what(), TypeName(error), true);
     } catch (...) {
@@ -167,7 +171,8 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
 
   // The one last message; everything after it is dropped.
   void Close(pb::RunJobUpdate last) {
-    if (int dropped = log_lines_ - kMaxLogLines; dropped > 0) PushLog("warn", std::to_string(dropped) + " more lines were dropped");
+    if (int dropped = log_lines_ - kMaxLogLines; dropped > 0)
+      PushLog("warn", std::to_string(dropped) + " more lines were dropped");
     PushPendingProgress();
     {
       std::lock_guard lock(mutex_);

@@ -1,13 +1,13 @@
 // Runs of jobs: one RunJob call, one thread, one result or error. Thread-safe.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <set>
-
-#include <grpcpp/grpcpp.h>
 
 #include "bulkhead/jobs.h"
 #include "bulkhead/module/v1/module.pb.h"

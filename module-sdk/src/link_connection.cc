@@ -1,9 +1,10 @@
 #include "link_connection.h"
 
-#include <algorithm>
-#include <cerrno>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 
 #include "secret.h"
 
@@ -12,24 +13,28 @@ namespace {
 
 using link::CancelCode;
 using link::Type;
-constexpr size_t kMaxStreams = 1'024;                  // per connection; beyond: CANCEL refused
-constexpr size_t kTurnBytes = 256 * 1024;              // put together per turn and connection; the rest waits in its streams
-constexpr size_t kMaxUnread = 1024 * 1024;             // answered to a peer that does not read; beyond: close
-constexpr size_t kMaxGathered = 64 * 1024 * 1024;      // whole bodies on their way, all connections together; beyond: 503
-constexpr uint32_t kMinFrame = 16 * 1024;              // a peer that accepts less is refused at HELLO
+constexpr size_t kMaxStreams = 1'024;              // per connection; beyond: CANCEL refused
+constexpr size_t kTurnBytes = 256 * 1024;          // put together per turn and connection; the rest waits in its streams
+constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that does not read; beyond: close
+constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
+constexpr uint32_t kMinFrame = 16 * 1024;          // a peer that accepts less is refused at HELLO
 constexpr int64_t kMaxCredit = 0x7fffffff;
 
 bool CleanName(std::string_view s) {
-  return !s.empty() && std::none_of(s.begin(), s.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7f || (c >= 'A' && c <= 'Z'); });
+  return !s.empty() &&
+         std::none_of(s.begin(), s.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7f || (c >= 'A' && c <= 'Z'); });
 }
-bool CleanValue(std::string_view s) {
-  return s.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos;
-}
+bool CleanValue(std::string_view s) { return s.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos; }
 
 }  // namespace
 
-LinkConnection::LinkConnection(int fd, const std::string& token, Dispatcher& dispatcher, StreamListener& listener, size_t& gathered_bytes)
-    : fd_(fd), token_(token), dispatcher_(dispatcher), listener_(listener), gathered_bytes_(gathered_bytes),
+LinkConnection::LinkConnection(int fd, const std::string& token, Dispatcher& dispatcher, StreamListener& listener,
+                               size_t& gathered_bytes)
+    : fd_(fd),
+      token_(token),
+      dispatcher_(dispatcher),
+      listener_(listener),
+      gathered_bytes_(gathered_bytes),
       opened_(std::chrono::steady_clock::now()) {}
 
 LinkConnection::~LinkConnection() {
@@ -87,12 +92,9 @@ bool LinkConnection::Violation(std::string_view sentence) {
 bool LinkConnection::OnFrame(const link::Header& header, std::string_view payload) {
   if (!greeted_) return header.type == Type::kHello ? OnHello(payload) : Violation("the first frame was no HELLO");
   switch (header.type) {
-    case Type::kHello:
-      return Violation("a second HELLO");
-    case Type::kRequest:
-      return OnRequest(header, payload);
-    case Type::kResponse:
-      return Violation("a RESPONSE from the gateway");
+    case Type::kHello: return Violation("a second HELLO");
+    case Type::kRequest: return OnRequest(header, payload);
+    case Type::kResponse: return Violation("a RESPONSE from the gateway");
     case Type::kPing: {
       if (payload.size() != 8 || header.head_length != 0) return Violation("a PING without its 8 bytes");
       if (header.flags & link::kEnd) return true;
@@ -101,13 +103,10 @@ bool LinkConnection::OnFrame(const link::Header& header, std::string_view payloa
       urgent_.append(answer, sizeof answer).append(payload);
       return true;
     }
-    case Type::kGoaway:
-      peer_leaves_ = true;
-      return true;
+    case Type::kGoaway: peer_leaves_ = true; return true;
     case Type::kData:
     case Type::kWindow:
-    case Type::kCancel:
-      break;
+    case Type::kCancel: break;
   }
   auto found = streams_.find(header.stream);
   if (found == streams_.end()) return header.stream <= highest_ || Violation("a frame for a stream that was never opened");
@@ -195,7 +194,8 @@ void LinkConnection::Gather(const std::shared_ptr<LinkStream>& stream, std::stri
   }
   if (gathered_bytes_ + data.size() > kMaxGathered) {
     stream->answered = true;
-    return dispatcher_.AnswerError(*stream, 503, "OVERLOADED", "the module has more request bodies in memory than it takes; try again");
+    return dispatcher_.AnswerError(*stream, 503, "OVERLOADED",
+                                   "the module has more request bodies in memory than it takes; try again");
   }
   stream->gathered.append(data);
   stream->gathered_charge += data.size();
@@ -250,11 +250,8 @@ bool LinkConnection::Flush() {
     stream->in_ready = false;
     if (!stream->connection) continue;  // cancelled meanwhile
     switch (stream->Emit(out_, peer_max_frame_)) {
-      case LinkStream::Emitted::kMore:
-        MakeReady(stream);
-        break;
-      case LinkStream::Emitted::kNothing:
-        break;
+      case LinkStream::Emitted::kMore: MakeReady(stream); break;
+      case LinkStream::Emitted::kNothing: break;
       case LinkStream::Emitted::kDone:
         // The handler of an answered request may still be reading a body that no one sends any more.
         if (!stream->request_ended) stream->Cancel();

@@ -37,9 +37,9 @@ class LinkConnection {
   bool idle() const { return streams_.empty() && !wants_write(); }
   bool finished() const { return peer_leaves_ && idle(); }
   std::chrono::steady_clock::time_point opened() const { return opened_; }
-  bool dirty = false;    // listed for the flush of this turn
-  bool closed = false;   // listed for deletion at the end of this turn
-  bool armed = false;    // EPOLLOUT is on
+  bool dirty = false;   // listed for the flush of this turn
+  bool closed = false;  // listed for deletion at the end of this turn
+  bool armed = false;   // EPOLLOUT is on
 
  private:
   bool OnFrame(const link::Header& header, std::string_view payload);
@@ -67,9 +67,9 @@ class LinkConnection {
   uint32_t peer_window_ = link::kWindow;
   std::unordered_map<uint32_t, std::shared_ptr<LinkStream>> streams_;
   std::deque<std::shared_ptr<LinkStream>> ready_;  // have a frame to send now
-  std::string in_;      // the beginning of a frame that is not there whole
-  std::string urgent_;  // frames that go ahead of streams
-  std::string out_;     // being written
+  std::string in_;                                 // the beginning of a frame that is not there whole
+  std::string urgent_;                             // frames that go ahead of streams
+  std::string out_;                                // being written
   size_t out_at_ = 0;
 };
 

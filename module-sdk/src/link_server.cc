@@ -1,14 +1,15 @@
 #include "link_server.h"
 
-#include <cerrno>
-#include <cstring>
-#include <stdexcept>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
 
 namespace bulkhead::sdk {
 namespace {

@@ -16,7 +16,8 @@
 
 namespace bulkhead::sdk {
 
-// Binds and listens; throws std::runtime_error with a sentence. What is already there under the path is replaced if it is a socket.
+// Binds and listens; throws std::runtime_error with a sentence. What is already there under the path is replaced if it is a
+// socket.
 int ListenUnix(const std::string& path);
 
 class LinkServer final : public StreamListener {
@@ -61,7 +62,7 @@ class LinkServer final : public StreamListener {
   std::condition_variable idle_changed_;
   std::vector<std::shared_ptr<LinkStream>> notified_;
   std::vector<std::function<void()>> commands_;
-  bool idle_ = true;  // as of the last turn, after BeginDrain
+  bool idle_ = true;             // as of the last turn, after BeginDrain
   std::thread::id loop_thread_;  // set by the loop before there is any stream
   std::thread thread_;           // last: uses the rest
 };

@@ -4,9 +4,9 @@
 
 namespace bulkhead::sdk {
 namespace {
-constexpr size_t kWriterBuffer = 64 * 1024;              // what Write() may be ahead of the credit
-constexpr uint32_t kCreditStep = link::kWindow / 2;      // consumed bytes that are worth a WINDOW
-constexpr size_t kReadPrefix = 64 * 1024;                // read bytes that are worth moving the rest
+constexpr size_t kWriterBuffer = 64 * 1024;          // what Write() may be ahead of the credit
+constexpr uint32_t kCreditStep = link::kWindow / 2;  // consumed bytes that are worth a WINDOW
+constexpr size_t kReadPrefix = 64 * 1024;            // read bytes that are worth moving the rest
 }  // namespace
 
 size_t LinkStream::Read(char* out, size_t size) {
@@ -118,13 +118,15 @@ LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
 
   char header[link::kHeaderSize];
   if (head_sent_ && n == 0 && last_byte && !trailers_.empty()) {
-    link::PutHeader(header, {uint32_t(trailers_.size()), id, link::Type::kData, uint8_t(link::kEnd | link::kTrailers), 0, uint32_t(trailers_.size())});
+    link::PutHeader(header, {uint32_t(trailers_.size()), id, link::Type::kData, uint8_t(link::kEnd | link::kTrailers), 0,
+                             uint32_t(trailers_.size())});
     out.append(header, sizeof header).append(trailers_);
     return Emitted::kDone;
   }
   uint8_t flags = end ? uint8_t(link::kEnd) : uint8_t(0);
   if (!head_sent_) {
-    link::PutHeader(header, {uint32_t(head_.size() + n), id, link::Type::kResponse, flags, uint16_t(status_), uint32_t(head_.size())});
+    link::PutHeader(header,
+                    {uint32_t(head_.size() + n), id, link::Type::kResponse, flags, uint16_t(status_), uint32_t(head_.size())});
     out.append(header, sizeof header).append(head_);
     head_sent_ = true;
   } else {

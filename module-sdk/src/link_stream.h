@@ -40,8 +40,8 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   void Respond(int status, std::string head, std::string body, bool end);
   // Blocks while the buffer is full. False when cancelled.
   bool Write(std::string_view data);
-  void End(std::string trailers);        // `trailers` encoded pairs, or empty
-  void Abort(link::CancelCode code);     // instead of the rest of the answer
+  void End(std::string trailers);     // `trailers` encoded pairs, or empty
+  void Abort(link::CancelCode code);  // instead of the rest of the answer
 
   // ---- the request; set by the loop before a worker sees the stream ----
   std::optional<Request> request;
@@ -50,20 +50,20 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
 
   // ---- loop ----
   const uint32_t id;
-  LinkConnection* connection;      // null once the stream is over
+  LinkConnection* connection;  // null once the stream is over
   int64_t send_credit;
   int64_t receive_credit = link::kWindow;
   uint32_t received_uncredited = 0;  // of a gathered body, since the last WINDOW
   bool request_ended = false;
   bool dispatched = false;
   bool in_ready = false;
-  bool answered = false;           // a response was given, so more of the body is dropped
-  std::string gathered;            // a whole body on its way
-  size_t gathered_charge = 0;      // of it, counted against the module's bound until the stream is over
+  bool answered = false;       // a response was given, so more of the body is dropped
+  std::string gathered;        // a whole body on its way
+  size_t gathered_charge = 0;  // of it, counted against the module's bound until the stream is over
 
   void PushBody(std::string_view data, bool end);
-  uint32_t TakeConsumed();         // bytes read by the worker since the last call, once it is worth a WINDOW; else 0
-  void Cancel();                   // wakes whoever waits
+  uint32_t TakeConsumed();  // bytes read by the worker since the last call, once it is worth a WINDOW; else 0
+  void Cancel();            // wakes whoever waits
   enum class Emitted { kNothing, kMore, kDone };
   // Appends at most one frame within credit. kMore: there is another at once; kNothing: no data or no credit.
   Emitted Emit(std::string& out, uint32_t max_frame);

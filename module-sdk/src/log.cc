@@ -1,10 +1,11 @@
 // One line, one write: lines of several threads never mix.
 #include "bulkhead/log.h"
 
-#include <cerrno>
-#include <mutex>
 #include <poll.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
 
 #include "json_text.h"
 

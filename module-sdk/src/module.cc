@@ -1,15 +1,16 @@
 // A module's process from main to exit: handshake, servers, then waiting for the reason to leave.
 #include "bulkhead/module.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <thread>
-#include <unistd.h>
 
 #include "control_service.h"
 #include "handshake.h"
@@ -21,12 +22,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kOrphanGrace{1'000};   // after EOF on fd 3: the supervisor is gone
-constexpr milliseconds kTermGrace{4'000};     // after SIGTERM without Stop; the supervisor kills after 5 s
-constexpr milliseconds kFailedGrace{5'000};   // after a failed start, for the supervisor to end the process itself
-constexpr milliseconds kCloseGrace{2'000};    // to close servers and join threads
-constexpr milliseconds kReplyGrace{200};      // for the last replies to be read
-constexpr milliseconds kSlack{500};           // over a grace before the process is left whatever still runs
+constexpr milliseconds kOrphanGrace{1'000};  // after EOF on fd 3: the supervisor is gone
+constexpr milliseconds kTermGrace{4'000};    // after SIGTERM without Stop; the supervisor kills after 5 s
+constexpr milliseconds kFailedGrace{5'000};  // after a failed start, for the supervisor to end the process itself
+constexpr milliseconds kCloseGrace{2'000};   // to close servers and join threads
+constexpr milliseconds kReplyGrace{200};     // for the last replies to be read
+constexpr milliseconds kSlack{500};          // over a grace before the process is left whatever still runs
 constexpr int kExitByHand = 2;
 constexpr int kExitHandshake = 1;
 constexpr int kMaxControlMessage = 16 << 20;  // bytes; a batch of events is the largest
@@ -49,7 +50,7 @@ void OnTerminate(int) {
 
 // Handlers, not SIG_IGN: what a module executes starts with default signals.
 void InstallSignals() {
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_flags = SA_RESTART;
   action.sa_handler = OnTerminate;
   sigaction(SIGTERM, &action, nullptr);
@@ -112,8 +113,10 @@ bool AwaitEnd(ControlService& control, ModuleHost& host) {
 
 int RunModule(std::unique_ptr<Module> module, int argc, char** argv) {
   if (!StartedBySupervisor()) {
-    fprintf(stderr, "%s is a module of a Bulkhead supervisor, which starts it: put its folder under the supervisor's modules "
-            "folder and enable it (bulkhead serve --help).\n", argc > 0 ? argv[0] : "this");
+    fprintf(stderr,
+            "%s is a module of a Bulkhead supervisor, which starts it: put its folder under the supervisor's modules "
+            "folder and enable it (bulkhead serve --help).\n",
+            argc > 0 ? argv[0] : "this");
     return kExitByHand;
   }
   wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

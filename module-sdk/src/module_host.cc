@@ -1,7 +1,8 @@
 #include "module_host.h"
 
-#include <algorithm>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "json_text.h"
 

@@ -2,14 +2,14 @@
 // fd 3. The lifecycle functions run on one thread, one after another; Health, Metrics and RunJob come from others.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <grpcpp/grpcpp.h>
 
 #include "bulkhead/module.h"
 #include "bulkhead/module/v1/module.pb.h"

@@ -10,12 +10,13 @@ namespace {
 
 constexpr size_t kMaxResponseHead = 60 * 1024;  // leaves room for body bytes in the first frame
 constexpr size_t kMaxResponseHeaders = 256;
-constexpr size_t kOneFrameBody = 48 * 1024;     // beyond it a whole body may need several frames, so its length is announced
+constexpr size_t kOneFrameBody = 48 * 1024;  // beyond it a whole body may need several frames, so its length is announced
 
 bool IsToken(std::string_view name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || std::string_view("!#$%&'*+-.^_`|~").find(char(c)) != std::string_view::npos;
-         });
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           std::string_view("!#$%&'*+-.^_`|~").find(char(c)) != std::string_view::npos;
+  });
 }
 
 bool IsValue(std::string_view value) {
@@ -68,7 +69,8 @@ ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t b
     writer.Pair("content-length", std::to_string(body_size));
     ++count;
   }
-  if (!writer.ok() || pairs.size() > kMaxResponseHead || count > kMaxResponseHeaders) out.problem = "the headers are longer than 60 KiB or more than 256";
+  if (!writer.ok() || pairs.size() > kMaxResponseHead || count > kMaxResponseHeaders)
+    out.problem = "the headers are longer than 60 KiB or more than 256";
   if (!out.problem.empty()) return out;
   link::HeadWriter head(out.encoded);
   head.U16(count);

@@ -10,9 +10,9 @@
 namespace bulkhead::sdk {
 
 struct ResponseHead {
-  std::string encoded;                    // count and pairs
-  std::optional<uint64_t> content_length; // of a streamed body, as the author promised it
-  std::string problem;                    // not empty: the head must not be sent, and why
+  std::string encoded;                     // count and pairs
+  std::optional<uint64_t> content_length;  // of a streamed body, as the author promised it
+  std::string problem;                     // not empty: the head must not be sent, and why
 };
 
 // `whole`: the body is complete, so its length is the SDK's to say. Adds content-length when `body_size` will not fit one frame.

@@ -54,12 +54,12 @@ class Gauge {  // the value now
 class Context {
  public:
   virtual ~Context() = default;
-  virtual const std::string& module() const = 0;   // name from the manifest
-  virtual const std::string& version() const = 0;  // version from the manifest
-  virtual int slot() const = 0;                    // worker number, from 0
+  virtual const std::string& module() const = 0;             // name from the manifest
+  virtual const std::string& version() const = 0;            // version from the manifest
+  virtual int slot() const = 0;                              // worker number, from 0
   virtual const std::vector<std::string>& args() const = 0;  // the manifest's `args`, without argv[0]
-  virtual const std::string& data_dir() const = 0;  // a writable folder of the module's own that outlives restarts
-  virtual const std::string& schema() const = 0;    // the module's schema; empty without database
+  virtual const std::string& data_dir() const = 0;           // a writable folder of the module's own that outlives restarts
+  virtual const std::string& schema() const = 0;             // the module's schema; empty without database
 
   // The configuration in force, an object; a copy, because OnConfigure may replace it.
   virtual Json config() const = 0;
@@ -73,7 +73,8 @@ class Context {
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;
-  // "database" is there by itself when the module has one. Throws std::invalid_argument for a doubled name or beyond kMaxHealthChecks.
+  // "database" is there by itself when the module has one. Throws std::invalid_argument for a doubled name or beyond
+  // kMaxHealthChecks.
   virtual void AddHealthCheck(std::string name, HealthCheck check) = 0;
   // The instrument of that name, made on first use; the reference stays valid. Inside Initialize only.
   virtual Counter& counter(std::string name) = 0;

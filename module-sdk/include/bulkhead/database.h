@@ -22,9 +22,9 @@ namespace bulkhead::sdk {
 
 using WallTime = std::chrono::system_clock::time_point;
 
-inline constexpr int kMaxConnections = 4;                             // per worker; the role has a CONNECTION LIMIT
-inline constexpr std::chrono::milliseconds kAcquireTimeout{5'000};    // for a free connection; beyond: DatabaseError, transient
-inline constexpr std::chrono::milliseconds kStatementTimeout{60'000}; // for one statement; beyond it is cancelled: DatabaseError
+inline constexpr int kMaxConnections = 4;                              // per worker; the role has a CONNECTION LIMIT
+inline constexpr std::chrono::milliseconds kAcquireTimeout{5'000};     // for a free connection; beyond: DatabaseError, transient
+inline constexpr std::chrono::milliseconds kStatementTimeout{60'000};  // for one statement; beyond it is cancelled: DatabaseError
 
 class DatabaseError : public std::runtime_error {
  public:
@@ -51,8 +51,7 @@ class Param {
   Param(std::nullptr_t) : null_(true) {}
   Param(bool v) : text_(v ? "t" : "f") {}
   template <typename T>
-    requires(std::is_integral_v<T> && !std::is_same_v<T, bool>)
-  Param(T v) : text_(std::to_string(v)) {}
+  requires(std::is_integral_v<T> && !std::is_same_v<T, bool>) Param(T v) : text_(std::to_string(v)) {}
   Param(double v);
   Param(float v) : Param(double(v)) {}
   Param(const char* v) : text_(v) {}
@@ -84,17 +83,22 @@ using Params = std::vector<Param>;
 struct QueryResult;  // what libpq answered; internal
 class Rows;
 
-// One row; keeps the result it is part of alive. Columns by name or by number from 0. A getter throws DatabaseError when the column does not
-// exist, is NULL (use Get<std::optional<T>>), or does not read as T.
+// One row; keeps the result it is part of alive. Columns by name or by number from 0. A getter throws DatabaseError when the
+// column does not exist, is NULL (use Get<std::optional<T>>), or does not read as T.
 class Row {
  public:
   bool IsNull(std::string_view column) const { return IsNull(Index(column)); }
   bool IsNull(int column) const;
-  // T: bool, int32_t, int64_t, double, std::string, std::string_view (as long as this Row lives), Json, WallTime, Bytes, or std::optional of one.
+  // T: bool, int32_t, int64_t, double, std::string, std::string_view (as long as this Row lives), Json, WallTime, Bytes, or
+  // std::optional of one.
   template <typename T>
-  T Get(std::string_view column) const { return Get<T>(Index(column)); }
+  T Get(std::string_view column) const {
+    return Get<T>(Index(column));
+  }
   template <typename T>
-  T Get(const char* column) const { return Get<T>(Index(column)); }
+  T Get(const char* column) const {
+    return Get<T>(Index(column));
+  }
   template <typename T>
   T Get(int column) const {
     if constexpr (IsOptional<T>::value) {
@@ -106,8 +110,8 @@ class Row {
       return out;
     }
   }
-  // The row as an object: numbers, booleans and json columns as themselves, numeric as a number, timestamps as RFC 3339 in UTC with
-  // milliseconds, everything else as text, NULL as null.
+  // The row as an object: numbers, booleans and json columns as themselves, numeric as a number, timestamps as RFC 3339 in UTC
+  // with milliseconds, everything else as text, NULL as null.
   Json ToJson() const;
 
  private:
@@ -138,7 +142,7 @@ class Rows {
   explicit Rows(std::shared_ptr<const QueryResult> result) : result_(std::move(result)) {}
   int size() const;
   bool empty() const { return size() == 0; }
-  int64_t affected() const;  // rows inserted, updated, deleted or selected
+  int64_t affected() const;          // rows inserted, updated, deleted or selected
   std::string_view command() const;  // the command tag, e.g. "INSERT 0 1"
   int columns() const;
   std::string_view column_name(int column) const;
@@ -150,7 +154,10 @@ class Rows {
    public:
     Iterator(const Rows* rows, int row) : rows_(rows), row_(row) {}
     Row operator*() const { return (*rows_)[row_]; }
-    Iterator& operator++() { ++row_; return *this; }
+    Iterator& operator++() {
+      ++row_;
+      return *this;
+    }
     bool operator!=(const Iterator& other) const { return row_ != other.row_; }
 
    private:

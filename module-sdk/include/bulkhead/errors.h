@@ -3,12 +3,11 @@
 // a job's becomes the error INTERNAL, retryable.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 namespace bulkhead::sdk {
 

@@ -72,8 +72,8 @@ class Request {
   size_t Read(char* out, size_t size);
 
   const Identity& identity() const { return identity_; }
-  std::string_view request_id() const;   // `x-request-id`
-  std::string_view traceparent() const;  // W3C trace context; pass it on to what you call
+  std::string_view request_id() const;      // `x-request-id`
+  std::string_view traceparent() const;     // W3C trace context; pass it on to what you call
   std::string_view client_address() const;  // first of `x-forwarded-for`; empty when unknown
 
   // True once nobody waits for the answer: client gone, deadline passed, or the module is stopping for good. Any thread.
@@ -91,8 +91,8 @@ class Request {
   Identity identity_;
   BodySource* source_ = nullptr;  // null: body_ is all there is
   size_t max_body_ = SIZE_MAX;
-  size_t read_ = 0;               // bytes of body_ handed out by Read()
-  bool whole_ = false;            // body_ is complete, source_ only tells about cancelling
+  size_t read_ = 0;     // bytes of body_ handed out by Read()
+  bool whole_ = false;  // body_ is complete, source_ only tells about cancelling
 };
 
 // Sends a streamed body. Used on the worker thread that runs the stream function only.
@@ -134,7 +134,8 @@ Response NoContent();  // 204
 Response JsonResponse(int status, const Json& document);
 Response Text(int status, std::string text, std::string content_type = "text/plain; charset=utf-8");
 // `{"success":false,"error":{code,message,details,requestId}}`. Throwing HttpError does the same from any depth.
-Response Error(const Request& request, int status, std::string_view code, std::string_view message, const Json& details = Json::array());
+Response Error(const Request& request, int status, std::string_view code, std::string_view message,
+               const Json& details = Json::array());
 // A streamed body; see Response::stream.
 Response Stream(std::string content_type, std::function<void(ResponseWriter&)> write);
 

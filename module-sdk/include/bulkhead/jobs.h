@@ -15,8 +15,8 @@
 
 namespace bulkhead::sdk {
 
-inline constexpr int kMaxConcurrentJobs = 16;           // per worker process
-inline constexpr size_t kMaxJobResult = 256 * 1024;     // bytes of the result as JSON; beyond the run fails with RESULT_TOO_LARGE
+inline constexpr int kMaxConcurrentJobs = 16;        // per worker process
+inline constexpr size_t kMaxJobResult = 256 * 1024;  // bytes of the result as JSON; beyond the run fails with RESULT_TOO_LARGE
 
 // One run. Belongs to the thread of the handler, except cancelled().
 class JobContext {
@@ -26,15 +26,16 @@ class JobContext {
   virtual const std::string& job() const = 0;
   // Null when none was given. Read keys with at(), which throws for a missing one; operator[] of a const Json aborts the process.
   virtual const Json& payload() const = 0;
-  virtual const Json& config() const = 0;   // the handler's `config` of the manifest; an object
-  virtual int attempt() const = 0;          // from 1
+  virtual const Json& config() const = 0;  // the handler's `config` of the manifest; an object
+  virtual int attempt() const = 0;         // from 1
   // Grows with every attempt of every run of this module: write it beside what the run changes, and refuse a lower one.
   virtual int64_t fence() const = 0;
   virtual std::chrono::steady_clock::time_point deadline() const = 0;
 
   // `fraction` 0 to 1. The supervisor keeps the last one; sent at most once per 100 ms, so call as often as is convenient.
   virtual void Progress(double fraction, std::string_view message = {}) = 0;
-  // A line of the run's own log. `level` debug, info, warn, error. At most 1,000 lines a run; the rest is dropped and counted in one last line.
+  // A line of the run's own log. `level` debug, info, warn, error. At most 1,000 lines a run; the rest is dropped and counted in
+  // one last line.
   virtual void Log(std::string_view level, std::string_view message) = 0;
 
   // True once the run was cancelled, its deadline has passed, or the module stops. The handler should return or throw soon;

@@ -11,7 +11,8 @@ namespace bulkhead::sdk {
 
 class Logger {
  public:
-  // `fields` is an object: log.Info("reading stored", {{"endpoint", id}, {"bytes", n}}). Never pass a secret. Invalid UTF-8 is replaced.
+  // `fields` is an object: log.Info("reading stored", {{"endpoint", id}, {"bytes", n}}). Never pass a secret. Invalid UTF-8 is
+  // replaced.
   void Debug(std::string_view message, const Json& fields = Json::object()) const { Write("debug", message, fields); }
   void Info(std::string_view message, const Json& fields = Json::object()) const { Write("info", message, fields); }
   void Warn(std::string_view message, const Json& fields = Json::object()) const { Write("warn", message, fields); }

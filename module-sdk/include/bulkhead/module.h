@@ -32,8 +32,8 @@ class Module {
   virtual void Initialize(Context& context) = 0;
   // Starts what the module runs by itself (threads, caches). When it returns, requests and jobs come. May throw as Initialize.
   virtual void Start() {}
-  // Requests and jobs are over (or given up). Joins the module's own threads before `deadline`, after which the process is killed. The database
-  // is still open. Not called when Initialize failed.
+  // Requests and jobs are over (or given up). Joins the module's own threads before `deadline`, after which the process is
+  // killed. The database is still open. Not called when Initialize failed.
   virtual void Stop(std::chrono::steady_clock::time_point deadline) {}
 
   // After the registered checks, with their worst status: a module that knows better may return another. Bounded like a check.

@@ -63,7 +63,7 @@ class Router {
   struct Match {
     const Route* route = nullptr;  // null: nothing for this method
     std::vector<std::pair<std::string, std::string>> params;
-    std::string allow;             // "GET, HEAD, POST" when the path is known under other methods, else empty
+    std::string allow;  // "GET, HEAD, POST" when the path is known under other methods, else empty
   };
   // `path` is still percent-encoded, without query. Empty segments count; a trailing slash is a different path.
   // Throws HttpError 400 BAD_REQUEST when a parameter does not decode.

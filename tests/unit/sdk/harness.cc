@@ -1,20 +1,21 @@
 #include "harness.h"
 
-#include <cerrno>
-#include <csignal>
-#include <cstring>
 #include <fcntl.h>
-#include <filesystem>
-#include <fstream>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <spawn.h>
-#include <sstream>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 
 extern char** environ;
 
@@ -88,7 +89,8 @@ uint32_t Link::Send(const std::string& method, const std::string& target, const 
   writer.U16(uint16_t(headers.size()));
   for (const auto& [name, value] : headers) writer.Pair(name, value);
   std::string frame(link::kHeaderSize, '\0');
-  link::PutHeader(frame.data(), {uint32_t(head.size() + body.size()), next_stream_, link::Type::kRequest, uint8_t(end ? link::kEnd : 0), 0, uint32_t(head.size())});
+  link::PutHeader(frame.data(), {uint32_t(head.size() + body.size()), next_stream_, link::Type::kRequest,
+                                 uint8_t(end ? link::kEnd : 0), 0, uint32_t(head.size())});
   frame += head;
   frame += body;
   Raw(frame);
@@ -185,8 +187,15 @@ ModuleProcess::ModuleProcess(Options options) {
   char name[] = "/tmp/bulkhead-sdk-XXXXXX";
   folder_ = mkdtemp(name);
   Spawn();
-  Json line = {{"protocolMin", 1}, {"protocolMax", 1}, {"module", "test-module"}, {"instance", "test-module-0-1"}, {"token", kToken},
-               {"controlSocket", control_socket()}, {"dataSocket", data_socket()}, {"hostSocket", folder_ + "/host.sock"}, {"transport", "link"}};
+  Json line = {{"protocolMin", 1},
+               {"protocolMax", 1},
+               {"module", "test-module"},
+               {"instance", "test-module-0-1"},
+               {"token", kToken},
+               {"controlSocket", control_socket()},
+               {"dataSocket", data_socket()},
+               {"hostSocket", folder_ + "/host.sock"},
+               {"transport", "link"}};
   line.update(options.handshake);
   WriteAll(handshake_, line.dump() + "\n");
   std::string text;

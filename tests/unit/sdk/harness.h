@@ -1,16 +1,16 @@
 // The supervisor's side, as small as a test needs it: a module process with fd 3, its gRPC stub, and a link connection.
 #pragma once
 
+#include <grpcpp/grpcpp.h>
+
 #include <chrono>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <grpcpp/grpcpp.h>
-#include <nlohmann/json.hpp>
 
 #include "bulkhead/link/frame.h"
 #include "bulkhead/module/v1/module.grpc.pb.h"
@@ -47,7 +47,8 @@ class Link {
   Link(const Link&) = delete;
   ~Link();
   // Opens the next stream.
-  uint32_t Send(const std::string& method, const std::string& target, const Pairs& headers = {}, std::string_view body = {}, bool end = true);
+  uint32_t Send(const std::string& method, const std::string& target, const Pairs& headers = {}, std::string_view body = {},
+                bool end = true);
   void Data(uint32_t stream, std::string_view data, bool end);
   void Window(uint32_t stream, uint32_t credit);
   void Cancel(uint32_t stream, link::CancelCode code = link::CancelCode::kClientGone);
@@ -75,24 +76,25 @@ class ModuleProcess {
     bool initialize = true, start = true;
     std::string conninfo, schema;
   };
-  ModuleProcess();                             // handshake, Initialize and Start, as with Options{}
+  ModuleProcess();  // handshake, Initialize and Start, as with Options{}
   explicit ModuleProcess(Options options);
   ModuleProcess(const ModuleProcess&) = delete;
   ~ModuleProcess();  // kills what is still there
 
-  Json answer;                                 // what the module said on fd 3
+  Json answer;  // what the module said on fd 3
   grpc::Status Initialize(const Options& options);
   grpc::Status Start();
   grpc::Status Stop(int64_t deadline_ms = 5'000);
   pb::Module::Stub& stub() { return *stub_; }
-  std::unique_ptr<grpc::ClientContext> Call(std::chrono::milliseconds timeout = std::chrono::seconds(10), const char* token = kToken);
+  std::unique_ptr<grpc::ClientContext> Call(std::chrono::milliseconds timeout = std::chrono::seconds(10),
+                                            const char* token = kToken);
   std::string data_socket() const { return folder_ + "/data.sock"; }
   std::string control_socket() const { return folder_ + "/control.sock"; }
-  void CloseHandshake();                       // EOF on the module's fd 3
+  void CloseHandshake();  // EOF on the module's fd 3
   void Signal(int signal);
   // Exit code, or 1000 + signal; fails the test when the process does not end in time.
   int AwaitExit(std::chrono::milliseconds within = std::chrono::seconds(10));
-  std::string Log() const;                     // stdout and stderr so far
+  std::string Log() const;  // stdout and stderr so far
   // Waits until the log holds `text`.
   bool Logged(std::string_view text, std::chrono::milliseconds within = std::chrono::seconds(5)) const;
 

@@ -1,15 +1,15 @@
 // The pool against a real PostgreSQL, started for this test on a Unix socket.
-#include "bulkhead/database.h"
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
-#include <gtest/gtest.h>
-#include <sys/wait.h>
 #include <thread>
-#include <unistd.h>
 
+#include "bulkhead/database.h"
 #include "harness.h"
 
 namespace bulkhead::sdk {
@@ -34,8 +34,8 @@ class Server : public ::testing::Environment {
     std::filesystem::remove_all(folder);
   }
   void Start() {
-    As("pg_ctl -D " + folder + "/data -w -t 20 -l " + folder + "/log -o \"-c listen_addresses='' -c unix_socket_directories=" + folder +
-       " -c fsync=off -c shared_buffers=16MB\" start >/dev/null 2>&1");
+    As("pg_ctl -D " + folder + "/data -w -t 20 -l " + folder + "/log -o \"-c listen_addresses='' -c unix_socket_directories=" +
+       folder + " -c fsync=off -c shared_buffers=16MB\" start >/dev/null 2>&1");
   }
   void Stop() { As("pg_ctl -D " + folder + "/data -m immediate stop >/dev/null 2>&1"); }
   std::string conninfo() const { return "host=" + folder + " user=postgres dbname=postgres"; }
@@ -46,10 +46,11 @@ class Server : public ::testing::Environment {
     if (root_only && geteuid() != 0) return;
     EXPECT_EQ(system(command.c_str()), 0) << command;
   }
+  // Runs one of the server's programs; as user postgres when this is root, because they refuse root.
   static void As(const std::string& command) {
-    std::string whole = "cd /tmp && " + std::string(kBin) + command;
-    if (geteuid() == 0) whole = "setpriv --reuid=postgres --regid=postgres --init-groups sh -c '" + whole + "'";
-    Sh(geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups sh -c \"cd /tmp && " + std::string(kBin) + Quoted(command) + "\"" : whole);
+    std::string script = "cd /tmp && " + std::string(kBin) + command;
+    if (geteuid() == 0) script = "setpriv --reuid=postgres --regid=postgres --init-groups sh -c \"" + Quoted(script) + "\"";
+    Sh(script);
   }
   static std::string Quoted(const std::string& text) {
     std::string out;
@@ -73,10 +74,15 @@ class DatabaseTest : public ::testing::Test {
 };
 
 TEST_F(DatabaseTest, PassesValuesThereAndBack) {
-  WallTime when = std::chrono::sys_days(std::chrono::year(2026) / 1 / 10) + std::chrono::hours(15) + std::chrono::microseconds(967'123);
+  WallTime when =
+      std::chrono::sys_days(std::chrono::year(2026) / 1 / 10) + std::chrono::hours(15) + std::chrono::microseconds(967'123);
   std::string bytes("\0\x01\xff", 3);
-  Row row = database->Query("SELECT $1::bool b, $2::int i, $3::bigint l, $4::float8 d, $5::text t, $6::jsonb j, $7::timestamptz w, $8::bytea y, $9::int n",
-                            {true, -7, int64_t{1} << 40, 0.1, "it's \"q\"", Json{{"a", {1, 2}}}, when, Bytes{bytes}, nullptr}).front();
+  Row row = database
+                ->Query(
+                    "SELECT $1::bool b, $2::int i, $3::bigint l, $4::float8 d, $5::text t, $6::jsonb j, $7::timestamptz w, "
+                    "$8::bytea y, $9::int n",
+                    {true, -7, int64_t{1} << 40, 0.1, "it's \"q\"", Json{{"a", {1, 2}}}, when, Bytes{bytes}, nullptr})
+                .front();
   EXPECT_EQ(row.Get<bool>("b"), true);
   EXPECT_EQ(row.Get<int32_t>("i"), -7);
   EXPECT_EQ(row.Get<int64_t>("l"), int64_t{1} << 40);
@@ -105,9 +111,13 @@ TEST_F(DatabaseTest, PassesArrays) {
 }
 
 TEST_F(DatabaseTest, TurnsRowsIntoJson) {
-  Json json = database->Query("SELECT 1 AS i, 2.5::numeric AS n, true AS b, 'x' AS t, '{\"a\":1}'::json AS j, NULL::int AS nothing, "
-                              "'2026-01-10 15:17:56.967+00'::timestamptz AS w, 'NaN'::float8 AS nan, '2026-01-10'::date AS d").ToJson();
-  EXPECT_EQ(json, Json::parse(R"([{"i":1,"n":2.5,"b":true,"t":"x","j":{"a":1},"nothing":null,"w":"2026-01-10T15:17:56.967Z","nan":"NaN","d":"2026-01-10"}])"));
+  Json json = database
+                  ->Query(
+                      "SELECT 1 AS i, 2.5::numeric AS n, true AS b, 'x' AS t, '{\"a\":1}'::json AS j, NULL::int AS nothing, "
+                      "'2026-01-10 15:17:56.967+00'::timestamptz AS w, 'NaN'::float8 AS nan, '2026-01-10'::date AS d")
+                  .ToJson();
+  EXPECT_EQ(json, Json::parse(R"([{"i":1,"n":2.5,"b":true,"t":"x","j":{"a":1},"nothing":null,)"
+                              R"("w":"2026-01-10T15:17:56.967Z","nan":"NaN","d":"2026-01-10"}])"));
 }
 
 TEST_F(DatabaseTest, CommitsWhatReturnsAndRollsBackWhatThrows) {
@@ -120,14 +130,16 @@ TEST_F(DatabaseTest, CommitsWhatReturnsAndRollsBackWhatThrows) {
   EXPECT_THROW(database->Transact([](Transaction& t) {
     t.Query("INSERT INTO kept VALUES (2)");
     throw std::runtime_error("changed my mind");
-  }), std::runtime_error);
+  }),
+               std::runtime_error);
   EXPECT_THROW(database->Transact([](Transaction& t) {
     t.Query("INSERT INTO kept VALUES (3)");
     try {
       t.Query("SELECT 1 / 0");
     } catch (const DatabaseError&) {  // swallowed: the transaction is lost all the same, and its COMMIT must say so
     }
-  }), DatabaseError);
+  }),
+               DatabaseError);
   EXPECT_EQ(database->Query("SELECT count(*) AS n FROM kept").front().Get<int64_t>("n"), 1);
   EXPECT_EQ(database->Query("UPDATE kept SET n = 5").affected(), 1);
 }
@@ -149,7 +161,9 @@ TEST_F(DatabaseTest, SaysWhatTheServerSaid) {
 TEST_F(DatabaseTest, OpensAtMostFourConnections) {
   std::vector<std::future<int>> pids;
   for (int i = 0; i < 12; ++i) {
-    pids.push_back(std::async(std::launch::async, [&] { return database->Query("SELECT pg_backend_pid() AS p FROM pg_sleep(0.05)").front().Get<int>("p"); }));
+    pids.push_back(std::async(std::launch::async, [&] {
+      return database->Query("SELECT pg_backend_pid() AS p FROM pg_sleep(0.05)").front().Get<int>("p");
+    }));
   }
   std::set<int> seen;
   for (auto& pid : pids) seen.insert(pid.get());
@@ -159,7 +173,9 @@ TEST_F(DatabaseTest, OpensAtMostFourConnections) {
 TEST_F(DatabaseTest, ClosingCancelsWhatRuns) {
   auto running = std::async(std::launch::async, [&] { database->Query("SELECT pg_sleep(60)"); });
   Database other(server->conninfo());
-  ASSERT_TRUE(sdk_test::Eventually([&] { return !other.Query("SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'").empty(); }));
+  ASSERT_TRUE(sdk_test::Eventually([&] {
+    return !other.Query("SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'").empty();
+  }));
   database->Close();
   EXPECT_THROW(running.get(), DatabaseError);
   EXPECT_THROW(database->Query("SELECT 1"), DatabaseError);

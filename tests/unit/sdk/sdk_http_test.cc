@@ -1,8 +1,8 @@
 // Requests, routes and response shapes, without a process.
-#include "bulkhead/router.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include "bulkhead/router.h"
 
 namespace bulkhead::sdk {
 namespace {
@@ -76,7 +76,8 @@ TEST(Router, DispatchesAsInProduction) {
 TEST(Request, DecodesPathAndQuery) {
   Request request("GET", "/a%20b/c%2Fd?x=1&x=two+words&empty=&flag&%C3%A4=%26", {});
   EXPECT_EQ(request.path(), "/a b/c/d");
-  EXPECT_THAT(request.query(), ElementsAre(Pair("x", "1"), Pair("x", "two words"), Pair("empty", ""), Pair("flag", ""), Pair("\xC3\xA4", "&")));
+  EXPECT_THAT(request.query(),
+              ElementsAre(Pair("x", "1"), Pair("x", "two words"), Pair("empty", ""), Pair("flag", ""), Pair("\xC3\xA4", "&")));
   EXPECT_THAT(request.query_all("x"), ElementsAre("1", "two words"));
   EXPECT_EQ(request.query("missing"), std::nullopt);
 }
@@ -88,7 +89,8 @@ TEST(Request, KeepsAnEncodedSlashInsideAParameter) {
 }
 
 TEST(Request, RefusesWhatDoesNotDecode) {
-  for (const char* target : {"/%", "/%4", "/%zz", "/%00", "/a?x=%", "/a?%=1"}) EXPECT_THROW(Request("GET", target, {}), HttpError) << target;
+  for (const char* target : {"/%", "/%4", "/%zz", "/%00", "/a?x=%", "/a?%=1"})
+    EXPECT_THROW(Request("GET", target, {}), HttpError) << target;
   std::string many = "/a?";
   for (int i = 0; i < 257; ++i) many += "x=1&";
   EXPECT_THROW(Request("GET", many, {}), HttpError);
@@ -104,7 +106,9 @@ TEST(Request, ReadsNumbersWithinBounds) {
 }
 
 TEST(Request, KnowsWhoCalls) {
-  Request request("GET", "/", {{"x-bulkhead-subject", "anna"}, {"x-bulkhead-roles", "admin, viewer"}, {"x-bulkhead-permissions", "readings:*,jobs:run"}});
+  Request request(
+      "GET", "/",
+      {{"x-bulkhead-subject", "anna"}, {"x-bulkhead-roles", "admin, viewer"}, {"x-bulkhead-permissions", "readings:*,jobs:run"}});
   EXPECT_EQ(request.identity().subject, "anna");
   EXPECT_THAT(request.identity().roles, ElementsAre("admin", "viewer"));
   EXPECT_TRUE(request.identity().Allows("readings:read"));

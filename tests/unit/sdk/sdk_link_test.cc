@@ -39,15 +39,22 @@ TEST(Link, ReadsParametersQueryAndIdentity) {
   Link link(module.data_socket());
   EXPECT_EQ(link.Ask("GET", "/inline/a%2Fb").body, "a/b");
   EXPECT_EQ(link.Ask("GET", "/files/a/b%20c/d").body, "a/b c/d");
-  EXPECT_EQ(link.Ask("GET", "/query?limit=7&tag=a&tag=b+c").json()["data"], Json::parse(R"({"limit":7,"tags":["a","b c"],"q":"none"})"));
+  EXPECT_EQ(link.Ask("GET", "/query?limit=7&tag=a&tag=b+c").json()["data"],
+            Json::parse(R"({"limit":7,"tags":["a","b c"],"q":"none"})"));
   Answer bad = link.Ask("GET", "/query?limit=0", {{"x-request-id", "r-7"}});
   EXPECT_EQ(bad.status, 400);
   EXPECT_EQ(bad.json()["error"]["code"], "INVALID_ARGUMENT");
   EXPECT_EQ(bad.json()["error"]["requestId"], "r-7");
   EXPECT_EQ(link.Ask("GET", "/hello/%zz").status, 400);
-  Answer who = link.Ask("GET", "/identity", {{"x-bulkhead-subject", "anna"}, {"x-bulkhead-roles", "viewer"}, {"x-bulkhead-permissions", "readings:*"},
-                                             {"x-request-id", "r-8"}, {"traceparent", "00-1-2-01"}, {"x-forwarded-for", "10.0.0.1, 10.0.0.2"}});
-  EXPECT_EQ(who.json()["data"], Json::parse(R"({"subject":"anna","roles":["viewer"],"may":true,"id":"r-8","trace":"00-1-2-01","from":"10.0.0.1"})"));
+  Answer who = link.Ask("GET", "/identity",
+                        {{"x-bulkhead-subject", "anna"},
+                         {"x-bulkhead-roles", "viewer"},
+                         {"x-bulkhead-permissions", "readings:*"},
+                         {"x-request-id", "r-8"},
+                         {"traceparent", "00-1-2-01"},
+                         {"x-forwarded-for", "10.0.0.1, 10.0.0.2"}});
+  EXPECT_EQ(who.json()["data"],
+            Json::parse(R"({"subject":"anna","roles":["viewer"],"may":true,"id":"r-8","trace":"00-1-2-01","from":"10.0.0.1"})"));
 }
 
 TEST(Link, AnswersUnknownPathsAndMethodsItself) {

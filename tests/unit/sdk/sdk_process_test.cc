@@ -1,8 +1,9 @@
 // How a module's process begins and ends.
-#include <csignal>
-#include <cstdio>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
+
+#include <csignal>
+#include <cstdio>
 
 #include "harness.h"
 

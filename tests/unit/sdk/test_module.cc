@@ -1,9 +1,10 @@
 // The module under test: one route, job or check for each thing that the tests look at.
+#include <unistd.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#include <unistd.h>
 
 #include "bulkhead/module.h"
 
@@ -83,12 +84,18 @@ class TestModule : public Module {
     router.Post("/echo-inline", [](Request& request) { return Text(200, request.body()); }).Inline();
     router.Post("/small", [](Request& request) { return Text(200, request.body()); }).MaxBody(10);
     router.Get("/query", [](Request& request) {
-      return Ok({{"limit", request.query_int("limit", 10, 1, 100)}, {"tags", request.query_all("tag")}, {"q", request.query("q").value_or("none")}});
+      return Ok({{"limit", request.query_int("limit", 10, 1, 100)},
+                 {"tags", request.query_all("tag")},
+                 {"q", request.query("q").value_or("none")}});
     });
     router.Get("/identity", [](Request& request) {
       const Identity& who = request.identity();
-      return Ok({{"subject", who.subject}, {"roles", who.roles}, {"may", who.Allows("readings:read")}, {"id", request.request_id()},
-                 {"trace", request.traceparent()}, {"from", request.client_address()}});
+      return Ok({{"subject", who.subject},
+                 {"roles", who.roles},
+                 {"may", who.Allows("readings:read")},
+                 {"id", request.request_id()},
+                 {"trace", request.traceparent()},
+                 {"from", request.client_address()}});
     });
     router.Get("/files/*", [](Request& request) { return Text(200, std::string(request.param("*"))); });
     router.Get("/throw", [](Request&) -> Response { throw std::runtime_error("the secret of this module"); });
@@ -99,17 +106,23 @@ class TestModule : public Module {
       return Text(200, "through");
     });
     router.Get("/gate/waiting", [this](Request&) { return Text(200, std::to_string(gate_.waiting())); }).Inline();
-    router.Post("/gate/open", [this](Request&) {
-      gate_.Open();
-      return NoContent();
-    }).Inline();
+    router
+        .Post("/gate/open",
+              [this](Request&) {
+                gate_.Open();
+                return NoContent();
+              })
+        .Inline();
     router.Get("/pid", [](Request&) { return Text(200, std::to_string(getpid())); }).Inline();
-    router.Get("/stall", [](Request&) {
-      auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
-      while (std::chrono::steady_clock::now() < until) {
-      }
-      return Text(200, "late");
-    }).Inline();
+    router
+        .Get("/stall",
+             [](Request&) {
+               auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+               while (std::chrono::steady_clock::now() < until) {
+               }
+               return Text(200, "late");
+             })
+        .Inline();
     router.Get("/await-cancel", [this](Request& request) -> Response {
       ++awaiting_;
       while (!request.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -121,7 +134,8 @@ class TestModule : public Module {
   }
 
   void Streams(Router& router) {
-    router.Get("/large/:size", [](Request& request) { return Text(200, std::string(size_t(request.param_int("size", 0, 1 << 28)), 'x')); });
+    router.Get("/large/:size",
+               [](Request& request) { return Text(200, std::string(size_t(request.param_int("size", 0, 1 << 28)), 'x')); });
     router.Get("/stream/:size", [this](Request& request) {
       size_t size = size_t(request.param_int("size", 0, 1 << 30));
       return Stream("application/octet-stream", [this, size](ResponseWriter& out) {
@@ -146,19 +160,25 @@ class TestModule : public Module {
     router.Get("/stream-short", [](Request&) {
       return Stream("text/plain", [](ResponseWriter& out) { out.Write("12345"); }).Header("content-length", "10");
     });
-    router.Post("/sum", [](Request& request) {
-      char chunk[4'096];
-      size_t total = 0;
-      while (size_t n = request.Read(chunk, sizeof chunk)) total += n;
-      return Text(200, std::to_string(total));
-    }).StreamBody();
-    router.Post("/sum-gated", [this](Request& request) {
-      gate_.Wait();
-      char chunk[4'096];
-      size_t total = 0;
-      while (size_t n = request.Read(chunk, sizeof chunk)) total += n;
-      return Text(200, std::to_string(total));
-    }).StreamBody();
+    router
+        .Post("/sum",
+              [](Request& request) {
+                char chunk[4'096];
+                size_t total = 0;
+                while (size_t n = request.Read(chunk, sizeof chunk)) total += n;
+                return Text(200, std::to_string(total));
+              })
+        .StreamBody();
+    router
+        .Post("/sum-gated",
+              [this](Request& request) {
+                gate_.Wait();
+                char chunk[4'096];
+                size_t total = 0;
+                while (size_t n = request.Read(chunk, sizeof chunk)) total += n;
+                return Text(200, std::to_string(total));
+              })
+        .StreamBody();
     router.Post("/ignore-body", [](Request&) { return Text(200, "not read"); }).StreamBody();
   }
 
@@ -166,8 +186,10 @@ class TestModule : public Module {
     jobs.Handle("add", [](JobContext& job) -> Json {
       job.Progress(0.5, "half way");
       job.Log("info", "adding");
-      return {{"sum", job.payload().at("a").get<int>() + job.payload().at("b").get<int>()}, {"attempt", job.attempt()},
-              {"fence", job.fence()}, {"unit", job.config().value("unit", "")}};
+      return {{"sum", job.payload().at("a").get<int>() + job.payload().at("b").get<int>()},
+              {"attempt", job.attempt()},
+              {"fence", job.fence()},
+              {"unit", job.config().value("unit", "")}};
     });
     jobs.Handle("fail", [](JobContext&) -> Json { throw JobFailure("NO_DISK", "the disk is full", false); });
     jobs.Handle("throw", [](JobContext&) -> Json { throw std::out_of_range("index 7"); });
