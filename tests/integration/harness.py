@@ -248,13 +248,14 @@ class Daemon:
         """Starts the process and waits for nothing."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("BULKHEAD_", "FEATURE_FLAG_"))}
         environment.update(self.env)
-        self.stdout_lines, self._stdout_ended = [], False
+        with self._stdout_changed:
+            self.process, self.stdout_lines, self._stdout_ended = None, [], False
         self.started_at = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             env=environment, cwd=self.cwd, start_new_session=True)
         Daemon.own_pids.add(self.process.pid)
-        threading.Thread(target=self._read_stdout, args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(target=self._read_stdout, args=(self.process,), daemon=True).start()
         return self
 
     def start(self, within=READY_TIMEOUT_S):
@@ -277,15 +278,17 @@ class Daemon:
     def ready_line(self):
         return next((line for line in self.stdout_lines if line.startswith("bulkhead ready ")), None)
 
-    def _read_stdout(self, stream):
-        for raw in stream:
+    def _read_stdout(self, process):
+        for raw in process.stdout:
             with self._stdout_changed:
-                self.stdout_lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
-                self._stdout_changed.notify_all()
-        stream.close()
+                if self.process is process:  # not of an earlier start
+                    self.stdout_lines.append(raw.decode("utf-8", "replace").rstrip("\n"))
+                    self._stdout_changed.notify_all()
+        process.stdout.close()
         with self._stdout_changed:
-            self._stdout_ended = True
-            self._stdout_changed.notify_all()
+            if self.process is process:
+                self._stdout_ended = True
+                self._stdout_changed.notify_all()
 
     # -- talking
 

@@ -72,9 +72,10 @@ constexpr const char* kNetHeader =
     " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
 
 TEST(Procfs, NetDevGivesBytesPerInterface) {
-  const auto interfaces = ParseNetDev(std::string(kNetHeader) +
-                                      "    lo:    3267      29    0    0    0     0          0         0     3268      29    0    0    0     0       0          0\n"
-                                      "  eth0: 57396418    1256    0    0    0     0          0         0    55641     661    0    0    0     0       0          0\n");
+  const auto interfaces = ParseNetDev(
+      std::string(kNetHeader) +
+      "    lo:    3267      29    0    0    0     0          0         0     3268      29    0    0    0     0       0          0\n"
+      "  eth0: 57396418    1256    0    0    0     0          0         0    55641     661    0    0    0     0       0          0\n");
   ASSERT_EQ(interfaces.size(), 2u);
   EXPECT_EQ(interfaces[1].name, "eth0");
   EXPECT_DOUBLE_EQ(interfaces[1].receive_bytes, 57396418);
