@@ -11,6 +11,8 @@ function(open_folders path)
     cmake_path(GET path PARENT_PATH path)
     file(CHMOD ${path} PERMISSIONS ${program_mode})
     if(path STREQUAL STAGE)
+      cmake_path(GET path PARENT_PATH path)  # the folder of all modules, which the daemon lists as a user of its own
+      file(CHMOD ${path} PERMISSIONS ${program_mode})
       return()
     endif()
   endwhile()

@@ -33,7 +33,13 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     }
     found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits)};
   }
-  for (const std::string& folder : ListPackages(options_.modules_access)) {
+  auto folders = ListPackages(options_.modules_access);
+  if (!folders.ok()) {
+    LogWarn("boot", "can't read the modules directory: nothing new is found there",
+            {{"folder", options_.modules_dir}, {"reason", std::string(folders.status().message())}});
+    folders.emplace();
+  }
+  for (const std::string& folder : *folders) {
     std::string display = options_.modules_dir + "/" + folder;
     auto package = ReadPackage(options_.modules_access + "/" + folder, display);
     if (!package.ok()) {

@@ -162,13 +162,15 @@ absl::StatusOr<Package> ReadPackage(const std::string& folder, const std::string
   return package;
 }
 
-std::vector<std::string> ListPackages(const std::string& modules_dir) {
+absl::StatusOr<std::vector<std::string>> ListPackages(const std::string& modules_dir) {
   std::vector<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(modules_dir + "/", ignored)) {
-    std::string name = entry.path().filename().string();
-    if (entry.is_directory(ignored) && !name.empty() && name[0] != '.') names.push_back(name);
+  std::error_code error, ignored;
+  fs::directory_iterator entry(modules_dir + "/", error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    std::string name = entry->path().filename().string();
+    if (entry->is_directory(ignored) && !name.empty() && name[0] != '.') names.push_back(name);
   }
+  if (error) return ErrnoStatus(error.value(), modules_dir);
   std::sort(names.begin(), names.end());
   return names;
 }

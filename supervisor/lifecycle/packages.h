@@ -20,8 +20,8 @@ struct Package {
 // MANIFEST_MISSING, wrong: MANIFEST_INVALID with every finding).
 absl::StatusOr<Package> ReadPackage(const std::string& folder, const std::string& display);
 
-// Names of the folders of a modules directory that look like packages (not dot files), sorted. A missing directory is empty.
-std::vector<std::string> ListPackages(const std::string& modules_dir);
+// Names of the folders of a modules directory that look like packages (not dot files), sorted. An error when it can't be read.
+absl::StatusOr<std::vector<std::string>> ListPackages(const std::string& modules_dir);
 
 // SHA-256 over the paths, modes and contents of a package's files, hex. PACKAGE_INVALID for symbolic links and special files,
 // for more than kMaxPackageFiles files or kMaxPackageBytes bytes.

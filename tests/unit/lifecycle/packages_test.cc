@@ -54,7 +54,7 @@ TEST_F(PackagesTest, InstallingTheSameTwiceUsesTheCopyThatIsThere) {
   auto first = Install(), second = Install();
   ASSERT_TRUE(first.ok() && second.ok());
   EXPECT_EQ(first->relative, second->relative);
-  EXPECT_THAT(ListPackages(root_ + "/data/versions/demo"), ElementsAre(fs::path(first->relative).filename().string()));
+  EXPECT_THAT(*ListPackages(root_ + "/data/versions/demo"), ElementsAre(fs::path(first->relative).filename().string()));
 }
 
 TEST_F(PackagesTest, AnyChangeOfContentNameOrModeChangesTheHash) {
