@@ -232,7 +232,7 @@ class Daemon:
             if modules:
                 text += "\nmodules:\n" + "".join(f"  {name}:\n    enabled: true\n" for name in modules)
             self.config_path.write_text(text)
-        self.process = None
+        self.process = self._guard_process = None
         self.stdout_lines = []
         self._stdout_changed = threading.Condition()
         self._stdout_ended = False
@@ -255,8 +255,23 @@ class Daemon:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             env=environment, cwd=self.cwd, start_new_session=True)
         Daemon.own_pids.add(self.process.pid)
+        self._guard()
         threading.Thread(target=self._read_stdout, args=(self.process,), daemon=True).start()
         return self
+
+    def _guard(self):
+        """Should the test itself be killed, the daemon is told to stop: a shell sees the end of our pipe."""
+        self._dismiss_guard()
+        self._guard_process = subprocess.Popen(["/bin/sh", "-c", 'read -r dismissed || kill -TERM "$1"', "guard", str(self.process.pid)],
+                                               stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        Daemon.own_pids.add(self._guard_process.pid)
+
+    def _dismiss_guard(self):
+        if self._guard_process:
+            with contextlib.suppress(OSError):
+                self._guard_process.communicate(b"dismissed\n")
+            Daemon.own_pids.discard(self._guard_process.pid)
+            self._guard_process = None
 
     def start(self, within=READY_TIMEOUT_S):
         """Starts it and waits for the line that says ready; fails with the log when it ends instead."""
@@ -367,6 +382,7 @@ class Daemon:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the daemon did not end within {within} s\n{self.log_tail()}") from None
         Daemon.own_pids.discard(self.process.pid)
+        self._dismiss_guard()
         return code
 
     def stop(self, number=signal.SIGTERM, within=STOP_TIMEOUT_S):
@@ -399,6 +415,7 @@ class Daemon:
             except AssertionError:
                 self.process.kill()
                 self.process.wait()
+        self._dismiss_guard()
         deadline = time.monotonic() + 5
         while self.leftovers() and time.monotonic() < deadline:
             time.sleep(POLL_S)
