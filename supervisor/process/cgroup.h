@@ -26,7 +26,7 @@ class Cgroup {
  public:
   // The v2 folder for CLONE_INTO_CGROUP, -1 where there is none.
   int v2_folder() const { return v2_folder_.get(); }
-  // cgroup.procs of each tree, for writing: the child writes "0" to enter. Without v2 when the clone put it there.
+  // One file of each tree, for writing: the child, which has one thread, writes "0" to enter. Without v2 when the clone put it there.
   std::vector<UniqueFd> EntryFiles(bool with_v2) const;
   // Thread group leaders in it now, zombies excepted.
   std::vector<pid_t> Members() const;

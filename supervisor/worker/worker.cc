@@ -46,16 +46,13 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     began_ = clock_.Now();
     started_at_ = clock_.Wall();
     mode_t shared = spec_.change_user ? 02770 : 0700;
-    auto self = weak_from_this();
-    spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, [self](absl::Status status) {
+    // The spawner does what it is asked in order, so nothing waits for an answer; Spawned() comes after those of the folders.
+    auto made = [self = weak_from_this()](absl::Status status) {
       if (auto body = self.lock()) body->folders_.Update(status);
-    });
-    spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, [self](absl::Status status) {
-      if (auto body = self.lock()) {
-        body->folders_.Update(status);
-        body->Spawn();
-      }
-    });
+    };
+    spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, made);
+    spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, made);
+    Spawn();
   }
 
   void Stop(Millis budget) {
@@ -71,7 +68,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     stop_asked_ = true;
     stop_deadline_ = deadline;
     loop_.Cancel(health_timer_);
-    if (!spawned_) return;  // Spawn() looks at stop_asked_
+    if (!spawned_) return;  // Spawned() looks at stop_asked_
     if (!started_) {
       // Not serving yet: there is nothing to finish, so no Stop RPC.
       Terminate();
@@ -124,15 +121,15 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Spawn() {
-    if (!folders_.ok())
-      return Ended({WorkerEnd::kExit, "the module's folders could not be made: " + std::string(folders_.message())});
-    if (stop_asked_) return Ended({WorkerEnd::kExit, "stopped before it was started"});
     auto channel = SocketPair(SOCK_STREAM);
     auto out = MakeLogPipe();
     auto err = MakeLogPipe();
     if (!channel.ok() || !out.ok() || !err.ok()) {
-      return Ended(
-          {WorkerEnd::kExit, "no descriptors left for the module's sockets: " + std::string(channel.status().message())});
+      // Later: Ended() may not be called from within Start().
+      loop_.Post([self = weak_from_this(), why = std::string(channel.status().message())] {
+        if (auto body = self.lock()) body->Ended({WorkerEnd::kExit, "no descriptors left for the module's sockets: " + why});
+      });
+      return;
     }
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
@@ -176,13 +173,12 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
-    if (!spawned.ok()) {
-      Ended({WorkerEnd::kExit, std::string(spawned.status().message())});
-      return;
-    }
+    std::string folders = folders_.ok() ? "" : "the module's folders could not be made: " + std::string(folders_.message());
+    if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
     spawned_ = true;
     pid_ = spawned->pid;
     isolation_ = std::move(spawned->isolation);
+    if (!folders.empty()) return Fail(WorkerEnd::kExit, folders);
     if (stop_asked_) return Terminate();
     nlohmann::json offer = {{"protocolMin", kProtocol},
                             {"protocolMax", kProtocol},
@@ -406,11 +402,12 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     callbacks_.died(report);
     pid_ = 0;
     spawner_.KillTree(spec_.instance, [self] {
-      self->spawner_.RemoveFolder(self->spec_.instance_dir, [](absl::Status) {});
       self->out_.reset();
       self->err_.reset();
       auto gone = std::move(self->callbacks_.gone);
       gone();
+      // After `gone`, so that a successor's start does not wait behind it.
+      self->spawner_.RemoveFolder(self->spec_.instance_dir, [](absl::Status) {});
     });
   }
 
