@@ -1,10 +1,11 @@
 #include "worker_pool.h"
 
+#include <system_error>
+
 namespace bulkhead::sdk {
 
-WorkerPool::WorkerPool(int threads, size_t max_waiting, Run run) : run_(std::move(run)), max_waiting_(max_waiting) {
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
-}
+WorkerPool::WorkerPool(int max_threads, size_t max_waiting, Run run)
+    : run_(std::move(run)), max_threads_(size_t(max_threads)), max_waiting_(max_waiting) {}
 
 WorkerPool::~WorkerPool() {
   {
@@ -19,6 +20,13 @@ bool WorkerPool::Submit(std::shared_ptr<LinkStream> stream) {
   {
     std::lock_guard lock(mutex_);
     if (stopping_ || queue_.size() >= max_waiting_) return false;
+    if (free_ <= queue_.size() && threads_.size() < max_threads_) {
+      try {
+        threads_.emplace_back([this] { Work(); });
+      } catch (const std::system_error&) {  // the limit on processes: those that are there go on
+        if (threads_.empty()) return false;
+      }
+    }
     queue_.push_back(std::move(stream));
   }
   wake_.notify_one();
@@ -33,7 +41,9 @@ bool WorkerPool::WaitIdle(std::chrono::steady_clock::time_point until) {
 void WorkerPool::Work() {
   std::unique_lock lock(mutex_);
   for (;;) {
+    ++free_;
     wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+    --free_;
     if (queue_.empty()) return;
     std::shared_ptr<LinkStream> stream = std::move(queue_.front());
     queue_.pop_front();

@@ -1,4 +1,4 @@
-// The bounded threads that run handlers. Thread-safe.
+// The bounded threads that run handlers, each started when it is first needed. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -18,11 +18,11 @@ class LinkStream;
 class WorkerPool {
  public:
   using Run = std::function<void(const std::shared_ptr<LinkStream>&)>;
-  WorkerPool(int threads, size_t max_waiting, Run run);
+  WorkerPool(int max_threads, size_t max_waiting, Run run);
   WorkerPool(const WorkerPool&) = delete;
   ~WorkerPool();  // joins: only once WaitIdle() was true
 
-  // False when max_waiting requests wait already.
+  // False when max_waiting requests wait already, or when there is no thread and none can be started.
   [[nodiscard]] bool Submit(std::shared_ptr<LinkStream> stream);
   int active() const { return active_.load(std::memory_order_relaxed); }
   // True when nothing runs and nothing waits, by `until` at the latest.
@@ -31,11 +31,12 @@ class WorkerPool {
  private:
   void Work();
   const Run run_;
-  const size_t max_waiting_;
+  const size_t max_threads_, max_waiting_;
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
   std::deque<std::shared_ptr<LinkStream>> queue_;
   std::atomic<int> active_{0};
+  size_t free_ = 0;  // threads that wait for work
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

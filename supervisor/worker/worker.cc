@@ -22,6 +22,7 @@ namespace {
 constexpr int kProtocol = 1;                // the only one so far
 constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
 constexpr Millis kExitGrace{1'000};          // for the exit of a process that seems to be dying, before it is ended
+constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
 constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
 
@@ -271,8 +272,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         body->started_ = true;
         body->loop_.Cancel(body->timer_);
         body->callbacks_.ready();
-        // The first check at once: status has something to show from the first second on.
-        body->CheckHealth();
+        body->CheckHealthAfter(kFirstHealthCheck);
       });
     });
   }
@@ -290,6 +290,13 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         late ? std::string(call) + " did not answer within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms"
              : std::string(call) + " failed: " + std::string(status.message());
     Fail(config ? WorkerEnd::kConfig : late ? WorkerEnd::kStartTimeout : WorkerEnd::kExit, message);
+  }
+
+  void CheckHealthAfter(Millis wait) {
+    auto self = weak_from_this();
+    health_timer_ = loop_.After(wait, [self] {
+      if (auto body = self.lock()) body->CheckHealth();
+    });
   }
 
   void CheckHealth() {
@@ -313,10 +320,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     // Jitter keeps many modules from being asked in step.
     double share = 0.9 + 0.2 * jitter_.Unit();
     auto wait = Millis(static_cast<int64_t>(static_cast<double>(spec_.manifest->health_interval.count()) * share));
-    auto self = weak_from_this();
-    health_timer_ = loop_.After(wait, [self] {
-      if (auto body = self.lock()) body->CheckHealth();
-    });
+    CheckHealthAfter(wait);
     callbacks_.health(status, response);
   }
 
