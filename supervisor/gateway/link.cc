@@ -80,6 +80,8 @@ void Link::Open(Stream& stream, StreamSink& sink, std::string_view frame, bool e
   stream.consumed_ = 0;
   stream.pending_.clear();
   stream.pending_at_ = 0;
+  stream.trailers_.clear();
+  stream.asks_tunnel_ = header.flags & link::kUpgrade;
   stream.end_queued_ = stream.end_sent_ = end;
   stream.head_seen_ = stream.queued_ = stream.wants_room_ = false;
   streams_.emplace(stream.id_, &stream);
@@ -104,6 +106,11 @@ void Link::Send(Stream& stream, std::string_view bytes, bool end) {
   stream.end_queued_ |= end;
   Queue(stream);
   loop_.MarkLinkDirty(*this);
+}
+
+void Link::End(Stream& stream, std::string trailers) {
+  stream.trailers_ = std::move(trailers);
+  Send(stream, {}, true);
 }
 
 void Link::Cancel(Stream& stream, CancelCode code) {
@@ -309,7 +316,8 @@ Stream* Link::Find(uint32_t id) {
 void Link::TakeResponse(std::string_view head) {
   Stream* stream = Find(header_.stream);
   if (!stream) return;
-  if (stream->head_seen_ || (header_.flags & (link::kTrailers | link::kUpgrade))) {
+  uint8_t expected = stream->asks_tunnel_ && header_.status == 101 ? uint8_t(link::kUpgrade) : uint8_t(header_.flags & link::kEnd);
+  if (stream->head_seen_ || header_.flags != expected || (header_.status == 101 && expected != link::kUpgrade)) {
     return FailStream(*stream, CancelCode::kProtocol, StreamLoss::kProtocol);
   }
   stream->head_seen_ = true;
@@ -433,8 +441,16 @@ void Link::FillFromStreams() {
     bool end = stream.end_queued_ && take == waiting;
     if (take == 0 && !end) continue;
     char header[link::kHeaderSize];
-    link::PutHeader(header, {uint32_t(take), stream.id_, Type::kData, uint8_t(end ? link::kEnd : 0), 0, 0});
-    out_.append(header, sizeof header).append(stream.pending_, stream.pending_at_, take);
+    bool trailers = end && !stream.trailers_.empty();
+    if (take > 0 || !trailers) {
+      link::PutHeader(header, {uint32_t(take), stream.id_, Type::kData, uint8_t(end && !trailers ? link::kEnd : 0), 0, 0});
+      out_.append(header, sizeof header).append(stream.pending_, stream.pending_at_, take);
+    }
+    if (trailers) {
+      uint32_t length = uint32_t(stream.trailers_.size());
+      link::PutHeader(header, {length, stream.id_, Type::kData, uint8_t(link::kEnd | link::kTrailers), 0, length});
+      out_.append(header, sizeof header).append(stream.trailers_);
+    }
     stream.send_credit_ -= int64_t(take);
     stream.pending_at_ += take;
     stream.end_sent_ = end;

@@ -30,7 +30,7 @@ class StreamSink {
  public:
   virtual ~StreamSink() = default;
   // `pairs` is the head as it came; `whole` says that the body is these `body_length` bytes and no more. False: it does not parse, which
-  // ends the connection. With `whole` and no body this is the last call.
+  // ends the connection. With `whole` and no body this is the last call. `status` 101 comes only where a tunnel was asked for, and begins it.
   virtual bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) = 0;
   virtual void OnBody(std::string_view bytes, bool end) = 0;
   // Comes right before the end. False: as of OnHead.
@@ -55,6 +55,8 @@ class Stream {
   uint32_t consumed_ = 0;       // not given back as credit yet
   std::string pending_;         // body bytes that wait for their turn or for credit
   size_t pending_at_ = 0;
+  std::string trailers_;        // encoded, to be sent with the end
+  bool asks_tunnel_ = false;
   bool end_queued_ = false, end_sent_ = false, head_seen_ = false, queued_ = false, wants_room_ = false;
 };
 
@@ -78,6 +80,8 @@ class Link : public Pollable {
   // How many body bytes Send() takes now. 0: wait for OnRoom.
   size_t Room(Stream& stream);
   void Send(Stream& stream, std::string_view bytes, bool end);
+  // The end, with trailers as pairs ("" for none).
+  void End(Stream& stream, std::string trailers);
   void Cancel(Stream& stream, link::CancelCode code);
   // `bytes` of the body have left this process; the module may send as many more.
   void Consumed(Stream& stream, size_t bytes);

@@ -24,11 +24,12 @@ struct DirectoryWorker {
   std::shared_ptr<ControlPort> control;
 };
 
-// One enabled module, ready or not: without ready workers its routes answer 503.
+// One enabled module, ready or not.
 struct DirectoryModule {
   std::string name;
   std::shared_ptr<const Manifest> manifest;  // routes, jobs, subscriptions
   std::vector<DirectoryWorker> workers;      // ready ones only
+  bool starting = false;                     // a worker is on its way, so a request may wait; else without workers: 503
 };
 
 struct Directory {

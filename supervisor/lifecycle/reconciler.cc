@@ -246,6 +246,7 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     auto module = std::make_shared<DirectoryModule>();
     module->name = name;
     module->manifest = entry->manifest;
+    module->starting = StartsNow(entry->state);
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
       if (!Listed(entry->state.slots[i])) continue;
       const WorkerProcess& process = *entry->running[i].process;
@@ -408,15 +409,16 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
   for (size_t i = 0; i < entry->waiters.size();) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
-    bool overtaken = waiter.enable && !waiter.result.ok();
-    if (!overtaken && (waiter.enable ? !running : !stopped)) {
+    bool overtaken = (waiter.enable && !waiter.result.ok()) || waiter.enable != entry->state.wanted;
+    bool there = waiter.enable ? running : stopped;
+    if (!overtaken && !there) {
       ++i;
       continue;
     }
     Waiter done = std::move(waiter);
     entry->waiters.erase(entry->waiters.begin() + static_cast<ptrdiff_t>(i));
     loop_.Cancel(done.timer);
-    done.done(done.result, true);
+    done.done(done.result, there);
   }
 }
 
