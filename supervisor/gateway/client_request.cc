@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kModulePrefix = "/api/v1/m/";
 constexpr size_t kMaxFirstBody = 16 * 1024;  // a body up to here that came with its head travels in the REQUEST
+constexpr const char* kLoginWanted = "Send 'Authorization: Bearer <token>' with a valid token.";
 constexpr Millis kLoginCheck{1'000};         // an expired token ends at most so much later on a connection that is in use
 
 std::string RetryAfter() { return std::to_string(limits::kRetryAfterSeconds); }
@@ -88,7 +89,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
     if (std::string_view(code) == "FORBIDDEN") {
       RespondError(code, "The caller lacks a permission that this route needs.");
     } else {
-      RespondError(code, "Send 'Authorization: Bearer <token>' with a valid token.", {{"www-authenticate", "Bearer"}});
+      RespondError(code, kLoginWanted, {{"www-authenticate", "Bearer"}});
     }
     return 0;
   }
@@ -259,6 +260,8 @@ void Client::HandleLoss() {
 }
 
 void Client::StartLocal(const http1::RequestHead& head) {
+  // No memory for the body of somebody unknown. What the caller may do is the service's to say.
+  if (!body_.done() && !KnowCaller(head.authorization)) return RespondError("UNAUTHENTICATED", kLoginWanted, {{"www-authenticate", "Bearer"}});
   if (head.content_length > int64_t(limits::kAdminBodyLimit)) {
     keep_alive_ = false;
     return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB.");

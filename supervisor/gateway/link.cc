@@ -30,8 +30,14 @@ constexpr Millis kPingCheck{2'000};
 
 }  // namespace
 
-Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token)
-    : loop_(loop), module_(std::move(module)), instance_(std::move(instance)), socket_(std::move(socket)), token_(std::move(token)) {}
+Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
+           std::function<void()> unresponsive)
+    : loop_(loop),
+      module_(std::move(module)),
+      instance_(std::move(instance)),
+      socket_(std::move(socket)),
+      token_(std::move(token)),
+      unresponsive_(std::move(unresponsive)) {}
 
 Link::~Link() = default;
 
@@ -101,7 +107,7 @@ size_t Link::Room(Stream& stream) {
 }
 
 void Link::Send(Stream& stream, std::string_view bytes, bool end) {
-  if (stream.pending_.capacity() == 0) stream.pending_ = loop_.TakeBuffer();
+  if (stream.pending_.empty() && stream.pending_.capacity() < 64) stream.pending_ = loop_.TakeBuffer();
   stream.pending_.append(bytes);
   stream.end_queued_ |= end;
   Queue(stream);
@@ -400,6 +406,7 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
     LogWarn("gateway", "link lost", {{"module", module_}, {"instance", instance_}, {"why", std::string(why)},
                                      {"inFlight", std::to_string(streams_.size())}});
   }
+  if (loss == StreamLoss::kUnresponsive && unresponsive_) unresponsive_();
   state_ = State::kDown;
   fd_.Reset();
   out_ = std::string();

@@ -62,7 +62,9 @@ class Stream {
 
 class Link : public Pollable {
  public:
-  Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token);
+  // `unresponsive` is called when a PING was not answered in time.
+  Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
+       std::function<void()> unresponsive);
   ~Link() override;
 
   // Connects when it is not. False when nobody listens there, or the link is leaving.
@@ -100,7 +102,6 @@ class Link : public Pollable {
   void ReadOnce();
   void TakeBytes(const char* data, size_t size);
   bool TakeHeader(const char* at);
-  void TakeHead(std::string_view head);
   bool TakeFrame(std::string_view payload);
   void TakeResponse(std::string_view head);
   void TakeTrailers(std::string_view pairs);
@@ -120,6 +121,7 @@ class Link : public Pollable {
 
   GatewayLoop& loop_;
   const std::string module_, instance_, socket_, token_;
+  const std::function<void()> unresponsive_;
   State state_ = State::kDown;
   UniqueFd fd_;
   bool readable_ = false, writable_ = false, hangup_ = false;

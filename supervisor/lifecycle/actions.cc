@@ -251,8 +251,8 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
         release();
       };
       if (entry->row.status == RegistryStatus::kEnabled) {
-        // It is so already; but a module that has given up is tried again.
-        Dispatch(entry, event::Retry{});
+        // It is so already; but a module that has given up is tried again, and one that this run was told to leave out is started.
+        entry->state.wanted ? Dispatch(entry, event::Retry{}) : Want(entry, true);
         return recorded();
       }
       InstallEntry(entry, [this, entry, refuse, recorded](absl::Status status) {
@@ -265,6 +265,7 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
 
 // From here on the next command may come, and overtake this one: a disable does not wait for a start that hangs.
 void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done) {
+  if (entry->publishing == 0 && Converged(*entry, enable)) return done(ActionResult{View(*entry), true});
   Wait(entry, enable, wait, [this, entry, done = std::move(done)](absl::Status status, bool converged) {
     if (!status.ok()) return done(status);
     done(ActionResult{View(*entry), converged});
@@ -313,11 +314,7 @@ void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionRes
                             "enabled modules depend on " + target.name + ": " + Join(dependents) + "; disable them first"));
       }
       auto recorded = [this, entry, wait, done, release] {
-        if (entry->state.observed == ObservedState::kStopped) {
-          done(ActionResult{View(*entry), true});
-        } else {
-          AnswerWhenConverged(entry, false, wait, done);
-        }
+        AnswerWhenConverged(entry, false, wait, done);
         release();
       };
       if (entry->row.status != RegistryStatus::kEnabled) return recorded();
@@ -351,7 +348,9 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
       if (entry->row.status == RegistryStatus::kEnabled) {
         return answer(Error("MODULE_ENABLED", "module " + name + " is enabled; disable it first"));
       }
-      if (entry->state.observed != ObservedState::kStopped) {
+      // A preparation that is under way would make the schema again behind the purge.
+      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
+      if (preparing || entry->state.observed != ObservedState::kStopped) {
         return answer(Error("MODULE_BUSY", "module " + name + " is still stopping; try again"));
       }
       Blocking<bool>(

@@ -22,6 +22,7 @@ struct DirectoryWorker {
   std::string data_socket;   // where the link or HTTP/1.1 is served
   std::string token;         // for HELLO
   std::shared_ptr<ControlPort> control;
+  std::function<void()> unresponsive;  // to be called when it does not answer a PING: it is ended and started anew. Thread-safe
 };
 
 // One enabled module, ready or not.

@@ -135,6 +135,7 @@ class Reconciler : public Modules {
   void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
   void InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done);
   void RecordEnabled(const EntryPtr& entry, std::function<void(absl::Status)> recorded);
+  static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
 

@@ -90,6 +90,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     });
   }
 
+  void Unresponsive(std::string why) {
+    if (stage_ == Stage::kServing) Fail(WorkerEnd::kLiveness, std::move(why));
+  }
+
   WorkerSpec& spec() { return spec_; }
   Loop& loop_;
   Spawner& spawner_;
@@ -435,6 +439,7 @@ WorkerProcess::~WorkerProcess() = default;
 
 void WorkerProcess::Start() { body_->Start(); }
 void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+void WorkerProcess::Unresponsive(std::string why) { body_->Unresponsive(std::move(why)); }
 const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
 const std::string& WorkerProcess::token() const { return body_->token_; }
 std::string WorkerProcess::data_socket() const { return body_->DataSocket(); }

@@ -60,6 +60,8 @@ class WorkerProcess {
   void Start();
   // Stop RPC (manifest's stopTimeout, at most `budget`), then SIGTERM, then the tree. Hastens when called again with less.
   void Stop(Millis budget);
+  // Somebody found that it does not answer (`why`, a sentence): it is ended, with cause LIVENESS.
+  void Unresponsive(std::string why);
 
   const WorkerSpec& spec() const;
   const std::string& token() const;

@@ -206,6 +206,7 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
       Note([](Counts& c) { ++c.goaways; });
       return true;
     case Type::kPing:
+      Note([](Counts& c) { ++c.pings; });
       if (!end && answer_pings) {
         char pong[link::kHeaderSize];
         link::PutHeader(pong, {8, 0, Type::kPing, link::kEnd, 0, 0});

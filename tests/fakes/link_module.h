@@ -58,7 +58,7 @@ class FakeLinkModule {
   void Do(std::function<void(FakeLinkModule&)> task);  // on the module's thread
   // Waits until `done` is true of what was counted; false after 5 s.
   struct Counts {
-    int connections = 0, requests = 0, cancels = 0, goaways = 0, closed = 0;
+    int connections = 0, requests = 0, cancels = 0, goaways = 0, pings = 0, closed = 0;
     uint16_t last_cancel = 0;
     size_t body_bytes = 0;
     FakeRequest last;

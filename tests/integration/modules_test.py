@@ -1,10 +1,12 @@
 """Several modules and workers together: dependencies, flags, configuration at first registration, changed packages, logs, identity."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
 import shutil
 import signal
+import time
 import unittest
 
 import harness
@@ -73,6 +75,58 @@ class Dependencies(DaemonTest):
         self.assertEqual(answer.status, 409, answer)
         for name in ("hen", "egg"):
             self.assertIn(name, answer.error["message"])
+
+
+class Commands(DaemonTest):
+    """Commands to one module at the same time."""
+
+    def module_that_hangs(self):
+        """Never answers the handshake."""
+        modules = self.temporary_folder()
+        target = echo_like(modules, "hangs", lifecycle={"handshakeTimeout": 60000})
+        (target / "bin" / "hangs").write_text("#!/bin/sh\nexec sleep 600\n")
+        return modules
+
+    def test_a_disable_overtakes_an_enable_whose_start_hangs(self):
+        daemon = self.daemon(modules_dir=self.module_that_hangs())
+        enabling = concurrent.futures.ThreadPoolExecutor(1).submit(daemon.post, "/api/v1/modules/hangs/enable?wait=60s", timeout=90)
+        daemon.wait_observed("hangs", "STARTING")
+        wait_until(lambda: daemon.module("hangs")["workers"][0]["pid"], "its process")
+        began = time.monotonic()
+        answer = daemon.post("/api/v1/modules/hangs/disable")
+        self.assertEqual((answer.status, answer.data["observed"]["state"]), (200, "STOPPED"), answer)
+        self.assertLess(time.monotonic() - began, 30, "it waited for the start")
+        answer = enabling.result()
+        self.assertEqual(answer.status, 202, answer)
+        self.assertIs(answer.json["meta"]["converged"], False)
+        self.assertEqual(answer.data["desired"]["state"], "DISABLED")
+
+    def test_of_two_that_name_the_same_generation_one_is_412(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules)
+        for _ in range(5):
+            generation = daemon.module("one")["desired"]["generation"]
+            enabled = daemon.module("one")["status"] == "ENABLED"
+            with concurrent.futures.ThreadPoolExecutor(4) as callers:
+                answers = list(callers.map(lambda _: daemon.post(
+                    f"/api/v1/modules/one/{'disable' if enabled else 'enable'}", headers={"If-Match": f'"{generation}"'}), range(4)))
+            self.assertEqual(sorted(a.status for a in answers), [200, 412, 412, 412])
+
+    def test_enable_of_one_that_runs_is_200_without_waiting(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules)
+        self.assertEqual(daemon.post("/api/v1/modules/one/enable?wait=false").status, 200)
+
+    def test_one_that_this_run_leaves_out_can_be_enabled(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules, args=["--disable", "one"])
+        self.assertEqual(daemon.get("/api/v1/m/one/echo").status, 404)
+        answer = daemon.post("/api/v1/modules/one/enable")
+        self.assertEqual((answer.status, answer.data["observed"]["state"]), (200, "RUNNING"), answer)
+        self.assertEqual(daemon.get("/api/v1/m/one/echo").status, 200)
 
 
 class Workers(DaemonTest):

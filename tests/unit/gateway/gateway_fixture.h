@@ -203,6 +203,7 @@ class GatewayTest : public testing::Test {
     worker.instance = instance;
     worker.data_socket = socket;
     worker.token = "token-" + instance;
+    worker.unresponsive = [this] { ++unresponsive_; };
     workers_[module].push_back(worker);
     last_instance_ = instance;
     return *modules_[instance];
@@ -264,6 +265,7 @@ class GatewayTest : public testing::Test {
   std::unique_ptr<Gateway> gateway_;
   std::map<std::string, std::shared_ptr<const Manifest>> manifests_;
   bool starting_ = false;  // what the next Publish() says of every module
+  std::atomic<int> unresponsive_{0};  // reports of workers that answer no PING
   int next_worker_ = 0;
   uint64_t version_ = 0;
 };
