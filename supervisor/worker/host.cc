@@ -71,9 +71,9 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
 
  private:
   grpc::Status Check(const grpc::CallbackServerContext& context) {
-    auto [begin, end] = context.client_metadata().equal_range("x-bulkhead-token");
-    bool known = begin != end && std::next(begin) == end && modules_.With([&](auto& modules) {
-      return modules.contains(std::string(begin->second.data(), begin->second.size()));
+    auto tokens = context.client_metadata().equal_range("x-bulkhead-token");
+    bool known = tokens.first != tokens.second && std::next(tokens.first) == tokens.second && modules_.With([&](auto& modules) {
+      return modules.contains(std::string(tokens.first->second.data(), tokens.first->second.size()));
     });
     return known ? grpc::Status::OK
                  : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
