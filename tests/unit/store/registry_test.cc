@@ -56,6 +56,16 @@ TEST_F(RegistryTest, AModuleComesBackAsItWasRegistered) {
   EXPECT_EQ((*all)[0].name, "billing");
 }
 
+TEST_F(RegistryTest, AModuleCanBeRegisteredInstalledAndEnabledInOneStep) {
+  auto made = registry_.Insert({.name = "orders", .version = "1.0.0", .manifest_json = "{}", .package = "versions/orders/1.0.0-0a1b2c3d",
+                                .package_sha = "0a1b2c3d", .status = RegistryStatus::kEnabled});
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->status, RegistryStatus::kEnabled);
+  EXPECT_EQ(made->package, "versions/orders/1.0.0-0a1b2c3d");
+  ASSERT_TRUE(made->enabled_at.has_value());
+  EXPECT_EQ(*made->enabled_at, made->created_at);
+}
+
 TEST_F(RegistryTest, ANameIsRegisteredOnceAndAnUnknownOneIsNotFound) {
   Insert("orders");
   EXPECT_EQ(ErrorCode(registry_.Insert({.name = "orders", .version = "2", .manifest_json = "{}"}).status()), "MODULE_EXISTS");
