@@ -293,6 +293,15 @@ TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
   EXPECT_TRUE(registry_.EnsureSchema("orders", 4, {}).ok());
 }
 
+TEST_F(RegistryTest, WhatIsDroppedTakesItsRunsAlongAndNobodyElses) {
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.runs (module, job, trigger) VALUES ('orders', 'sync', 'manual'), "
+                            "('orders', 'sync', 'schedule'), ('billing', 'sync', 'manual')").ok());
+  ASSERT_TRUE(registry_.DropSchema("orders").ok());  // it has no schema: a module without a database has runs all the same
+  auto left = database_.Run("SELECT module FROM bulkhead_internal.runs");
+  ASSERT_EQ(left->size(), 1);
+  EXPECT_EQ(left->Text(0, "module"), "billing");
+}
+
 TEST_F(RegistryTest, ManyNodesEnsureSchemasAtOnce) {
   std::vector<std::thread> nodes;
   std::atomic<int> done{0};
