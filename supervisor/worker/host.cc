@@ -19,7 +19,8 @@ constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXH
 class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
  public:
   explicit FlagStream(const v1::Flags& flags) : flags_(flags) { StartWrite(&flags_); }
-  explicit FlagStream(grpc::Status refused) { Finish(std::move(refused)); }
+  // gRPC aborts the process at a second Finish, which OnCancel would be.
+  explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
   void OnWriteDone(bool ok) override {
     if (!ok) FinishOnce();
   }

@@ -151,7 +151,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
-    spawn.gid = spec_.gid;
+    // A group of its own: the daemon's would open every other module's folder to it. Its sockets get that group all the same,
+    // from the setgid folder they are made in.
+    spawn.gid = spec_.change_user ? static_cast<gid_t>(spec_.uid) : spec_.gid;
     spawn.sandbox = true;
     spawn.writable = {spec_.instance_dir, spec_.data_dir};
     spawn.limits.memory_bytes = spec_.manifest->limit_memory;

@@ -38,7 +38,7 @@ struct WorkerSpec {
   std::string data_dir;       // the module's own, to be made when missing
   bool change_user = false;
   uid_t uid = 0;
-  gid_t gid = 0;              // the daemon's own group, so that it reaches the sockets
+  gid_t gid = 0;              // the daemon's own group, of the folders, so that it reaches the sockets
   std::string host_socket;
   std::string conninfo, schema;  // empty without database
   std::string config_json;

@@ -6,6 +6,8 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import unittest
 
@@ -271,6 +273,37 @@ class Processes(DaemonTest):
         daemon.stop()
         daemon.start()
         self.assertEqual(uid(daemon.module("one")["workers"][0]["pid"]), before["one"], "a module keeps its user")
+
+    @unittest.skipUnless(harness.IS_ROOT, "only as root do modules have users of their own")
+    def test_a_module_can_neither_list_the_folders_of_another_nor_connect_to_its_sockets(self):
+        modules = self.temporary_folder()
+        for name in ("one", "two"):
+            echo_like(modules, name)
+        daemon = self.daemon(modules=["one", "two"], modules_dir=modules)
+
+        def credentials(pid):
+            status = harness._read(f"/proc/{pid}/status").decode()
+            ids = {field: [int(n) for n in status.split(f"\n{field}:")[1].split("\n")[0].split()] for field in ("Uid", "Gid", "Groups")}
+            return {"user": ids["Uid"][0], "group": ids["Gid"][0], "extra_groups": ids["Groups"]}
+
+        def attempt(code, path, who):
+            done = subprocess.run([sys.executable, "-c", f"import os, socket, sys\npath = sys.argv[1]\n{code}", str(path)], cwd="/",
+                                  capture_output=True, text=True, **who)
+            return done.returncode, done.stderr
+
+        connect = "socket.socket(socket.AF_UNIX).connect(path)"
+        pids = {name: daemon.module(name)["workers"][0]["pid"] for name in ("one", "two")}
+        sockets = {line.split()[7] for line in harness._read("/proc/net/unix").decode().splitlines() if f"{daemon.data}/run/w/" in line}
+        owned = {name: [path for path in sockets if os.stat(path).st_uid == credentials(pid)["user"]] for name, pid in pids.items()}
+        for own, other in (("one", "two"), ("two", "one")):
+            who = credentials(pids[own])
+            self.assertEqual(len(owned[other]), 2, owned)
+            for path in owned[other]:
+                self.assertIn("PermissionError", attempt(connect, path, who)[1])
+                self.assertIn("PermissionError", attempt("os.listdir(path)", os.path.dirname(path), who)[1])
+            self.assertIn("PermissionError", attempt("os.listdir(path)", daemon.data / "modules" / other, who)[1])
+            for path in owned[own]:
+                self.assertEqual(attempt(connect, path, who), (0, ""), "its own socket, by the same means")
 
     def test_a_module_has_no_descriptor_of_the_daemon_or_of_another_module(self):
         modules = self.temporary_folder()
