@@ -190,6 +190,36 @@ TEST(Jobs, BeyondSixteenAtOnceARunIsRefused) {
   for (auto& reader : readers) reader->Finish();
 }
 
+TEST(Jobs, ARunThatGetsNoThreadFailsAndTakesNoPlace) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  ASSERT_EQ(link.Ask("POST", "/threads/off").status, 204);
+  for (int i = 0; i < 17; ++i) {
+    auto updates = RunToEnd(module, Job("add", R"({"a":1,"b":1})"));
+    ASSERT_EQ(updates.size(), 1u);
+    EXPECT_EQ(updates[0].error().code(), "OVERLOADED");
+    EXPECT_EQ(updates[0].error().message(), "no thread could be started");
+    EXPECT_TRUE(updates[0].error().retryable());
+  }
+  ASSERT_EQ(link.Ask("POST", "/threads/on").status, 204);
+  EXPECT_TRUE(RunToEnd(module, Job("add", R"({"a":1,"b":1})")).back().has_result());
+}
+
+TEST(Health, SaysThatACheckGotNoThread) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  ASSERT_EQ(link.Ask("POST", "/threads/off").status, 204);
+  pb::HealthResponse health;
+  ASSERT_TRUE(module.stub().Health(module.Call().get(), {}, &health).ok());
+  EXPECT_EQ(health.status(), pb::UNHEALTHY);
+  ASSERT_GE(health.checks_size(), 1);
+  EXPECT_EQ(health.checks(0).status(), pb::UNHEALTHY);
+  EXPECT_EQ(health.checks(0).message(), "no thread could be started");
+  ASSERT_EQ(link.Ask("POST", "/threads/on").status, 204);
+  ASSERT_TRUE(module.stub().Health(module.Call().get(), {}, &health).ok());
+  EXPECT_EQ(health.status(), pb::HEALTHY);
+}
+
 TEST(Health, IsTheWorstOfItsChecks) {
   ModuleProcess module({.config = {{"throwingCheck", true}}});
   pb::HealthResponse health;

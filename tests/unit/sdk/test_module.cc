@@ -2,13 +2,30 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "bulkhead/module.h"
 
 using namespace bulkhead::sdk;
+
+namespace {
+std::atomic<bool> threads_refused{false};
+}
+
+// The linker puts this before std::thread's own start (CMakeLists.txt). Refused, it fails as at the limit on processes, but only for
+// the SDK's threads: gRPC, whose threads are none of the standard library's, goes on.
+extern "C" {
+void __real__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(void*, void*, void (*)());
+void __wrap__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(void* thread, void* state,
+                                                                                                 void (*depend)()) {
+  if (threads_refused) throw std::system_error(EAGAIN, std::generic_category());
+  __real__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(thread, state, depend);
+}
+}
 
 namespace {
 
@@ -112,6 +129,12 @@ class TestModule : public Module {
                 gate_.Open();
                 return NoContent();
               })
+        .Inline();
+    router.Post("/threads/:state",
+                [](Request& request) {
+                  threads_refused = request.param("state") == "off";
+                  return NoContent();
+                })
         .Inline();
     router.Get("/pid", [](Request&) { return Text(200, std::to_string(getpid())); }).Inline();
     router
