@@ -8,7 +8,7 @@
 namespace bulkhead::sdk {
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kOverallTimeout{1'000};
+constexpr Clock::duration kOverallTimeout = std::chrono::seconds(1);  // or a quarter of the checks' budget, if that is less
 }  // namespace
 
 struct HealthChecks::Slot {
@@ -95,7 +95,7 @@ HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<H
   HealthStatus worst = report.status;
   Launch(
       overall_slot_, [overall = std::move(overall), worst] { return overall(worst); }, running_);
-  CheckReport last = Await(*overall_slot_, Clock::now() + kOverallTimeout);
+  CheckReport last = Await(*overall_slot_, Clock::now() + std::min(kOverallTimeout, Clock::duration(budget) / 4));
   report.status = last.result.status;
   if (last.result.status != worst || !last.result.message.empty()) report.checks.push_back(std::move(last));
   return report;

@@ -73,13 +73,21 @@ class TestModule : public Module {
         return {};
       });
     }
-    context.AddHealthCheck("disk", [] { return HealthResult{}; });
+    context.AddHealthCheck("disk", [slow = std::chrono::milliseconds(config.value("checkMs", 0))] {
+      std::this_thread::sleep_for(slow);
+      return HealthResult{};
+    });
+    hung_overall_ = config.value("hungOverall", false);
     if (config.value("throwingCheck", false)) {
       context.AddHealthCheck("throwing", []() -> HealthResult { throw std::runtime_error("no such disk"); });
     }
     context.log().Info("initialized", {{"slot", context.slot()}, {"data", context.data_dir()}});
   }
   void Stop(std::chrono::steady_clock::time_point) override { context_->log().Info("stopped in order"); }
+  HealthResult Health(HealthStatus worst) override {
+    if (hung_overall_) gate_.Wait();
+    return {worst, ""};
+  }
   void Metrics(std::map<std::string, double>& custom) override { custom["own"] = 7; }
   std::optional<std::string> OnConfigure(const Json& config, int64_t) override {
     if (!config.contains("greeting")) return "greeting is missing";
@@ -239,6 +247,7 @@ class TestModule : public Module {
   Context* context_ = nullptr;
   Counter* requests_ = nullptr;
   Gate gate_;
+  bool hung_overall_ = false;
   std::atomic<int> awaiting_{0};
   std::atomic<int> cancelled_{0};
   std::atomic<size_t> written_{0};
