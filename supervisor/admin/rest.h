@@ -35,7 +35,8 @@ class Rest {
  private:
   struct Exchange;
   class InFlight;
-  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match) const;
+  // Fills `caller` as Guard::Check does.
+  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match, Caller& caller) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
 
   const Guard& guard_;
