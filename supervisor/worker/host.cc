@@ -19,7 +19,7 @@ constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXH
 class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
  public:
   explicit FlagStream(const v1::Flags& flags) : flags_(flags) { StartWrite(&flags_); }
-  explicit FlagStream(grpc::Status refused) { Finish(std::move(refused)); }
+  explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
   void OnWriteDone(bool ok) override {
     if (!ok) FinishOnce();
   }
@@ -31,7 +31,7 @@ class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
     if (!finished_.exchange(true)) Finish(grpc::Status::CANCELLED);
   }
   v1::Flags flags_;
-  std::atomic<bool> finished_{false};
+  std::atomic<bool> finished_{false};  // Finish() twice aborts the process, and a refused call may be cancelled too
 };
 
 class HostServerImpl final : public HostServer, private v1::Host::CallbackService {
