@@ -40,7 +40,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kPoolThreads = 6;          // blocking work at a time: database, archives, hashing
-constexpr size_t kPoolQueue = 4096;      // beyond: OVERLOADED
+constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless isolation.uids says so
 constexpr uid_t kUidsPerDaemon = 1'000;

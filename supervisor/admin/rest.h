@@ -1,5 +1,5 @@
-// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the
-// envelope of interface.md (decision 6). Thread-safe; Handle() never blocks.
+// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the envelope
+// {success, data, meta} or {success, error} (decision 6 of supervisor/README.md). Thread-safe; Handle() never blocks.
 #pragma once
 
 #include <memory>

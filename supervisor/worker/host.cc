@@ -32,7 +32,7 @@ class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
     if (!finished_.exchange(true)) Finish(grpc::Status::CANCELLED);
   }
   v1::Flags flags_;
-  std::atomic<bool> finished_{false};
+  std::atomic<bool> finished_{false};  // Finish() twice aborts the process, and a refused call may be cancelled too
 };
 
 class HostServerImpl final : public HostServer, private v1::Host::CallbackService {

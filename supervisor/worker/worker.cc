@@ -139,8 +139,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, Lines("stdout"));
-    err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, Lines("stderr"));
+    rate_ = std::make_shared<LogRate>(loop_, Lines("stdout+stderr"));
+    out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, rate_, Lines("stdout"));
+    err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, rate_, Lines("stderr"));
 
     SpawnSpec spawn;
     spawn.id = spec_.instance;
@@ -392,6 +393,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     }
     if (out_) out_->Drain();
     if (err_) err_->Drain();
+    if (rate_) rate_->Flush();
     report.output = tail_ ? tail_->Text() : "";
     Ended(std::move(report));
   }
@@ -429,6 +431,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   UniqueFd handshake_;
   std::string answer_, late_failure_;
   std::shared_ptr<OutputTail> tail_;
+  std::shared_ptr<LogRate> rate_;
   std::unique_ptr<LogPipe> out_, err_;
   std::unique_ptr<WorkerExit> failure_;
   int missed_ = 0;

@@ -1,6 +1,5 @@
 // Thousands of small worlds in which one module lives through random wishes, crashes, hangs, lost databases and jumps of time.
-// The world carries out what Step asks for, badly; after every event the invariants of architecture hold. A failure prints its
-// seed:
+// The world carries out what Step asks for, badly; after every event what Check() demands must hold. A failure prints its seed:
 //   build/tests/lifecycle_sim_test --seed=17          replays one world and prints its events
 #include <gtest/gtest.h>
 

@@ -1,52 +1,69 @@
-// What modules may call on the supervisor, over the real socket.
+// The host socket as a module finds it: the real server on a Unix socket, asked by a plain gRPC client.
 #include "supervisor/worker/host.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
-#include <cstring>
+#include <filesystem>
+#include <future>
+#include <thread>
 
 #include "bulkhead/host/v1/host.grpc.pb.h"
-#include "supervisor/base/fd.h"
+#include "supervisor/base/status.h"
 
 namespace bulkhead {
 namespace {
 
 namespace v1 = host::v1;
+using grpc::StatusCode;
+
+// gRPC ends itself with its last object, and waits up to 10 s there when a long message was sent just before. It outlives the tests.
+const bool kept_alive = (grpc_init(), true);
+
+constexpr char kToken[] = "token-of-a-running-instance";
+constexpr std::chrono::seconds kLimit{20};  // of one call; about hanging, not about speed
 
 class HostTest : public testing::Test {
  protected:
   HostTest() {
-    char folder[] = "/tmp/bh-host-XXXXXX";
-    EXPECT_NE(mkdtemp(folder), nullptr);
-    folder_ = folder;
-    auto server = HostServer::Listen(folder_ + "/host", {{"new-prices", true}});
+    char name[] = "/tmp/bulkhead-host-XXXXXX";
+    folder_ = mkdtemp(name);
+    auto server = HostServer::Listen(socket(), {{"new-pricing", true}, {"old", false}});
     EXPECT_TRUE(server.ok()) << server.status();
+    if (!server.ok()) return;
     server_ = *std::move(server);
-    server_->SetInstance("the-token", "orders", true);
-    stub_ = v1::Host::NewStub(grpc::CreateChannel("unix:" + folder_ + "/host", grpc::InsecureChannelCredentials()));
+    server_->SetInstance(kToken, "orders", true);
+    stub_ = v1::Host::NewStub(grpc::CreateChannel("unix:" + socket(), grpc::InsecureChannelCredentials()));
   }
   ~HostTest() override {
-    server_.reset();
-    unlink((folder_ + "/host").c_str());
-    rmdir(folder_.c_str());
+    if (server_) server_->Stop();
+    std::filesystem::remove_all(folder_);
   }
+  std::string socket() const { return folder_ + "/host"; }
 
-  // The first flags, or how the stream ended without any.
-  grpc::StatusCode Watch(v1::Host::Stub& stub, const char* token, v1::Flags* flags = nullptr) {
+  // One metadata entry for each token.
+  static void Prepare(grpc::ClientContext& context, const std::vector<std::string>& tokens) {
+    for (const std::string& token : tokens) context.AddMetadata("x-bulkhead-token", token);
+    context.set_deadline(std::chrono::system_clock::now() + kLimit);
+  }
+  grpc::Status Publish(const std::vector<std::string>& tokens, const std::string& payload = "{}") {
     grpc::ClientContext context;
-    if (token) context.AddMetadata("x-bulkhead-token", token);
-    auto stream = stub.WatchFlags(&context, {});
-    v1::Flags first;
-    if (!stream->Read(&first)) return stream->Finish().error_code();
-    if (flags) *flags = first;
-    context.TryCancel();
-    stream->Finish();
-    return grpc::StatusCode::OK;
+    Prepare(context, tokens);
+    v1::PublishRequest request;
+    request.set_payload_json(payload);
+    v1::PublishResponse response;
+    return stub_->Publish(&context, request, &response);
+  }
+  // The status of WatchFlags when it ends without a message.
+  grpc::Status WatchRefused(const std::vector<std::string>& tokens) {
+    grpc::ClientContext context;
+    Prepare(context, tokens);
+    auto stream = stub_->WatchFlags(&context, {});
+    v1::Flags flags;
+    EXPECT_FALSE(stream->Read(&flags));
+    return stream->Finish();
   }
 
   std::string folder_;
@@ -54,68 +71,99 @@ class HostTest : public testing::Test {
   std::unique_ptr<v1::Host::Stub> stub_;
 };
 
-TEST_F(HostTest, AnInstanceIsToldTheFlags) {
+TEST_F(HostTest, WatchFlagsTellsTheFlagsAndStaysOpenUntilItIsCancelled) {
+  grpc::ClientContext context;
+  Prepare(context, {kToken});
+  auto stream = stub_->WatchFlags(&context, {});
   v1::Flags flags;
-  EXPECT_EQ(Watch(*stub_, "the-token", &flags), grpc::StatusCode::OK);
-  EXPECT_EQ(flags.flags().at("new-prices"), true);
+  ASSERT_TRUE(stream->Read(&flags));
+  EXPECT_EQ((std::map<std::string, bool>(flags.flags().begin(), flags.flags().end())),
+            (std::map<std::string, bool>{{"new-pricing", true}, {"old", false}}));
+  auto more = std::async(std::launch::async, [&] { return stream->Read(&flags); });
+  EXPECT_EQ(more.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  context.TryCancel();
+  EXPECT_FALSE(more.get());
+  EXPECT_EQ(stream->Finish().error_code(), StatusCode::CANCELLED);
 }
 
-TEST_F(HostTest, WithoutTheTokenOfARunningInstanceEveryCallIsRefused) {
-  EXPECT_EQ(Watch(*stub_, nullptr), grpc::StatusCode::UNAUTHENTICATED);
-  EXPECT_EQ(Watch(*stub_, "guessed"), grpc::StatusCode::UNAUTHENTICATED);
-  server_->SetInstance("the-token", "orders", false);
-  EXPECT_EQ(Watch(*stub_, "the-token"), grpc::StatusCode::UNAUTHENTICATED);
-}
-
-// HTTP/2 by hand, because only so call and cancellation arrive together: the answer and the caller's leaving meet in the server.
-std::string Frame(uint8_t type, uint8_t flags, uint32_t stream, const std::string& payload) {
-  std::string frame;
-  for (int shift : {16, 8, 0}) frame += static_cast<char>(payload.size() >> shift & 0xff);
-  frame += {static_cast<char>(type), static_cast<char>(flags)};
-  for (int shift : {24, 16, 8, 0}) frame += static_cast<char>(stream >> shift & 0xff);
-  return frame + payload;
-}
-
-std::string Call(uint32_t stream, bool known) {
-  std::string headers;
-  auto add = [&](const std::string& name, const std::string& value) {
-    headers += std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
-  };
-  add(":method", "POST");
-  add(":scheme", "http");
-  add(":path", "/bulkhead.host.v1.Host/WatchFlags");
-  add(":authority", "host");
-  add("te", "trailers");
-  add("content-type", "application/grpc");
-  if (known) add("x-bulkhead-token", "the-token");
-  constexpr uint8_t kData = 0, kHeaders = 1, kEndStream = 1, kEndHeaders = 4;
-  return Frame(kHeaders, kEndHeaders, stream, headers) + Frame(kData, kEndStream, stream, std::string(5, '\0'));
-}
-
-std::string Cancellation(uint32_t stream) { return Frame(3, 0, stream, std::string("\0\0\0\x08", 4)); }
-
-// A caller that reads nothing: its answers pile up in the server, and then it cancels all of the calls.
-TEST_F(HostTest, CallersThatLeaveBeforeTheirAnswerDoNoHarm) {
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-  strncpy(address.sun_path, (folder_ + "/host").c_str(), sizeof address.sun_path - 1);
-  for (bool known : {false, true}) {
-    UniqueFd connection(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(connect(connection.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    auto send_all = [&](const std::string& bytes) {
-      return send(connection.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
-    };
-    constexpr uint32_t kCalls = 4'000;
-    std::string calls = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, ""), cancellations;
-    for (uint32_t call = 0; call < kCalls; ++call) {
-      calls += Call(2 * call + 1, known);
-      cancellations += Cancellation(2 * call + 1);
-    }
-    ASSERT_TRUE(send_all(calls));
-    EXPECT_EQ(Watch(*stub_, "the-token"), grpc::StatusCode::OK);
-    ASSERT_TRUE(send_all(cancellations));
-    EXPECT_EQ(Watch(*stub_, "the-token"), grpc::StatusCode::OK);
+TEST_F(HostTest, NoTokenAWrongOneAndTwoAreUnauthenticated) {
+  for (const std::vector<std::string>& tokens : {std::vector<std::string>{}, {""}, {"wrong"}, {std::string(kToken) + "x"}, {kToken, kToken}}) {
+    EXPECT_EQ(Publish(tokens).error_code(), StatusCode::UNAUTHENTICATED);
+    EXPECT_EQ(WatchRefused(tokens).error_code(), StatusCode::UNAUTHENTICATED);
   }
-  EXPECT_EQ(Watch(*stub_, "the-token"), grpc::StatusCode::OK);
+}
+
+TEST_F(HostTest, TheTokenOfAnInstanceThatIsGoneIsUnauthenticated) {
+  EXPECT_EQ(Publish({kToken}).error_code(), StatusCode::UNIMPLEMENTED);
+  server_->SetInstance(kToken, "orders", false);
+  EXPECT_EQ(Publish({kToken}).error_code(), StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(WatchRefused({kToken}).error_code(), StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(HostTest, TheOtherCallsAreUnimplementedAndNamed) {
+  auto ask = [&](const char* name, auto method, auto request, auto response) {
+    grpc::ClientContext context;
+    Prepare(context, {kToken});
+    grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED) << name;
+    EXPECT_EQ(status.error_message(), std::string(name) + " is not offered by this version of the supervisor");
+  };
+  ask("Publish", &v1::Host::Stub::Publish, v1::PublishRequest(), v1::PublishResponse());
+  ask("Enqueue", &v1::Host::Stub::Enqueue, v1::EnqueueRequest(), v1::EnqueueResponse());
+  ask("CacheGet", &v1::Host::Stub::CacheGet, v1::CacheGetRequest(), v1::CacheGetResponse());
+  ask("CacheSet", &v1::Host::Stub::CacheSet, v1::CacheSetRequest(), v1::CacheSetResponse());
+  ask("CacheInvalidate", &v1::Host::Stub::CacheInvalidate, v1::CacheInvalidateRequest(), v1::CacheInvalidateResponse());
+}
+
+TEST_F(HostTest, AMessageOfMoreThanAMegabyteIsRefused) {
+  EXPECT_EQ(Publish({kToken}, std::string((1 << 20) - 100, 'x')).error_code(), StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(Publish({kToken}, std::string(1 << 20, 'x')).error_code(), StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(HostTest, ModulesOfEveryUserMayConnect) {
+  struct stat info {};
+  ASSERT_EQ(stat(socket().c_str(), &info), 0);
+  EXPECT_TRUE(S_ISSOCK(info.st_mode));
+  EXPECT_EQ(info.st_mode & 0777, 0666u);
+}
+
+// Whoever may connect must not be able to bring the server down: a call that is refused and cancelled at once ends once.
+TEST_F(HostTest, CallsThatAreCancelledInTheMiddleHarmNobody) {
+  std::vector<std::thread> clients;
+  for (int client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      for (int i = 0; i < 500; ++i) {
+        grpc::ClientContext context;
+        Prepare(context, {i % 2 == 0 ? "wrong" : kToken});
+        auto stream = stub_->WatchFlags(&context, {});
+        if (client % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(i));
+        context.TryCancel();
+        v1::Flags flags;
+        while (stream->Read(&flags)) {
+        }
+        EXPECT_FALSE(stream->Finish().ok());
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(Publish({kToken}).error_code(), StatusCode::UNIMPLEMENTED);
+}
+
+TEST_F(HostTest, StopEndsTheStreamsThatAreOpen) {
+  grpc::ClientContext context;
+  Prepare(context, {kToken});
+  auto stream = stub_->WatchFlags(&context, {});
+  v1::Flags flags;
+  ASSERT_TRUE(stream->Read(&flags));
+  server_->Stop();
+  EXPECT_FALSE(stream->Read(&flags));
+  EXPECT_FALSE(stream->Finish().ok());
+}
+
+TEST(HostServer, ASocketThatCannotBeMadeIsToldWithItsPath) {
+  auto server = HostServer::Listen("/nonexistent/folder/host", {});
+  EXPECT_EQ(ErrorCode(server.status()), "LISTEN_FAILED");
+  EXPECT_NE(server.status().message().find("/nonexistent/folder/host"), std::string_view::npos);
 }
 
 }  // namespace
