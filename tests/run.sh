@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds everything and runs every test; ends with ctest's summary and its exit code.
 #   sh tests/run.sh [--preset release|debug|asan|tsan] [-- arguments of ctest]
-#   sh tests/run.sh -- -L unit              one kind: unit, sim, integration, interface, tidy
+#   sh tests/run.sh -- -L unit              one kind: unit, sim, integration, interface, tidy, bench
 #   sh tests/run.sh -- -R gateway -VV       by name, with output
 set -eu
 umask 022
