@@ -78,24 +78,25 @@ bool HasPrefixIgnoringUnderscore(std::string_view name, std::string_view prefix)
 }
 
 // nullptr when the path is one that every reader understands alike, else a sentence. Escapes must be whole and not hide a NUL; "." and
-// ".." segments, written out or escaped, are refused, because whoever resolves them sees another path than the one authorised here.
+// ".." segments, written out, escaped or beside an escaped slash, are refused, because whoever resolves them sees another path than the
+// one authorised here.
 const char* CheckPath(std::string_view path) {
   if (std::memchr(path.data(), '%', path.size()) == nullptr && path.find("/.") == std::string_view::npos) return nullptr;
   size_t segment_length = 0;
   bool only_dots = true;
   for (size_t i = 0; i <= path.size(); ++i) {
-    if (i == path.size() || path[i] == '/') {
-      if (only_dots && (segment_length == 1 || segment_length == 2)) return "The path has a '.' or '..' segment; send it resolved.";
-      segment_length = 0;
-      only_dots = true;
-      continue;
-    }
-    char c = path[i];
+    char c = i == path.size() ? '/' : path[i];
     if (c == '%') {
       if (i + 2 >= path.size() || HexValue(path[i + 1]) < 0 || HexValue(path[i + 2]) < 0) return "The path has an invalid percent escape.";
       c = char(HexValue(path[i + 1]) * 16 + HexValue(path[i + 2]));
       if (c == '\0') return "The path has an escaped NUL.";
       i += 2;
+    }
+    if (c == '/') {
+      if (only_dots && (segment_length == 1 || segment_length == 2)) return "The path has a '.' or '..' segment; send it resolved.";
+      segment_length = 0;
+      only_dots = true;
+      continue;
     }
     ++segment_length;
     if (c != '.') only_dots = false;
