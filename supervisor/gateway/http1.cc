@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "supervisor/base/text.h"
+
 namespace bulkhead::http1 {
 namespace {
 
@@ -63,12 +65,6 @@ void ForEachElement(std::string_view list, F fn) {
   }
 }
 
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = Lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool HasPrefixIgnoringUnderscore(std::string_view name, std::string_view prefix) {
   if (name.size() < prefix.size()) return false;
   for (size_t i = 0; i < prefix.size(); ++i) {
@@ -87,8 +83,8 @@ const char* CheckPath(std::string_view path) {
   for (size_t i = 0; i <= path.size(); ++i) {
     char c = i == path.size() ? '/' : path[i];
     if (c == '%') {
-      if (i + 2 >= path.size() || HexValue(path[i + 1]) < 0 || HexValue(path[i + 2]) < 0) return "The path has an invalid percent escape.";
-      c = char(HexValue(path[i + 1]) * 16 + HexValue(path[i + 2]));
+      if (i + 2 >= path.size() || HexDigit(path[i + 1]) < 0 || HexDigit(path[i + 2]) < 0) return "The path has an invalid percent escape.";
+      c = char(HexDigit(path[i + 1]) * 16 + HexDigit(path[i + 2]));
       if (c == '\0') return "The path has an escaped NUL.";
       i += 2;
     }
@@ -123,22 +119,6 @@ bool ParseContentLength(std::string_view text, int64_t& value) {
   for (char c : text) {
     if (c < '0' || c > '9') return false;
     value = value * 10 + (c - '0');
-  }
-  return true;
-}
-
-bool PercentDecode(std::string_view text, std::string& out) {
-  out.clear();
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out.push_back(text[i]);
-      continue;
-    }
-    if (i + 2 >= text.size()) return false;
-    int high = HexValue(text[i + 1]), low = HexValue(text[i + 2]);
-    if (high < 0 || low < 0) return false;
-    out.push_back(char(high * 16 + low));
-    i += 2;
   }
   return true;
 }

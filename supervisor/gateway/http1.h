@@ -44,8 +44,6 @@ bool IsFieldValue(std::string_view text);   // RFC 9110 5.5: no control characte
 bool IsLowerToken(std::string_view text);   // a token without upper-case letters
 // 1*DIGIT that fits 18 digits, nothing else; false otherwise.
 bool ParseContentLength(std::string_view text, int64_t& value);
-// Decodes %XX once; false for an invalid escape.
-bool PercentDecode(std::string_view text, std::string& out);
 
 struct HeaderField {
   std::string_view name;   // lower-cased in place

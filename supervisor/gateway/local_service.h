@@ -12,7 +12,7 @@ namespace bulkhead {
 
 // A whole request; the body is complete (at most limits::kAdminBodyLimit, beyond it the gateway has answered 413).
 struct LocalRequest {
-  std::string method;
+  std::string method;         // never HEAD: that comes as GET, and its answer leaves without the body
   std::string path;           // decoded once, without query
   std::string query;          // raw, without '?'
   std::string authorization;  // value of the header, "" when absent
