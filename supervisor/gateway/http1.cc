@@ -152,7 +152,6 @@ Field Classify(std::string_view name) {
       break;
     case 13: if (name == "authorization") return Field::kAuthorization; break;
     case 14: if (name == "content-length") return Field::kContentLength; break;
-    case 15: if (name == "idempotency-key") return Field::kIdempotencyKey; break;
     case 17: if (name == "transfer-encoding") return Field::kTransferEncoding; break;
     default: break;
   }
@@ -209,7 +208,7 @@ Progress HeadParser::Parse(char* data, size_t size, RequestHead& head) {
   end_ = line_start_;
 
   head.field_count = 0;
-  head.method = head.path = head.query = head.host = head.authorization = head.content_type = head.if_match = head.idempotency_key =
+  head.method = head.path = head.query = head.host = head.authorization = head.content_type = head.if_match =
       head.request_id = head.traceparent = {};
   head.websocket = head.nominates = head.has_query = head.chunked = head.expect_continue = head.expect_unknown = false;
   head.content_length = -1;
@@ -352,7 +351,6 @@ bool HeadParser::TakeField(const HeaderField& field, RequestHead& head) {
     case Field::kTraceparent: head.traceparent = head.traceparent.data() == nullptr ? field.value : std::string_view("repeated"); return true;
     case Field::kContentType: head.content_type = field.value; return true;
     case Field::kIfMatch: head.if_match = field.value; return true;
-    case Field::kIdempotencyKey: head.idempotency_key = field.value; return true;
     case Field::kOther:
     case Field::kHopByHop:
     case Field::kReserved:
