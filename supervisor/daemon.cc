@@ -191,7 +191,7 @@ class Daemon {
       host_->SetInstance(token, module, present);
     });
 
-    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, node});
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_});
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     gateway_->Start(*authenticator_, *admin_);

@@ -52,7 +52,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Progress(double fraction, std::string_view message) override {
     pb::RunJobUpdate update;
     update.mutable_progress()->set_fraction(std::isfinite(fraction) ? std::clamp(fraction, 0.0, 1.0) : 0);
-    update.mutable_progress()->set_message(std::string(message.substr(0, kMaxLogMessage)));
+    update.mutable_progress()->set_message(Utf8(message.substr(0, kMaxLogMessage)));
     std::unique_lock lock(mutex_);
     if (closed_) return;
     auto now = Clock::now();
@@ -109,7 +109,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Fail(std::string_view code, std::string_view message, std::string_view stack, bool retryable) {
     pb::RunJobUpdate update;
     pb::JobError& error = *update.mutable_error();
-    error.set_code(std::string(code));
+    error.set_code(Utf8(code));
     error.set_message(Utf8(message));
     error.set_stack(Utf8(stack));
     error.set_retryable(retryable);
@@ -138,15 +138,9 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Keep() { keep_ = shared_from_this(); }
 
  private:
-  // proto3 strings must be UTF-8, exceptions' texts need not be.
-  static std::string Utf8(std::string_view text) {
-    std::string quoted = Dump(Json(text));
-    return Json::parse(quoted).get<std::string>();
-  }
-
   void PushLog(std::string_view level, std::string_view message) {
     pb::RunJobUpdate update;
-    update.mutable_log()->set_level(std::string(level));
+    update.mutable_log()->set_level(Utf8(level));
     update.mutable_log()->set_message(Utf8(message.substr(0, kMaxLogMessage)));
     Push(std::move(update));
   }

@@ -29,9 +29,6 @@ pb::HealthStatus ToProto(HealthStatus status) {
   return pb::UNHEALTHY;
 }
 
-// proto3 strings must be UTF-8, an author's text need not be.
-std::string Utf8(std::string_view text) { return Json::parse(Dump(Json(text))).get<std::string>(); }
-
 }  // namespace
 
 ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener)

@@ -64,17 +64,37 @@ bool Matches(const std::vector<std::string>& segments, std::string_view path) {
   return true;
 }
 
+std::string Decoded(std::string_view segment) {
+  auto value = PercentDecode(segment, false);
+  if (!value) throw HttpError(400, "BAD_REQUEST", "the path holds a malformed percent escape");
+  return *std::move(value);
+}
+
+// What a last `*` stands for: split at '/' first, each segment decoded after. Handlers take it for a path, so no "." or ".." gets
+// through, not behind an escaped slash either: the gateway refuses them, and so does this where there is no gateway.
+std::string DecodedRest(std::string_view rest) {
+  std::string out;
+  for (;;) {
+    const size_t slash = rest.find('/');
+    const std::string segment = Decoded(rest.substr(0, slash));
+    for (const std::string& piece : Split("/" + segment)) {
+      if (piece == "." || piece == "..") throw HttpError(400, "BAD_REQUEST", "the path has a '.' or '..' segment");
+    }
+    out += segment;
+    if (slash == std::string_view::npos) return out;
+    out += '/';
+    rest.remove_prefix(slash + 1);
+  }
+}
+
 std::vector<std::pair<std::string, std::string>> Params(const std::vector<std::string>& segments, std::string_view path) {
   std::vector<std::pair<std::string, std::string>> out;
   path.remove_prefix(1);
   for (const std::string& segment : segments) {
     Kind kind = KindOf(segment);
     size_t slash = kind == Kind::kRest ? std::string_view::npos : path.find('/');
-    if (kind != Kind::kText) {
-      auto value = PercentDecode(path.substr(0, slash), false);
-      if (!value) throw HttpError(400, "BAD_REQUEST", "the path holds a malformed percent escape");
-      out.emplace_back(kind == Kind::kRest ? segment : segment.substr(1), *std::move(value));
-    }
+    if (kind == Kind::kRest) out.emplace_back(segment, DecodedRest(path));
+    if (kind == Kind::kParameter) out.emplace_back(segment.substr(1), Decoded(path.substr(0, slash)));
     if (slash != std::string_view::npos) path.remove_prefix(slash + 1);
   }
   return out;

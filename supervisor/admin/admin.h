@@ -33,7 +33,6 @@ class Admin : public LocalService {
     BlockingPool& pool;
     const Clock& clock;
     const NodeStatus& node;
-    std::string node_name;
   };
   // Binds `listen` (LISTEN_FAILED names address and reason) and serves. Handle() may be called from then on.
   static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts);

@@ -4,10 +4,10 @@
 
 #include "bulkhead/admin/v1/options.pb.h"
 #include "nlohmann/json.hpp"
-#include "supervisor/admin/text.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
@@ -29,7 +29,7 @@ bool UsableRequestId(std::string_view id) {
 std::string PeerAddress(const std::string& peer) {
   const size_t colon = peer.find(':');
   const std::string_view rest = colon == std::string::npos ? std::string_view(peer) : std::string_view(peer).substr(colon + 1);
-  return PercentDecode(rest, false).value_or(std::string(rest));
+  return PercentDecodeUtf8(rest, false).value_or(std::string(rest));
 }
 
 absl::Status Unauthenticated(std::string_view why) {
@@ -71,14 +71,9 @@ bool Guard::Writes(std::string_view method) const { return !std::string_view(Per
 
 absl::StatusOr<std::shared_ptr<const Identity>> Guard::Authenticate(std::string_view authorization) const {
   if (authorization.empty()) return Unauthenticated("The call has no token.");
-  constexpr std::string_view kScheme = "bearer ";
-  const bool bearer = authorization.size() > kScheme.size() &&
-                      std::equal(kScheme.begin(), kScheme.end(), authorization.begin(),
-                                 [](char want, char got) { return want == (got >= 'A' && got <= 'Z' ? got + 32 : got); });
-  if (!bearer) return Unauthenticated("The authorization is not of the scheme Bearer.");
-  authorization.remove_prefix(kScheme.size());
-  while (authorization.starts_with(' ')) authorization.remove_prefix(1);
-  auto identity = authenticator_.Authenticate(authorization);
+  const std::string_view secret = BearerSecret(authorization);
+  if (secret.empty()) return Unauthenticated("The authorization is not of the scheme Bearer.");
+  auto identity = authenticator_.Authenticate(secret);
   if (!identity) return Unauthenticated("The token is not known or has expired.");
   return identity;
 }

@@ -32,13 +32,6 @@ bool HasJob(const Manifest& manifest, const std::string& job) {
   return std::any_of(manifest.jobs.begin(), manifest.jobs.end(), [&](const JobSpec& spec) { return spec.name == job; });
 }
 
-std::string RunStatusNames() {
-  const auto& type = *admin::v1::RunStatus::Enum_descriptor();
-  std::string names;
-  for (int i = 1; i < type.value_count(); ++i) names += (i > 1 ? ", " : "") + type.value(i)->name();
-  return names;
-}
-
 class JobsService : public admin::v1::Jobs::CallbackService {
  public:
   JobsService(const Guard& guard, Modules& modules, Jobs& jobs) : guard_(guard), modules_(modules), jobs_(jobs) {}
@@ -89,7 +82,7 @@ class JobsService : public admin::v1::Jobs::CallbackService {
       std::optional<RunStatus> status;
       if (!request->status().empty()) {
         status = ParseRunStatus(request->status());
-        if (!status) return call->Fail(BadParameter("status", "must be one of " + RunStatusNames()));
+        if (!status) return call->Fail(BadParameter("status", "must be one of " + EnumNames(*admin::v1::RunStatus::Enum_descriptor())));
       }
       auto page = ParsePage(request->has_page() ? std::optional(request->page()) : std::nullopt,
                             request->has_page_size() ? std::optional(request->page_size()) : std::nullopt);

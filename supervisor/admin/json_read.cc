@@ -9,13 +9,13 @@
 #include "google/protobuf/descriptor.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/admin/json.h"
-#include "supervisor/admin/text.h"
+#include "supervisor/admin/parameters.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
 
-using google::protobuf::EnumDescriptor;
 using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::ListValue;
@@ -49,14 +49,6 @@ std::string Token(std::string_view name) {
       token += c;
   }
   return token;
-}
-
-std::string EnumNames(const EnumDescriptor& type) {
-  std::string names;
-  for (int i = 0; i < type.value_count(); ++i) {
-    if (type.value(i)->number() != 0) names += (names.empty() ? "" : ", ") + type.value(i)->name();
-  }
-  return names;
 }
 
 std::optional<Timestamp> ParseTimestamp(const std::string& text) {

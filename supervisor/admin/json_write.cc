@@ -9,7 +9,7 @@
 #include "google/protobuf/dynamic_message.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/admin/json.h"
-#include "supervisor/admin/text.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

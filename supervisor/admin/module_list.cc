@@ -17,13 +17,6 @@ std::string Lower(std::string_view text) {
   return lower;
 }
 
-// The short names of an enum of the API, without its zero.
-std::string Names(const google::protobuf::EnumDescriptor& type) {
-  std::string names;
-  for (int i = 1; i < type.value_count(); ++i) names += (i > 1 ? ", " : "") + type.value(i)->name();
-  return names;
-}
-
 // Versions that are none come first, by their text.
 int CompareVersions(const std::string& a, const std::string& b) {
   const auto left = ParseSemVer(a), right = ParseSemVer(b);
@@ -43,13 +36,13 @@ absl::StatusOr<ModuleQuery> ModuleQuery::Parse(const admin::v1::ListModulesReque
   ModuleQuery query;
   if (!request.status().empty()) {
     query.status_ = ParseRegistryStatus(request.status());
-    if (!query.status_) return BadParameter("status", "must be one of " + Names(*admin::v1::RegistryState::Enum_descriptor()));
+    if (!query.status_) return BadParameter("status", "must be one of " + EnumNames(*admin::v1::RegistryState::Enum_descriptor()));
   }
   if (!request.observed().empty()) {
     admin::v1::ObservedState::Enum observed;
     if (!admin::v1::ObservedState::Enum_Parse(request.observed(), &observed) ||
         observed == admin::v1::ObservedState::UNSPECIFIED) {
-      return BadParameter("observed", "must be one of " + Names(*admin::v1::ObservedState::Enum_descriptor()));
+      return BadParameter("observed", "must be one of " + EnumNames(*admin::v1::ObservedState::Enum_descriptor()));
     }
     query.observed_ = request.observed();
   }

@@ -16,6 +16,14 @@ absl::Status BadParameter(std::string_view name, std::string_view sentence) {
   return Error("INVALID_ARGUMENT", message, {{std::string(name), "INVALID_ARGUMENT", message}});
 }
 
+std::string EnumNames(const google::protobuf::EnumDescriptor& type) {
+  std::string names;
+  for (int i = 0; i < type.value_count(); ++i) {
+    if (type.value(i)->number() != 0) names += (names.empty() ? "" : ", ") + type.value(i)->name();
+  }
+  return names;
+}
+
 absl::StatusOr<Millis> ParseWait(std::string_view text, Millis otherwise) {
   if (text.empty()) return otherwise;
   if (text == "false") return Millis(0);

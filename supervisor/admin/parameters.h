@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "google/protobuf/descriptor.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/status.h"
 
@@ -13,6 +14,9 @@ namespace bulkhead {
 
 // INVALID_ARGUMENT "The parameter <name> <sentence>.", with the name as the detail's path.
 absl::Status BadParameter(std::string_view name, std::string_view sentence);
+
+// The short names of an enum of the API without its zero, "ENABLED, DISABLED", for the sentence that refuses another.
+std::string EnumNames(const google::protobuf::EnumDescriptor& type);
 
 // "" is `otherwise`, "false" is none, "1500ms", "30s", "2m" at most limits::kMaxWait.
 absl::StatusOr<Millis> ParseWait(std::string_view text, Millis otherwise);

@@ -25,7 +25,7 @@ std::string HealthBody(const NodeStatus& node, const Clock& clock) {
 bool IsProbe(std::string_view path) { return path == "/health" || path == "/healthz" || path == "/readyz"; }
 
 void AnswerProbe(const LocalRequest& request, const NodeStatus& node, const Clock& clock, LocalResponder& responder) {
-  if (request.method != "GET" && request.method != "HEAD") {
+  if (request.method != "GET") {
     return RespondError(
         responder, Error("METHOD_NOT_ALLOWED", request.method + " is not possible at " + request.path + ". Possible: GET, HEAD."),
         request.request_id, {{"allow", "GET, HEAD"}});

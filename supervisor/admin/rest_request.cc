@@ -7,8 +7,8 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/parameters.h"
-#include "supervisor/admin/text.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
@@ -64,8 +64,8 @@ absl::Status ReadQuery(std::string_view query, const PathValues& values, Message
     query.remove_prefix(end == std::string_view::npos ? query.size() : end + 1);
     if (pair.empty()) continue;
     const size_t equals = pair.find('=');
-    const auto name = PercentDecode(pair.substr(0, equals), true);
-    const auto value = PercentDecode(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true);
+    const auto name = PercentDecodeUtf8(pair.substr(0, equals), true);
+    const auto value = PercentDecodeUtf8(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true);
     if (!name) return BadParameter(ValidUtf8(pair.substr(0, equals)), "has a name that is not percent-encoded UTF-8");
     if (!value) return BadParameter(*name, "is not percent-encoded UTF-8");
     const FieldDescriptor* field = type.FindFieldByCamelcaseName(*name);

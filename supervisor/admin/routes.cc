@@ -85,7 +85,7 @@ RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view pat
     match.allow += (match.allow.empty() ? "" : ", ") + verb;
     if (verb == "GET") match.allow += ", HEAD";
   }
-  const auto found = pattern->by_method.find(method == "HEAD" ? std::string_view("GET") : method);
+  const auto found = pattern->by_method.find(method);
   if (found == pattern->by_method.end()) return match;
   match.route = &found->second;
   for (size_t i = 0; i < segments.size(); ++i) {

@@ -33,7 +33,7 @@ class RestRoutes {
     PathValues values;
     std::string allow;  // value of Allow; empty: no such path
   };
-  // HEAD matches GET. A static segment wins over a `:name`, the leftmost difference first.
+  // A static segment wins over a `:name`, the leftmost difference first.
   Match Find(std::string_view method, std::string_view path) const;
 
  private:

@@ -5,8 +5,8 @@
 
 #include "bulkhead/admin/v1/types.pb.h"
 #include "google/rpc/status.pb.h"
-#include "supervisor/admin/text.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

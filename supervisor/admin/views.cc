@@ -5,7 +5,7 @@
 
 #include "nlohmann/json.hpp"
 #include "supervisor/admin/json.h"
-#include "supervisor/admin/text.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

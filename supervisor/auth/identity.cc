@@ -19,6 +19,19 @@ bool Identity::Allows(std::string_view permission) const {
   return false;
 }
 
+std::string_view BearerSecret(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer ";
+  if (authorization.size() <= kScheme.size()) return {};
+  for (size_t i = 0; i < kScheme.size(); ++i) {
+    const char c = authorization[i];
+    if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != kScheme[i]) return {};
+  }
+  const size_t begin = authorization.find_first_not_of(' ', kScheme.size());
+  if (begin == std::string_view::npos) return {};
+  authorization.remove_prefix(begin);
+  return authorization.find_first_of(" \t,") == std::string_view::npos ? authorization : std::string_view();
+}
+
 std::shared_ptr<const Identity> TokenTable::Find(std::string_view secret, WallTime now) const {
   // The key is a hash that the caller can't choose bit by bit, so the time of this lookup tells nothing about a secret.
   const auto found = entries_.find(Sha256(secret));

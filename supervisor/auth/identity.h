@@ -35,6 +35,9 @@ class TokenTable {
   std::unordered_map<std::string, Entry> entries_;  // key: 32 raw bytes
 };
 
+// The secret of the header `Authorization: Bearer <secret>`, RFC 6750 2.1; empty when it is something else.
+std::string_view BearerSecret(std::string_view authorization);
+
 std::string Sha256(std::string_view data);  // 32 raw bytes
 std::string Sha256Hex(std::string_view data);
 std::string HmacSha256(std::string_view key, std::string_view data);  // raw

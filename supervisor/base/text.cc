@@ -1,5 +1,6 @@
 #include "supervisor/base/text.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace bulkhead {
@@ -55,6 +56,36 @@ std::string_view CutUtf8(std::string_view text, size_t limit) {
   size_t end = limit;
   while (end > 0 && limit - end < 3 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
   return text.substr(0, (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80 ? limit : end);
+}
+
+int HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+bool PercentDecode(std::string_view text, std::string& out) {
+  out.clear();
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out.push_back(text[i]);
+      continue;
+    }
+    if (i + 2 >= text.size()) return false;
+    const int high = HexDigit(text[i + 1]), low = HexDigit(text[i + 2]);
+    if (high < 0 || low < 0) return false;
+    out.push_back(static_cast<char>(high * 16 + low));
+    i += 2;
+  }
+  return true;
+}
+
+std::optional<std::string> PercentDecodeUtf8(std::string_view text, bool plus) {
+  std::string encoded(text), decoded;
+  if (plus) std::replace(encoded.begin(), encoded.end(), '+', ' ');
+  if (!PercentDecode(encoded, decoded) || !IsValidUtf8(decoded)) return std::nullopt;
+  return decoded;
 }
 
 bool ValidPermission(std::string_view permission) {

@@ -1,6 +1,7 @@
 // Text that strangers write: small questions about it, and what makes it fit for JSON, rows and terminals. Pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,13 @@ bool IsValidUtf8(std::string_view bytes);
 std::string ValidUtf8(std::string_view bytes);
 // The longest prefix of at most `limit` bytes that does not end inside a character.
 std::string_view CutUtf8(std::string_view text, size_t limit);
+
+// 0 to 15, or -1.
+int HexDigit(char c);
+// Decodes %XX once; false for a broken escape.
+bool PercentDecode(std::string_view text, std::string& out);
+// The same, and '+' as a space when `plus`; nullopt for a broken escape or what is not UTF-8 without NUL then.
+std::optional<std::string> PercentDecodeUtf8(std::string_view text, bool plus);
 
 // What a manifest may ask for and a token may hold: "modules:read", "consumption:*", "*"; segments of [a-z0-9_.-] split by ':', a
 // star alone as the last, at most 128 characters.

@@ -4,6 +4,7 @@
 #include "supervisor/auth/identity.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 #include "supervisor/gateway/client.h"
 #include "supervisor/gateway/client_login.h"
 #include "supervisor/gateway/gateway_thread.h"
@@ -17,18 +18,6 @@ constexpr const char* kLoginWanted = "Send 'Authorization: Bearer <token>' with 
 constexpr Millis kLoginCheck{1'000};         // an expired token ends at most so much later on a connection that is in use
 
 std::string RetryAfter() { return std::to_string(limits::kRetryAfterSeconds); }
-
-// The secret of "Bearer <secret>", RFC 6750 2.1; empty when it is something else.
-std::string_view BearerSecret(std::string_view authorization) {
-  constexpr std::string_view kScheme = "bearer ";
-  if (authorization.size() <= kScheme.size()) return {};
-  for (size_t i = 0; i < kScheme.size(); ++i) {
-    char c = authorization[i];
-    if ((c >= 'A' && c <= 'Z' ? char(c + 32) : c) != kScheme[i]) return {};
-  }
-  authorization.remove_prefix(authorization.find_first_not_of(' ', kScheme.size() - 1));
-  return authorization.find_first_of(" \t,") == std::string_view::npos ? authorization : std::string_view();
-}
 
 }  // namespace
 
@@ -268,12 +257,11 @@ void Client::StartLocal(const http1::RequestHead& head) {
   }
   local_ = std::make_unique<LocalRequest>();
   local_->method = head_only_ ? "GET" : std::string(head.method);
-  if (!http1::PercentDecode(head.path, local_->path)) return RespondError("BAD_REQUEST", "The path has an invalid percent escape.");
+  if (!PercentDecode(head.path, local_->path)) return RespondError("BAD_REQUEST", "The path has an invalid percent escape.");
   local_->query = head.query;
   local_->authorization = head.authorization;
   local_->content_type = head.content_type;
   local_->if_match = head.if_match;
-  local_->idempotency_key = head.idempotency_key;
   bool v6 = peer_address_.find(':') != std::string::npos;
   local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);
   local_->request_id = request_id_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "supervisor/base/text.h"
+
 namespace bulkhead::http1 {
 namespace {
 
@@ -63,12 +65,6 @@ void ForEachElement(std::string_view list, F fn) {
   }
 }
 
-int HexValue(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = Lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool HasPrefixIgnoringUnderscore(std::string_view name, std::string_view prefix) {
   if (name.size() < prefix.size()) return false;
   for (size_t i = 0; i < prefix.size(); ++i) {
@@ -78,24 +74,25 @@ bool HasPrefixIgnoringUnderscore(std::string_view name, std::string_view prefix)
 }
 
 // nullptr when the path is one that every reader understands alike, else a sentence. Escapes must be whole and not hide a NUL; "." and
-// ".." segments, written out or escaped, are refused, because whoever resolves them sees another path than the one authorised here.
+// ".." segments, written out, escaped or beside an escaped slash, are refused, because whoever resolves them sees another path than the
+// one authorised here.
 const char* CheckPath(std::string_view path) {
   if (std::memchr(path.data(), '%', path.size()) == nullptr && path.find("/.") == std::string_view::npos) return nullptr;
   size_t segment_length = 0;
   bool only_dots = true;
   for (size_t i = 0; i <= path.size(); ++i) {
-    if (i == path.size() || path[i] == '/') {
+    char c = i == path.size() ? '/' : path[i];
+    if (c == '%') {
+      if (i + 2 >= path.size() || HexDigit(path[i + 1]) < 0 || HexDigit(path[i + 2]) < 0) return "The path has an invalid percent escape.";
+      c = char(HexDigit(path[i + 1]) * 16 + HexDigit(path[i + 2]));
+      if (c == '\0') return "The path has an escaped NUL.";
+      i += 2;
+    }
+    if (c == '/') {
       if (only_dots && (segment_length == 1 || segment_length == 2)) return "The path has a '.' or '..' segment; send it resolved.";
       segment_length = 0;
       only_dots = true;
       continue;
-    }
-    char c = path[i];
-    if (c == '%') {
-      if (i + 2 >= path.size() || HexValue(path[i + 1]) < 0 || HexValue(path[i + 2]) < 0) return "The path has an invalid percent escape.";
-      c = char(HexValue(path[i + 1]) * 16 + HexValue(path[i + 2]));
-      if (c == '\0') return "The path has an escaped NUL.";
-      i += 2;
     }
     ++segment_length;
     if (c != '.') only_dots = false;
@@ -122,22 +119,6 @@ bool ParseContentLength(std::string_view text, int64_t& value) {
   for (char c : text) {
     if (c < '0' || c > '9') return false;
     value = value * 10 + (c - '0');
-  }
-  return true;
-}
-
-bool PercentDecode(std::string_view text, std::string& out) {
-  out.clear();
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out.push_back(text[i]);
-      continue;
-    }
-    if (i + 2 >= text.size()) return false;
-    int high = HexValue(text[i + 1]), low = HexValue(text[i + 2]);
-    if (high < 0 || low < 0) return false;
-    out.push_back(char(high * 16 + low));
-    i += 2;
   }
   return true;
 }
@@ -171,7 +152,6 @@ Field Classify(std::string_view name) {
       break;
     case 13: if (name == "authorization") return Field::kAuthorization; break;
     case 14: if (name == "content-length") return Field::kContentLength; break;
-    case 15: if (name == "idempotency-key") return Field::kIdempotencyKey; break;
     case 17: if (name == "transfer-encoding") return Field::kTransferEncoding; break;
     default: break;
   }
@@ -228,7 +208,7 @@ Progress HeadParser::Parse(char* data, size_t size, RequestHead& head) {
   end_ = line_start_;
 
   head.field_count = 0;
-  head.method = head.path = head.query = head.host = head.authorization = head.content_type = head.if_match = head.idempotency_key =
+  head.method = head.path = head.query = head.host = head.authorization = head.content_type = head.if_match =
       head.request_id = head.traceparent = {};
   head.websocket = head.nominates = head.has_query = head.chunked = head.expect_continue = head.expect_unknown = false;
   head.content_length = -1;
@@ -371,7 +351,6 @@ bool HeadParser::TakeField(const HeaderField& field, RequestHead& head) {
     case Field::kTraceparent: head.traceparent = head.traceparent.data() == nullptr ? field.value : std::string_view("repeated"); return true;
     case Field::kContentType: head.content_type = field.value; return true;
     case Field::kIfMatch: head.if_match = field.value; return true;
-    case Field::kIdempotencyKey: head.idempotency_key = field.value; return true;
     case Field::kOther:
     case Field::kHopByHop:
     case Field::kReserved:

@@ -32,7 +32,6 @@ enum class Field : uint8_t {
   kTracestate,
   kContentType,
   kIfMatch,
-  kIdempotencyKey,
   kDate,
   kServer,
 };
@@ -44,8 +43,6 @@ bool IsFieldValue(std::string_view text);   // RFC 9110 5.5: no control characte
 bool IsLowerToken(std::string_view text);   // a token without upper-case letters
 // 1*DIGIT that fits 18 digits, nothing else; false otherwise.
 bool ParseContentLength(std::string_view text, int64_t& value);
-// Decodes %XX once; false for an invalid escape.
-bool PercentDecode(std::string_view text, std::string& out);
 
 struct HeaderField {
   std::string_view name;   // lower-cased in place
@@ -66,7 +63,7 @@ struct RequestHead {
   bool expect_continue = false;
   bool expect_unknown = false;
   bool keep_alive = true;
-  std::string_view authorization, content_type, if_match, idempotency_key, request_id, traceparent;
+  std::string_view authorization, content_type, if_match, request_id, traceparent;
   bool nominates = false;  // a Connection header names other fields than close, keep-alive and upgrade
   bool websocket = false;  // asks to go on as a WebSocket (RFC 6455 4.2.1): GET, no body, Connection and Upgrade say so
   std::array<HeaderField, limits::kMaxHeaders> fields;

@@ -1,6 +1,7 @@
 // The framing of request bodies: RFC 9112 6.3 (length) and 7.1 (chunks).
 #include <algorithm>
 
+#include "supervisor/base/text.h"
 #include "supervisor/gateway/http1.h"
 
 namespace bulkhead::http1 {
@@ -9,13 +10,6 @@ namespace {
 constexpr int kMaxSizeDigits = 15;                  // of a chunk size; far beyond any body limit, and no overflow
 constexpr uint32_t kMaxExtension = 4 * 1024;        // of all chunk extensions of one body together; nobody here reads them
 constexpr uint32_t kMaxTrailers = 8 * 1024;         // bytes of the trailer section
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 }  // namespace
 

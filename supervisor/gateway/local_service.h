@@ -12,13 +12,12 @@ namespace bulkhead {
 
 // A whole request; the body is complete (at most limits::kAdminBodyLimit, beyond it the gateway has answered 413).
 struct LocalRequest {
-  std::string method;
+  std::string method;         // never HEAD: that comes as GET, and its answer leaves without the body
   std::string path;           // decoded once, without query
   std::string query;          // raw, without '?'
   std::string authorization;  // value of the header, "" when absent
   std::string content_type;
   std::string if_match;
-  std::string idempotency_key;
   std::string body;
   std::string remote_address;  // "127.0.0.1:51234"
   std::string request_id;

@@ -84,7 +84,6 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
       case Field::kOther:
       case Field::kContentType:
       case Field::kIfMatch:
-      case Field::kIdempotencyKey:
       case Field::kDate:
       case Field::kServer:
         break;

@@ -4,7 +4,7 @@
 #include <array>
 #include <map>
 
-#include "supervisor/gateway/http1.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
@@ -62,7 +62,7 @@ struct RouteTable::Node {
     std::string_view segment = rest.Take();
     std::string decoded;
     if (segment.find('%') != std::string_view::npos) {
-      if (!http1::PercentDecode(segment, decoded)) return nullptr;
+      if (!PercentDecode(segment, decoded)) return nullptr;
       segment = decoded;
     }
     if (auto it = literals.find(segment); it != literals.end()) {

@@ -58,6 +58,7 @@ absl::Status ParseItem(const Field& field, absl::string_view item, uint64_t& bit
   if (has_step && (!absl::SimpleAtoi(stepped[1], &step) || step < 1 || !absl::ascii_isdigit(stepped[1][0]))) {
     return Wrong(field, item, "the step after \"/\" must be a number from 1 on");
   }
+  step = std::min(step, field.max + 1);  // leads past the end already, and the sum below can't overflow
   int low = field.min, high = field.max;
   if (stepped[0] == "*" || stepped[0] == "?") {
     if (&field == &kWeekday) high = 6;

@@ -67,7 +67,7 @@ class Router {
     std::string allow;  // "GET, HEAD, POST" when the path is known under other methods, else empty
   };
   // `path` is still percent-encoded, without query. Empty segments count; a trailing slash is a different path.
-  // Throws HttpError 400 BAD_REQUEST when a parameter does not decode.
+  // Throws HttpError 400 BAD_REQUEST when a parameter does not decode, or the rest has a segment "." or "..".
   Match Find(std::string_view method, std::string_view path) const;
 
   // Routes, runs the handler on this thread and turns what it throws into responses, as in production. For tests of handlers.

@@ -58,7 +58,7 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, modules_, jobs_, pool_, Clock::Real(), node_, "node-1"}; }
+  Admin::Parts parts() { return {authenticator_, modules_, jobs_, pool_, Clock::Real(), node_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}

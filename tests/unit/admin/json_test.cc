@@ -6,7 +6,7 @@
 #include "bulkhead/admin/v1/tokens.pb.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "supervisor/admin/text.h"
+#include "supervisor/base/text.h"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
@@ -177,10 +177,10 @@ TEST(Utf8, KnowsValidText) {
 }
 
 TEST(PercentDecoding, RefusesBrokenEscapes) {
-  EXPECT_EQ(PercentDecode("a%20b+c", true), "a b c");
-  EXPECT_EQ(PercentDecode("a+c", false), "a+c");
-  EXPECT_EQ(PercentDecode("%E2%82%ac", true), "€");
-  for (const char* bad : {"%", "%2", "%zz", "%ff", "a%"}) EXPECT_EQ(PercentDecode(bad, true), std::nullopt) << bad;
+  EXPECT_EQ(PercentDecodeUtf8("a%20b+c", true), "a b c");
+  EXPECT_EQ(PercentDecodeUtf8("a+c", false), "a+c");
+  EXPECT_EQ(PercentDecodeUtf8("%E2%82%ac", true), "€");
+  for (const char* bad : {"%", "%2", "%zz", "%ff", "a%"}) EXPECT_EQ(PercentDecodeUtf8(bad, true), std::nullopt) << bad;
 }
 
 }  // namespace

@@ -32,6 +32,13 @@ TEST(Identity, AStarAloneAllowsEverythingAndNoPermissionNothing) {
   EXPECT_FALSE((Identity{"x", {"admin"}, {}}).Allows("modules:read"));
 }
 
+TEST(Bearer, IsTheSecretAloneBehindItsScheme) {
+  EXPECT_EQ(BearerSecret("Bearer abc"), "abc");
+  EXPECT_EQ(BearerSecret("bEARER   a.b-c=="), "a.b-c==");
+  for (const char* other : {"", "Bearer", "Bearer ", "Bearer    ", "Bearerabc", "Basic YTpi", " Bearer abc", "Bearer a b", "Bearer a,b"})
+    EXPECT_EQ(BearerSecret(other), "") << other;
+}
+
 TEST(Permission, IsSegmentsWithAStarOnlyAtTheEnd) {
   for (const char* good : {"*", "modules:read", "consumption:*", "a", "a.b_c-d:9", "a:b:c:*"})
     EXPECT_TRUE(ValidPermission(good)) << good;

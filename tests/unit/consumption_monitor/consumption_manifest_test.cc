@@ -46,6 +46,9 @@ TEST(ConsumptionManifest, RefusesAConfigurationThatTheCodeWouldRefuse) {
   const auto result = Parse();
   ASSERT_TRUE(result.manifest);
   EXPECT_FALSE(bulkhead::EffectiveConfig(*result.manifest, R"({"maxRows": 0})").errors.empty());
+  EXPECT_FALSE(bulkhead::EffectiveConfig(*result.manifest, R"({"maxRows": 10.5})").errors.empty());
+  EXPECT_FALSE(bulkhead::EffectiveConfig(*result.manifest, R"({"staleAfterSeconds": 60.5})").errors.empty());
+  EXPECT_TRUE(bulkhead::EffectiveConfig(*result.manifest, R"({"maxRows": 10.0, "staleAfterSeconds": 61})").errors.empty());
   EXPECT_FALSE(bulkhead::EffectiveConfig(*result.manifest, R"({"diskDevices": "sd;x"})").errors.empty());
   EXPECT_TRUE(bulkhead::EffectiveConfig(*result.manifest, R"({"diskDevices": "sd*, nvme?n1"})").errors.empty());
 }

@@ -159,7 +159,7 @@ class EchoLocal : public LocalService {
       if (request.path == "/dropped") return responder.reset();
       responder->Respond(200, {{"content-type", "text/plain"}, {"bad\r\nheader", "x"}},
                          request.method + " " + request.path + " " + request.query + " " + request.authorization + " " + request.content_type + " " +
-                             request.if_match + " " + request.idempotency_key + " " + request.body + " " + request.remote_address);
+                             request.if_match + " " + request.body + " " + request.remote_address);
     });
   }
 

@@ -2,6 +2,7 @@
 #include "supervisor/gateway/http1.h"
 
 #include "gtest/gtest.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead::http1 {
 namespace {

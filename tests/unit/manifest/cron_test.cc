@@ -43,6 +43,13 @@ TEST(Cron, FiveFieldsTickOnTheMinute) {
             (List{"2026-01-10T08:45:00Z", "2026-01-10T10:15:00Z", "2026-01-10T10:45:00Z", "2026-01-11T08:15:00Z"}));
 }
 
+TEST(Cron, AStepPastTheEndOfItsFieldLeavesItsFirstValue) {
+  for (const char* expression : {"5/2147483647 * * * *", "5-50/2147483647 * * * *", "5/55 0/2147483643 * * *", "5/100 * 1-31/1 * *"}) {
+    EXPECT_EQ(Ticks(expression, "UTC", "2026-01-09T23:30:00Z", 1), (List{"2026-01-10T00:05:00Z"})) << expression;
+  }
+  EXPECT_EQ(Ticks("5/2147483647 * * * *", "UTC", "2026-01-10T05:30:00Z", 2), (List{"2026-01-10T06:05:00Z", "2026-01-10T07:05:00Z"}));
+}
+
 TEST(Cron, TheSixthFieldFirstInPlaceIsSeconds) {
   EXPECT_EQ(Ticks("*/20 * * * * *", "UTC", "2026-01-10T00:00:20Z", 3),
             (List{"2026-01-10T00:00:40Z", "2026-01-10T00:01:00Z", "2026-01-10T00:01:20Z"}));

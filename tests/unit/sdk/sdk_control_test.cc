@@ -105,6 +105,20 @@ TEST(Jobs, EndWithOneError) {
   EXPECT_EQ(RunToEnd(module, Job("long-result")).at(0).error().code(), "RESULT_TOO_LARGE");
 }
 
+TEST(Jobs, BytesThatAreNoTextAreReplacedAndTheRunEndsInOrder) {
+  ModuleProcess module;
+  grpc::Status status;
+  auto updates = RunToEnd(module, Job("no-text"), &status);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(updates.size(), 4u);
+  EXPECT_TRUE(updates[0].progress().message().starts_with("x\uFFFD"));
+  EXPECT_EQ(updates[1].log().level(), "\uFFFD");
+  EXPECT_EQ(updates[1].log().message(), "a\uFFFD");
+  EXPECT_EQ(updates[2].log().message(), "x\u00e4" + std::string(4'092, 'b') + "\uFFFD") << "cut within a character";
+  EXPECT_EQ(updates[3].error().code(), "NO_\uFFFD");
+  EXPECT_EQ(updates[3].error().message(), "b\uFFFD");
+}
+
 TEST(Jobs, ACancelledCallCancelsTheRun) {
   ModuleProcess module;
   Link link(module.data_socket());

@@ -33,6 +33,19 @@ TEST(Router, PrefersTextToParametersAndParametersToTheRest) {
   EXPECT_EQ(RouteOf(router, "GET", "/a/new/"), "/a/*");
 }
 
+TEST(Router, TheRestNeverLeadsUpwards) {
+  Router router;
+  router.Get("/files/*", [](Request& request) { return Text(200, std::string(request.param("*"))); });
+  auto get = [&](std::string target) {
+    Request request("GET", std::move(target), {});
+    return router.Dispatch(request);
+  };
+  EXPECT_EQ(get("/files/a%20b/c%2Fd/..e").body, "a b/c/d/..e");
+  for (const char* up : {"..", "a/../b", "%2e%2E/b", "..%2fb", "a%2F..", "a/%2e%2fb"}) {
+    EXPECT_EQ(get("/files/" + std::string(up)).status, 400) << up;
+  }
+}
+
 TEST(Router, TellsTheMethodsOfAPathItKnows) {
   Router router;
   router.Get("/a", Nothing);

@@ -223,6 +223,13 @@ class TestModule : public Module {
               {"unit", job.config().value("unit", "")}};
     });
     jobs.Handle("fail", [](JobContext&) -> Json { throw JobFailure("NO_DISK", "the disk is full", false); });
+    jobs.Handle("no-text", [](JobContext& job) -> Json {
+      const std::string cut = "x" + std::string(4'096, '\xc3');  // the bound of 4 KiB falls into a character, were it one
+      job.Progress(0.5, cut);
+      job.Log("\xff", "a\xff");
+      job.Log("info", "x" + std::string("\xc3\xa4") + std::string(4'092, 'b') + "\xc3\xa4");
+      throw JobFailure("NO_\xff", "b\xff", false);
+    });
     jobs.Handle("throw", [](JobContext&) -> Json { throw std::out_of_range("index 7"); });
     jobs.Handle("wait", [this](JobContext& job) -> Json {
       job.Progress(0.1, "waiting");
