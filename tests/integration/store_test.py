@@ -7,7 +7,6 @@ import pwd
 import signal
 import subprocess
 import tempfile
-import unittest
 
 import harness
 from harness import SLOW, DaemonTest, run_serve, wait_until
@@ -19,7 +18,7 @@ ECHO = {"modules": ["echo"], "modules_dir": harness.FAKES}
 def postgres_tool(name):
     found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(path.split("/")[4]))
     if not found:
-        raise unittest.SkipTest(f"{name} of PostgreSQL is not installed")
+        raise AssertionError(f"{name} of PostgreSQL is not installed: run sh deploy/packages.sh")
     return found[-1]
 
 
