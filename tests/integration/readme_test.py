@@ -1,6 +1,7 @@
 """The documents, run as they are written: every ```sh block of each, in order, in one shell.
 
-The tour of README.md has a daemon of its own; the other documents are read in a copy of the checkout. What is not to be run has the
+The tour of README.md has a daemon of its own, the first module of module-sdk/README.md is built and asked, and the commands of the other
+documents run in a copy of the checkout. What is not to be run has the
 reason above it, `<!-- not run: … -->`, or stands in a block of another kind (```text, ```console). Where a ```json block follows
 a ```sh block, what the commands print must have its shape: the same keys with values of the same kind. Addresses, the data folder and the
 build folder are those of this test.
@@ -94,6 +95,46 @@ class Tour(DaemonTest):
             self.assertIsNotNone(shape_differs(written, answer), answer)
         for answer in ({"data": [{"id": 7.5, "name": "", "rate": None}]}, {"data": [{"id": 7, "name": "", "rate": {}}, {}]}):
             self.assertIsNone(shape_differs(written, answer), answer)
+
+
+class FirstModule(DaemonTest):
+    """module-sdk/README.md, "From nothing to a module", done: built beside the modules of a checkout, discovered, enabled, asked."""
+
+    def test_the_first_module_of_the_sdk_is_built_and_answers_as_written(self):
+        checkout = self.temporary_folder()
+        greeter = checkout / "modules/greeter"
+        greeter.mkdir(parents=True)
+        text = (harness.SOURCE / "module-sdk/README.md").read_text()
+        chapter = text[text.index("## From nothing to a module"):text.index("## What there is")]
+        found = blocks("module-sdk/README.md")[:5]
+        self.assertEqual([kind for kind, _content in found], ["cpp", "json", "cmake", "cmake", "json"])
+        source, manifest, cmake, line, answer = (content for _kind, content in found)
+        for name, content in (("greeter.cc", source), ("manifest.json", manifest), ("CMakeLists.txt", cmake)):
+            self.assertIn(f"`modules/greeter/{name}`", chapter)
+            (greeter / name).write_text(content)
+        # The checkout's own build files; what they would build of the supervisor and the SDK is taken from the build of the tests.
+        top = (harness.SOURCE / "CMakeLists.txt").read_text()
+        top = top[:top.index("# Warnings and include root")] + f"include({harness.BUILD}/tests/sdk.cmake)\nadd_subdirectory(modules module-build)\n"
+        (checkout / "CMakeLists.txt").write_text(top)
+        modules = (harness.SOURCE / "modules/CMakeLists.txt").read_text()
+        shipped = re.findall(r"(?m)^add_subdirectory\(.*\n", modules)
+        self.assertTrue(shipped)
+        for other in shipped:
+            modules = modules.replace(other, "")
+        (checkout / "modules/CMakeLists.txt").write_text(modules + line)
+        shutil.copy(harness.SOURCE / "modules/stage.cmake", checkout / "modules")
+        cache = (harness.BUILD / "CMakeCache.txt").read_text()
+        same = [f"-D{name}={re.search(rf'(?m)^{name}:[^=]*=(.*)$', cache).group(1)}" for name in ("CMAKE_BUILD_TYPE", "BULKHEAD_SANITIZE")]
+        for command in (["cmake", "-S", checkout, "-B", checkout / "build", "-G", "Ninja", *same], ["ninja", "-C", checkout / "build", "modules"]):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300 * SLOW)
+            self.assertEqual(done.returncode, 0, f"{done.stdout}\n{done.stderr}")
+        daemon = self.daemon(modules_dir=checkout / "build/modules")
+        self.assertIn("`POST /api/v1/modules/greeter/enable`", chapter)
+        enabled = daemon.post("/api/v1/modules/greeter/enable")
+        self.assertEqual(enabled.status, 200, enabled)
+        self.assertIn("`GET /api/v1/m/greeter/hello/you`", chapter)
+        self.assertEqual(daemon.get("/api/v1/m/greeter/hello/you").json, json.loads(answer))
+        self.assertError(daemon.get("/api/v1/m/greeter/hello/you", token=daemon.make_token("other", "modules:read")), 403, "FORBIDDEN")
 
 
 class Documents(DaemonTest):
