@@ -356,6 +356,16 @@ class Daemon:
             raise AssertionError(f"making the token {name}: {answer}")
         return answer.data["secret"]
 
+    def sql(self, statement):
+        """Rows, as lists of texts, that the private PostgreSQL answers to its superuser."""
+        password = _read(self.data / "secrets" / "postgres.password").decode().strip()  # none as root, who is known by the socket
+        done = subprocess.run(["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement,
+                               f"host={self.data}/run/pg user=bulkhead dbname=bulkhead"],
+                              env={**os.environ, "PGPASSWORD": password}, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise AssertionError(f"{statement}: {done.stderr}")
+        return [line.split("|") for line in done.stdout.splitlines()]
+
     def connect(self, timeout=10):
         """A raw connection to the gateway."""
         host, port = self.address.rsplit(":", 1)
