@@ -1,7 +1,9 @@
 """The shipped module on real input: this host, measured by its job and told by its routes."""
 
 import datetime
-import unittest
+import os
+import pathlib
+import re
 
 import harness
 from harness import SharedDaemonTest
@@ -9,6 +11,27 @@ from harness import SharedDaemonTest
 NAME = "consumption-monitor"
 BASE = f"/api/v1/m/{NAME}"
 RUN = f"/api/v1/modules/{NAME}/jobs/collect-readings/run?wait=30s"
+
+METRICS = {"cpu_seconds": ("counter", "seconds"), "memory_bytes": ("gauge", "bytes"), "disk_read_bytes": ("counter", "bytes"),
+           "disk_write_bytes": ("counter", "bytes"), "network_receive_bytes": ("counter", "bytes"), "network_transmit_bytes": ("counter", "bytes")}
+
+
+def host_now():
+    """{metric: value} of this host, read here by what modules/README.md says of each."""
+    cpu = [int(word) for word in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    memory = {name: int(kilobytes) for name, kilobytes in re.findall(r"(\w+): +(\d+) kB", pathlib.Path("/proc/meminfo").read_text())}
+    disks = [line.split() for line in pathlib.Path("/proc/diskstats").read_text().splitlines()]
+    physical = [name for name in os.listdir("/sys/block")
+                if not re.fullmatch(r"(loop|ram|zram|sr|fd)\d+", name) and not os.listdir(f"/sys/block/{name}/slaves")]
+    disks = [disk for disk in disks if disk[2] in physical]
+    net = [(name, numbers.split()) for name, numbers in re.findall(r"^ *(\S+):(.*)$", pathlib.Path("/proc/net/dev").read_text(), re.M)]
+    real = [(name, numbers) for name, numbers in net if os.path.exists(f"/sys/class/net/{name}/device")]
+    net = real or [(name, numbers) for name, numbers in net if name != "lo"]
+    return {"cpu_seconds": sum(cpu[i] for i in (0, 1, 2, 5, 6)) / os.sysconf("SC_CLK_TCK"),
+            "memory_bytes": (memory["MemTotal"] - memory["MemAvailable"]) * 1024,
+            "disk_read_bytes": sum(int(disk[5]) for disk in disks) * 512, "disk_write_bytes": sum(int(disk[9]) for disk in disks) * 512,
+            "network_receive_bytes": sum(int(numbers[0]) for _name, numbers in net),
+            "network_transmit_bytes": sum(int(numbers[8]) for _name, numbers in net)}
 
 
 class ConsumptionMonitor(SharedDaemonTest):
@@ -43,11 +66,34 @@ class ConsumptionMonitor(SharedDaemonTest):
         next_run = datetime.datetime.fromisoformat(job["nextRunAt"].replace("Z", "+00:00"))
         self.assertGreater(next_run, now - datetime.timedelta(seconds=2))
 
-    def test_readings_are_plausible_for_this_host(self):
-        text = self.daemon.get(f"{BASE}/readings?limit=500").body.decode().lower()
-        for what in ("cpu", "mem", "disk", "net"):
-            self.assertIn(what, text)
-        self.assertGreaterEqual(len(self.readings("?limit=500")), 8, "three runs, at least four kinds (counters need two)")
+    def test_readings_are_what_this_host_counts(self):
+        before = host_now()
+        self.assertEqual(self.daemon.post(RUN).data["status"], "SUCCEEDED")
+        live = {reading["metric"]: reading for reading in self.data("/live")}
+        after = host_now()
+        self.assertEqual({metric: (reading["kind"], reading["unit"]) for metric, reading in live.items()}, METRICS)
+        for metric, (kind, _unit) in METRICS.items():
+            with self.subTest(metric):
+                value = live[metric]["value"]
+                if kind == "counter":  # never falls, so what was read in between lies in between; the kernel rounds each CPU's time
+                    self.assertLessEqual(before[metric] - (1 if metric == "cpu_seconds" else 0), value)
+                    self.assertLessEqual(value, after[metric] + (1 if metric == "cpu_seconds" else 0))
+                else:
+                    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+                    self.assertLess(abs(value - (before[metric] + after[metric]) / 2), total / 4)
+
+    def test_what_was_consumed_is_the_difference_to_the_reading_before(self):
+        for metric, (kind, _unit) in METRICS.items():
+            with self.subTest(metric):
+                readings = self.readings(f"?limit=500&metric={metric}")
+                self.assertGreaterEqual(len(readings), len(self.runs))
+                self.assertIsNone(readings[-1]["consumed"], "the first of all")
+                for newer, older in zip(readings, readings[1:]):
+                    self.assertGreater(newer["recordedAt"], older["recordedAt"])
+                    if kind == "gauge":
+                        self.assertIsNone(newer["consumed"])
+                    else:
+                        self.assertAlmostEqual(newer["consumed"], newer["value"] - older["value"], places=6)
 
     def test_readings_are_limited_and_filtered(self):
         self.assertEqual(len(self.readings("?limit=2")), 2)
@@ -80,10 +126,19 @@ class ConsumptionMonitor(SharedDaemonTest):
         self.assertEqual(answer.status, 404, answer)
 
     def test_its_tables_are_its_own(self):
-        module = self.daemon.module(NAME)
-        self.assertEqual(module["observed"]["state"], "RUNNING")
-        self.assertIsNone(module["observed"]["reason"])
-        self.assertEqual(module["configRevision"], module["configAppliedRevision"])
+        tables = self.daemon.sql("SELECT schemaname, tablename, tableowner FROM pg_tables WHERE tablename IN ('endpoints', 'metrics', 'readings')")
+        self.assertEqual(sorted(table for _schema, table, _owner in tables), ["endpoints", "metrics", "readings"])
+        self.assertEqual({schema for schema, _table, _owner in tables}, {"mod_consumption_monitor"})
+        owners = {owner for _schema, _table, owner in tables}
+        self.assertEqual(len(owners), 1)
+        self.assertRegex(owners.pop(), r"^bh_[0-9a-f]{8}_consumption-monitor$")
+        # Nobody was granted anything of them or of their schema, and it has nothing elsewhere.
+        granted = self.daemon.sql("SELECT nspname FROM pg_namespace WHERE nspname = 'mod_consumption_monitor' AND nspacl IS NOT NULL UNION ALL "
+                                  "SELECT relname FROM pg_class WHERE relnamespace = 'mod_consumption_monitor'::regnamespace AND relacl IS NOT NULL")
+        self.assertEqual(granted, [])
+        elsewhere = self.daemon.sql("SELECT relname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE rolname LIKE 'bh\\_%' "
+                                    "AND relnamespace <> 'mod_consumption_monitor'::regnamespace AND relnamespace::regnamespace::text !~ '^pg_toast'")
+        self.assertEqual(elsewhere, [])
 
 
 if __name__ == "__main__":

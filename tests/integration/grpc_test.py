@@ -4,15 +4,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import unittest
+
+import grpc
 
 import harness
 from harness import SharedDaemonTest
-
-try:
-    import grpc
-except ImportError:
-    grpc = None
 
 MODULE = "consumption-monitor"
 TIMEOUT_S = 30 * harness.SLOW
@@ -47,7 +43,6 @@ def generate(folder):
     sys.path.insert(0, str(folder))
 
 
-@unittest.skipIf(grpc is None, "python3-grpcio is not installed")
 class Grpc(SharedDaemonTest):
     options = {"modules": [MODULE]}
 

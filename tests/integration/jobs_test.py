@@ -102,10 +102,22 @@ class Loss(DaemonTest):
         wait_until(lambda: daemon.get(f"/api/v1/runs/{run}").data["status"] == "RUNNING", "the run running")
         code, _took = daemon.stop()
         self.assertEqual(code, 0)
+        # Without its module nobody can take it up, so it stays as it was marked: the attempt does not count.
+        daemon.extra_args = ["--disable", "echo"]
         daemon.start()
-        after = daemon.get(f"/api/v1/runs/{run}").data
-        self.assertNotEqual(after["status"], "RUNNING" if after["worker"] != "" else None)
-        self.assertIn(after["status"], ("INTERRUPTED", "QUEUED", "SUCCEEDED", "CANCELLED", "RUNNING"))
+        marked = daemon.get(f"/api/v1/runs/{run}").data
+        self.assertEqual(marked["attempt"], 0, marked)
+        if marked["status"] == "INTERRUPTED":  # it is queued again soon after the start
+            self.assertEqual(marked["error"]["code"], "SHUTDOWN")
+        queued = wait_until(lambda: (lambda r: r if r["status"] == "QUEUED" else None)(daemon.get(f"/api/v1/runs/{run}").data), "it queued again")
+        self.assertIsNone(queued["error"])
+        daemon.stop()
+        daemon.extra_args = []
+        daemon.start()
+        after = wait_until(lambda: (lambda r: r if r["status"] not in ("QUEUED", "RUNNING") else None)(daemon.get(f"/api/v1/runs/{run}").data),
+                           "the run's end")
+        self.assertEqual((after["status"], after["attempt"], after["error"]), ("SUCCEEDED", 1, None))
+        self.assertEqual(after["worker"], daemon.module("echo")["workers"][0]["instance"])
 
     def test_a_run_that_a_killed_daemon_left_running_is_not_running_afterwards(self):
         daemon = self.daemon(**OPTIONS)
@@ -114,7 +126,9 @@ class Loss(DaemonTest):
         daemon.kill()
         daemon.assert_nothing_left(15 * SLOW)
         daemon.start()
-        wait_until(lambda: daemon.get(f"/api/v1/runs/{run}").data["status"] in ("INTERRUPTED", "FAILED", "SUCCEEDED"), "the run's end")
+        after = wait_until(lambda: (lambda r: r if r["status"] not in ("QUEUED", "RUNNING") else None)(daemon.get(f"/api/v1/runs/{run}").data),
+                           "the run's end")
+        self.assertEqual((after["status"], after["attempt"]), ("SUCCEEDED", 2), "by the next daemon, and the lost attempt counts")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // The module that the gateway's and the jobs' tests talk to: it answers with what it was asked, streams, waits, fails and
 // crashes on request.
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <string>
@@ -17,6 +18,9 @@ constexpr size_t kChunk = 32 * 1024;  // of a streamed body, each way
 constexpr int64_t kMaxStream = int64_t{1} << 30;
 constexpr milliseconds kMaxSlow{60'000};
 constexpr milliseconds kCancelPoll{5};
+
+// Handlers that were told that nobody waits any more.
+std::atomic<int> cancelled_waits{0}, cancelled_streams{0};
 
 Json What(Request& request) {
   Json headers = Json::array();
@@ -36,6 +40,7 @@ Json What(Request& request) {
 Response Slow(Request& request) {
   const auto until = steady_clock::now() + milliseconds(request.query_int("ms", 0, 0, kMaxSlow.count()));
   while (steady_clock::now() < until && !request.cancelled()) std::this_thread::sleep_for(kCancelPoll);
+  if (request.cancelled()) ++cancelled_waits;
   return Ok({{"cancelled", request.cancelled()}});
 }
 
@@ -47,7 +52,10 @@ Response StreamBytes(Request& request) {
     for (int64_t sent = 0; sent < bytes; sent += int64_t(chunk.size())) {
       chunk.resize(size_t(std::min<int64_t>(kChunk, bytes - sent)));
       for (size_t i = 0; i < chunk.size(); ++i) chunk[i] = char('a' + (sent + int64_t(i)) % 26);
-      if (!writer.Write(chunk)) return;
+      if (!writer.Write(chunk)) {
+        ++cancelled_streams;
+        return;
+      }
     }
     writer.Trailer("x-bytes", std::to_string(bytes));
   });
@@ -98,6 +106,7 @@ class Echo : public Module {
     router.Get("/inline", [](Request& request) { return Ok(What(request)); }).Inline();
     router.Get("/slow", Slow);
     router.Get("/stream", StreamBytes);
+    router.Get("/cancelled", [](Request&) { return Ok({{"waits", cancelled_waits.load()}, {"streams", cancelled_streams.load()}}); });
     router.Get("/status/:code", [](Request& request) { return Text(int(request.param_int("code", 200, 599)), "as you wish"); });
     router.Get("/throws", [](Request&) -> Response { throw std::runtime_error("what no client should read"); });
     router.Get("/config", [&context](Request&) { return Ok({{"greeting", context.config().value("greeting", "")}}); });

@@ -67,7 +67,7 @@ Server* const server = static_cast<Server*>(::testing::AddGlobalTestEnvironment(
 class DatabaseTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (server->folder.empty()) GTEST_SKIP() << "PostgreSQL 15's server is not installed";
+    ASSERT_FALSE(server->folder.empty()) << "PostgreSQL 15's server is not installed: run sh deploy/packages.sh";
     database = std::make_unique<Database>(server->conninfo());
   }
   std::unique_ptr<Database> database;
