@@ -168,6 +168,18 @@ class OwnServerTest(DaemonTest):
         tables = self.server.sql(f"SELECT count(*) FROM pg_tables WHERE tableowner = '{roles[0]}'")
         self.assertGreaterEqual(int(tables), 2, "its tables are its own")
 
+    def test_a_malformed_url_is_told_without_the_password_in_it(self):
+        for password in ("pa%zzw0rd-secret", "pass@word-secret@", "secret%"):
+            with self.subTest(password):
+                folder = self.temporary_folder()
+                (folder / "bulkhead.yaml").write_text("")
+                code, out, err = run_serve("serve", "--config", folder / "bulkhead.yaml", "--data", folder / "data", "--modules", harness.FAKES,
+                                           "--listen", f"127.0.0.1:{harness.free_port()}", "--admin-listen", f"127.0.0.1:{harness.free_port()}",
+                                           env={"BULKHEAD_STORE_URL": f"postgresql://operator:{password}@127.0.0.1:{self.server.port}/bulkhead?x"})
+                self.assertEqual(code, 1, err)
+                self.assertIn("the connection string is malformed", err)
+                self.assertNotIn("secret", out + err)
+
     def test_losing_it_stops_nothing_that_runs(self):
         daemon = self.daemon(config=self.config, **ECHO)
         pid = daemon.module("echo")["workers"][0]["pid"]
