@@ -344,12 +344,14 @@ absl::StatusOr<UniqueFd> BlockSignals() {
 absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   umask(022);
   RaiseFileLimit();
+  // The ports first: when one is taken, nothing is made.
+  RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
+  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
   ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
-  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
-  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
