@@ -48,10 +48,11 @@ constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
 
-std::string NodeName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
+// Which supervisor did something, in rows that others on the same database read. One host may have several.
+std::string NodeName(const DataFolder& folder) {
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + folder.hash;
 }
 
 absl::StatusOr<std::string> MasterKey(const std::string& path) {
@@ -162,7 +163,7 @@ class Daemon {
   }
 
   void StartServices() {
-    const std::string node = NodeName();
+    const std::string node = NodeName(folder_);
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
