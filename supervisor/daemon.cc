@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <tuple>
 
@@ -46,6 +45,7 @@ constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless
 constexpr uid_t kUidsPerDaemon = 1'000;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
+constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
 
 // Which supervisor did something, in rows that others on the same database read. One host may have several.
@@ -288,13 +288,18 @@ class Daemon {
 
   void StopPostgres() {
     if (closer_.joinable()) closer_.join();
-    if (!postgres_) return Finished();
-    // Connections first, so that PostgreSQL has nobody to wait for.
     pool_.Shutdown();
+    if (!postgres_) return Finished();
     postgres_->Stop([this] { Finished(); });
   }
 
+  // Work on the pool, such as a migration on somebody else's server, may not be done yet. It is waited for here, where the budget
+  // and a second signal still count: the destructor would wait for as long as it takes.
   void Finished() {
+    if (!pool_.Idle()) {
+      loop_.After(kIdlePoll, [this] { Finished(); });
+      return;
+    }
     LogInfo("daemon", "stopped");
     loop_.Stop();
   }
