@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <tuple>
 
@@ -46,12 +45,14 @@ constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless
 constexpr uid_t kUidsPerDaemon = 1'000;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
+constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
 
-std::string NodeName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
+// Which supervisor did something, in rows that others on the same database read. One host may have several.
+std::string NodeName(const DataFolder& folder) {
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + folder.hash;
 }
 
 absl::StatusOr<std::string> MasterKey(const std::string& path) {
@@ -162,7 +163,7 @@ class Daemon {
   }
 
   void StartServices() {
-    const std::string node = NodeName();
+    const std::string node = NodeName(folder_);
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
@@ -287,13 +288,18 @@ class Daemon {
 
   void StopPostgres() {
     if (closer_.joinable()) closer_.join();
-    if (!postgres_) return Finished();
-    // Connections first, so that PostgreSQL has nobody to wait for.
     pool_.Shutdown();
+    if (!postgres_) return Finished();
     postgres_->Stop([this] { Finished(); });
   }
 
+  // Work on the pool, such as a migration on somebody else's server, may not be done yet. It is waited for here, where the budget
+  // and a second signal still count: the destructor would wait for as long as it takes.
   void Finished() {
+    if (!pool_.Idle()) {
+      loop_.After(kIdlePoll, [this] { Finished(); });
+      return;
+    }
     LogInfo("daemon", "stopped");
     loop_.Stop();
   }
@@ -344,12 +350,14 @@ absl::StatusOr<UniqueFd> BlockSignals() {
 absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   umask(022);
   RaiseFileLimit();
+  // The ports first: when one is taken, nothing is made.
+  RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
+  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
   ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
-  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
-  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));

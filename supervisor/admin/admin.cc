@@ -59,7 +59,8 @@ bool IsLoopback(const addrinfo& info) {
 }
 
 // gRPC says only that it could not bind, so a socket of ours finds out why first. SO_REUSEADDR as gRPC has it.
-absl::Status TryBind(const std::string& listen, const Address& address) {
+absl::Status TryBind(const std::string& listen, bool warn) {
+  ASSIGN_OR_RETURN(const Address address, SplitAddress(listen));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE;
@@ -74,7 +75,7 @@ absl::Status TryBind(const std::string& listen, const Address& address) {
       bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 || ::listen(fd.get(), 1) != 0) {
     return ListenFailed(listen, std::strerror(errno));
   }
-  if (!IsLoopback(*found))
+  if (warn && !IsLoopback(*found))
     LogWarn("admin", "tokens travel unencrypted to this address; keep it on the loopback or behind TLS", {{"address", listen}});
   return absl::OkStatus();
 }
@@ -91,8 +92,7 @@ class AdminServer : public Admin {
 
   absl::Status Start(const std::string& listen) {
     for (const auto* service : Descriptors()) RETURN_IF_ERROR(guard_.Add(*service));
-    ASSIGN_OR_RETURN(const Address address, SplitAddress(listen));
-    RETURN_IF_ERROR(TryBind(listen, address));
+    RETURN_IF_ERROR(TryBind(listen, true));
     EnablePlugins();
     grpc::ServerBuilder builder;
     int port = 0;
@@ -170,6 +170,8 @@ class AdminServer : public Admin {
 };
 
 }  // namespace
+
+absl::Status Admin::CheckListen(const std::string& listen) { return TryBind(listen, false); }
 
 absl::StatusOr<std::unique_ptr<Admin>> Admin::Serve(const std::string& listen, Parts parts) {
   auto server = std::make_unique<AdminServer>(std::move(parts));

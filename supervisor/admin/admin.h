@@ -34,6 +34,8 @@ class Admin : public LocalService {
     const Clock& clock;
     const NodeStatus& node;
   };
+  // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
+  static absl::Status CheckListen(const std::string& listen);
   // Binds `listen` (LISTEN_FAILED names address and reason) and serves. Handle() may be called from then on.
   static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts);
   virtual std::string address() const = 0;

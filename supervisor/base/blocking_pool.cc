@@ -19,6 +19,11 @@ void BlockingPool::Shutdown() {
   wake_.notify_all();
 }
 
+bool BlockingPool::Idle() {
+  std::lock_guard lock(mutex_);
+  return queue_.empty() && running_ == 0;
+}
+
 bool BlockingPool::Submit(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
@@ -38,8 +43,12 @@ void BlockingPool::Work() {
       if (queue_.empty()) return;
       work = std::move(queue_.front());
       queue_.pop_front();
+      ++running_;
     }
     work();
+    work = nullptr;  // what it holds goes before it counts as done
+    std::lock_guard lock(mutex_);
+    --running_;
   }
 }
 

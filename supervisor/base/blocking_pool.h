@@ -20,7 +20,10 @@ class BlockingPool {
 
   // False when the queue is full or Shutdown() was called: the work did not and will not run.
   [[nodiscard]] bool Submit(std::function<void()> work);
+  // Takes nothing more; what is queued still runs.
   void Shutdown();
+  // Nothing runs and nothing is queued.
+  bool Idle();
 
  private:
   void Work();
@@ -28,6 +31,7 @@ class BlockingPool {
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
   const size_t max_queued_;
+  int running_ = 0;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

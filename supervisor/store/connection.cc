@@ -98,6 +98,12 @@ std::string_view Parameter(PGconn* conn, const char* name) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const std::string& conninfo) {
+  // libpq's own message would repeat a part of it.
+  if (PQconninfoOption* options = PQconninfoParse(conninfo.c_str(), nullptr)) {
+    PQconninfoFree(options);
+  } else {
+    return Unavailable("the connection string is malformed (not shown, it may hold a password); encode special characters as %XX");
+  }
   std::vector<const char*> keys, values;
   for (const auto& [key, value] : kDefaults) {
     keys.push_back(key);

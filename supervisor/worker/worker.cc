@@ -186,6 +186,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawned_ = true;
     pid_ = spawned->pid;
     isolation_ = std::move(spawned->isolation);
+    if (failure_) return Kill();  // it failed before it could be signalled
     if (!folders.empty()) return Fail(WorkerEnd::kExit, folders);
     if (stop_asked_) return Terminate();
     nlohmann::json offer = {{"protocolMin", kProtocol},

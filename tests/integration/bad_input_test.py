@@ -88,6 +88,7 @@ class BadInput(DaemonTest):
             address = f"127.0.0.1:{other.getsockname()[1]}"
             self.assert_refused(self.options(listen=address), address, "in use")
             self.assert_refused(self.options(**{"admin-listen": address}), address, "in use")
+        self.assertFalse(self.data.exists(), "nothing was made before the ports were known to be free")
 
     def test_the_ports_of_another_supervisor_are_not_shared(self):
         daemon = self.daemon()

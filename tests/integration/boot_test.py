@@ -169,6 +169,7 @@ class Surroundings(DaemonTest):
     def test_two_daemons_on_one_machine_do_not_know_each_other(self):
         one, two = self.daemon(modules=[MODULE]), self.daemon(modules=[MODULE])
         self.assertEqual(one.get("/api/v1/modules", token=two.token).status, 401)
+        self.assertNotEqual(one.module(MODULE)["observed"]["node"], two.module(MODULE)["observed"]["node"])
         two.stop()
         two.assert_nothing_left()
         self.assertEqual(one.get(f"/api/v1/m/{MODULE}/readings").status, 200)

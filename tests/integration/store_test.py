@@ -174,6 +174,43 @@ class OwnServerTest(DaemonTest):
         tables = self.server.sql(f"SELECT count(*) FROM pg_tables WHERE tableowner = '{roles[0]}'")
         self.assertGreaterEqual(int(tables), 2, "its tables are its own")
 
+    def test_a_malformed_url_is_told_without_the_password_in_it(self):
+        for password in ("pa%zzw0rd-secret", "pass@word-secret@", "secret%"):
+            with self.subTest(password):
+                folder = self.temporary_folder()
+                (folder / "bulkhead.yaml").write_text("")
+                code, out, err = run_serve("serve", "--config", folder / "bulkhead.yaml", "--data", folder / "data", "--modules", harness.FAKES,
+                                           "--listen", f"127.0.0.1:{harness.free_port()}", "--admin-listen", f"127.0.0.1:{harness.free_port()}",
+                                           env={"BULKHEAD_STORE_URL": f"postgresql://operator:{password}@127.0.0.1:{self.server.port}/bulkhead?x"})
+                self.assertEqual(code, 1, err)
+                self.assertIn("the connection string is malformed", err)
+                self.assertNotIn("secret", out + err)
+
+    def migrating_for_ever(self):
+        """A daemon in the middle of a module's migration that takes ten minutes."""
+        modules = self.temporary_folder(0o755)
+        folder = harness.write_module(modules, "slow", entry="#!/bin/sh\n")
+        (folder / "migrations").mkdir()
+        (folder / "migrations" / "001_slow.sql").write_text("SELECT pg_sleep(600);")
+        daemon = self.daemon(start=False, modules_dir=modules, modules=["slow"], config=self.config)
+        daemon.launch()
+        wait_until(lambda: self.server.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600);'", check=False) == "1",
+                   "the migration runs", 30 * SLOW)
+        return daemon
+
+    def test_it_stops_within_its_budget_in_the_middle_of_a_migration(self):
+        daemon = self.migrating_for_ever()
+        daemon.stop()
+        daemon.assert_nothing_left()
+
+    def test_a_second_signal_ends_it_at_once_in_the_middle_of_a_migration(self):
+        daemon = self.migrating_for_ever()
+        daemon.send_signal(signal.SIGTERM)
+        wait_until(lambda: "stopping  signal=" in daemon.log(), "the first signal is heeded", 10 * SLOW)
+        _code, took = daemon.stop()
+        self.assertLess(took, 5 * SLOW)
+        daemon.assert_nothing_left()
+
     def test_losing_it_stops_nothing_that_runs(self):
         daemon = self.daemon(config=self.config, **ECHO)
         pid = daemon.module("echo")["workers"][0]["pid"]
