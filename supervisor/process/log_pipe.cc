@@ -61,6 +61,7 @@ struct LogPipe::State : std::enable_shared_from_this<LogPipe::State> {
   Loop::TimerId window = 0;
 
   void Close() {
+    SayDropped();  // its window has not ended
     if (fd) loop.Unwatch(fd.get());
     fd.Reset();
     closed = true;
@@ -72,6 +73,10 @@ struct LogPipe::State : std::enable_shared_from_this<LogPipe::State> {
   void EndWindow() {
     window = 0;
     lines_in_window = 0;
+    SayDropped();
+  }
+
+  void SayDropped() {
     if (uint64_t count = std::exchange(dropped, 0); count > 0 && !closed) {
       line("[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) + " in a second]");
     }

@@ -28,7 +28,7 @@ class LogPipe {
  public:
   using LineFn = std::function<void(std::string_view line)>;
   LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line);
-  ~LogPipe();
+  ~LogPipe();  // says how many lines were dropped since it was last said
   // Reads what is there now, and takes an unfinished last line for a whole one; before a crash report is made.
   void Drain();
 

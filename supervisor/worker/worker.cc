@@ -90,7 +90,6 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     });
   }
 
-  WorkerSpec& spec() { return spec_; }
   Loop& loop_;
   Spawner& spawner_;
   const Clock& clock_;

@@ -109,6 +109,15 @@ TEST_F(LogPipeTest, BeyondTheRateLinesAreDroppedCountedAndKeptInTheTail) {
   EXPECT_EQ(lines.back(), "again");
 }
 
+TEST_F(LogPipeTest, WhatWasDroppedIsSaidWhenThePipeGoesBeforeTheSecondIsOver) {
+  std::string text;
+  for (int i = 0; i < limits::kLogLinesPerSecond + 500; ++i) text += "line " + std::to_string(i) + "\n";
+  WriteAll(text);
+  EXPECT_EQ(lines.back(), "line 999");
+  pipe.reset();
+  EXPECT_EQ(lines.back(), "[500 lines dropped: more than 1000 in a second]");
+}
+
 TEST_F(LogPipeTest, BinaryOutputIsHandedOnAndValidInTheTail) {
   std::string binary("\x00\xff\xfe\x80ok\n\xed\xa0\x80\n", 11);
   WriteAll(binary);
