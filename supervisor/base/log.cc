@@ -81,8 +81,6 @@ bool ParseLogLevel(std::string_view text, LogLevel& level) {
   return false;
 }
 
-bool LogEnabled(LogLevel level) { return TheSink().logger->should_log(ToSpdlog(level)); }
-
 void LogLine(LogLevel level, std::string_view component, std::string_view message, const LogField* fields, size_t count) {
   Sink& sink = TheSink();
   if (!sink.logger->should_log(ToSpdlog(level))) return;

@@ -19,7 +19,6 @@ using LogField = std::pair<std::string_view, std::string>;
 // Call once before the first thread. Until then: info, text.
 void ConfigureLog(LogLevel level, LogFormat format);
 bool ParseLogLevel(std::string_view text, LogLevel& level);  // debug, info, warn, error
-bool LogEnabled(LogLevel level);
 
 // `component` is the room ("lifecycle", "gateway"), or "module/<name>" for a line of a module.
 // Control characters in message and values are escaped, so that one event stays one line.

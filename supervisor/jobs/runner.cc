@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"

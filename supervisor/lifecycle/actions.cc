@@ -107,6 +107,7 @@ void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
       return done(
           Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
     }
+    if (absl::Status fits = CheckBulkheadRange(*parsed.manifest); !fits.ok()) return done(fits);
     std::string config = request.config_json.empty() ? "{}" : request.config_json;
     if (config != "{}") {
       ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
@@ -159,6 +160,7 @@ void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::St
                        row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
         }
         ASSIGN_OR_RETURN(Package package, ReadPackage(folder, row.path));
+        RETURN_IF_ERROR(CheckBulkheadRange(package.manifest));
         if (package.manifest.name != row.name || package.manifest.version != row.version) {
           return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version +
                                                ", registered is " + row.name + " " + row.version +

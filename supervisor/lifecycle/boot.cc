@@ -75,6 +75,9 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
   for (const std::string& folder : *folders) {
     std::string display = options_.modules_dir + "/" + folder;
     auto package = ReadPackage(options_.modules_access + "/" + folder, display);
+    if (package.ok()) {
+      if (absl::Status fits = CheckBulkheadRange(package->manifest); !fits.ok()) package = fits;
+    }
     if (!package.ok()) {
       // A broken one is reported and skips nobody else.
       LogWarn("boot", "skipping a module folder",

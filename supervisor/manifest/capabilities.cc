@@ -182,6 +182,9 @@ void ReadEvents(const json& events, const std::string& path, Manifest& manifest,
   manifest.publishes = ReadTopics(reader, "publishes", false, out);
   manifest.subscribes = ReadTopics(reader, "subscribes", true, out);
   reader.Accept({"handlers"});
+  if (!manifest.publishes.empty() || !manifest.subscribes.empty()) {
+    out.Warn(path, "NOT_APPLIED", "\"events\" has no effect in this version: events are not delivered.");
+  }
   reader.WarnUnknown();
 }
 
@@ -207,6 +210,7 @@ void ReadUi(const json& ui, const std::string& path, Manifest& manifest, Finding
     out.Error(reader.PathOf("entry"), "INVALID_PATH",
               "\"entry\" must be a file inside the module's folder, without \"..\" and not absolute.");
   }
+  out.Warn(path, "NOT_APPLIED", "\"ui\" has no effect in this version: pages of modules are not served.");
   reader.WarnUnknown();
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/text.h"
 #include "supervisor/manifest/document.h"
@@ -87,6 +88,7 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto reload = top.String("configReload"); reload && *reload != "push" && *reload != "restart") {
     out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
   }
+  top.NotApplied("configReload", "the configuration of a registered module does not change");
   top.NotApplied("warmSpare", "no spare worker is kept");
   top.NotApplied("isolation", "the isolation that the machine offers is applied");
   top.NotApplied("restart", "restarts follow the supervisor's own rules");
@@ -200,6 +202,17 @@ ManifestResult Read(const json& document) {
 }
 
 }  // namespace
+
+absl::Status CheckBulkheadRange(const Manifest& manifest) {
+  const auto range = SemVerRange::Parse(manifest.bulkhead_range);
+  const auto version = ParseSemVer(BULKHEAD_VERSION);
+  BULKHEAD_CHECK(range && version);  // the manifest was read, the version is the project's
+  if (range->Contains(*version)) return absl::OkStatus();
+  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ", manifest.bulkhead_range,
+                                       ", this is " BULKHEAD_VERSION);
+  return Error("DEPENDENCY_UNSATISFIED", why,
+               {{.path = "/dependencies/system/bulkhead", .code = "DEPENDENCY_UNSATISFIED", .message = why}});
+}
 
 ManifestResult ParseManifestJson(const json& document) { return Read(document); }
 

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "nlohmann/json_fwd.hpp"
 #include "supervisor/base/limits.h"
 
@@ -101,6 +102,8 @@ struct ManifestResult {
 // `text` is JSON or, when `yaml`, YAML.
 ManifestResult ParseManifest(std::string_view text, bool yaml);
 ManifestResult ParseManifestJson(const nlohmann::json& document);
+// DEPENDENCY_UNSATISFIED when this version of the supervisor is not within `dependencies.system.bulkhead`.
+absl::Status CheckBulkheadRange(const Manifest& manifest);
 
 // Defaults merged under `config_json`, then checked against the schema. `errors` have pointers into the configuration.
 struct ConfigResult {

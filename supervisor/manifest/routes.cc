@@ -156,6 +156,7 @@ void ReadRoutes(const json& api, const std::string& path, Manifest& manifest, Fi
     out.Error(reader.PathOf("openapi"), "INVALID_PATH",
               "\"openapi\" must be a file inside the module's folder, without \"..\" and not absolute.");
   }
+  reader.NotApplied("openapi", "descriptions of modules are not served");
   reader.WarnUnknown();
 }
 

@@ -136,9 +136,6 @@ absl::Status ExecPlan::Fill(SpawnSpec& spec) {
     if (!*fd || fd->get() >= kFirstPlanFd) continue;
     fd->Reset(fcntl(fd->get(), F_DUPFD_CLOEXEC, kFirstPlanFd));
   }
-  for (UniqueFd& fd : cgroup_entries) {
-    if (fd && fd.get() < kFirstPlanFd) fd.Reset(fcntl(fd.get(), F_DUPFD_CLOEXEC, kFirstPlanFd));
-  }
   if (!null || !report) return ErrnoStatus(errno, "the descriptors of the child");
   return absl::OkStatus();
 }

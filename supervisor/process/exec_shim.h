@@ -38,7 +38,6 @@ struct ExecPlan {
 
   UniqueFd null, out, err, control, report, landlock;
   std::vector<UniqueFd> cgroup_entries;
-  int cgroup_v2 = -1;          // for the clone; not owned
 
   bool change_user = false;
   uid_t uid = 0;

@@ -94,7 +94,6 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (stage_ == Stage::kServing) Fail(WorkerEnd::kLiveness, std::move(why));
   }
 
-  WorkerSpec& spec() { return spec_; }
   Loop& loop_;
   Spawner& spawner_;
   const Clock& clock_;

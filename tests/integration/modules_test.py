@@ -232,6 +232,18 @@ class Packages(DaemonTest):
         self.assertEqual(daemon.get("/api/v1/m/inside/echo").status, 200)
         self.assertError(daemon.get("/api/v1/m/outside/echo"), 404, "ROUTE_NOT_FOUND")
 
+    def test_a_module_for_another_version_of_the_supervisor_is_left_out_and_refused(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "fits", dependencies={"system": {"bulkhead": ">=0.1.0"}})
+        folder = echo_like(modules, "later", dependencies={"system": {"bulkhead": ">=99.0.0"}})
+        daemon = self.daemon(modules=["fits", "later"], modules_dir=modules)
+        self.assertEqual([module["name"] for module in daemon.get("/api/v1/modules").data], ["fits"])
+        self.assertIn("module later 1.0.0 needs bulkhead >=99.0.0", daemon.log())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        answer = daemon.post("/api/v1/modules", {"manifest": manifest, "path": str(folder)})
+        self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
+        self.assertEqual(answer.error["details"][0]["path"], "/dependencies/system/bulkhead")
+
     def test_a_modules_folder_that_cannot_be_read_is_told(self):
         modules = self.temporary_folder(0o300)
         daemon = self.daemon(modules_dir=modules)

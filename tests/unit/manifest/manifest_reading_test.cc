@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "supervisor/base/status.h"
 #include "supervisor/manifest/manifest.h"
 
 namespace bulkhead {
@@ -61,7 +62,7 @@ TEST(Manifest, TheExampleOfTheOlderSystemValidatesAsItStands) {
   text << file.rdbuf();
   const ManifestResult result = ParseManifest(text.str(), false);
   EXPECT_THAT(Brief(result.errors), IsEmpty());
-  EXPECT_THAT(Brief(result.warnings), IsEmpty());
+  EXPECT_THAT(Brief(result.warnings), ElementsAre("/capabilities/ui NOT_APPLIED"));
   ASSERT_TRUE(result.manifest);
   const Manifest& m = *result.manifest;
   EXPECT_EQ(m.name, "vmware-vcenter");
@@ -305,7 +306,7 @@ TEST(Manifest, EventsAreEntityAndAction) {
                   "/capabilities/events/subscribes/0 INVALID_TOPIC", "/capabilities/events/subscribes/1 INVALID_TOPIC",
                   "/capabilities/events/subscribes/2 INVALID_TOPIC"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":["a.b","a.b"]}}})"),
-              ElementsAre("/capabilities/events/publishes/1 DUPLICATE"));
+              ElementsAre("/capabilities/events/publishes/1 DUPLICATE", "/capabilities/events NOT_APPLIED"));
 }
 
 TEST(Manifest, DependenciesAreRanges) {
@@ -334,10 +335,29 @@ TEST(Manifest, UnknownFieldsAreWarningsWithTheNearestKnownName) {
   EXPECT_THAT(Brief(Read(R"({"zzzzzzzz":1})").warnings), ElementsAre("/zzzzzzzz UNKNOWN_FIELD"));
 }
 
+TEST(Manifest, TheVersionsOfTheSupervisorThatAModuleWorksWithAreKept) {
+  auto check = [](const std::string& range) {
+    const std::string patch = R"({"dependencies":{"system":{"bulkhead":")" + range + R"("}}})";
+    return CheckBulkheadRange(Good(patch.c_str()));
+  };
+  EXPECT_TRUE(check("").ok());
+  EXPECT_TRUE(check(">=0.1.0").ok());
+  EXPECT_TRUE(CheckBulkheadRange(Good("{}")).ok());
+  const absl::Status refused = check(">=99");
+  EXPECT_EQ(ErrorCode(refused), "DEPENDENCY_UNSATISFIED");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("needs bulkhead >=99, this is "));
+  EXPECT_EQ(ErrorDetails(refused).at(0).path, "/dependencies/system/bulkhead");
+}
+
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
   EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
               testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED",
                                             "/isolation NOT_APPLIED"));
+  EXPECT_THAT(Warnings(R"({"configReload":"push","capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
+                           "events":{"publishes":["order.created"],"subscribes":[]}}})"),
+              testing::UnorderedElementsAre("/configReload NOT_APPLIED", "/capabilities/api/openapi NOT_APPLIED",
+                                            "/capabilities/ui NOT_APPLIED", "/capabilities/events NOT_APPLIED"));
+  EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":[],"subscribes":[]}}})"), IsEmpty());
   EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
 }
 
