@@ -3,6 +3,7 @@
 #include "invoke.h"
 #include "json_text.h"
 #include "response_head.h"
+#include "websocket_handshake.h"
 
 namespace bulkhead::sdk {
 namespace {
@@ -59,7 +60,7 @@ class StreamWriter final : public ResponseWriter {
 }  // namespace
 
 Dispatcher::Dispatcher(const Router& router, int threads, size_t max_waiting)
-    : router_(router), pool_(threads, max_waiting, [this](const std::shared_ptr<LinkStream>& stream) { Run(*stream); }) {}
+    : router_(router), pool_(threads, max_waiting, [this](const std::shared_ptr<LinkStream>& stream) { Run(stream); }) {}
 
 bool Dispatcher::Open(LinkStream& stream, std::string method, std::string target, Headers headers) {
   stream.arrived = Clock::now();
@@ -95,7 +96,7 @@ void Dispatcher::AnswerError(LinkStream& stream, int status, std::string_view co
 void Dispatcher::Dispatch(const std::shared_ptr<LinkStream>& stream) {
   if (stream->route->is_inline()) {
     auto before = Clock::now();
-    Run(*stream);
+    Run(stream);
     auto took = Clock::now() - before;
     if (took > kInlineLimit) ReportStall(*stream, took);
     return;
@@ -104,17 +105,27 @@ void Dispatcher::Dispatch(const std::shared_ptr<LinkStream>& stream) {
     AnswerError(*stream, 503, "OVERLOADED", "the module has more requests waiting than it takes; try again");
 }
 
-void Dispatcher::Run(LinkStream& stream) {
+void Dispatcher::Turn(const std::shared_ptr<LinkStream>& stream) {
+  if (!stream->turn_waiting.exchange(true)) pool_.SubmitTurn(stream);
+}
+
+void Dispatcher::Run(const std::shared_ptr<LinkStream>& shared) {
+  LinkStream& stream = *shared;
+  if (LinkSocket* socket = stream.socket()) {
+    stream.turn_waiting = false;
+    if (socket->Turn(stream)) Turn(shared);
+    return;
+  }
   if (stream.cancelled()) {  // gone while it waited: nobody would read the answer
     Count(stream, false);
     return;
   }
   try {
-    Send(stream, [&] {
-      Response response = Invoke(*stream.route, *stream.request, log_);
-      if (!response.stream) Count(stream, response.status >= 500);
-      return response;
-    }());
+    if (stream.asks_tunnel && stream.route->websocket()) {
+      Accept(shared);
+    } else {
+      Handle(stream);
+    }
   } catch (const RequestCancelled&) {
     Count(stream, false);
     stream.Abort(link::CancelCode::kClientGone);
@@ -123,6 +134,58 @@ void Dispatcher::Run(LinkStream& stream) {
     LogHandlerFailure(log_, *stream.route, *stream.request, TypeName(error), error.what());
     stream.Abort(link::CancelCode::kInternal);
   }
+}
+
+void Dispatcher::Handle(LinkStream& stream) {
+  Response response = Invoke(*stream.route, *stream.request, log_);
+  if (!response.stream) Count(stream, response.status >= 500);
+  Send(stream, std::move(response));
+}
+
+// Runs the handler of a WebSocket route; what it returns becomes the stream's socket.
+void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
+  const WebSocketRoute& route = *stream->route->websocket();
+  websocket::Handshake handshake;
+  WebSocketEvents events;
+  bool counted = false;
+  auto accept = [&](Request& request) {
+    if (auto refusal = websocket::RefuseOther(request, true)) return *std::move(refusal);
+    handshake = websocket::ReadHandshake(request, route.protocols());
+    counted = sockets_.open.fetch_add(1) < kMaxWebSockets;
+    if (!counted) sockets_.open.fetch_sub(1);
+    if (!counted || sockets_.stop_wait_ms >= 0) {
+      return ErrorResponse(503, "OVERLOADED",
+                           counted ? "the module is stopping" : "the module has as many WebSockets open as it takes",
+                           request.request_id())
+          .Header("retry-after", "1");
+    }
+    events = route.handler()(request);
+    Response response;
+    response.status = 101;
+    return response;
+  };
+  Response response;
+  try {
+    response = Invoke(*stream->route, accept, *stream->request, log_);
+  } catch (...) {
+    if (counted) sockets_.open.fetch_sub(1);
+    throw;
+  }
+  Count(*stream, response.status >= 500);
+  if (response.status != 101) {
+    if (counted) sockets_.open.fetch_sub(1);
+    return Send(*stream, std::move(response));
+  }
+  Headers headers = {{"sec-websocket-accept", handshake.accept}};
+  if (!handshake.protocol.empty()) headers.emplace_back("sec-websocket-protocol", handshake.protocol);
+  auto socket = std::make_shared<LinkSocket>(
+      stream, route, std::move(events),
+      LinkSocket::Names{RouteName(*stream), std::string(stream->request->request_id()), handshake.protocol}, sockets_);
+  stream->Upgrade(EncodePairs(headers), socket);
+  stream->request.reset();  // a socket may be open for days
+  // Who stops the module sees the socket, or is seen here.
+  if (int64_t wait = sockets_.stop_wait_ms; wait >= 0) socket->Shutdown(*stream, std::chrono::milliseconds(wait));
+  Turn(stream);
 }
 
 void Dispatcher::Send(LinkStream& stream, Response response) {

@@ -9,6 +9,7 @@
 
 #include "bulkhead/log.h"
 #include "bulkhead/router.h"
+#include "link_socket.h"
 #include "link_stream.h"
 #include "worker_pool.h"
 
@@ -29,6 +30,10 @@ class Dispatcher {
   bool Open(LinkStream& stream, std::string method, std::string target, Headers headers);
   // Hands a stream that has its body (or streams it) to the pool, or runs it here.
   void Dispatch(const std::shared_ptr<LinkStream>& stream);
+  // Something has happened to a stream's socket: a worker looks at it.
+  void Turn(const std::shared_ptr<LinkStream>& stream);
+  // From now on no socket is opened, and those that a handler is just accepting are closed with this wait.
+  void RefuseSockets(std::chrono::milliseconds wait) { sockets_.stop_wait_ms = wait.count(); }
   // An answer by the SDK itself, before any handler.
   void Answer(LinkStream& stream, Response response);
   void AnswerError(LinkStream& stream, int status, std::string_view code, std::string_view message);
@@ -37,7 +42,9 @@ class Dispatcher {
   const RequestCounts& counts() const { return counts_; }
 
  private:
-  void Run(LinkStream& stream);
+  void Run(const std::shared_ptr<LinkStream>& stream);
+  void Handle(LinkStream& stream);
+  void Accept(const std::shared_ptr<LinkStream>& stream);
   void Send(LinkStream& stream, Response response);
   void Count(const LinkStream& stream, bool failed);
   void ReportStall(const LinkStream& stream, std::chrono::steady_clock::duration took);
@@ -45,6 +52,7 @@ class Dispatcher {
   const Router& router_;
   Logger log_;
   RequestCounts counts_;
+  SocketTotals sockets_;
   std::chrono::steady_clock::time_point last_stall_report_{};
   int stalls_unreported_ = 0;
   WorkerPool pool_;  // last: its threads use the rest

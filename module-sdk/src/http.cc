@@ -169,7 +169,7 @@ std::optional<std::string_view> Request::header(std::string_view name) const {
 const std::string& Request::body() {
   if (source_ && !whole_) {
     char chunk[kReadChunk];
-    while (size_t n = source_->Read(chunk, sizeof chunk)) {
+    while (size_t n = ReadSource(chunk, sizeof chunk)) {
       if (body_.size() + n > max_body_) {
         throw HttpError(413, "BODY_TOO_LARGE", "the body is longer than " + std::to_string(max_body_) + " bytes");
       }
@@ -189,10 +189,20 @@ Json Request::json() {
 }
 
 size_t Request::Read(char* out, size_t size) {
-  if (source_ && !whole_) return source_->Read(out, size);
+  if (source_ && !whole_) return ReadSource(out, size);
   size_t n = std::min(size, body_.size() - read_);
   std::copy_n(body_.data() + read_, n, out);
   read_ += n;
+  return n;
+}
+
+size_t Request::ReadSource(char* out, size_t size) {
+  if (ended_ || size == 0) return 0;
+  size_t n = source_->Read(out, size);
+  if (n == 0) {
+    ended_ = true;
+    trailers_ = source_->TakeTrailers();
+  }
   return n;
 }
 

@@ -30,9 +30,9 @@ void LogHandlerFailure(const Logger& log, const Route& route, const Request& req
       {{"route", route.method() + " " + route.pattern()}, {"requestId", request.request_id()}, {"type", type}, {"error", what}});
 }
 
-Response Invoke(const Route& route, Request& request, const Logger& log) {
+Response Invoke(const Route& route, const Handler& handler, Request& request, const Logger& log) {
   try {
-    return route.handler()(request);
+    return handler(request);
   } catch (const HttpError& error) {
     return ErrorResponse(error, request.request_id());
   } catch (const RequestCancelled&) {

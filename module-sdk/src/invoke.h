@@ -9,8 +9,11 @@
 
 namespace bulkhead::sdk {
 
-// Runs the handler. Throws RequestCancelled only.
-Response Invoke(const Route& route, Request& request, const Logger& log);
+// Runs the handler, which is the route's or stands for it. Throws RequestCancelled only.
+Response Invoke(const Route& route, const Handler& handler, Request& request, const Logger& log);
+inline Response Invoke(const Route& route, Request& request, const Logger& log) {
+  return Invoke(route, route.handler(), request, log);
+}
 Response ErrorResponse(const HttpError& error, std::string_view request_id);
 Response ErrorResponse(int status, std::string_view code, std::string_view message, std::string_view request_id);
 // 404 or 405 with Allow, when Router::Find has no route.

@@ -13,7 +13,7 @@ namespace {
 
 using link::CancelCode;
 using link::Type;
-constexpr size_t kMaxStreams = 1'024;              // per connection; beyond: CANCEL refused
+constexpr size_t kMaxStreams = 1'024;              // per connection, but for open sockets; beyond: CANCEL refused
 constexpr size_t kTurnBytes = 256 * 1024;          // put together per turn and connection; the rest waits in its streams
 constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that does not read; beyond: close
 constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
@@ -40,7 +40,7 @@ LinkConnection::LinkConnection(int fd, const std::string& token, Dispatcher& dis
 LinkConnection::~LinkConnection() {
   while (!streams_.empty()) {
     auto stream = streams_.begin()->second;
-    stream->Cancel();
+    Cut(stream);
     Erase(stream);
   }
   close(fd_);
@@ -112,15 +112,18 @@ bool LinkConnection::OnFrame(const link::Header& header, std::string_view payloa
   if (found == streams_.end()) return header.stream <= highest_ || Violation("a frame for a stream that was never opened");
   auto stream = found->second;
   if (header.type == Type::kCancel) {
-    stream->Cancel();
+    Cut(stream);
     Erase(stream);
   } else if (header.type == Type::kWindow) {
+    // Where bytes wait, this says that the client reads; else only that the gateway has taken them.
+    if (LinkSocket* socket = stream->socket(); socket && stream->send_credit <= 0) socket->Heard();
     stream->send_credit += link::internal::Get32(payload.data());
     if (stream->send_credit > kMaxCredit) return Violation("credit beyond 2^31-1");
     MakeReady(stream);
+  } else if (header.flags & link::kTrailers) {
+    return OnTrailers(stream, payload);
   } else {
-    // Trailers of a request are not shown to handlers; they end the body like any other last frame.
-    OnBody(stream, header.flags & link::kTrailers ? std::string_view() : payload, header.flags & link::kEnd);
+    OnBody(stream, payload, header.flags & link::kEnd);
   }
   return true;
 }
@@ -165,11 +168,12 @@ bool LinkConnection::OnRequest(const link::Header& header, std::string_view payl
     link::AppendCancel(urgent_, header.stream, CancelCode::kProtocol);
     return true;
   }
-  if (going_away_ || streams_.size() >= kMaxStreams) {
+  if (going_away_ || streams_.size() - tunnels_ >= kMaxStreams) {
     link::AppendCancel(urgent_, header.stream, CancelCode::kRefused);
     return true;
   }
   auto stream = std::make_shared<LinkStream>(header.stream, listener_, this, peer_window_);
+  stream->asks_tunnel = (header.flags & link::kUpgrade) && !(header.flags & link::kEnd);
   streams_.emplace(header.stream, stream);
   stream->answered = !dispatcher_.Open(*stream, std::string(method), std::string(target), std::move(headers));
   OnBody(stream, payload.substr(header.head_length), header.flags & link::kEnd);
@@ -181,9 +185,56 @@ void LinkConnection::OnBody(const std::shared_ptr<LinkStream>& stream, std::stri
   if (stream->request_ended || stream->receive_credit < 0) return CancelStream(stream, CancelCode::kProtocol);
   stream->request_ended = end;
   if (stream->answered) return;
+  if (stream->asks_tunnel) return OnTunnel(stream, data, end);
   if (!stream->route->streams_body()) return Gather(stream, data, end);
   stream->PushBody(data, end);
   if (!std::exchange(stream->dispatched, true)) dispatcher_.Dispatch(stream);
+}
+
+// A request with UPGRADE has no body, so its handler runs at once; what comes behind it are the tunnel's bytes.
+void LinkConnection::OnTunnel(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end) {
+  if (!stream->route->websocket()) {
+    stream->answered = true;  // as a plain request
+    stream->request->set_body({});
+    return dispatcher_.Dispatch(stream);
+  }
+  stream->PushBody(data, end);
+  if (LinkSocket* socket = stream->socket()) {
+    socket->Heard();
+    dispatcher_.Turn(stream);
+  } else if (!std::exchange(stream->dispatched, true)) {
+    dispatcher_.Dispatch(stream);
+  }
+}
+
+// False: end the connection.
+bool LinkConnection::OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs) {
+  link::HeadReader reader(pairs);
+  std::string_view name, value;
+  uint16_t count = 0;
+  bool clean = true;
+  Headers trailers;
+  if (!reader.U16(count)) return Violation("trailers that do not parse");
+  for (uint16_t i = 0; i < count; ++i) {
+    if (!reader.Str(name) || !reader.Str(value)) return Violation("trailers that do not parse");
+    clean = clean && CleanName(name) && CleanValue(value);
+    trailers.emplace_back(name, value);
+  }
+  if (!reader.AtEnd()) return Violation("trailers that do not parse");
+  if (!clean) {
+    CancelStream(stream, CancelCode::kProtocol);
+    return true;
+  }
+  // No worker has the request yet, unless it reads the body itself; a tunnel has no trailers.
+  if (!stream->answered && !stream->request_ended && !stream->asks_tunnel) {
+    if (stream->route->streams_body()) {
+      stream->SetTrailers(std::move(trailers));
+    } else {
+      stream->request->set_trailers(std::move(trailers));
+    }
+  }
+  OnBody(stream, {}, true);
+  return true;
 }
 
 void LinkConnection::Gather(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end) {
@@ -217,6 +268,7 @@ void LinkConnection::OnStream(const std::shared_ptr<LinkStream>& stream) {
     link::AppendWindow(urgent_, stream->id, consumed);
     stream->receive_credit += consumed;
   }
+  if (stream->socket() && !std::exchange(stream->counted_tunnel, true)) ++tunnels_;
   MakeReady(stream);
 }
 
@@ -226,13 +278,20 @@ void LinkConnection::MakeReady(const std::shared_ptr<LinkStream>& stream) {
 
 void LinkConnection::Erase(const std::shared_ptr<LinkStream>& stream) {
   gathered_bytes_ -= std::exchange(stream->gathered_charge, 0);
+  tunnels_ -= std::exchange(stream->counted_tunnel, false);
   stream->connection = nullptr;
   streams_.erase(stream->id);
 }
 
+// Tells whoever works for the stream that it is over.
+void LinkConnection::Cut(const std::shared_ptr<LinkStream>& stream) {
+  stream->Cancel();
+  if (stream->socket()) dispatcher_.Turn(stream);
+}
+
 void LinkConnection::CancelStream(const std::shared_ptr<LinkStream>& stream, CancelCode code) {
   link::AppendCancel(urgent_, stream->id, code);
-  stream->Cancel();
+  Cut(stream);
   Erase(stream);
 }
 
@@ -253,9 +312,10 @@ bool LinkConnection::Flush() {
       case LinkStream::Emitted::kNothing: break;
       case LinkStream::Emitted::kDone:
         // The handler of an answered request may still be reading a body that no one sends any more.
-        if (!stream->request_ended) stream->Cancel();
+        if (!stream->request_ended || stream->socket()) Cut(stream);
         Erase(stream);
     }
+    if (std::exchange(stream->room_again, false)) dispatcher_.Turn(stream);
   }
   if (out_.empty()) return true;
   ssize_t n = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL);
@@ -268,7 +328,13 @@ bool LinkConnection::Flush() {
   return true;
 }
 
-void LinkConnection::GoAway() {
+void LinkConnection::GoAway(std::chrono::milliseconds socket_wait) {
+  for (auto& [id, stream] : streams_) {
+    LinkSocket* socket = stream->socket();
+    if (!socket) continue;
+    socket->Shutdown(*stream, socket_wait);
+    dispatcher_.Turn(stream);
+  }
   if (std::exchange(going_away_, true) || !greeted_) return;
   char frame[link::kHeaderSize];
   link::PutHeader(frame, {0, highest_, Type::kGoaway, 0, 0, 0});

@@ -26,8 +26,8 @@ class LinkConnection {
   void OnStream(const std::shared_ptr<LinkStream>& stream);
   // Puts frames of ready streams together and writes once. False: close this connection.
   bool Flush();
-  // Refuses what comes from now on.
-  void GoAway();
+  // Refuses what comes from now on, and closes its sockets; see LinkSocket::Shutdown.
+  void GoAway(std::chrono::milliseconds socket_wait);
   // Cuts off every stream that is not answered yet.
   void CancelAll();
 
@@ -46,10 +46,13 @@ class LinkConnection {
   bool OnHello(std::string_view payload);
   bool OnRequest(const link::Header& header, std::string_view payload);
   void OnBody(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
+  void OnTunnel(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
+  bool OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs);
   void Gather(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
   bool Violation(std::string_view sentence);
   void MakeReady(const std::shared_ptr<LinkStream>& stream);
   void Erase(const std::shared_ptr<LinkStream>& stream);
+  void Cut(const std::shared_ptr<LinkStream>& stream);
   void CancelStream(const std::shared_ptr<LinkStream>& stream, link::CancelCode code);
 
   const int fd_;
@@ -66,6 +69,7 @@ class LinkConnection {
   uint32_t peer_max_frame_ = link::kMaxFrame;
   uint32_t peer_window_ = link::kWindow;
   std::unordered_map<uint32_t, std::shared_ptr<LinkStream>> streams_;
+  size_t tunnels_ = 0;                             // of these, open sockets
   std::deque<std::shared_ptr<LinkStream>> ready_;  // have a frame to send now
   std::string in_;                                 // the beginning of a frame that is not there whole
   std::string urgent_;                             // frames that go ahead of streams

@@ -61,14 +61,15 @@ LinkServer::~LinkServer() {
   close(epoll_);
 }
 
-void LinkServer::BeginDrain() {
+void LinkServer::BeginDrain(std::chrono::milliseconds socket_wait) {
+  dispatcher_.RefuseSockets(socket_wait);
   std::lock_guard lock(mutex_);
   idle_ = false;
-  commands_.push_back([this] {
+  commands_.push_back([this, socket_wait] {
     draining_ = true;
     if (listener_ >= 0) close(std::exchange(listener_, -1));
     for (auto& connection : connections_) {
-      connection->GoAway();
+      connection->GoAway(socket_wait);
       MarkDirty(connection.get());
     }
   });
@@ -115,7 +116,8 @@ void LinkServer::Loop() {
   while (!stopping_) {
     bool silent = false;
     for (auto& connection : connections_) silent |= !connection->greeted();
-    Turn(silent ? 1'000 : -1);
+    int timeout = UntilNextTimer();
+    Turn(silent && (timeout < 0 || timeout > 1'000) ? 1'000 : timeout);
     if (silent) CloseSilent();
   }
 }
@@ -142,6 +144,7 @@ void LinkServer::Turn(int timeout_ms) {
       MarkDirty(connection);
     }
   }
+  RunTimers();
   RunPosted();
   FlushDirty();
   if (any_closed_) {
@@ -175,16 +178,51 @@ void LinkServer::RunPosted() {
   std::vector<std::function<void()>> commands;
   {
     std::lock_guard lock(mutex_);
-    notified.swap(notified_);
     commands.swap(commands_);
   }
   for (auto& command : commands) command();
+  {
+    std::lock_guard lock(mutex_);
+    notified.swap(notified_);  // also by the commands
+  }
   for (auto& stream : notified) {
     stream->notified = false;
     if (!stream->connection || stream->connection->closed) continue;
     stream->connection->OnStream(stream);
+    Arm(stream);
     MarkDirty(stream->connection);
   }
+}
+
+void LinkServer::Arm(const std::shared_ptr<LinkStream>& stream) {
+  LinkSocket* socket = stream->socket();
+  if (!socket) return;
+  auto at = socket->deadline();
+  if (at >= stream->armed_at) return;
+  stream->armed_at = at;
+  timers_.push({at, stream});
+}
+
+// What falls due is a ping or the end of a wait: a few bytes for the stream, no work.
+void LinkServer::RunTimers() {
+  if (timers_.empty()) return;
+  auto now = std::chrono::steady_clock::now();
+  while (!timers_.empty() && timers_.top().at <= now) {
+    Timer timer = timers_.top();
+    timers_.pop();
+    auto stream = timer.stream.lock();
+    if (!stream || !stream->connection || stream->connection->closed || stream->armed_at != timer.at) continue;
+    stream->armed_at = std::chrono::steady_clock::time_point::max();
+    if (stream->socket()->OnTimer(*stream, now)) dispatcher_.Turn(stream);
+    Arm(stream);
+  }
+}
+
+// Milliseconds; -1 for none.
+int LinkServer::UntilNextTimer() const {
+  if (timers_.empty()) return -1;
+  auto left = std::chrono::ceil<std::chrono::milliseconds>(timers_.top().at - std::chrono::steady_clock::now()).count();
+  return int(std::max<int64_t>(left, 0));
 }
 
 void LinkServer::FlushDirty() {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <queue>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,8 +27,9 @@ class LinkServer final : public StreamListener {
   LinkServer(int listener, std::string token, Dispatcher& dispatcher);
   ~LinkServer() override;  // closes every connection, joins
 
-  // Accepts no more connections and streams; what is in flight goes on.
-  void BeginDrain();
+  // Accepts no more connections and streams; what is in flight goes on, but sockets are closed: their clients have `socket_wait`
+  // to answer, and as long again to read what is queued.
+  void BeginDrain(std::chrono::milliseconds socket_wait);
   // True when every stream is answered and written, by `until` at the latest.
   bool WaitIdle(std::chrono::steady_clock::time_point until);
   // Cuts off what is in flight; handlers see cancelled().
@@ -40,6 +42,10 @@ class LinkServer final : public StreamListener {
   void Turn(int timeout_ms);
   void Accept();
   void RunPosted();
+  void RunTimers();
+  // Looks at a stream's socket at its deadline, if that is earlier than what is planned.
+  void Arm(const std::shared_ptr<LinkStream>& stream);
+  int UntilNextTimer() const;
   void FlushDirty();
   void Post(std::function<void()> command);
   void MarkDirty(LinkConnection* connection);
@@ -55,6 +61,12 @@ class LinkServer final : public StreamListener {
   std::vector<char> buffer_;  // one read buffer for all connections
   std::vector<std::unique_ptr<LinkConnection>> connections_;
   std::vector<LinkConnection*> dirty_;
+  struct Timer {
+    std::chrono::steady_clock::time_point at;
+    std::weak_ptr<LinkStream> stream;
+    bool operator<(const Timer& other) const { return at > other.at; }  // the earliest on top
+  };
+  std::priority_queue<Timer> timers_;  // of sockets; one that is no longer its stream's armed_at counts for nothing
   size_t gathered_bytes_ = 0;
   bool draining_ = false, stopping_ = false, any_closed_ = false;
 

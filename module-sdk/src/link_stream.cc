@@ -7,6 +7,8 @@ namespace {
 constexpr size_t kWriterBuffer = 64 * 1024;          // what Write() may be ahead of the credit
 constexpr uint32_t kCreditStep = link::kWindow / 2;  // consumed bytes that are worth a WINDOW
 constexpr size_t kReadPrefix = 64 * 1024;            // read bytes that are worth moving the rest
+constexpr size_t kSentPrefix = 64 * 1024;            // the same of a tunnel's sent bytes
+constexpr size_t kKeptBuffer = 16 * 1024;            // what an empty buffer of a tunnel may keep
 }  // namespace
 
 size_t LinkStream::Read(char* out, size_t size) {
@@ -76,6 +78,75 @@ void LinkStream::Abort(link::CancelCode code) {
   NotifyLoop();
 }
 
+Headers LinkStream::TakeTrailers() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(in_trailers_, {});
+}
+
+void LinkStream::SetTrailers(Headers trailers) {
+  std::lock_guard lock(mutex_);
+  in_trailers_ = std::move(trailers);
+}
+
+void LinkStream::Upgrade(std::string head, std::shared_ptr<LinkSocket> socket) {
+  {
+    std::lock_guard lock(mutex_);
+    socket_ = std::move(socket);
+    upgraded_.store(true, std::memory_order_release);
+    status_ = 101;
+    head_ = std::move(head);
+    tunnel_ = head_ready_ = true;
+  }
+  NotifyLoop();
+}
+
+std::string LinkStream::TakeInput(bool& ended) {
+  std::lock_guard lock(mutex_);
+  ended = in_ended_;
+  in_at_ = 0;
+  return std::exchange(in_, {});
+}
+
+bool LinkStream::HasInput() {
+  std::lock_guard lock(mutex_);
+  return !in_.empty();
+}
+
+void LinkStream::Consumed(size_t bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    consumed_ += uint32_t(bytes);
+    if (consumed_ < kCreditStep) return;
+  }
+  NotifyLoop();
+}
+
+bool LinkStream::Push(std::string_view header, std::string_view payload, size_t limit) {
+  {
+    std::lock_guard lock(mutex_);
+    if (cancelled() || out_ended_ || out_.size() - out_at_ + header.size() + payload.size() > limit) return false;
+    if (out_at_ >= kSentPrefix && out_at_ >= out_.size() / 2) {
+      out_.erase(0, out_at_);
+      out_at_ = 0;
+    }
+    out_.append(header).append(payload);
+  }
+  NotifyLoop();
+  return true;
+}
+
+size_t LinkStream::unsent() {
+  std::lock_guard lock(mutex_);
+  return out_.size() - out_at_;
+}
+
+bool LinkStream::AwaitRoom(size_t mark) {
+  std::lock_guard lock(mutex_);
+  if (out_.size() - out_at_ <= mark) return false;
+  room_mark_ = mark;
+  return true;
+}
+
 void LinkStream::PushBody(std::string_view data, bool end) {
   {
     std::lock_guard lock(mutex_);
@@ -109,6 +180,14 @@ LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
     return Emitted::kDone;
   }
   if (!head_ready_) return Emitted::kNothing;
+  if (tunnel_ && !head_sent_) {
+    char frame[link::kHeaderSize];
+    link::PutHeader(
+        frame, {uint32_t(head_.size()), id, link::Type::kResponse, link::kUpgrade, uint16_t(status_), uint32_t(head_.size())});
+    out.append(frame, sizeof frame).append(head_);
+    head_sent_ = true;
+    return Emitted::kMore;
+  }
   size_t waiting = out_.size() - out_at_;
   size_t room = max_frame - (head_sent_ ? 0 : head_.size());
   size_t n = size_t(std::min<int64_t>({int64_t(waiting), int64_t(room), send_credit}));
@@ -137,10 +216,21 @@ LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
   out_at_ += n;
   send_credit -= int64_t(n);
   if (end) return Emitted::kDone;
-  bool room_again = out_.size() - out_at_ < kWriterBuffer;
+  if (tunnel_) {
+    if (room_mark_ && out_.size() - out_at_ <= *room_mark_) {
+      room_mark_.reset();
+      room_again = true;
+    }
+    if (out_at_ == out_.size()) {
+      out_.clear();
+      out_at_ = 0;
+      if (out_.capacity() > kKeptBuffer) out_ = std::string();
+    }
+  }
+  bool writable = out_.size() - out_at_ < kWriterBuffer;
   bool more = (out_at_ < out_.size() && send_credit > 0) || (last_byte && !trailers_.empty());
   lock.unlock();
-  if (room_again && n > 0) wake_.notify_all();
+  if (writable && n > 0) wake_.notify_all();
   return more ? Emitted::kMore : Emitted::kNothing;
 }
 

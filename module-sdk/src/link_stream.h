@@ -1,5 +1,5 @@
-// One request and its answer on the link. The loop owns its life and its credit; one worker thread reads the body and writes
-// the answer through the mutex. Everything under "loop" belongs to the loop's thread.
+// One request and its answer on the link, or a tunnel of bytes once the answer was 101. The loop owns its life and its credit;
+// one worker thread reads the body and writes the answer through the mutex. Everything under "loop" belongs to the loop's thread.
 #pragma once
 
 #include <atomic>
@@ -19,6 +19,7 @@
 namespace bulkhead::sdk {
 
 class LinkConnection;
+class LinkSocket;
 class LinkStream;
 
 // Tells the loop that a worker has done something to a stream. Thread-safe.
@@ -36,12 +37,29 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   // ---- worker (or, for inline handlers, the loop) ----
   size_t Read(char* out, size_t size) override;
   bool cancelled() const override { return cancelled_.load(std::memory_order_acquire); }
+  Headers TakeTrailers() override;
   // The head, already encoded, with the whole body (`end`) or before a streamed one.
   void Respond(int status, std::string head, std::string body, bool end);
   // Blocks while the buffer is full. False when cancelled.
   bool Write(std::string_view data);
   void End(std::string trailers);     // `trailers` encoded pairs, or empty
   void Abort(link::CancelCode code);  // instead of the rest of the answer
+
+  // ---- a tunnel: workers, and the loop for the socket's timers ----
+  // Answers 101 with this head; from here on the bytes both ways are the socket's. Once.
+  void Upgrade(std::string head, std::shared_ptr<LinkSocket> socket);
+  // The socket; null before Upgrade(). Any thread.
+  LinkSocket* socket() const { return upgraded_.load(std::memory_order_acquire) ? socket_.get() : nullptr; }
+  // All that has come, moved out. `ended`: the client sends no more, and nothing is left.
+  std::string TakeInput(bool& ended);
+  bool HasInput();
+  // The client may send as many more.
+  void Consumed(size_t bytes);
+  // Appends both to what is sent. False, and nothing is appended, when more than `limit` bytes would wait, or after the end.
+  bool Push(std::string_view header, std::string_view payload, size_t limit);
+  size_t unsent();
+  // True when more than `mark` bytes wait to be sent. Then the loop schedules the socket once no more than that do.
+  bool AwaitRoom(size_t mark);
 
   // ---- the request; set by the loop before a worker sees the stream ----
   std::optional<Request> request;
@@ -57,18 +75,24 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   bool request_ended = false;
   bool dispatched = false;
   bool in_ready = false;
-  bool answered = false;       // a response was given, so more of the body is dropped
-  std::string gathered;        // a whole body on its way
+  bool answered = false;     // a response was given, so more of the body is dropped
+  bool asks_tunnel = false;  // of a request with UPGRADE: it has no body, what follows are the tunnel's bytes
+  bool counted_tunnel = false;
+  bool room_again = false;  // Emit() has made the room that AwaitRoom() asked for
+  std::chrono::steady_clock::time_point armed_at = std::chrono::steady_clock::time_point::max();  // when the socket is looked at
+  std::string gathered;                                                                           // a whole body on its way
   size_t gathered_charge = 0;  // of it, counted against the module's bound until the stream is over
 
   void PushBody(std::string_view data, bool end);
-  uint32_t TakeConsumed();  // bytes read by the worker since the last call, once it is worth a WINDOW; else 0
-  void Cancel();            // wakes whoever waits
+  void SetTrailers(Headers trailers);  // of a body that is read by a worker; before its end is pushed
+  uint32_t TakeConsumed();             // bytes read by the worker since the last call, once it is worth a WINDOW; else 0
+  void Cancel();                       // wakes whoever waits
   enum class Emitted { kNothing, kMore, kDone };
   // Appends at most one frame within credit. kMore: there is another at once; kNothing: no data or no credit.
   Emitted Emit(std::string& out, uint32_t max_frame);
 
   std::atomic<bool> notified{false};
+  std::atomic<bool> turn_waiting{false};  // the socket is in the pool's queue
 
  private:
   void NotifyLoop() { listener_.Notify(shared_from_this()); }
@@ -81,13 +105,17 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   std::string in_;
   size_t in_at_ = 0;
   bool in_ended_ = false;
+  Headers in_trailers_;
   uint32_t consumed_ = 0;
   // Answer to the loop.
   int status_ = 0;
-  bool head_ready_ = false, head_sent_ = false, out_ended_ = false;
+  bool head_ready_ = false, head_sent_ = false, out_ended_ = false, tunnel_ = false;
   std::string head_, out_, trailers_;
   size_t out_at_ = 0;
+  std::optional<size_t> room_mark_;
   std::optional<link::CancelCode> abort_;
+  std::shared_ptr<LinkSocket> socket_;  // set once, before upgraded_
+  std::atomic<bool> upgraded_{false};
 };
 
 }  // namespace bulkhead::sdk

@@ -17,6 +17,9 @@ constexpr int kExitFailure = 1;
 constexpr int kDrainPercent = 70;
 // And what handlers may take to notice that they were cut off.
 constexpr int kCancelPercent = 10;
+// What the clients of WebSockets may take to answer a Close; then as long again to read what is queued.
+constexpr int kSocketPercent = 20;
+constexpr std::chrono::milliseconds kMaxSocketWait{1'000};
 
 grpc::Status OutOfOrder(const char* sentence) { return {grpc::StatusCode::ABORTED, sentence}; }
 
@@ -123,7 +126,8 @@ void ModuleHost::Stop(Clock::time_point deadline) {
   auto cancelled_by = drained_by + budget * kCancelPercent / 100;
   runs_.Interrupt();
   if (link_) {
-    link_->BeginDrain();
+    auto socket_wait = std::chrono::duration_cast<std::chrono::milliseconds>(budget * kSocketPercent / 100);
+    link_->BeginDrain(std::min(socket_wait, kMaxSocketWait));
     if (!link_->WaitIdle(drained_by)) {
       log_.Warn("requests that did not end in time are cut off");
       link_->CancelAll();

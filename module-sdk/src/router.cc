@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "invoke.h"
+#include "websocket_handshake.h"
 
 namespace bulkhead::sdk {
 namespace {
@@ -149,6 +150,13 @@ Route& Router::Handle(std::string method, std::string pattern, Handler handler) 
   }
   segments_.push_back(std::move(segments));
   return routes_.emplace_back(std::move(method), std::move(pattern), std::move(handler));
+}
+
+WebSocketRoute& Router::WebSocket(std::string pattern, WebSocketHandler handler) {
+  if (!handler) throw std::invalid_argument("route " + pattern + ": no handler");
+  Route& route = Get(std::move(pattern), [](Request& request) { return *websocket::RefuseOther(request, false); });
+  route.websocket_ = std::make_shared<WebSocketRoute>(std::move(handler));
+  return *route.websocket_;
 }
 
 Router::Match Router::Find(std::string_view method, std::string_view path) const {

@@ -19,17 +19,30 @@ WorkerPool::~WorkerPool() {
 bool WorkerPool::Submit(std::shared_ptr<LinkStream> stream) {
   {
     std::lock_guard lock(mutex_);
-    if (stopping_ || queue_.size() >= max_waiting_) return false;
-    if (free_ <= queue_.size() && threads_.size() < max_threads_) {
-      try {
-        threads_.emplace_back([this] { Work(); });
-      } catch (const std::system_error&) {  // the limit on processes: those that are there go on
-        if (threads_.empty()) return false;
-      }
-    }
-    queue_.push_back(std::move(stream));
+    if (stopping_ || queue_.size() - turns_ >= max_waiting_ || !Push({std::move(stream), false})) return false;
   }
   wake_.notify_one();
+  return true;
+}
+
+void WorkerPool::SubmitTurn(std::shared_ptr<LinkStream> stream) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!Push({std::move(stream), true})) return;  // no thread: then no handler has ever run, and there are no sockets
+    ++turns_;
+  }
+  wake_.notify_one();
+}
+
+bool WorkerPool::Push(Waiting waiting) {
+  if (free_ <= queue_.size() && threads_.size() < max_threads_) {
+    try {
+      threads_.emplace_back([this] { Work(); });
+    } catch (const std::system_error&) {  // the limit on processes: those that are there go on
+      if (threads_.empty()) return false;
+    }
+  }
+  queue_.push_back(std::move(waiting));
   return true;
 }
 
@@ -45,7 +58,8 @@ void WorkerPool::Work() {
     wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
     --free_;
     if (queue_.empty()) return;
-    std::shared_ptr<LinkStream> stream = std::move(queue_.front());
+    std::shared_ptr<LinkStream> stream = std::move(queue_.front().stream);
+    turns_ -= queue_.front().turn;
     queue_.pop_front();
     ++active_;
     lock.unlock();

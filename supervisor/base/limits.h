@@ -35,15 +35,15 @@ inline constexpr Millis kStartTimeout{60'000};
 inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
-inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; interface: within 30 s
+inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
 inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a crash report
 inline constexpr size_t kMaxExits = 10;                  // crash reports kept per module
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked
-inline constexpr int kLogLinesPerSecond = 1'000;         // per module; beyond: dropped and counted in one line per second
+inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
 
-// Restarts ("Semantics worth having").
+// Restarts.
 inline constexpr int kRestartBurst = 5;                  // immediate restarts within kRestartWindow
 inline constexpr Millis kRestartWindow{30'000};
 inline constexpr Millis kBackoffBase{1'000};             // doubled each time, full jitter

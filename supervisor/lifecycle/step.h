@@ -31,7 +31,7 @@ std::string_view ExitCauseName(ExitCause cause);  // "EXIT", …
 
 enum class WorkerHealth { kHealthy, kDegraded, kUnhealthy };
 
-// How often a slot may be started again ("Semantics worth having"): `burst` exits within `window` are answered at once, then
+// How often a slot may be started again: `burst` exits within `window` are answered at once, then
 // each waits base×2^n with full jitter up to `cap`. A worker that was ready for 2×cap clears the slate. Every `burst`
 // further exits count as an exhausted window; `quarantine_windows` of them within `quarantine_span` quarantine the slot, which is then
 // tried once per `quarantine_retry`.

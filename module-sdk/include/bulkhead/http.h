@@ -34,6 +34,8 @@ class BodySource {
   // Blocks until there is a byte; 0 at the end. Throws RequestCancelled.
   virtual size_t Read(char* out, size_t size) = 0;
   virtual bool cancelled() const = 0;
+  // What came behind the last byte; asked for once, when Read() has returned 0.
+  virtual Headers TakeTrailers() { return {}; }
 };
 
 class Request {
@@ -71,6 +73,10 @@ class Request {
   // client. Throws RequestCancelled.
   size_t Read(char* out, size_t size);
 
+  // The fields that came behind the body, names lower-case; without those that frame, route or authorise, which the gateway
+  // drops. Empty before the body is complete: on a route with StreamBody() until body() has returned or Read() has returned 0.
+  const Headers& trailers() const { return trailers_; }
+
   const Identity& identity() const { return identity_; }
   std::string_view request_id() const;      // `x-request-id`
   std::string_view traceparent() const;     // W3C trace context; pass it on to what you call
@@ -83,16 +89,20 @@ class Request {
   void set_params(std::vector<std::pair<std::string, std::string>> params) { params_ = std::move(params); }
   void set_source(BodySource* source, size_t max_body) { source_ = source, max_body_ = max_body; }
   void set_body(std::string body) { body_ = std::move(body), whole_ = true; }
+  void set_trailers(Headers trailers) { trailers_ = std::move(trailers); }
 
  private:
+  size_t ReadSource(char* out, size_t size);
+
   std::string method_, target_, path_, body_;
-  Headers headers_;
+  Headers headers_, trailers_;
   std::vector<std::pair<std::string, std::string>> params_, query_;
   Identity identity_;
   BodySource* source_ = nullptr;  // null: body_ is all there is
   size_t max_body_ = SIZE_MAX;
   size_t read_ = 0;     // bytes of body_ handed out by Read()
   bool whole_ = false;  // body_ is complete, source_ only tells about cancelling
+  bool ended_ = false;  // source_ has been read to its end
 };
 
 // Sends a streamed body. Used on the worker thread that runs the stream function only.

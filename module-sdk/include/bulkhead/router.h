@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bulkhead/http.h"
+#include "bulkhead/websocket.h"
 
 namespace bulkhead::sdk {
 
@@ -39,13 +41,16 @@ class Route {
   bool is_inline() const { return inline_; }
   bool streams_body() const { return stream_body_; }
   size_t max_body() const { return max_body_; }
+  const WebSocketRoute* websocket() const { return websocket_.get(); }  // null unless made by Router::WebSocket
 
  private:
+  friend class Router;
   std::string method_, pattern_;
   Handler handler_;
   bool inline_ = false;
   bool stream_body_ = false;
   size_t max_body_ = kDefaultMaxBody;
+  std::shared_ptr<WebSocketRoute> websocket_;
 };
 
 class Router {
@@ -60,6 +65,8 @@ class Router {
   Route& Patch(std::string pattern, Handler handler) { return Handle("PATCH", std::move(pattern), std::move(handler)); }
   Route& Delete(std::string pattern, Handler handler) { return Handle("DELETE", std::move(pattern), std::move(handler)); }
   Route& Handle(std::string method, std::string pattern, Handler handler);
+  // A GET route for WebSockets; see websocket.h. Requests that do not ask for one are answered 426 UPGRADE_REQUIRED.
+  WebSocketRoute& WebSocket(std::string pattern, WebSocketHandler handler);
 
   struct Match {
     const Route* route = nullptr;  // null: nothing for this method

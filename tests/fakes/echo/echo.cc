@@ -90,6 +90,21 @@ Json Work(JobContext& job) {
   return {{"payload", job.payload()}, {"attempt", job.attempt()}};
 }
 
+// Says every message back, text as text and bytes as bytes; "close CODE REASON" closes.
+WebSocketEvents EchoSocket(Request&) {
+  WebSocketEvents events;
+  events.on_message = [](const WebSocketPtr& socket, std::string_view message, bool binary) {
+    if (message.starts_with("close ")) {
+      const std::string rest(message.substr(6));
+      const size_t space = std::min(rest.find(' '), rest.size() - 1);
+      return socket->Close(uint16_t(std::stoi(rest)), rest.substr(space + 1));
+    }
+    const bool sent = binary ? socket->SendBinary(message) : socket->Send(message);
+    if (!sent) socket->Close(close_code::kTryAgainLater, "too slow");
+  };
+  return events;
+}
+
 class Echo : public Module {
  public:
   void Initialize(Context& context) override {
@@ -120,6 +135,13 @@ class Echo : public Module {
     });
     router.Post("/small", [](Request& request) { return Ok({{"bytes", request.body().size()}}); });
     router.Post("/upload", Upload).StreamBody();
+    router.WebSocket("/ws", EchoSocket);
+    router.Post("/trailers", [](Request& request) {
+      const std::string body = request.body();
+      Json trailers = Json::array();
+      for (const auto& [name, value] : request.trailers()) trailers.push_back({name, value});
+      return Ok({{"bytes", body.size()}, {"trailers", trailers}});
+    });
     context.jobs().Handle("work", Work);
     context.jobs().Handle("impatient", Work);
     context.log().Info("the echo module is ready", {{"slot", context.slot()}});

@@ -48,6 +48,8 @@ bool ReadAll(int fd, char* out, size_t size) {
   return true;
 }
 
+}  // namespace
+
 std::map<std::string, std::string> Fields(std::string_view encoded) {
   std::map<std::string, std::string> out;
   link::HeadReader reader(encoded);
@@ -61,8 +63,6 @@ std::map<std::string, std::string> Fields(std::string_view encoded) {
   EXPECT_TRUE(reader.AtEnd());
   return out;
 }
-
-}  // namespace
 
 std::string TestModulePath() { return TEST_MODULE; }
 
@@ -82,6 +82,23 @@ Link::~Link() { close(fd_); }
 void Link::Raw(std::string_view bytes) { WriteAll(fd_, bytes); }
 
 uint32_t Link::Send(const std::string& method, const std::string& target, const Pairs& headers, std::string_view body, bool end) {
+  return SendRequest(method, target, headers, body, end ? link::kEnd : 0);
+}
+
+uint32_t Link::Upgrade(const std::string& target, Pairs headers) {
+  auto add = [&](const char* name, const char* value) {
+    for (const auto& [present, unused] : headers)
+      if (present == name) return;
+    headers.emplace_back(name, value);
+  };
+  add("x-bulkhead-upgrade", "websocket");
+  add("sec-websocket-version", "13");
+  add("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+  return SendRequest("GET", target, headers, {}, link::kUpgrade);
+}
+
+uint32_t Link::SendRequest(const std::string& method, const std::string& target, const Pairs& headers, std::string_view body,
+                           uint8_t flags) {
   std::string head;
   link::HeadWriter writer(head);
   writer.Str(method);
@@ -89,8 +106,8 @@ uint32_t Link::Send(const std::string& method, const std::string& target, const 
   writer.U16(uint16_t(headers.size()));
   for (const auto& [name, value] : headers) writer.Pair(name, value);
   std::string frame(link::kHeaderSize, '\0');
-  link::PutHeader(frame.data(), {uint32_t(head.size() + body.size()), next_stream_, link::Type::kRequest,
-                                 uint8_t(end ? link::kEnd : 0), 0, uint32_t(head.size())});
+  link::PutHeader(frame.data(),
+                  {uint32_t(head.size() + body.size()), next_stream_, link::Type::kRequest, flags, 0, uint32_t(head.size())});
   frame += head;
   frame += body;
   Raw(frame);
@@ -102,6 +119,17 @@ void Link::Data(uint32_t stream, std::string_view data, bool end) {
   link::PutHeader(frame.data(), {uint32_t(data.size()), stream, link::Type::kData, uint8_t(end ? link::kEnd : 0), 0, 0});
   frame += data;
   Raw(frame);
+}
+
+void Link::Trailers(uint32_t stream, const Pairs& trailers) {
+  std::string head;
+  link::HeadWriter writer(head);
+  writer.U16(uint16_t(trailers.size()));
+  for (const auto& [name, value] : trailers) writer.Pair(name, value);
+  std::string frame(link::kHeaderSize, '\0');
+  link::PutHeader(frame.data(), {uint32_t(head.size()), stream, link::Type::kData, uint8_t(link::kEnd | link::kTrailers), 0,
+                                 uint32_t(head.size())});
+  Raw(frame + head);
 }
 
 void Link::Window(uint32_t stream, uint32_t credit) {
@@ -138,6 +166,20 @@ bool Link::Readable(std::chrono::milliseconds within) {
   return poll(&wait, 1, int(within.count())) > 0;
 }
 
+std::optional<Frame> Link::NextOf(uint32_t stream) {
+  for (auto frame = kept_.begin(); frame != kept_.end(); ++frame) {
+    if (frame->header.stream != stream) continue;
+    Frame one = std::move(*frame);
+    kept_.erase(frame);
+    return one;
+  }
+  while (auto frame = Next()) {
+    if (frame->header.stream == stream) return frame;
+    kept_.push_back(*std::move(frame));
+  }
+  return std::nullopt;
+}
+
 Answer Link::Await(uint32_t stream) {
   Answer answer;
   auto take = [&](const Frame& frame) {
@@ -157,21 +199,8 @@ Answer Link::Await(uint32_t stream) {
     }
     return false;
   };
-  for (auto frame = kept_.begin(); frame != kept_.end();) {
-    if (frame->header.stream != stream) {
-      ++frame;
-      continue;
-    }
-    Frame one = std::move(*frame);
-    frame = kept_.erase(frame);
-    if (take(one)) return answer;
-  }
-  while (auto frame = Next()) {
-    if (frame->header.stream != stream) {
-      kept_.push_back(*std::move(frame));
-    } else if (take(*frame)) {
-      return answer;
-    }
+  while (auto frame = NextOf(stream)) {
+    if (take(*frame)) return answer;
   }
   ADD_FAILURE() << "the link closed before stream " << stream << " was answered";
   return answer;
@@ -186,7 +215,7 @@ ModuleProcess::ModuleProcess() : ModuleProcess(Options{}) {}
 ModuleProcess::ModuleProcess(Options options) {
   char name[] = "/tmp/bulkhead-sdk-XXXXXX";
   folder_ = mkdtemp(name);
-  Spawn();
+  Spawn(options.program);
   Json line = {{"protocolMin", 1},
                {"protocolMax", 1},
                {"module", "test-module"},
@@ -220,7 +249,7 @@ ModuleProcess::~ModuleProcess() {
   std::filesystem::remove_all(folder_);
 }
 
-void ModuleProcess::Spawn() {
+void ModuleProcess::Spawn(std::string program) {
   int pair[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
   handshake_ = pair[0];
@@ -230,9 +259,8 @@ void ModuleProcess::Spawn() {
   posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   posix_spawn_file_actions_adddup2(&actions, 1, 2);
   posix_spawn_file_actions_adddup2(&actions, pair[1], 3);
-  std::string path = TestModulePath();
-  char* argv[] = {path.data(), const_cast<char*>("--color=blue"), nullptr};
-  ASSERT_EQ(posix_spawn(&pid_, path.c_str(), &actions, nullptr, argv, environ), 0);
+  char* argv[] = {program.data(), const_cast<char*>("--color=blue"), nullptr};
+  ASSERT_EQ(posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv, environ), 0);
   posix_spawn_file_actions_destroy(&actions);
   close(pair[1]);
   pidfd_ = int(syscall(SYS_pidfd_open, pid_, 0));

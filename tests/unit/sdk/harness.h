@@ -30,6 +30,9 @@ struct Frame {
   bool end() const { return header.flags & link::kEnd; }
 };
 
+// As the link carries headers and trailers; the last of a name counts.
+std::map<std::string, std::string> Fields(std::string_view encoded);
+
 struct Answer {
   int status = 0;
   std::map<std::string, std::string> headers, trailers;
@@ -49,7 +52,10 @@ class Link {
   // Opens the next stream.
   uint32_t Send(const std::string& method, const std::string& target, const Pairs& headers = {}, std::string_view body = {},
                 bool end = true);
+  // A request for a WebSocket, with the key of RFC 6455 1.3 and version 13 unless `headers` has them.
+  uint32_t Upgrade(const std::string& target, Pairs headers = {});
   void Data(uint32_t stream, std::string_view data, bool end);
+  void Trailers(uint32_t stream, const Pairs& trailers);  // with END
   void Window(uint32_t stream, uint32_t credit);
   void Cancel(uint32_t stream, link::CancelCode code = link::CancelCode::kClientGone);
   void Raw(std::string_view bytes);
@@ -58,15 +64,21 @@ class Link {
   // True when the module closes the connection within 5 s; other frames are dropped.
   bool Closes();
   bool Readable(std::chrono::milliseconds within);
+  // The next frame of that stream; those of others are kept for theirs. nullopt when the module has closed.
+  std::optional<Frame> NextOf(uint32_t stream);
   // Collects one stream's answer, giving credit as it goes; frames of other streams are kept for theirs.
   Answer Await(uint32_t stream);
   Answer Ask(const std::string& method, const std::string& target, const Pairs& headers = {}, std::string_view body = {});
 
  private:
+  uint32_t SendRequest(const std::string& method, const std::string& target, const Pairs& headers, std::string_view body,
+                       uint8_t flags);
   int fd_;
   uint32_t next_stream_ = 1;
   std::vector<Frame> kept_;
 };
+
+std::string TestModulePath();
 
 class ModuleProcess {
  public:
@@ -75,6 +87,7 @@ class ModuleProcess {
     Json handshake = Json::object();  // overrides fields of the handshake's line
     bool initialize = true, start = true;
     std::string conninfo, schema;
+    std::string program = TestModulePath();
   };
   ModuleProcess();  // handshake, Initialize and Start, as with Options{}
   explicit ModuleProcess(Options options);
@@ -99,7 +112,7 @@ class ModuleProcess {
   bool Logged(std::string_view text, std::chrono::milliseconds within = std::chrono::seconds(5)) const;
 
  private:
-  void Spawn();
+  void Spawn(std::string program);
   std::string folder_;
   int pid_ = -1, pidfd_ = -1, handshake_ = -1;
   std::unique_ptr<pb::Module::Stub> stub_;
@@ -114,7 +127,5 @@ bool Eventually(F condition, std::chrono::milliseconds within = std::chrono::sec
   }
   return true;
 }
-
-std::string TestModulePath();
 
 }  // namespace bulkhead::sdk_test

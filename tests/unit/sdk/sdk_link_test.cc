@@ -188,6 +188,42 @@ TEST(Link, AnswersBeforeTheBodyIsThere) {
   EXPECT_EQ(link.Await(stream).body, "not read");
 }
 
+TEST(Link, ShowsTheTrailersOfARequestOnceItsBodyIsComplete) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  for (std::string target : {"/trailers", "/trailers-streamed"}) {
+    uint32_t stream = link.Send("POST", target, {}, "bo", false);
+    link.Data(stream, "dy", false);
+    link.Trailers(stream, {{"x-sum", "42"}, {"x-empty", ""}});
+    EXPECT_EQ(link.Await(stream).body, "body x-sum=42 x-empty=") << target;
+    stream = link.Send("POST", target, {}, {}, false);
+    link.Trailers(stream, {{"x-sum", "0"}});
+    EXPECT_EQ(link.Await(stream).body, " x-sum=0") << target;
+    EXPECT_EQ(link.Ask("POST", target, {}, "body").body, "body") << target;
+  }
+  // Trailers of a body that nobody reads.
+  uint32_t stream = link.Send("POST", "/nowhere", {}, "x", false);
+  EXPECT_EQ(link.Await(stream).status, 404);
+  link.Trailers(stream, {{"x-sum", "42"}});
+  EXPECT_EQ(link.Ask("GET", "/hello/you").status, 200);
+}
+
+TEST(Link, RefusesTrailersThatHttpForbids) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  for (auto [name, value] : Pairs{{"x-a", "1\r\nx-b: 2"}, {"X-A", "1"}, {"x a", "1"}, {"", "1"}}) {
+    uint32_t stream = link.Send("POST", "/trailers", {}, "x", false);
+    link.Trailers(stream, {{name, value}});
+    EXPECT_EQ(link.Await(stream).cancel_code, int(CancelCode::kProtocol)) << name;
+  }
+  EXPECT_EQ(link.Ask("GET", "/hello/you").status, 200);
+  uint32_t stream = link.Send("POST", "/trailers", {}, "x", false);
+  std::string frame(link::kHeaderSize, '\0');
+  link::PutHeader(frame.data(), {3, stream, Type::kData, uint8_t(link::kEnd | link::kTrailers), 0, 3});
+  link.Raw(frame + "xyz");
+  EXPECT_TRUE(link.Closes());
+}
+
 TEST(Link, StreamsWithTrailers) {
   ModuleProcess module;
   Link link(module.data_socket());

@@ -3,14 +3,14 @@
 
 #include <atomic>
 #include <cerrno>
-#include <condition_variable>
-#include <mutex>
 #include <system_error>
 #include <thread>
 
 #include "bulkhead/module.h"
+#include "test_sockets.h"
 
 using namespace bulkhead::sdk;
+using bulkhead::sdk_test::Gate;
 
 namespace {
 std::atomic<bool> threads_refused{false};
@@ -29,31 +29,6 @@ void __wrap__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_
 
 namespace {
 
-// Blocks whoever calls Wait() until Open().
-class Gate {
- public:
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    open_changed_.wait(lock, [&] { return open_; });
-  }
-  void Open() {
-    std::lock_guard lock(mutex_);
-    open_ = true;
-    open_changed_.notify_all();
-  }
-  int waiting() {
-    std::lock_guard lock(mutex_);
-    return waiting_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable open_changed_;
-  bool open_ = false;
-  int waiting_ = 0;
-};
-
 class TestModule : public Module {
  public:
   void Initialize(Context& context) override {
@@ -66,6 +41,7 @@ class TestModule : public Module {
     context.gauge("answer").Set(42);
     Routes(context.router());
     Streams(context.router());
+    sockets_.Register(context.router());
     AddJobs(context.jobs());
     if (config.value("hungCheck", false)) {
       context.AddHealthCheck("hung", [this]() -> HealthResult {
@@ -210,6 +186,14 @@ class TestModule : public Module {
                 return Text(200, std::to_string(total));
               })
         .StreamBody();
+    auto trailers = [](Request& request) {
+      bool early = request.path() == "/trailers-streamed" && !request.trailers().empty();
+      std::string text = request.body() + (early ? " early" : "");
+      for (const auto& [name, value] : request.trailers()) text += " " + name + "=" + value;
+      return Text(200, text);
+    };
+    router.Post("/trailers", trailers);
+    router.Post("/trailers-streamed", trailers).StreamBody();
     router.Post("/ignore-body", [](Request&) { return Text(200, "not read"); }).StreamBody();
   }
 
@@ -255,6 +239,7 @@ class TestModule : public Module {
   Counter* requests_ = nullptr;
   Gate gate_;
   bool hung_overall_ = false;
+  bulkhead::sdk_test::TestSockets sockets_{gate_};
   std::atomic<int> awaiting_{0};
   std::atomic<int> cancelled_{0};
   std::atomic<size_t> written_{0};
