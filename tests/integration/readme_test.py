@@ -1,10 +1,9 @@
 """The documents, run as they are written: every ```sh block of each, in order, in one shell.
 
 The tour of README.md has a daemon of its own, the first module of module-sdk/README.md is built and asked, and the commands of the other
-documents run in a copy of the checkout. What is not to be run has the
-reason above it, `<!-- not run: … -->`, or stands in a block of another kind (```text, ```console). Where a ```json block follows
-a ```sh block, what the commands print must have its shape: the same keys with values of the same kind. Addresses, the data folder and the
-build folder are those of this test.
+documents run in a copy of the checkout. What is not to be run has the reason above it, `<!-- not run: … -->`, or stands in a block of
+another kind (```text, ```console). Where a ```json block follows a ```sh block, what the commands print must have its shape: the same keys
+with values of the same kind. Addresses, the data folder and the build folder are those of this test.
 """
 
 import json
