@@ -23,8 +23,9 @@ void TestSockets::Register(Router& router) {
   route("/ws/told-short/:room", &TestSockets::Told).CloseTimeout(milliseconds(100));
   route("/ws/throws", &TestSockets::Throws);
   route("/ws/gated", &TestSockets::Gated);
-  route("/ws/gated-short", &TestSockets::Gated).PingInterval(milliseconds(50)).CloseTimeout(milliseconds(50));
+  route("/ws/gated-pinged", &TestSockets::Gated).PingInterval(milliseconds(200));
   route("/ws/pinged", &TestSockets::Echo).PingInterval(milliseconds(50)).CloseTimeout(milliseconds(100));
+  route("/ws/pinged-slowly", &TestSockets::Echo).PingInterval(milliseconds(700));
   route("/ws/room", &TestSockets::Room);
   router.WebSocket("/ws/nothing", [](Request&) { return WebSocketEvents{}; });
   router.WebSocket("/ws/refuses", [this](Request& request) -> WebSocketEvents {
