@@ -205,7 +205,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes});
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
       if (!exit.asked) EnableFailed(entry);
