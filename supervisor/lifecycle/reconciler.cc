@@ -372,6 +372,8 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   std::string code = own_code ? reason.code : "MODULE_START_FAILED";
   absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message,
                                {{"", reason.code, reason.message, 0}});
+  // Before the database knows: else the restart, which comes at once, would start another process of it.
+  Want(entry, false);
   Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling,
                        generation] { return registry_.SetStatus(name, status, generation); },
                       [this, entry, failure](absl::StatusOr<ModuleRow> row) {
@@ -381,10 +383,8 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
                           waiter.result = failure;
                           if (row.ok()) waiter.enable = false;
                         }
-                        if (row.ok()) {
-                          entry->row = *row;
-                          Want(entry, false);
-                        }
+                        if (row.ok()) entry->row = *row;
+                        if (!stopping_) Want(entry, entry->row.status == RegistryStatus::kEnabled);
                         SettleWaiters(entry);
                       });
 }
