@@ -2,6 +2,7 @@
 # The one list of the Debian 12 packages that building, running and testing Bulkhead needs; installs those that are missing.
 #   sh deploy/packages.sh          as root, or as a user who may use sudo; returns at once when nothing is missing
 #   sh deploy/packages.sh --list   prints the list
+#   sh deploy/packages.sh --fuzz   also what tests/fuzz/run.sh needs
 # As root it also makes the system user `bulkhead`, to whom the daemon drops its privileges.
 # No PostgreSQL cluster of Debian's own is created or started: the daemon keeps a private one in its data folder.
 set -eu
@@ -13,6 +14,7 @@ build='
   libpq-dev libssl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
 run='postgresql-common postgresql-15 tzdata curl'
 tests='libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
+fuzz='clang libclang-rt-14-dev'
 
 lock_timeout_s=120 # how long to wait for another apt to finish
 
@@ -77,6 +79,12 @@ make_user() {
     --comment 'Bulkhead supervisor' bulkhead || fail 'the system user "bulkhead" could not be made.'
 }
 
+with=
+if [ "${1-}" = --fuzz ]; then
+  with=--fuzz
+  tests="$tests $fuzz"
+  shift
+fi
 # shellcheck disable=SC2086 # lists of names
 set -- ${1+"$1"} -- $build $run $tests
 if [ "$1" = --list ]; then
@@ -84,7 +92,7 @@ if [ "$1" = --list ]; then
   printf '%s\n' "$@"
   exit 0
 fi
-[ "$1" = -- ] || fail "unknown option $1; the only one is --list"
+[ "$1" = -- ] || fail "unknown option $1; there are --list and --fuzz"
 shift
 
 command -v apt-get >/dev/null ||
@@ -95,7 +103,7 @@ if [ -n "$missing" ] && ! is_root; then
   how="As root run: apt-get install --no-install-recommends $missing (or: sh deploy/packages.sh)"
   command -v sudo >/dev/null || fail "these packages are missing and there is no sudo here: $missing. $how"
   sudo -n true 2>/dev/null || sudo -v || fail "these packages are missing and sudo refuses: $missing. $how"
-  exec sudo sh "$0"
+  exec sudo sh "$0" $with
 fi
 
 if [ -n "$missing" ]; then

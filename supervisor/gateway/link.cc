@@ -55,7 +55,7 @@ bool Link::EnsureUp() {
   if (!loop_.Watch(fd.get(), *this).ok()) return false;
   fd_ = std::move(fd);
   state_ = State::kUp;
-  readable_ = hangup_ = going_away_ = ping_outstanding_ = false;
+  readable_ = hangup_ = going_away_ = ping_outstanding_ = unheard_ = false;
   writable_ = true;
   last_id_ = 0;
   partial_.clear();  // here and not in Fail(), whose callers may still look at it
@@ -91,6 +91,7 @@ void Link::Open(Stream& stream, StreamSink& sink, std::string_view frame, bool e
   stream.end_queued_ = stream.end_sent_ = end;
   stream.head_seen_ = stream.queued_ = stream.wants_room_ = false;
   streams_.emplace(stream.id_, &stream);
+  unheard_ = true;
   size_t at = out_.size();
   out_.append(frame);
   link::internal::Put32(out_.data() + at + 4, stream.id_);
@@ -189,6 +190,7 @@ void Link::ReadOnce() {
   // A short read has emptied the socket; what comes later is a new edge. Only an end that was announced has to be read.
   if (size_t(n) < GatewayLoop::kReadBuffer && !hangup_) readable_ = false;
   last_received_ = loop_.now();
+  unheard_ = false;
   TakeBytes(loop_.read_buffer(), size_t(n));
 }
 
@@ -508,7 +510,8 @@ void Link::Flush() {
 }
 
 void Link::OnTimer() {
-  if (state_ != State::kUp || streams_.empty()) return;  // armed again by the next request
+  // Armed again by the next request. Those that were given up on do not end the question whether anybody is there.
+  if (state_ != State::kUp || (streams_.empty() && !unheard_)) return;
   Instant now = loop_.now();
   if (ping_outstanding_ && now - ping_sent_ >= kPingTimeout) return Fail(StreamLoss::kUnresponsive, "does not answer a PING");
   if (!ping_outstanding_ && now - last_received_ >= kPingAfter) SendPing();

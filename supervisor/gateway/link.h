@@ -144,6 +144,7 @@ class Link : public Pollable {
 
   Instant last_received_{}, ping_sent_{};
   bool ping_outstanding_ = false;
+  bool unheard_ = false;  // a request went out, and nothing has come since
 };
 
 }  // namespace bulkhead

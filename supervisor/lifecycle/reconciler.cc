@@ -205,7 +205,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes});
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
       if (!exit.asked) EnableFailed(entry);
@@ -380,6 +380,8 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   std::string code = own_code ? reason.code : "MODULE_START_FAILED";
   absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message,
                                {{"", reason.code, reason.message, 0}});
+  // Before the database knows: else the restart, which comes at once, would start another process of it.
+  Want(entry, false);
   Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling,
                        generation] { return registry_.SetStatus(name, status, generation); },
                       [this, entry, failure](absl::StatusOr<ModuleRow> row) {
@@ -390,10 +392,8 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
                           waiter.result = failure;
                           if (row.ok()) waiter.enable = false;
                         }
-                        if (row.ok()) {
-                          entry->row = *row;
-                          Want(entry, false);
-                        }
+                        if (row.ok()) entry->row = *row;
+                        if (!stopping_) Want(entry, entry->row.status == RegistryStatus::kEnabled);
                         SettleWaiters(entry);
                       });
 }

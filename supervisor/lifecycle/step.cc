@@ -97,6 +97,7 @@ class Apply {
     bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
     slot->phase = Phase::kDying;
     if (was_listed) publish_ = true;
+    if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
     reason_ = {std::string(ExitCauseName(died.cause)), died.message};
     ++slot->restarts;

@@ -113,7 +113,14 @@ struct Prepared {                  // role, schema, migrations, configuration
 };
 struct WorkerReady { int slot = 0; uint64_t run = 0; };
 struct WorkerDrained { int slot = 0; uint64_t run = 0; };       // unrouted everywhere, nothing in flight (or the drain time is up)
-struct WorkerDied { int slot = 0; uint64_t run = 0; ExitCause cause = ExitCause::kExit; std::string message; };
+// `stop_notes`: of an end that was asked for, what was out of order (Stop did not answer, SIGTERM was ignored); usually empty.
+struct WorkerDied {
+  int slot = 0;
+  uint64_t run = 0;
+  ExitCause cause = ExitCause::kExit;
+  std::string message;
+  std::string stop_notes = {};
+};
 struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
 struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
 struct Tick {};                    // a time asked for by Wake has come

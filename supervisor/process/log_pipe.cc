@@ -40,6 +40,7 @@ std::string OutputTail::Text() const {
     size_t cut = text.size() - limits::kExitOutput;
     while (cut < text.size() && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) ++cut;
     text.erase(0, cut);
+    text.shrink_to_fit();  // it is kept with a crash report
   }
   return text;
 }

@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kProtocol = 1;                // the only one so far
 constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
-constexpr Millis kExitGrace{1'000};          // for the exit of a process that seems to be dying, before it is ended
+constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
 constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
@@ -57,7 +57,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Stop(Millis budget) {
-    if (ended_) return;
+    if (ended_ || failure_) return;  // its end has come, or is under way for a reason of its own
     Instant deadline = clock_.Now() + budget;
     if (stop_asked_) {
       if (deadline < stop_deadline_) {
@@ -76,16 +76,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       return;
     }
     stage_ = Stage::kStopRpc;
-    Millis timeout = std::min(budget, spec_.manifest->stop_timeout);
-    stage_deadline_ = clock_.Now() + timeout;
+    stage_time_ = std::min(budget, spec_.manifest->stop_timeout);
+    stage_deadline_ = clock_.Now() + stage_time_;
     Arm(stage_deadline_);
     auto self = weak_from_this();
-    control_->Stop(timeout, [self, &loop = loop_](absl::Status status, auto) {
+    control_->Stop(stage_time_, [self, &loop = loop_](absl::Status status, auto) {
       loop.Post([self, status] {
         auto body = self.lock();
-        if (!body || body->stage_ != Stage::kStopRpc) return;
-        if (!status.ok()) body->Note(LogLevel::kWarn, "Stop did not succeed", status.ToString());
-        body->Terminate();
+        if (body && body->stage_ == Stage::kStopRpc) body->StopAnswered(status);
       });
     });
   }
@@ -200,7 +198,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     std::string line = offer.dump() + "\n";
     // A fresh socket buffer always takes one line.
     if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {
-      return Fail(WorkerEnd::kHandshake, "it closed fd 3 before the handshake");
+      return AwaitExit("it closed fd 3 before the handshake");
     }
     auto self = weak_from_this();
     loop_.Watch(handshake_.get(), EPOLLIN, [self](uint32_t) {
@@ -212,19 +210,15 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     char buffer[1024];
     ssize_t n = recv(handshake_.get(), buffer, sizeof buffer, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (control_) {  // after the handshake: nothing is expected, and EOF says no more than that it closed it
-      if (n <= 0) loop_.Unwatch(handshake_.get());
-      return;
-    }
     if (n <= 0) {
       loop_.Unwatch(handshake_.get());
-      // A process that is ending closes it too, and its exit, which comes within moments, says more.
-      late_failure_ = "it closed fd 3 without answering the handshake";
-      if (stage_ == Stage::kStarting) Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
-      return;
+      return AwaitExit("it closed fd 3 without answering the handshake");
     }
     answer_.append(buffer, static_cast<size_t>(n));
     size_t end = answer_.find('\n');
+    // Nothing more is expected, whether the answer is good or bad: who goes on writing fills a buffer, and nobody's time.
+    if (end != std::string::npos || answer_.size() > kMaxHandshakeLine) loop_.Unwatch(handshake_.get());
+    if (stage_ != Stage::kStarting) return;
     if (end == std::string::npos) {
       if (answer_.size() > kMaxHandshakeLine) Fail(WorkerEnd::kHandshake, "its handshake is longer than 4096 bytes");
       return;
@@ -248,6 +242,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void Initialize() {
     stage_deadline_ = clock_.Now() + spec_.manifest->start_timeout;
     Arm(stage_deadline_);
+    calling_ = "Initialize";
     module::v1::InitializeRequest request;
     request.set_module(spec_.module);
     request.set_version(spec_.version);
@@ -268,13 +263,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void Initialized(const absl::Status& status) {
     if (stage_ != Stage::kStarting || ended_) return;
-    if (!status.ok()) return StartFailed("Initialize", status);
+    if (!status.ok()) return StartFailed(status);
+    calling_ = "Start";
     auto self = weak_from_this();
     control_->Start(std::chrono::ceil<Millis>(stage_deadline_ - clock_.Now()), [self, &loop = loop_](absl::Status status, auto) {
       loop.Post([self, status] {
         auto body = self.lock();
         if (!body || body->stage_ != Stage::kStarting || body->ended_) return;
-        if (!status.ok()) return body->StartFailed("Start", status);
+        if (!status.ok()) return body->StartFailed(status);
         body->stage_ = Stage::kServing;
         body->started_ = true;
         body->loop_.Cancel(body->timer_);
@@ -284,19 +280,27 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     });
   }
 
-  void StartFailed(std::string_view call, const absl::Status& status) {
-    // The process may be dying of what broke the call; its exit tells more, and comes within moments.
-    if (status.code() == absl::StatusCode::kUnavailable) {
-      Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
-      late_failure_ = std::string(call) + " could not be called: " + std::string(status.message());
-      return;
-    }
+  void StartFailed(const absl::Status& status) {
+    if (status.code() == absl::StatusCode::kUnavailable)
+      return AwaitExit(std::string(calling_) + " could not be called: " + std::string(status.message()));
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) return StartOverdue();
     bool config = status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kInvalidArgument;
-    bool late = status.code() == absl::StatusCode::kDeadlineExceeded;
-    std::string message =
-        late ? std::string(call) + " did not answer within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms"
-             : std::string(call) + " failed: " + std::string(status.message());
-    Fail(config ? WorkerEnd::kConfig : late ? WorkerEnd::kStartTimeout : WorkerEnd::kExit, message);
+    Fail(config ? WorkerEnd::kConfig : WorkerEnd::kExit, std::string(calling_) + " failed: " + std::string(status.message()));
+  }
+
+  // The call's own deadline and our timer are the same moment: whichever comes first says it.
+  void StartOverdue() {
+    std::string timeout = std::to_string(spec_.manifest->start_timeout.count());
+    Fail(WorkerEnd::kStartTimeout,
+         std::string(calling_) + " did not answer: Initialize and Start have " + timeout + " ms together");
+  }
+
+  // Something broke because the process is ending, as it seems. Its exit, which comes within moments, says more; if it does not
+  // come, `failure` is what there is to say.
+  void AwaitExit(std::string failure) {
+    if (stage_ != Stage::kStarting || ended_) return;
+    late_failure_ = std::move(failure);
+    Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
   }
 
   void CheckHealthAfter(Millis wait) {
@@ -339,11 +343,32 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     Kill();
   }
 
+  void StopAnswered(const absl::Status& status) {
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) return StopOverdue();
+    // UNAVAILABLE: it has left without an answer, and how is what its exit says.
+    if (!status.ok() && status.code() != absl::StatusCode::kUnavailable)
+      NoteStop("Stop failed: " + std::string(status.message()));
+    Terminate();
+  }
+
+  void StopOverdue() {
+    NoteStop("Stop did not answer within " + std::to_string(stage_time_.count()) + " ms");
+    Terminate();
+  }
+
+  // What an end that was asked for lacked, for the status.
+  void NoteStop(const std::string& what) {
+    stop_notes_ += (stop_notes_.empty() ? "" : "; ") + what;
+    Note(LogLevel::kWarn, "stopping out of order", what);
+  }
+
   void Terminate() {
     stage_ = Stage::kTerm;
     spawner_.Signal(spec_.instance, SIGTERM);
     spawner_.Signal(spec_.instance, SIGCONT);  // a stopped process can't act on SIGTERM
-    stage_deadline_ = std::min(stop_deadline_, clock_.Now() + limits::kTermGrace);
+    Instant now = clock_.Now();
+    stage_deadline_ = std::min(stop_deadline_, now + limits::kTermGrace);
+    stage_time_ = std::max(std::chrono::ceil<Millis>(stage_deadline_ - now), Millis(0));
     Arm(stage_deadline_);
   }
 
@@ -358,13 +383,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     switch (stage_) {
       case Stage::kStarting:
         if (!late_failure_.empty()) return Fail(control_ ? WorkerEnd::kExit : WorkerEnd::kHandshake, late_failure_);
-        return control_ ? Fail(WorkerEnd::kStartTimeout,
-                               "it was not started within " + std::to_string(spec_.manifest->start_timeout.count()) + " ms")
-                        : Fail(WorkerEnd::kHandshake,
-                               "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
+        if (control_) return StartOverdue();
+        return Fail(WorkerEnd::kHandshake,
+                    "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
       case Stage::kServing: return;
-      case Stage::kStopRpc: Note(LogLevel::kWarn, "Stop did not answer in time"); return Terminate();
-      case Stage::kTerm: Note(LogLevel::kWarn, "did not end after SIGTERM, killing it"); return Kill();
+      case Stage::kStopRpc: return StopOverdue();
+      case Stage::kTerm:
+        NoteStop("it did not end within " + std::to_string(stage_time_.count()) + " ms of SIGTERM and was killed");
+        return Kill();
       case Stage::kKill: return;
     }
   }
@@ -377,11 +403,16 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (!failure_) {
       if (exit.oom_killed) {
         report.end = WorkerEnd::kOom;
-        report.message = "killed by the kernel: its memory limit was reached";
+        int64_t limit = spec_.manifest->limit_memory;
+        report.message = "killed by the kernel for lack of memory" +
+                         (limit > 0 ? ": its limit of " + std::to_string(limit) + " bytes was reached" : std::string());
       } else if (exit.signal != 0) {
         report.end = WorkerEnd::kSignal;
         report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" +
                          (exit.core_dumped ? ", core dumped" : "");
+        // SIGTERM is how it was asked, and our own SIGKILL has been noted.
+        if (stop_asked_ && exit.signal != SIGTERM && stage_ != Stage::kKill)
+          NoteStop("it was " + report.message + " while it stopped");
       } else {
         report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
         report.message = "exited with code " + std::to_string(exit.exit_code);
@@ -389,6 +420,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
           report.end = report.end == WorkerEnd::kConfig ? report.end : WorkerEnd::kHandshake;
           report.message += " before the handshake";
         }
+        if (report.end == WorkerEnd::kConfig)
+          report.message += ", which says that its configuration is wrong: it is not started again before something changes";
       }
     }
     if (out_) out_->Drain();
@@ -410,6 +443,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     }
     report.ran = std::chrono::duration_cast<Millis>(clock_.Now() - began_);
     report.asked = stop_asked_;
+    report.stop_notes = std::move(stop_notes_);
     auto self = shared_from_this();  // `gone` destroys the owner
     callbacks_.died(report);
     pid_ = 0;
@@ -429,7 +463,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   Instant began_{}, stage_deadline_{}, stop_deadline_{};
   Loop::TimerId timer_ = 0, health_timer_ = 0;
   UniqueFd handshake_;
+  Millis stage_time_{0};      // what the stage of a stop was given
+  std::string_view calling_;  // the call of a start that is under way
   std::string answer_, late_failure_;
+  std::string stop_notes_;
   std::shared_ptr<OutputTail> tail_;
   std::shared_ptr<LogRate> rate_;
   std::unique_ptr<LogPipe> out_, err_;

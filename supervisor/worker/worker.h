@@ -27,6 +27,7 @@ struct WorkerExit {
   Millis ran{0};
   std::string output;    // its last lines
   bool asked = false;    // Stop() came before
+  std::string stop_notes;  // of an end that was asked for: what was out of order, a sentence; empty: nothing
 };
 
 struct WorkerSpec {

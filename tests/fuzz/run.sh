@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lets the fuzz targets run under libFuzzer with the address and undefined-behaviour sanitizers; installs clang when it is missing.
+# Installs clang, and lets the fuzz targets run under libFuzzer with the address and undefined-behaviour sanitizers.
 #   sh tests/fuzz/run.sh                         each target for 600 s
 #   sh tests/fuzz/run.sh --seconds 60 http1_fuzz
 # The corpus that grows stays in build-fuzz/corpus/<target>; what breaks a target is build-fuzz/<target>-crash-…, and
@@ -27,13 +27,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$targets" ] || targets='http1_fuzz link_gateway_fuzz link_module_fuzz'
 
-sh deploy/packages.sh
-if ! command -v clang++ >/dev/null || [ -z "$(find /usr/lib/llvm-*/lib/clang -name 'libclang_rt.fuzzer-x86_64.a' 2>/dev/null)" ]; then
-  sudo=
-  [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends clang libclang-rt-14-dev
-fi
-
+sh deploy/packages.sh --fuzz
 cmake --preset fuzz
 # shellcheck disable=SC2086
 ninja -C build-fuzz -j "$(nproc)" $targets

@@ -93,7 +93,7 @@ class Run(unittest.TestCase):
     def test_every_preset_is_known_to_cmake(self):
         presets = {preset["name"] for preset in harness.json.loads((harness.SOURCE / "CMakePresets.json").read_text())["configurePresets"]
                    if not preset.get("hidden")}
-        self.assertEqual(presets, {"release", "debug", "asan", "tsan"})
+        self.assertEqual(presets, {"release", "debug", "asan", "tsan", "fuzz"})
 
     def test_continuous_integration_runs_it(self):
         self.assertIn("tests/run.sh", (harness.SOURCE / ".ci/run").read_text())

@@ -81,6 +81,18 @@ TEST_F(StepTest, ADisableUnroutesThenDrainsThenStops) {
   EXPECT_EQ(state.observed, ObservedState::kStopped);
 }
 
+TEST_F(StepTest, WhatWasOutOfOrderInAStopIsToldUntilItIsWantedAgain) {
+  uint64_t run = Running();
+  Send(event::Want{false, false, 2, 1});
+  Send(event::WorkerDrained{0, run});
+  Send(event::WorkerDied{0, run, ExitCause::kSignal, "ended by signal 9", "Stop did not answer within 5 ms"});
+  Send(event::WorkerGone{0, run});
+  EXPECT_EQ(state.observed, ObservedState::kStopped);
+  EXPECT_EQ(state.reason, (Reason{"STOP_FAILED", "Stop did not answer within 5 ms"}));
+  Send(event::Want{true, false, 3, 1});
+  EXPECT_EQ(state.reason, Reason{});
+}
+
 TEST_F(StepTest, AnEnableDuringTheStopStartsAgainWhenTheOldProcessIsGone) {
   uint64_t run = Running();
   Send(event::Want{false, false, 2, 1});

@@ -1,0 +1,226 @@
+// A module without the SDK that breaks the contract of proto/README.md in one way, named by its first argument, and keeps the
+// rest of it. For the tests of what a supervisor must stand: tests/integration/misbehaving_test.py, tests/unit/worker.
+#include <fcntl.h>
+#include <grpcpp/grpcpp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bulkhead/module/v1/module.grpc.pb.h"
+#include "nlohmann/json.hpp"
+#include "tests/fakes/misbehaving/bad_link.h"
+
+namespace bulkhead::misbehaving {
+namespace {
+
+namespace v1 = module::v1;
+using std::chrono::milliseconds;
+
+constexpr int kHandshakeFd = 3;
+constexpr milliseconds kSoon{50};           // after Start has been answered: the worker is ready by then, or nearly
+constexpr size_t kEndlessLine = 10 * 1024;  // of a handshake without a newline
+constexpr size_t kBinary = 4 * 1024;        // bytes on each stream
+constexpr rlim_t kFewFiles = 256;           // that are used up at once
+constexpr size_t kMemoryPiece = 4 * 1024 * 1024;
+constexpr size_t kMemoryAtMost = size_t{1} << 30;  // where nothing stops it
+
+[[noreturn]] void WaitForever() {
+  for (;;) pause();
+}
+
+void After(milliseconds wait, void (*what)()) {
+  std::thread([wait, what] {
+    std::this_thread::sleep_for(wait);
+    what();
+  }).detach();
+}
+
+void WriteAll(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n <= 0) return;
+    bytes.remove_prefix(size_t(n));
+  }
+}
+
+std::string ReadLine(int fd) {
+  std::string line;
+  for (char c; read(fd, &c, 1) == 1 && c != '\n';) line += c;
+  return line;
+}
+
+// ---- what it does besides serving
+
+// 1 MB/s in lines of 100 bytes, on both streams.
+void Flood() {
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += std::string(99, char('a' + i % 26)) + "\n";
+  for (;;) {
+    WriteAll(1, lines);
+    WriteAll(2, lines);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+}
+
+void PrintBinaryAndLeave() {
+  std::string all;
+  for (size_t i = 0; i < kBinary; ++i) all += char(i * 7);
+  WriteAll(1, all + "\n{\"level\":\"info\",\"message\":\"\xff\xfe\\u0000\"}\n");
+  WriteAll(2, all);
+  _exit(7);
+}
+
+void UseUpFiles() {
+  rlimit few{kFewFiles, kFewFiles};
+  setrlimit(RLIMIT_NOFILE, &few);
+  while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0) {
+  }
+}
+
+void UseUpMemory() {
+  for (size_t used = 0; used < kMemoryAtMost; used += kMemoryPiece) memset(malloc(kMemoryPiece), 1, kMemoryPiece);
+  WaitForever();
+}
+
+[[noreturn]] void Linger() {
+  for (int number : {SIGTERM, SIGHUP, SIGINT}) signal(number, SIG_IGN);
+  WaitForever();
+}
+
+// Before any thread: what a supervisor finds hard to find. Each is in a session of its own.
+void ForkChildren() {
+  if (fork() == 0) {  // one that stays its child
+    setsid();
+    Linger();
+  }
+  if (fork() == 0) {  // one that has no parent, no descriptor and no folder of the module any more
+    setsid();
+    if (fork() != 0) _exit(0);
+    for (int fd = 0; fd < 1024; ++fd) close(fd);
+    (void)!chdir("/");
+    Linger();
+  }
+  if (fork() == 0) {  // one that is stopped
+    setsid();
+    raise(SIGSTOP);
+    Linger();
+  }
+  if (fork() == 0) {  // one that is another process each moment
+    for (;;) {
+      setsid();
+      if (fork() != 0) _exit(0);
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  }
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
+}
+
+// ---- the contract
+
+class Service final : public v1::Module::Service {
+ public:
+  explicit Service(std::string mode) : mode_(std::move(mode)) {}
+
+  grpc::Status Initialize(grpc::ServerContext*, const v1::InitializeRequest*, v1::InitializeResponse*) override {
+    if (mode_ == "hang-initialize") WaitForever();
+    return grpc::Status::OK;
+  }
+  grpc::Status Start(grpc::ServerContext*, const v1::StartRequest*, v1::StartResponse*) override {
+    if (mode_ == "hang-start") WaitForever();
+    if (mode_ == "exhaust-files") UseUpFiles();
+    if (mode_ == "flood") std::thread(Flood).detach();
+    if (mode_ == "exit") After(kSoon, [] { _exit(3); });
+    if (mode_ == "exit-125") After(kSoon, [] { _exit(125); });
+    if (mode_ == "binary") After(kSoon, PrintBinaryAndLeave);
+    if (mode_ == "stop-itself") After(kSoon, [] { raise(SIGSTOP); });
+    if (mode_ == "eat-memory") After(kSoon, UseUpMemory);
+    return grpc::Status::OK;
+  }
+  grpc::Status Stop(grpc::ServerContext*, const v1::StopRequest*, v1::StopResponse*) override {
+    if (mode_ == "hang-stop") WaitForever();
+    return grpc::Status::OK;
+  }
+  grpc::Status Health(grpc::ServerContext*, const v1::HealthRequest*, v1::HealthResponse* response) override {
+    if (mode_ == "hang-health") WaitForever();
+    response->set_status(v1::HEALTHY);
+    return grpc::Status::OK;
+  }
+
+ private:
+  const std::string mode_;
+};
+
+// The handshakes that are none. Returns for those modes that answer it rightly.
+void AnswerWrongly(const std::string& mode) {
+  if (mode == "close-fd3") {
+    close(kHandshakeFd);
+    WaitForever();
+  }
+  if (mode == "other-protocol") {
+    WriteAll(kHandshakeFd, "{\"protocol\": 99, \"sdk\": \"misbehaving/1\"}\n");
+    WaitForever();
+  }
+  if (mode == "garbage-handshake") {
+    WriteAll(kHandshakeFd, "\x01\xff\xfe{\"protocol\"\x80 [[[[ 1}\n");
+    WaitForever();
+  }
+  if (mode == "endless-handshake") {
+    WriteAll(kHandshakeFd, std::string(kEndlessLine, 'x'));
+    WaitForever();
+  }
+  if (mode == "silent") WaitForever();
+}
+
+int Serve(const std::string& mode) {
+  if (mode == "exit-at-once" || mode == "exit-125-at-once") {
+    fprintf(stderr, "no such thing as a free lunch\n");
+    return mode == "exit-at-once" ? 3 : 125;
+  }
+  if (mode == "ignore-sigterm") signal(SIGTERM, SIG_IGN);
+  if (mode == "fork") ForkChildren();
+  auto offer = nlohmann::json::parse(ReadLine(kHandshakeFd), nullptr, false);
+  if (!offer.is_object()) return 1;
+  AnswerWrongly(mode);
+
+  Service service(mode);
+  std::string control = offer["controlSocket"];
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("unix:" + control, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  auto server = builder.BuildAndStart();
+  ServeLink(offer["dataSocket"], mode);
+  WriteAll(kHandshakeFd, "{\"protocol\": 1, \"sdk\": \"misbehaving/1\"}\n");
+  if (mode == "chatty-fd3") {
+    for (;;) WriteAll(kHandshakeFd, std::string(64 * 1024, 'x'));
+  }
+  if (mode == "close-fd3-later") {
+    close(kHandshakeFd);
+    WaitForever();
+  }
+  // Nothing more comes on fd 3, so that it is readable means that the supervisor is gone.
+  char c;
+  while (read(kHandshakeFd, &c, 1) > 0) {
+  }
+  _exit(0);
+}
+
+}  // namespace
+}  // namespace bulkhead::misbehaving
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_IGN);
+  return bulkhead::misbehaving::Serve(argc > 1 ? argv[1] : "");
+}

@@ -1,0 +1,437 @@
+"""Modules that do what the contract forbids, as real processes under the real daemon (tests/fakes/misbehaving). Of each: its status says
+what it did; a healthy module beside it answers all the time; and when it is gone, nothing of it is left, neither a process, a folder
+or a cgroup, nor a descriptor or memory in the daemon and its spawner."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import signal
+import threading
+import time
+import unittest
+
+import harness
+from harness import SLOW, wait_until
+from misbehaving import LATE_TIMEOUT_MS, ROUTE_TIMEOUT_MS, BesideAHealthyModule, cpu_seconds, processes_of, raw_exchange
+
+UPLOAD = 2 * 1024 * 1024              # more than a stream's window and what waits in the gateway beside it
+MEMORY_LIMIT = 64 * 1024 * 1024       # of the one that eats it
+PING_GIVES_UP_WITHIN_S = 30 * SLOW    # 10 s of silence, 10 s for the answer, checks every 2 s, and the end of the process
+
+# What is not looked at has time on a busy machine.
+PATIENT = {"lifecycle": {"handshakeTimeout": 10000, "startTimeout": 10000, "stopTimeout": 5000, "drainTimeout": 200},
+           "health": {"interval": 500, "timeout": 5000}}
+SHORT_HANDSHAKE = {**PATIENT, "lifecycle": {**PATIENT["lifecycle"], "handshakeTimeout": 1000 * SLOW}}
+SHORT_START = {**PATIENT, "lifecycle": {**PATIENT["lifecycle"], "startTimeout": 1500 * SLOW}}
+SHORT_STOP = {**PATIENT, "lifecycle": {**PATIENT["lifecycle"], "stopTimeout": 300}}
+SHORT_HEALTH = {**PATIENT, "health": {"interval": 100, "timeout": 50}}
+
+
+def at_once(call, names):
+    """call(name) of all of them side by side; their results in order, or the first exception."""
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        return list(pool.map(call, names))
+
+
+class Misbehaving(BesideAHealthyModule):
+    modules = {
+        "exits-at-once": ("exit-at-once", PATIENT),
+        "exits-125-at-once": ("exit-125-at-once", PATIENT),
+        "closes-fd3": ("close-fd3", PATIENT),
+        "speaks-protocol-99": ("other-protocol", PATIENT),
+        "answers-garbage": ("garbage-handshake", PATIENT),
+        "answers-without-end": ("endless-handshake", PATIENT),
+        "says-nothing": ("silent", SHORT_HANDSHAKE),
+        "hangs-in-initialize": ("hang-initialize", SHORT_START),
+        "hangs-in-start": ("hang-start", SHORT_START),
+        "closes-fd3-later": ("close-fd3-later", PATIENT),
+        "chats-on-fd3": ("chatty-fd3", PATIENT),
+        "exits": ("exit", PATIENT),
+        "exits-125": ("exit-125", PATIENT),
+        "hangs-in-health": ("hang-health", SHORT_HEALTH),
+        "stops-itself": ("stop-itself", SHORT_HEALTH),
+        "eats-memory": ("eat-memory", {**PATIENT, "limits": {"memory": MEMORY_LIMIT}}),
+        "prints-binary": ("binary", PATIENT),
+        "prints-much": ("flood", PATIENT),
+        "hangs-in-stop": ("hang-stop", SHORT_STOP),
+        "ignores-sigterm-1": ("ignore-sigterm", PATIENT),
+        "ignores-sigterm-2": ("ignore-sigterm", PATIENT),
+        "ignores-sigterm-3": ("ignore-sigterm", PATIENT),
+        "forks": ("fork", PATIENT),
+        "breaks-the-link": ("link", PATIENT),
+        "gives-no-credit": ("no-credit", PATIENT),
+        "never-reads": ("never-reads", PATIENT),
+        "never-says-hello": ("no-hello", PATIENT),
+        "uses-up-its-files": ("exhaust-files", PATIENT),
+    }
+
+    # -- it does not come up
+
+    def cannot_start(self, cases, runs=3):
+        """cases: name → (cause, sentence). All at once, each in a process per run that never becomes ready; answers the last one's status."""
+        def once():
+            for (_cause, sentence), answer in zip(cases.values(), at_once(lambda name: self.enable(name, 502), cases)):
+                self.assertError(answer, 502, "MODULE_START_FAILED")
+                self.assertRegex(answer.error["message"], sentence)
+
+        self.several_times(cases, once, runs)
+        for name, (cause, sentence) in cases.items():
+            module = self.assert_status(name, cause, sentence)
+            self.assertEqual((module["desired"]["state"], module["observed"]["state"]), ("DISABLED", "STOPPED"))
+            self.assertEqual([exit_["cause"] for exit_ in module["exits"]], [cause] * (runs + 1), "one process per enable")
+        return module
+
+    def test_one_that_exits_before_the_handshake(self):
+        module = self.cannot_start({"exits-at-once": ("HANDSHAKE", "exited with code 3 before the handshake")}, runs=5)
+        self.assertEqual((module["exits"][0]["exitCode"], module["exits"][0]["signal"]), (3, 0))
+        self.assertIn("free lunch", module["exits"][0]["output"])
+
+    def test_one_that_exits_with_125_before_the_handshake_says_that_its_configuration_is_wrong(self):
+        self.cannot_start({"exits-125-at-once": ("CONFIG", "exited with code 125.* configuration is wrong")}, runs=5)
+
+    def test_one_that_speaks_another_protocol(self):
+        self.cannot_start({"speaks-protocol-99": ("HANDSHAKE", "it speaks protocol 99, this supervisor speaks 1 to 1")})
+
+    def test_one_that_answers_the_handshake_with_garbage(self):
+        self.cannot_start({"answers-garbage": ("HANDSHAKE", "its handshake is not a JSON object")})
+
+    def test_one_that_answers_the_handshake_with_10_kib_and_no_newline(self):
+        self.cannot_start({"answers-without-end": ("HANDSHAKE", "its handshake is longer than 4096 bytes")})
+
+    def test_ones_that_close_fd_3_or_hang_in_the_handshake_in_initialize_or_in_start(self):
+        self.cannot_start({"closes-fd3": ("HANDSHAKE", "it closed fd 3 without answering the handshake"),
+                           "says-nothing": ("HANDSHAKE", "no handshake within [0-9]+ ms"),
+                           "hangs-in-initialize": ("START_TIMEOUT", "Initialize did not answer: Initialize and Start have [0-9]+ ms together"),
+                           "hangs-in-start": ("START_TIMEOUT", "Start did not answer: Initialize and Start have [0-9]+ ms together")}, runs=2)
+
+    # -- it dies
+
+    def dies(self, names, cause, sentence, state="BACKOFF"):
+        """They run, and end by their own fault each time, until they are not restarted at once any more. One run is six processes of each."""
+        def once():
+            at_once(self.enable, names)
+            for name in names:
+                self.daemon.wait_observed(name, state, within=60 * SLOW)
+                module = self.assert_status(name, cause, sentence)
+                self.assertEqual({exit_["cause"] for exit_ in module["exits"]}, {cause})
+                self.assertEqual(self.disable(name)["observed"]["reason"]["code"], cause, "what was wrong is still told when it is disabled")
+
+        self.several_times(names, once, runs=1)
+        return self.daemon.module(names[-1])
+
+    def test_one_that_exits_while_it_serves(self):
+        self.assertEqual(self.dies(["exits"], "EXIT", "exited with code 3")["exits"][0]["exitCode"], 3)
+
+    def test_one_that_exits_with_125_while_it_serves_is_not_started_again(self):
+        module = self.dies(["exits-125"], "CONFIG", "exited with code 125.* configuration is wrong", state="FAILED")
+        self.assertEqual(len(module["exits"]), 2, "one process per enable")
+
+    def test_ones_that_hang_in_health_or_send_themselves_sigstop(self):
+        self.dies(["hangs-in-health", "stops-itself"], "LIVENESS", "Health did not answer 3 times in a row")
+
+    def test_one_that_allocates_beyond_its_memory_limit(self):
+        self.enable("eats-memory")
+        item = next(item for item in self.daemon.module("eats-memory")["isolation"] if item["name"] == "cgroup.memory")
+        self.disable("eats-memory")
+        if item["state"] != "active":
+            self.skipTest(f"there is no memory limit here: {item}")
+        module = self.dies(["eats-memory"], "OOM", f"killed by the kernel for lack of memory: its limit of {MEMORY_LIMIT} bytes was reached")
+        self.assertEqual(module["exits"][0]["signal"], signal.SIGKILL)
+
+    def test_one_that_prints_binary(self):
+        module = self.dies(["prints-binary"], "EXIT", "exited with code 7")
+        self.assertIn("\ufffd", module["exits"][0]["output"])
+        self.assertNotIn("\0", module["exits"][0]["output"])
+        (self.daemon.log_path).read_bytes().decode("utf-8")  # strict
+
+    # -- it serves, and is a nuisance
+
+    def test_one_that_prints_a_megabyte_a_second(self):
+        def once():
+            self.enable("prints-much")
+            logged, began = self.daemon.log_path.stat().st_size, time.monotonic()
+            wait_until(lambda: "lines dropped" in self.daemon.log()[logged:], "the count of what was dropped")
+            for _ in range(20):
+                self.assertEqual(self.ask("prints-much", "/ok").body, b"ok")
+            seconds, size = time.monotonic() - began, self.daemon.log_path.stat().st_size - logged
+            self.disable("prints-much")
+            # Per stream and second: the limit of lines, of 100 bytes and what the log puts before them.
+            self.assertLess(size, (seconds + 1) * 2 * 1000 * 250, f"bytes of log in {seconds:.1f} s")
+
+        self.several_times("prints-much", once, runs=1)
+
+    def test_one_that_closes_fd_3_after_the_handshake_serves_on(self):
+        def once():
+            self.enable("closes-fd3-later")
+            self.assertEqual(self.ask("closes-fd3-later", "/ok").body, b"ok")
+            self.disable("closes-fd3-later")
+
+        self.several_times("closes-fd3-later", once)
+
+    def test_one_that_writes_to_fd_3_without_end_costs_no_processor_time(self):
+        def once():
+            self.enable("chats-on-fd3")
+            before, began = cpu_seconds(self.daemon.process.pid), time.monotonic()
+            while time.monotonic() - began < 0.5:
+                self.assertEqual(self.ask("chats-on-fd3", "/ok").body, b"ok")
+                time.sleep(0.05)
+            share = (cpu_seconds(self.daemon.process.pid) - before) / (time.monotonic() - began)
+            self.disable("chats-on-fd3")
+            self.assertLess(share, 0.5 * SLOW, "of a processor, while it writes")
+
+        self.several_times("chats-on-fd3", once, runs=2)
+
+    def test_one_that_hangs_in_stop(self):
+        def once():
+            self.enable("hangs-in-stop")
+            reason = self.disable("hangs-in-stop")["observed"]["reason"]
+            self.assertEqual((reason["code"], reason["message"]), ("STOP_FAILED", "Stop did not answer within 300 ms"))
+
+        self.several_times("hangs-in-stop", once)
+        self.assertEqual(self.daemon.module("hangs-in-stop")["exits"], [], "an end that was asked for is no crash")
+
+    def test_one_that_ignores_sigterm_is_killed_and_told(self):
+        names = [name for name in self.modules if name.startswith("ignores-sigterm")]
+
+        def once():
+            at_once(self.enable, names)
+            for module in at_once(self.disable, names):
+                observed = module["observed"]
+                self.assertEqual((observed["state"], observed["reason"]["code"]), ("STOPPED", "STOP_FAILED"), observed)
+                self.assertRegex(observed["reason"]["message"], "^it did not end within [0-9]+ ms of SIGTERM and was killed$")
+
+        self.several_times(names, once, runs=1)
+
+    def test_one_whose_children_call_setsid(self):
+        def once():
+            self.enable("forks")
+            first = wait_until(lambda: [p for p in [processes_of(self.daemon, "forks")] if len(p) >= 5], "the module and its children")[0]
+            crashed = self.ask("forks", "/crash")
+            self.assertIn(crashed.status, (502, 503), crashed)
+            # The tree is dead before the successor is there; only what changes its pid all the time can't be named by it.
+            self.daemon.wait_observed("forks", "RUNNING")
+            wait_until(lambda: self.ask("forks", "/ok").status == 200, "the successor")
+            self.assertEqual(first & processes_of(self.daemon, "forks"), set())
+            wait_until(lambda: len(processes_of(self.daemon, "forks")) >= 5, "the successor's children")
+            self.assertLessEqual(len(processes_of(self.daemon, "forks")), 8, "of one tree")
+            self.disable("forks")
+            self.assertEqual(processes_of(self.daemon, "forks"), set(), "a disable answers when all are gone")
+
+        self.several_times("forks", once, runs=2)
+        self.assertEqual(self.daemon.module("forks")["exits"][0]["cause"], "EXIT")
+
+    # -- it breaks the link
+
+    def breaks_the_link(self, paths, check, runs=2):
+        """Each of `paths` once per run, each followed by a right answer of the same process."""
+        name = "breaks-the-link"
+
+        def once():
+            self.enable(name)
+            pid = self.daemon.module(name)["workers"][0]["pid"]
+            for path in paths:
+                with self.subTest(path):
+                    check(name, path)
+                    wait_until(lambda: self.ask(name, "/ok").body == b"ok", f"a right answer after {path}")
+            self.assertEqual(self.daemon.module(name)["workers"][0]["pid"], pid, "none of it is a reason to end the process")
+            self.disable(name)
+
+        self.several_times(name, once, runs)
+
+    def test_frames_that_are_none_or_may_not_be_sent(self):
+        def check(name, path):
+            try:
+                self.assertError(self.ask(name, path), 502, "BAD_GATEWAY")
+            except http.client.IncompleteRead:  # the client had a part of the body already, and sees that it is not whole
+                self.assertEqual(path, "/truncated")
+
+        self.breaks_the_link(["/garbage", "/oversized", "/truncated", "/unknown-type", "/unknown-stream", "/request", "/second-hello",
+                              "/window-overflow"], check)
+
+    def test_what_it_sends_for_streams_that_have_ended_is_dropped(self):
+        def check(name, path):
+            if path == "/late":
+                self.assertError(self.ask(name, path), 504, "GATEWAY_TIMEOUT")
+                with self.assertRaises(TimeoutError):
+                    self.ask(name, path, timeout=LATE_TIMEOUT_MS / 3000)  # and where the client has left
+            else:
+                self.assertEqual(self.ask(name, path).body, b"ok")
+
+        self.breaks_the_link(["/ended-stream", "/late"], check)
+
+    def test_heads_that_no_client_may_see(self):
+        def check(name, path):
+            came = raw_exchange(self.daemon, name, path)
+            self.assertNotIn(b"x-injected", came)
+            self.assertRegex(came, rb"^HTTP/1.1 502 ")
+            self.assertEqual(came.count(b"HTTP/1.1 "), 1, came)
+
+        self.breaks_the_link(["/crlf-value", "/crlf-name", "/nul-value", "/head-that-lies", "/status-99"], check, runs=1)
+
+    def test_bodies_that_are_other_than_was_said(self):
+        def check(name, path):
+            came = raw_exchange(self.daemon, name, path)
+            self.assertNotIn(b"x-injected", came)
+            self.assertEqual(came.count(b"HTTP/1.1 "), 1, came)
+            head, _, body = came.partition(b"\r\n\r\n")
+            if path.endswith("-later"):  # the first bytes were with the client already
+                self.assertEqual((head.split(b" ")[1], body), (b"200", b"12345"))
+            else:
+                self.assertEqual(head.split(b" ")[1], b"502", came)
+
+        self.breaks_the_link(["/short", "/long", "/short-later", "/long-later", "/no-head"], check, runs=1)
+
+    def test_a_second_answer_to_a_request(self):
+        def check(name, path):
+            came = raw_exchange(self.daemon, name, path)
+            self.assertEqual(came.count(b"HTTP/1.1 "), 1, came)
+            whole = came.endswith(b"\r\n\r\nok") and came.startswith(b"HTTP/1.1 200 ")
+            self.assertEqual(whole, path == "/twice", came)
+            self.assertNotIn(b"once more", came)
+
+        self.breaks_the_link(["/twice", "/two-heads", "/crlf-trailer"], check)
+
+    def test_more_than_its_credit(self):
+        def check(name, path):
+            came = raw_exchange(self.daemon, name, path, read_after_s=0.3)
+            self.assertLess(len(came), 12 * 1024 * 1024, "it was cut off")
+            self.assertFalse(came.endswith(b"\r\n0\r\n\r\n"), "a client must see that it is not whole")
+
+        self.breaks_the_link(["/past-credit"], check)
+
+    def test_ones_that_take_nothing_hold_up_only_their_own_requests(self):
+        names = ["gives-no-credit", "never-reads", "never-says-hello", "uses-up-its-files"]
+
+        def once():
+            at_once(self.enable, names)
+            began = time.monotonic()
+            for came in at_once(lambda name: raw_exchange(self.daemon, name, "/upload", "POST", b"x" * UPLOAD), names):
+                self.assertRegex(came, rb"^HTTP/1.1 504 ")
+            self.assertLess(time.monotonic() - began, 4 * ROUTE_TIMEOUT_MS / 1000 + 1 * SLOW)
+            answers = at_once(lambda name: self.ask(name, "/ok").status, names)
+            self.assertEqual(dict(zip(names, answers)), {**dict.fromkeys(names, 504), "gives-no-credit": 200})
+            at_once(self.disable, names)
+
+        self.several_times(names, once)
+
+    @unittest.expectedFailure  # the gateway logs it and tells nobody
+    def test_the_status_names_what_it_did_to_its_link(self):
+        self.enable("breaks-the-link")
+        self.addCleanup(self.disable, "breaks-the-link")
+        self.assertEqual(self.ask("breaks-the-link", "/oversized").status, 502)
+        wait_until(lambda: "link" in ((self.daemon.module("breaks-the-link")["observed"]["reason"] or {}).get("message") or ""),
+                   "a reason that names the link", 2 * SLOW)
+
+
+class Unanswered(BesideAHealthyModule):
+    """What never answers a PING on its link (rule 9 of proto/LINK.md), although it answers Health: the gateway takes its time to find
+    out, so all of it is begun before the other tests, and looked at behind them."""
+
+    held_open = {
+        "never-answers-ping": ("no-pong", PATIENT),
+        "stuck-in-a-frame": ("link", PATIENT),
+        "never-reads": ("never-reads", PATIENT),
+        "never-says-hello": ("no-hello", PATIENT),
+        "uses-up-its-files": ("exhaust-files", PATIENT),
+    }
+    # The same, but asked only what is given up on before a PING is due.
+    shortly = {"never-answers-in-time": ("no-hello", PATIENT)}
+    modules = {**held_open, **shortly}
+    begun = False
+
+    @classmethod
+    def begin(cls):
+        """Enables each, and sends it a request that only the end of its link can answer."""
+        super().setUpClass()
+        cls.begun, cls.held, cls.answered = True, {}, threading.Condition()
+        for name in cls.modules:
+            cls.daemon.post(f"/api/v1/modules/{name}/enable?wait=30s")
+        cls.began = time.monotonic()
+        for name in cls.held_open:
+            threading.Thread(target=cls._hold, args=(name,), daemon=True).start()
+        for name in cls.shortly:
+            threading.Thread(target=cls._ask_again_and_again, args=(name,), daemon=True).start()
+
+    @classmethod
+    def _ask_again_and_again(cls, name):
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the daemon ends with the tests
+            while time.monotonic() < cls.began + PING_GIVES_UP_WITHIN_S and not cls.daemon.module(name)["exits"]:
+                cls.daemon.get(f"/api/v1/m/{name}/ok")
+                time.sleep(0.5)
+
+    @classmethod
+    def _hold(cls, name):
+        connection = http.client.HTTPConnection(*cls.daemon.address.rsplit(":", 1), timeout=2 * PING_GIVES_UP_WITHIN_S)
+        method, path = ("GET", "/half") if name == "stuck-in-a-frame" else ("POST", "/hold")
+        try:
+            connection.request(method, f"/api/v1/m/{name}{path}", headers={"Authorization": f"Bearer {cls.daemon.token}"})
+            answer = connection.getresponse()
+            answer.read()
+            outcome = answer.status
+        except (OSError, http.client.HTTPException) as error:
+            outcome = type(error).__name__
+        connection.close()
+        with cls.answered:
+            cls.held[name] = (outcome, time.monotonic() - cls.began)
+            cls.answered.notify_all()
+
+    @classmethod
+    def setUpClass(cls):
+        if not cls.begun:
+            cls.begin()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.begun = False
+        super().tearDownClass()
+
+    def setUp(self):
+        super().setUp()
+        self.failures_before = 0  # since it was begun
+
+    def test_the_request_ends_with_an_error_in_bounded_time(self):
+        left = self.began + PING_GIVES_UP_WITHIN_S - time.monotonic()
+        with self.answered:
+            self.answered.wait_for(lambda: len(self.held) == len(self.held_open), max(left, 1))
+            self.assertEqual(set(self.held), set(self.held_open), "not answered")
+        for name, (outcome, after_s) in self.held.items():
+            with self.subTest(name):
+                self.assertIn(outcome, ("IncompleteRead",) if name == "stuck-in-a-frame" else (502, 503))
+                self.assertLess(after_s, PING_GIVES_UP_WITHIN_S)
+
+    def ends_for_liveness(self, name):
+        """By whichever way the supervisor finds it out."""
+        left = self.began + PING_GIVES_UP_WITHIN_S - time.monotonic()
+        exits = wait_until(lambda: self.daemon.module(name)["exits"], f"an exit of {name}", max(left, 0))
+        self.assertEqual(exits[-1]["cause"], "LIVENESS", exits)
+
+    def test_one_that_never_answers_a_ping_is_ended_for_liveness(self):
+        self.ends_for_liveness("never-answers-ping")
+
+    def test_one_that_is_stuck_in_a_frame_is_ended_for_liveness(self):
+        self.ends_for_liveness("stuck-in-a-frame")
+
+    def test_one_that_never_reads_is_ended_for_liveness(self):
+        self.ends_for_liveness("never-reads")
+
+    def test_one_that_never_says_hello_is_ended_for_liveness(self):
+        self.ends_for_liveness("never-says-hello")
+
+    def test_one_that_has_no_descriptor_left_is_ended_for_liveness(self):
+        self.ends_for_liveness("uses-up-its-files")
+
+    def test_one_that_answers_no_short_request_is_ended_for_liveness(self):
+        self.ends_for_liveness("never-answers-in-time")
+
+
+def setUpModule():
+    Unanswered.begin()
+
+
+def tearDownModule():
+    if Unanswered.begun:  # none of its tests was asked for
+        Unanswered.tearDownClass()
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,142 @@
+// One worker with a real process (tests/fakes/misbehaving) under a real spawner: which sentence each way of not behaving becomes.
+#include "supervisor/worker/worker.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "tests/unit/process/spawned.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+// The spawner is forked once, before gRPC has made a thread.
+Spawned& Children() {
+  static auto* children = new Spawned;
+  return *children;
+}
+
+class MisbehavingWorker : public ::testing::Test {
+ protected:
+  void SetUp() override { Children(); }
+
+  Manifest& manifest() { return *manifest_; }
+
+  void Begin(const std::string& mode) {
+    std::filesystem::path program = MISBEHAVING;
+    manifest_->entry = program.filename();
+    manifest_->args = {mode};
+    WorkerSpec spec;
+    spec.module = "misbehaving";
+    spec.instance = "misbehaving." + std::to_string(next_++);
+    spec.manifest = manifest_;
+    spec.package_dir = program.parent_path();
+    spec.instance_dir = folder_.Path("i" + std::to_string(next_));  // its own: the last one is still being removed
+    spec.data_dir = folder_.Path("d");
+    spec.uid = getuid();
+    spec.gid = getgid();
+    ready_ = gone_ = false;
+    end_.reset();
+    worker_ = std::make_unique<WorkerProcess>(
+        Children().loop, *Children().spawner, Clock::Real(), spec,
+        WorkerProcess::Callbacks{.ready = [this] { ready_ = true; },
+                                 .died = [this](const WorkerExit& exit) { end_ = exit; },
+                                 .gone = [this] { gone_ = true; },
+                                 .health = [](absl::Status, const module::v1::HealthResponse&) {}});
+    worker_->Start();
+  }
+  bool Ready() {
+    return RunUntil(Children().loop, [this] { return ready_; });
+  }
+  WorkerExit End() {
+    EXPECT_TRUE(RunUntil(Children().loop, [this] { return gone_; })) << "it did not end";
+    worker_.reset();
+    return end_.value_or(WorkerExit{});
+  }
+
+ private:
+  static inline int next_ = 0;
+  ScratchFolder folder_;
+  std::shared_ptr<Manifest> manifest_ = std::make_shared<Manifest>();
+  std::unique_ptr<WorkerProcess> worker_;
+  bool ready_ = false, gone_ = false;
+  std::optional<WorkerExit> end_;
+
+ protected:
+  WorkerProcess& worker() { return *worker_; }
+};
+
+TEST_F(MisbehavingWorker, AnExitBeforeTheHandshakeIsToldByItsCode) {
+  Begin("exit-at-once");
+  WorkerExit exit = End();
+  EXPECT_EQ(exit.end, WorkerEnd::kHandshake);
+  EXPECT_EQ(exit.exit_code, 3);
+  EXPECT_EQ(exit.message, "exited with code 3 before the handshake");
+  EXPECT_THAT(exit.output, HasSubstr("free lunch"));
+}
+
+TEST_F(MisbehavingWorker, AnExitIsToldByItsCodeAlsoWhenTheOfferOfTheHandshakeFindsFd3Closed) {
+  Begin("exit-125-at-once");
+  std::this_thread::sleep_for(
+      std::chrono::milliseconds(300));  // the loop stands still: it has ended before its start is heard of
+  WorkerExit exit = End();
+  EXPECT_EQ(exit.end, WorkerEnd::kConfig) << exit.message;
+  EXPECT_EQ(exit.exit_code, 125);
+}
+
+TEST_F(MisbehavingWorker, AStartThatHangsNamesTheCallThatDid) {
+  manifest().start_timeout = Millis(500);
+  for (const char* call : {"Initialize", "Start"}) {
+    Begin(call == std::string("Start") ? "hang-start" : "hang-initialize");
+    WorkerExit exit = End();
+    EXPECT_EQ(exit.end, WorkerEnd::kStartTimeout);
+    EXPECT_EQ(exit.message, std::string(call) + " did not answer: Initialize and Start have 500 ms together");
+    EXPECT_FALSE(exit.asked);
+  }
+}
+
+TEST_F(MisbehavingWorker, AStopInOrderLeavesNothingToSay) {
+  Begin("");
+  ASSERT_TRUE(Ready());
+  worker().Stop(Millis(5'000));
+  WorkerExit exit = End();
+  EXPECT_TRUE(exit.asked);
+  EXPECT_EQ(exit.stop_notes, "");
+}
+
+TEST_F(MisbehavingWorker, AStopThatIsNotAnsweredIsNoted) {
+  manifest().stop_timeout = Millis(200);
+  Begin("hang-stop");
+  ASSERT_TRUE(Ready());
+  worker().Stop(Millis(5'000));
+  WorkerExit exit = End();
+  EXPECT_TRUE(exit.asked);
+  EXPECT_EQ(exit.stop_notes, "Stop did not answer within 200 ms");
+}
+
+TEST_F(MisbehavingWorker, AProcessThatIgnoresSigtermIsKilledWhenItsTimeIsUpAndThatIsNoted) {
+  Begin("ignore-sigterm");
+  ASSERT_TRUE(Ready());
+  worker().Stop(Millis(400));
+  WorkerExit exit = End();
+  EXPECT_TRUE(exit.asked);
+  EXPECT_EQ(exit.signal, SIGKILL);
+  EXPECT_THAT(exit.stop_notes, MatchesRegex("it did not end within [0-9]+ ms of SIGTERM and was killed"));
+}
+
+TEST_F(MisbehavingWorker, HealthThatIsNeverAnsweredEndsIt) {
+  manifest().health_interval = Millis(100);
+  manifest().health_timeout = Millis(50);
+  Begin("hang-health");
+  ASSERT_TRUE(Ready());
+  WorkerExit exit = End();
+  EXPECT_EQ(exit.end, WorkerEnd::kLiveness);
+  EXPECT_THAT(exit.message, HasSubstr("Health did not answer 3 times in a row"));
+  EXPECT_FALSE(exit.asked);
+}
+
+}  // namespace
+}  // namespace bulkhead
