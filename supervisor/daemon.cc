@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -43,6 +44,7 @@ constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless isolation.uids says so
 constexpr uid_t kUidsPerDaemon = 1'000;
+constexpr int kMaxGatewayThreads = 4;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
@@ -88,6 +90,12 @@ Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder) 
     }
   }
   return options;
+}
+
+// CPUs that we may run on: under taskset, CPUAffinity= or a cpuset fewer than the machine has.
+int UsableCpus() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
 }
 
 void RaiseFileLimit() {
@@ -352,7 +360,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   RaiseFileLimit();
   // The ports first: when one is taken, nothing is made.
   RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
-  int threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);
   ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.

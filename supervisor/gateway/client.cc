@@ -15,6 +15,7 @@ namespace bulkhead {
 namespace {
 
 constexpr size_t kReadSize = 64 * 1024;
+constexpr size_t kMinCapacity = 64;              // of a buffer worth keeping; what is shorter is the string itself
 constexpr size_t kMaxUnsentForNext = 64 * 1024;  // of earlier answers; beyond, a pipelined request waits
 constexpr Millis kWriteTimeout{30'000};          // without progress of a client that has to read; beyond: close
 constexpr Millis kLingerTimeout{2'000};
@@ -33,7 +34,7 @@ absl::Status Client::Begin() {
 }
 
 std::string& Client::Out() {
-  if (out_.capacity() < 64) out_ = loop_.TakeBuffer();
+  if (out_.empty() && out_.capacity() < kMinCapacity) out_ = loop_.TakeBuffer();
   return out_;
 }
 

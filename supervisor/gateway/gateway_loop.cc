@@ -15,6 +15,14 @@ constexpr int kMaxRounds = 32;             // of run and flush in one turn, so t
 constexpr size_t kMaxPooledBuffers = 256;
 constexpr size_t kMaxPooledCapacity = 64 * 1024;
 
+epoll_event EventOf(Pollable& pollable, GatewayLoop::Watching what) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+  if (what == GatewayLoop::Watching::kBoth) event.events |= EPOLLOUT;
+  event.data.ptr = &pollable;
+  return event;
+}
+
 }  // namespace
 
 Inbox::Inbox() : wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) { BULKHEAD_CHECK(wake_); }
@@ -66,12 +74,15 @@ GatewayLoop::GatewayLoop(const Clock& clock)
 
 GatewayLoop::~GatewayLoop() { mailbox_->Close(); }
 
-absl::Status GatewayLoop::Watch(int fd, Pollable& pollable) {
-  epoll_event event{};
-  event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-  event.data.ptr = &pollable;
+absl::Status GatewayLoop::Watch(int fd, Pollable& pollable, Watching what) {
+  epoll_event event = EventOf(pollable, what);
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return ErrnoStatus(errno, "epoll_ctl");
   return absl::OkStatus();
+}
+
+void GatewayLoop::WatchAgain(int fd, Pollable& pollable, Watching what) {
+  epoll_event event = EventOf(pollable, what);
+  BULKHEAD_CHECK(epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) == 0);
 }
 
 void GatewayLoop::Schedule(Pollable& p) {

@@ -53,7 +53,11 @@ class GatewayLoop {
   void Run(const std::function<bool()>& done);
   void CloseMailbox() { mailbox_->Close(); }  // what was posted and has not run never will
 
-  absl::Status Watch(int fd, Pollable& pollable);  // for its whole life; closing the descriptor ends it
+  // For its whole life; closing the descriptor ends it. A TCP socket tells that it is writable once a write fell short, so both can be watched
+  // always; a Unix socket tells it whenever its peer has read, which would wake the loop for nothing, so it is asked only when it matters.
+  enum class Watching { kReads, kBoth };
+  absl::Status Watch(int fd, Pollable& pollable, Watching what = Watching::kBoth);
+  void WatchAgain(int fd, Pollable& pollable, Watching what);  // what is so already is told again
   void Schedule(Pollable& p);          // Run() later in this turn
   void ScheduleNextTurn(Pollable& p);  // Run() in the next turn, which then does not wait
   void MarkClientDirty(Pollable& p);   // Flush() at the end of this turn

@@ -52,7 +52,7 @@ bool Link::EnsureUp() {
   if (!fd) return false;
   // On a Unix socket this is answered at once; EAGAIN means that the module's backlog is full.
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return false;
-  if (!loop_.Watch(fd.get(), *this).ok()) return false;
+  if (!loop_.Watch(fd.get(), *this, GatewayLoop::Watching::kReads).ok()) return false;
   fd_ = std::move(fd);
   state_ = State::kUp;
   readable_ = hangup_ = going_away_ = ping_outstanding_ = unheard_ = false;
@@ -166,6 +166,7 @@ void Link::OnEvents(uint32_t events) {
   if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) hangup_ = true;
   if (events & EPOLLOUT) {
     writable_ = true;
+    if (fd_) loop_.WatchAgain(fd_.get(), *this, GatewayLoop::Watching::kReads);
     if (Unsent() > 0 || !ready_.empty()) loop_.MarkLinkDirty(*this);
   }
   Run();
@@ -485,8 +486,8 @@ void Link::Flush() {
   ssize_t n = send(fd_.get(), out_.data() + out_at_, Unsent(), MSG_NOSIGNAL);
   if (n < 0) {
     if (errno == EINTR) return loop_.ScheduleNextTurn(*this);
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return AwaitWritable();
     writable_ = false;
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     // What the module sent before it left is still to be read; the end follows it.
     if (errno == EPIPE || errno == ECONNRESET) {
       readable_ = hangup_ = true;
@@ -496,7 +497,7 @@ void Link::Flush() {
   }
   out_at_ += size_t(n);
   if (Unsent() > 0) {
-    writable_ = false;
+    AwaitWritable();
     if (out_at_ >= kSendBatch) {
       out_.erase(0, out_at_);
       out_at_ = 0;
@@ -507,6 +508,11 @@ void Link::Flush() {
   out_.clear();
   if (out_.capacity() > kMaxLinkBacklog) out_ = std::string();
   if (!ready_.empty()) loop_.ScheduleNextTurn(*this);
+}
+
+void Link::AwaitWritable() {
+  writable_ = false;
+  loop_.WatchAgain(fd_.get(), *this, GatewayLoop::Watching::kBoth);
 }
 
 void Link::OnTimer() {

@@ -115,6 +115,7 @@ class Link : public Pollable {
   void Queue(Stream& stream);
   bool Sendable(const Stream& stream) const;
   void FillFromStreams();
+  void AwaitWritable();
   void SendPing();
   void LeaveIfIdle();
   size_t Unsent() const { return out_.size() - out_at_; }

@@ -77,6 +77,31 @@ TEST_F(GatewayTest, PassesAContentLengthOfTheModuleThrough) {
   }
 }
 
+std::string DataFrame(uint32_t stream, const std::string& bytes, bool end) {
+  char header[link::kHeaderSize];
+  link::PutHeader(header, {uint32_t(bytes.size()), stream, link::Type::kData, uint8_t(end ? link::kEnd : 0), 0, 0});
+  return std::string(header, sizeof header) + bytes;
+}
+
+// Behind much, which leaves no buffer in the pool, little begins in the string's own few bytes.
+TEST_F(GatewayTest, LosesNothingOfAFewBytesBehindManyWhenMoreFollowsAtOnce) {
+  std::promise<std::pair<uint64_t, uint32_t>> begun;
+  const std::string much(60'000, 'm'), little = "sixteen bytes...";
+  auto& module = AddWorker([&](FakeLinkModule& m, FakeRequest& r) {
+    m.Respond(r, 200, {{"content-length", std::to_string(2 * much.size() + 2 * little.size())}}, "", false);
+    m.Raw(r, DataFrame(r.stream, much, false) + DataFrame(r.stream, much, false));
+    begun.set_value({r.connection, r.stream});
+  });
+  Publish({Route("GET", "/x")});
+  HttpClient client = Client();
+  client.Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\n\r\n");
+  FakeRequest request;
+  std::tie(request.connection, request.stream) = begun.get_future().get();
+  while (client.buffered().size() < 2 * much.size() || !client.buffered().ends_with("m")) ASSERT_TRUE(client.More());
+  module.Do([&](FakeLinkModule& m) { m.Raw(request, DataFrame(request.stream, little, false) + DataFrame(request.stream, little, true)); });
+  EXPECT_EQ(client.Read().body, much + much + little + little);
+}
+
 TEST_F(GatewayTest, StreamsAnUploadBeforeItsEndIsThere) {
   auto& module = AddWorker([](FakeLinkModule& m, FakeRequest& r) { m.Respond(r, 200, {}, std::to_string(r.body.size())); });
   RouteSpec route = Route("POST", "/up");
