@@ -8,10 +8,10 @@ namespace bulkhead {
 namespace {
 
 constexpr char kFooter[] =
-    "Each of these can also be set by a variable (--store-url: BULKHEAD_STORE_URL, --modules: BULKHEAD_MODULES, --config:\n"
-    "BULKHEAD_CONFIG, …) or, but for --config and --disable, in the file. What is given twice is taken from the options first, "
-    "then\n"
-    "from the variables, then from the file, then from the defaults. FEATURE_FLAG_<NAME>=true|false sets a feature flag.\n"
+    "In brackets stands the variable that sets the same; all but --config and --disable can be set in the file, too. What is given\n"
+    "twice is taken from the options first, then from the variables, then from the file, then from the defaults.\n"
+    "FEATURE_FLAG_<NAME>=true|false sets a feature flag; BULKHEAD_ENVIRONMENT is the name that /health shows (default development\n"
+    "with --development true, else production).\n"
     "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds.\n";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {
@@ -59,13 +59,17 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
 
   // A later one wins, so that options can be added behind those that a script passes.
   std::string config_file;
-  serve->add_option("--config", config_file, "YAML file with the configuration (default: none)")->type_name("FILE")->take_last();
+  serve->add_option("--config", config_file, "YAML file with the configuration (default: none) [BULKHEAD_CONFIG]")
+      ->type_name("FILE")
+      ->take_last();
   std::map<std::string, std::string> values;
   for (const Setting& setting : Settings()) {
-    serve->add_option(setting.option, values[setting.option], setting.help)->type_name(setting.value)->take_last();
+    serve->add_option(setting.option, values[setting.option], absl::StrCat(setting.help, " [", setting.variable, "]"))
+        ->type_name(setting.value)
+        ->take_last();
   }
   std::vector<std::string> disable;
-  serve->add_option("--disable", disable, "modules that are not started in this run")
+  serve->add_option("--disable", disable, "modules that are not started in this run (no variable)")
       ->type_name("NAME")
       ->expected(1, CLI::detail::expected_max_vector_size);
 

@@ -40,7 +40,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kPoolThreads = 6;          // blocking work at a time: database, archives, hashing
-constexpr size_t kPoolQueue = 4096;      // beyond: OVERLOADED
+constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless isolation.uids says so
 constexpr uid_t kUidsPerDaemon = 1'000;
@@ -73,15 +73,18 @@ std::pair<uid_t, uid_t> ModuleUids(const Config& config, const DataFolder& folde
   return {first, first + kUidsPerDaemon - 1};
 }
 
-// What the spawner may be asked for, should the daemon be taken over: our folders, and no uid but the modules' and PostgreSQL's.
+// What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
 Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder) {
   Spawner::Options options;
   options.cgroup_name = "bulkhead-" + folder.hash;
   options.folder_roots = {folder.path, folder.run};
   if (folder.privileged) {
     options.refuse_root_children = true;
-    options.child_uids = {ModuleUids(config, folder)};
-    if (passwd* postgres = getpwnam("postgres")) options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
+    options.child_uids = options.child_gids = {ModuleUids(config, folder)};  // a module's gid is the number of its uid
+    if (passwd* postgres = getpwnam("postgres")) {
+      options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
+      options.child_gids.push_back({postgres->pw_gid, postgres->pw_gid});
+    }
   }
   return options;
 }

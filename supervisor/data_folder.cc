@@ -14,6 +14,7 @@
 
 #include "supervisor/auth/identity.h"
 #include "supervisor/base/status.h"
+#include "supervisor/process/folders.h"
 
 namespace bulkhead {
 namespace {
@@ -27,19 +28,32 @@ absl::Status Unusable(const std::string& path, const std::string& what) {
   return Error("DATA_UNUSABLE", "data folder " + path + ": " + what);
 }
 
-// Makes a folder, and what is missing above it; sets mode and owner of the last one.
-absl::Status MakeFolder(const std::string& path, mode_t mode, const DataFolder& folder) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) return Unusable(path, error.message() + "; choose another one with --data");
+// Makes the folder `name` in `parent` and sets its mode and owner. By descriptors and without following a link: from the second
+// start on what is above belongs to the user `bulkhead`, and this may run as root.
+absl::StatusOr<UniqueFd> MakeFolder(const UniqueFd& parent, const std::string& name, const std::string& path, mode_t mode,
+                                    const DataFolder& folder) {
+  if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
+    return Unusable(path, std::string(strerror(errno)) + "; choose another one with --data");
+  UniqueFd made(openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!made) return Unusable(path, errno == ENOTDIR || errno == ELOOP ? "is not a folder" : strerror(errno));
   struct stat info;
-  if (lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return Unusable(path, "is not a folder");
+  if (fstat(made.get(), &info) != 0) return Unusable(path, strerror(errno));
   bool ours = info.st_uid == geteuid() || info.st_uid == folder.uid;
   if (!ours)
     return Unusable(path, "belongs to another user (uid " + std::to_string(info.st_uid) + "); choose another one with --data");
-  if (chmod(path.c_str(), mode) != 0) return Unusable(path, strerror(errno));
-  if (folder.privileged && chown(path.c_str(), folder.uid, folder.gid) != 0) return Unusable(path, strerror(errno));
-  return absl::OkStatus();
+  if (folder.privileged && fchown(made.get(), folder.uid, folder.gid) != 0) return Unusable(path, strerror(errno));
+  if (fchmod(made.get(), mode) != 0) return Unusable(path, strerror(errno));
+  return made;
+}
+
+// The same for a folder whose parent is not ours to guard; what is missing above it is made too.
+absl::StatusOr<UniqueFd> MakeTopFolder(const std::string& path, mode_t mode, const DataFolder& folder) {
+  const fs::path parent = fs::path(path).parent_path();
+  std::error_code error;
+  fs::create_directories(parent, error);
+  UniqueFd opened(open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) return Unusable(path, (error ? error.message() : strerror(errno)) + "; choose another one with --data");
+  return MakeFolder(opened, fs::path(path).filename(), path, mode, folder);
 }
 
 absl::Status CheckTraversable(const std::string& path) {
@@ -74,10 +88,8 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
     folder.gid = user->pw_gid;
     RETURN_IF_ERROR(CheckTraversable(path));
   }
-  RETURN_IF_ERROR(MakeFolder(path, 0711, folder));
-
-  std::string lock = path + "/lock";
-  folder.lock.Reset(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  ASSIGN_OR_RETURN(const UniqueFd top, MakeTopFolder(path, 0711, folder));
+  folder.lock.Reset(openat(top.get(), "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!folder.lock)
     return Unusable(path, std::string("can't be written: ") + strerror(errno) + "; choose another one with --data");
   if (flock(folder.lock.get(), LOCK_EX | LOCK_NB) != 0) {
@@ -90,8 +102,14 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
   if (ftruncate(folder.lock.get(), 0) != 0 || pwrite(folder.lock.get(), pid.data(), pid.size(), 0) < 0)
     return Unusable(path, strerror(errno));
 
+  for (auto [name, mode] : {std::pair<const char*, mode_t>{"secrets", 0700}, {"versions", 0755}, {"modules", 0711}}) {
+    RETURN_IF_ERROR(MakeFolder(top, name, path + "/" + name, mode, folder).status());
+  }
+  UniqueFd run;
   folder.run = path + "/run";
-  if (folder.run.size() + kLongestBelowRun > kMaxSocketPath) {
+  if (folder.run.size() + kLongestBelowRun <= kMaxSocketPath) {
+    ASSIGN_OR_RETURN(run, MakeFolder(top, "run", folder.run, 0711, folder));
+  } else {
     folder.run =
         folder.privileged ? "/run/bulkhead/" + folder.hash : "/tmp/bulkhead-" + std::to_string(getuid()) + "-" + folder.hash;
     // Only that folder is shared with others: it must be ours before anything is put below.
@@ -100,15 +118,12 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
       fs::create_directories("/run/bulkhead", ignored);
       chmod("/run/bulkhead", 0711);
     }
+    ASSIGN_OR_RETURN(run, MakeTopFolder(folder.run, 0711, folder));
   }
-  for (auto [name, mode] : {std::pair<const char*, mode_t>{"/secrets", 0700}, {"/versions", 0755}, {"/modules", 0711}}) {
-    RETURN_IF_ERROR(MakeFolder(path + name, mode, folder));
-  }
-  RETURN_IF_ERROR(MakeFolder(folder.run, 0711, folder));
   // Left over when everything was killed at once.
-  std::error_code ignored;
-  fs::remove_all(folder.run + "/w", ignored);
-  RETURN_IF_ERROR(MakeFolder(folder.run + "/w", 0711, folder));
+  if (auto removed = folders::Remove({fs::path(folder.run).parent_path()}, folder.run + "/w"); !removed.ok())
+    return Unusable(folder.run + "/w", std::string(removed.message()));
+  RETURN_IF_ERROR(MakeFolder(run, "w", folder.run + "/w", 0711, folder).status());
   return folder;
 }
 

@@ -12,13 +12,13 @@ namespace {
 
 constexpr auto kHealthBudget = std::chrono::milliseconds(4'000);  // for a call without deadline
 constexpr auto kHealthMargin =
-    std::chrono::milliseconds(1'200);  // of the caller's deadline, kept for Module::Health and the way back
+    std::chrono::milliseconds(1'200);  // of the caller's deadline, at most half: kept for Module::Health and the way back
 
 grpc::Status WrongToken() { return {grpc::StatusCode::UNAUTHENTICATED, "x-bulkhead-token is missing or wrong"}; }
 
 std::chrono::milliseconds TimeLeft(const grpc::CallbackServerContext& context) {
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(context.deadline() - std::chrono::system_clock::now());
-  return std::clamp(left - kHealthMargin, std::chrono::milliseconds(1), kHealthBudget);
+  return std::clamp(left - std::min(kHealthMargin, left / 2), std::chrono::milliseconds(1), kHealthBudget);
 }
 
 }  // namespace
@@ -92,7 +92,7 @@ ControlService::Unary* ControlService::Health(Context* context, const pb::Health
 }
 
 ControlService::Unary* ControlService::Metrics(Context* context, const pb::MetricsRequest*, pb::MetricsResponse* response) {
-  return On(health_thread_, context, [this, response] {
+  return On(metrics_thread_, context, [this, response] {
     host_.Metrics(*response);
     return grpc::Status::OK;
   });

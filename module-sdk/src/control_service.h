@@ -47,6 +47,7 @@ class ControlService final : public ::bulkhead::module::v1::Module::CallbackServ
   const std::function<void()> changed_;
   std::atomic<bool> stopped_{false};
   SerialThread health_thread_;
+  SerialThread metrics_thread_;
   SerialThread lifecycle_thread_;
 };
 

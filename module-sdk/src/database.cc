@@ -59,7 +59,14 @@ class Connection {
   Rows Query(const std::string& sql, const Params& params) {
     if (params.size() > 65'535) throw DatabaseError("more than 65,535 parameters", "", false);
     std::vector<const char*> values(params.size());
-    for (size_t i = 0; i < params.size(); ++i) values[i] = params[i].null() ? nullptr : params[i].text().c_str();
+    for (size_t i = 0; i < params.size(); ++i) {
+      if (params[i].null()) continue;
+      values[i] = params[i].text().c_str();
+      // libpq takes text up to its first NUL, so that the rest would be lost without a word. PostgreSQL's code for such text.
+      if (params[i].text().find('\0') != std::string::npos) {
+        throw DatabaseError("parameter $" + std::to_string(i + 1) + " holds a NUL, which no PostgreSQL text can", "22021", false);
+      }
+    }
     if (!PQsendQueryParams(conn_, sql.c_str(), int(params.size()), nullptr, values.data(), nullptr, nullptr, 0)) ThrowLost();
     return Collect(kStatementTimeout);
   }

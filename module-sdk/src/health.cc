@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace bulkhead::sdk {
 namespace {
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kOverallTimeout{1'000};
+constexpr Clock::duration kOverallTimeout = std::chrono::seconds(1);  // or a quarter of the checks' budget, if that is less
 }  // namespace
 
 struct HealthChecks::Slot {
@@ -37,15 +38,7 @@ std::shared_ptr<HealthChecks::Slot> HealthChecks::Launch(std::shared_ptr<Slot> s
     slot->began = Clock::now();
   }
   ++*running;
-  std::thread([slot, check = std::move(check), running] {
-    HealthResult result;
-    try {
-      result = check();
-    } catch (const std::exception& error) {
-      result = {HealthStatus::kUnhealthy, error.what()};
-    } catch (...) {
-      result = {HealthStatus::kUnhealthy, "the check threw something that is no std::exception"};
-    }
+  auto answer = [slot, running](HealthResult result) {
     {
       std::lock_guard lock(slot->mutex);
       slot->result = std::move(result);
@@ -54,7 +47,22 @@ std::shared_ptr<HealthChecks::Slot> HealthChecks::Launch(std::shared_ptr<Slot> s
     }
     slot->done_changed.notify_all();
     --*running;
-  }).detach();  // a hung check must not hold up the end of the process
+  };
+  try {
+    std::thread([answer, check = std::move(check)] {
+      HealthResult result;
+      try {
+        result = check();
+      } catch (const std::exception& error) {
+        result = {HealthStatus::kUnhealthy, error.what()};
+      } catch (...) {
+        result = {HealthStatus::kUnhealthy, "the check threw something that is no std::exception"};
+      }
+      answer(std::move(result));
+    }).detach();  // a hung check must not hold up the end of the process
+  } catch (const std::system_error&) {  // the limit on processes
+    answer({HealthStatus::kUnhealthy, "no thread could be started"});
+  }
   return slot;
 }
 
@@ -87,7 +95,7 @@ HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<H
   HealthStatus worst = report.status;
   Launch(
       overall_slot_, [overall = std::move(overall), worst] { return overall(worst); }, running_);
-  CheckReport last = Await(*overall_slot_, Clock::now() + kOverallTimeout);
+  CheckReport last = Await(*overall_slot_, Clock::now() + std::min(kOverallTimeout, Clock::duration(budget) / 4));
   report.status = last.result.status;
   if (last.result.status != worst || !last.result.message.empty()) report.checks.push_back(std::move(last));
   return report;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <deque>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "json_text.h"
@@ -241,10 +242,15 @@ JobRuns::Reactor* JobRuns::Begin(const pb::RunJobRequest& request, const Jobs* j
       run->Fail("OVERLOADED", "the module has 16 runs already", "", true);
     } else {
       running_.insert(run);
-      std::thread([this, run, handler] {
-        run->Execute(*handler);
-        Ended(run);
-      }).detach();  // a hung handler must not hold up the end of the process; WaitIdle() knows of it
+      try {
+        std::thread([this, run, handler] {
+          run->Execute(*handler);
+          Ended(run);
+        }).detach();  // a hung handler must not hold up the end of the process; WaitIdle() knows of it
+      } catch (const std::system_error&) {  // the limit on processes
+        running_.erase(run);
+        run->Fail("OVERLOADED", "no thread could be started", "", true);
+      }
     }
   }
   return reactor;

@@ -237,13 +237,12 @@ void LinkConnection::CancelStream(const std::shared_ptr<LinkStream>& stream, Can
 }
 
 bool LinkConnection::Flush() {
-  if (out_at_ == out_.size()) {
-    out_.clear();
-    out_at_ = 0;
-    out_.swap(urgent_);
-  } else if (!urgent_.empty() && out_.size() - out_at_ + urgent_.size() > kMaxUnread) {
+  if (!out_.empty() && !urgent_.empty() && out_.size() - out_at_ + urgent_.size() > kMaxUnread) {
     return Violation("answers were not read");
   }
+  // out_ ends with a whole frame, so urgent ones need not wait until it has drained, which under load may be never.
+  out_.append(urgent_);
+  urgent_.clear();
   while (out_.size() - out_at_ < kTurnBytes && !ready_.empty()) {
     auto stream = std::move(ready_.front());
     ready_.pop_front();
@@ -262,8 +261,8 @@ bool LinkConnection::Flush() {
   ssize_t n = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL);
   if (n < 0 && errno != EAGAIN && errno != EINTR) return false;
   if (n > 0) out_at_ += size_t(n);
-  if (out_at_ == out_.size()) {
-    out_.clear();
+  if (out_at_ == out_.size() || out_at_ >= kTurnBytes) {
+    out_.erase(0, out_at_);
     out_at_ = 0;
   }
   return true;

@@ -53,7 +53,7 @@ bool Matches(const std::vector<std::string>& segments, std::string_view path) {
   path.remove_prefix(1);
   for (size_t i = 0; i < segments.size(); ++i) {
     Kind kind = KindOf(segments[i]);
-    if (kind == Kind::kRest) return !path.empty();
+    if (kind == Kind::kRest) return true;  // also an empty rest, as at the gateway
     size_t slash = path.find('/');
     std::string_view segment = path.substr(0, slash);
     if (kind == Kind::kParameter ? segment.empty() : !SameText(segment, segments[i])) return false;

@@ -1,7 +1,6 @@
 #include "supervisor/admin/call.h"
 
 #include "supervisor/admin/rpc_status.h"
-#include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
@@ -28,12 +27,8 @@ grpc::ServerUnaryReactor* CallBase::Begin(const std::shared_ptr<CallBase>& call,
                                           const Guard& guard) {
   auto* reactor = new Reactor(call);
   call->reactor_ = reactor;
-  auto caller = guard.Check(context->client_metadata(), context->peer(), call->method_);
-  if (caller.ok()) {
-    call->caller_ = *std::move(caller);
-  } else {
-    call->Fail(caller.status());
-  }
+  const absl::Status checked = guard.Check(context->client_metadata(), context->peer(), call->method_, call->caller_);
+  if (!checked.ok()) call->Fail(checked);
   return reactor;
 }
 
@@ -54,17 +49,8 @@ void CallBase::End(const absl::Status& status, const std::function<void()>& writ
     if (reactor == nullptr) return;
     if (status.ok()) write();
   }
-  Audit(status);
+  if (writes_) Audit(method_, caller_, status);
   reactor->Finish(ToGrpcStatus(status, caller_.request_id, caller_.in_process ? kUnlimitedDetails : kMaxWireDetails));
-}
-
-void CallBase::Audit(const absl::Status& status) const {
-  if (!writes_) return;
-  LogInfo("admin", method_.substr(method_.rfind('.') + 1),
-          {{"subject", caller_.identity ? caller_.identity->subject : "-"},
-           {"address", caller_.address},
-           {"request", caller_.request_id},
-           {"result", status.ok() ? "OK" : ErrorCode(status)}});
 }
 
 void OnPool(BlockingPool& pool, const std::shared_ptr<CallBase>& call, std::function<void()> work) {

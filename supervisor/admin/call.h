@@ -39,11 +39,10 @@ class CallBase {
   // Makes the reactor, which keeps the call until gRPC is done with it, and runs the guard. False: the call has ended.
   static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
                                          const Guard& guard);
-  void Audit(const absl::Status& status) const;
 
   const std::string method_;
   const bool writes_;
-  Caller caller_;  // constant once the guard has passed
+  Caller caller_;  // constant once the guard has decided
   mutable std::mutex mutex_;
   grpc::ServerUnaryReactor* reactor_ = nullptr;  // null once the call has ended
 };

@@ -39,6 +39,14 @@ absl::Status Unauthenticated(std::string_view why) {
 
 }  // namespace
 
+void Audit(std::string_view method, const Caller& caller, const absl::Status& result) {
+  LogInfo("admin", method.substr(method.rfind('.') + 1),
+          {{"subject", caller.identity ? caller.identity->subject : "-"},
+           {"address", caller.address},
+           {"request", caller.request_id},
+           {"result", result.ok() ? "OK" : ErrorCode(result)}});
+}
+
 Guard::Guard(const Authenticator& authenticator) : authenticator_(authenticator), secret_(RandomHex(kSecretBytes)) {}
 
 absl::Status Guard::Add(const google::protobuf::ServiceDescriptor& service) {
@@ -81,8 +89,7 @@ absl::Status Guard::Authorize(const Identity& identity, std::string_view method)
   return Error("FORBIDDEN", "\"" + identity.subject + "\" lacks the permission \"" + permission + "\" for this call.");
 }
 
-absl::StatusOr<Caller> Guard::Check(const Metadata& metadata, const std::string& peer, std::string_view method) const {
-  Caller caller;
+absl::Status Guard::Check(const Metadata& metadata, const std::string& peer, std::string_view method, Caller& caller) const {
   std::string_view origin, signature, authorization, request_id;
   int origins = 0, signatures = 0, authorizations = 0, reserved = 0;
   for (const auto& [key, value] : metadata) {
@@ -97,6 +104,8 @@ absl::StatusOr<Caller> Guard::Check(const Metadata& metadata, const std::string&
       request_id = View(value);
     if (name.starts_with(kReserved)) ++reserved;
   }
+  caller.address = PeerAddress(peer);
+  caller.request_id = UsableRequestId(request_id) ? std::string(request_id) : RandomUuid();
   if (reserved > 0) {
     const bool genuine =
         origins == 1 && signatures == 1 && reserved == 2 && ConstantTimeEquals(signature, HmacSha256(secret_, origin));
@@ -108,14 +117,10 @@ absl::StatusOr<Caller> Guard::Check(const Metadata& metadata, const std::string&
     caller.address = told["address"].get<std::string>();
     caller.request_id = told["requestId"].get<std::string>();
     caller.in_process = true;
-  } else {
-    caller.address = PeerAddress(peer);
-    caller.request_id = UsableRequestId(request_id) ? std::string(request_id) : RandomUuid();
   }
   if (authorizations > 1) return Unauthenticated("The call has more than one authorization.");
   ASSIGN_OR_RETURN(caller.identity, Authenticate(authorization));
-  RETURN_IF_ERROR(Authorize(*caller.identity, method));
-  return caller;
+  return Authorize(*caller.identity, method);
 }
 
 std::vector<std::pair<std::string, std::string>> Guard::SignOrigin(std::string_view address, std::string_view request_id,

@@ -23,6 +23,9 @@ struct Caller {
   bool in_process = false;  // came through the REST transcoder
 };
 
+// The audit line of one call.
+void Audit(std::string_view method, const Caller& caller, const absl::Status& result);
+
 class Guard {
  public:
   using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
@@ -33,8 +36,9 @@ class Guard {
   absl::Status Add(const google::protobuf::ServiceDescriptor& service);
 
   // `method` is a full name, "bulkhead.admin.v1.Modules.GetModule"; one that was not added is a bug.
-  // UNAUTHENTICATED, FORBIDDEN (also for metadata that only this supervisor may send).
-  absl::StatusOr<Caller> Check(const Metadata& metadata, const std::string& peer, std::string_view method) const;
+  // UNAUTHENTICATED, FORBIDDEN (also for metadata that only this supervisor may send). Of `caller` address and request id are filled
+  // in any case, and the identity where the token is somebody's: a refusal is answered and written down, too.
+  absl::Status Check(const Metadata& metadata, const std::string& peer, std::string_view method, Caller& caller) const;
 
   // The two halves of it, for REST, which must answer 401 before it says that a path does not exist.
   absl::StatusOr<std::shared_ptr<const Identity>> Authenticate(std::string_view authorization) const;

@@ -1,4 +1,4 @@
-// Between JSON and the messages of the admin API, as interface.md has it: lowerCamel names, every field printed, unset
+// Between JSON and the messages of the admin API (tests/interface/rest.json): lowerCamel names, every field printed, unset
 // messages null, enums by their short names, 64-bit integers as numbers, timestamps in RFC 3339, Struct as plain JSON.
 // protobuf's own JSON differs in most of these. Pure.
 #pragma once

@@ -119,23 +119,23 @@ class ModulesService : public admin::v1::Modules::CallbackService {
   ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("InstallModule"), response, [&](CallPtr<ModuleActionResponse> call) {
-      if (auto wait = ParseWait(request->wait(), limits::kDefaultWait); !wait.ok()) return call->Fail(wait.status());
-      IfUnchanged(call, request->name(), IfGeneration(*request),
-                  [call, name = request->name(), &modules = modules_] { modules.Install(name, AnswerAction(call)); });
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      modules_.Install(Target(*request), *wait, AnswerAction(call));
     });
   }
 
   ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                    ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("EnableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
-      Switch(call, request->name(), true, request->wait(), IfGeneration(*request));
+      Switch(call, *request, true);
     });
   }
 
   ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("DisableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
-      Switch(call, request->name(), false, request->wait(), IfGeneration(*request));
+      Switch(call, *request, false);
     });
   }
 
@@ -144,50 +144,35 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     return Serve(guard_, context, METHOD("SetModuleStatus"), response, [&](CallPtr<ModuleActionResponse> call) {
       const bool enable = request->status() == "ENABLED";
       if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
-      Switch(call, request->name(), enable, request->wait(), IfGeneration(*request));
+      Switch(call, *request, enable);
     });
   }
 
   ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request,
                                    DeleteModuleResponse* response) override {
     return Serve(guard_, context, METHOD("DeleteModule"), response, [&](CallPtr<DeleteModuleResponse> call) {
-      IfUnchanged(call, request->name(), IfGeneration(*request),
-                  [call, name = request->name(), purge = request->purge(), &modules = modules_] {
-                    modules.Delete(name, purge, [call, name](absl::StatusOr<bool> purged) {
-                      if (!purged.ok()) return call->Fail(purged.status());
-                      DeleteModuleResponse answer;
-                      answer.set_name(name);
-                      answer.set_purged(*purged);
-                      call->Answer(std::move(answer));
-                    });
-                  });
+      modules_.Delete(Target(*request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
+        if (!purged.ok()) return call->Fail(purged.status());
+        DeleteModuleResponse answer;
+        answer.set_name(name);
+        answer.set_purged(*purged);
+        call->Answer(std::move(answer));
+      });
     });
   }
 
  private:
-  void Switch(const CallPtr<ModuleActionResponse>& call, const std::string& name, bool enable, const std::string& wait_text,
-              std::optional<int64_t> if_generation) {
-    auto wait = ParseWait(wait_text, limits::kDefaultWait);
-    if (!wait.ok()) return call->Fail(wait.status());
-    IfUnchanged(call, name, if_generation, [call, name, enable, wait = *wait, &modules = modules_] {
-      enable ? modules.Enable(name, wait, AnswerAction(call)) : modules.Disable(name, wait, AnswerAction(call));
-    });
+  // A request with `name` and `if_generation`.
+  template <typename Request>
+  static ModuleTarget Target(const Request& request) {
+    return {request.name(), IfGeneration(request)};
   }
 
-  // Runs `act` unless the caller named a generation and the module has another by now.
-  template <typename Response>
-  void IfUnchanged(const CallPtr<Response>& call, const std::string& name, std::optional<int64_t> generation,
-                   std::function<void()> act) {
-    if (!generation) return act();
-    modules_.Get(name, [call, name, generation = *generation, act = std::move(act)](absl::StatusOr<ModuleView> view) {
-      if (!view.ok()) return call->Fail(view.status());
-      if (view->row.generation != generation) {
-        return call->Fail(Error("PRECONDITION_FAILED", "\"" + name + "\" has changed: its generation is " +
-                                                           std::to_string(view->row.generation) + ", not " +
-                                                           std::to_string(generation) + ". Read it again before you change it."));
-      }
-      if (call->live()) act();
-    });
+  template <typename Request>
+  void Switch(const CallPtr<ModuleActionResponse>& call, const Request& request, bool enable) {
+    auto wait = ParseWait(request.wait(), limits::kDefaultWait);
+    if (!wait.ok()) return call->Fail(wait.status());
+    enable ? modules_.Enable(Target(request), *wait, AnswerAction(call)) : modules_.Disable(Target(request), *wait, AnswerAction(call));
   }
 
   const Guard& guard_;

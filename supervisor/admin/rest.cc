@@ -188,16 +188,18 @@ void Rest::AwaitEnd() { in_flight_->AwaitNone(); }
 
 void Rest::Connect(std::shared_ptr<grpc::Channel> channel) { stub_ = std::make_unique<grpc::GenericStub>(std::move(channel)); }
 
-absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& match) const {
+absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& match, Caller& caller) const {
+  caller.address = request.remote_address;
+  caller.request_id = request.request_id;
   if (in_flight_->stopping()) return Error("SHUTTING_DOWN", "The supervisor stops.");
   // Nobody learns without a token which paths exist.
-  ASSIGN_OR_RETURN(const auto identity, guard_.Authenticate(request.authorization));
+  ASSIGN_OR_RETURN(caller.identity, guard_.Authenticate(request.authorization));
   if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
   if (match.route == nullptr)
     return Error("METHOD_NOT_ALLOWED",
                  request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
   // The handler's guard decides; this one is before the body is looked at.
-  return guard_.Authorize(*identity, match.route->method->full_name());
+  return guard_.Authorize(*caller.identity, match.route->method->full_name());
 }
 
 void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) {
@@ -205,14 +207,19 @@ void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responde
     return RespondError(*responder, Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + "."), request.request_id);
   }
   RestRoutes::Match match = routes_->Find(request.method, request.path);
-  if (absl::Status checked = Check(request, match); !checked.ok()) {
+  Caller caller;
+  const auto refuse = [&](const absl::Status& why) {
     HeaderList headers;
-    if (ErrorCode(checked) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
-    return RespondError(*responder, checked, request.request_id, std::move(headers));
-  }
+    if (ErrorCode(why) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
+    // What is refused here never comes to its handler, which writes the audit line otherwise.
+    if (match.route != nullptr && guard_.Writes(match.route->method->full_name()))
+      Audit(match.route->method->full_name(), caller, why);
+    RespondError(*responder, why, request.request_id, std::move(headers));
+  };
+  if (absl::Status checked = Check(request, match, caller); !checked.ok()) return refuse(checked);
   auto message = ReadRequest(*match.route, match.values, request);
-  if (!message.ok()) return RespondError(*responder, message.status(), request.request_id);
-  if (!in_flight_->Enter()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+  if (!message.ok()) return refuse(message.status());
+  if (!in_flight_->Enter()) return refuse(Error("SHUTTING_DOWN", "The supervisor stops."));
   auto exchange = std::make_shared<Exchange>(in_flight_);
   exchange->request = std::move(request);
   exchange->request.body.clear();

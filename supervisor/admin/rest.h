@@ -1,5 +1,5 @@
-// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the
-// envelope of interface.md (decision 6). Thread-safe; Handle() never blocks.
+// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the envelope
+// {success, data, meta} or {success, error} (decision 6 of supervisor/README.md). Thread-safe; Handle() never blocks.
 #pragma once
 
 #include <memory>
@@ -35,7 +35,8 @@ class Rest {
  private:
   struct Exchange;
   class InFlight;
-  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match) const;
+  // Fills `caller` as Guard::Check does.
+  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match, Caller& caller) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
 
   const Guard& guard_;

@@ -11,6 +11,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

@@ -9,14 +9,6 @@
 #include "supervisor/base/log.h"
 
 namespace bulkhead {
-namespace {
-
-constexpr size_t kMaxPermission = 128;
-
-bool SegmentCharacter(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-'; }
-
-}  // namespace
-
 bool Identity::Allows(std::string_view permission) const {
   for (const std::string& held : permissions) {
     if (held == "*" || held == permission) return true;
@@ -25,22 +17,6 @@ bool Identity::Allows(std::string_view permission) const {
       return true;
   }
   return false;
-}
-
-bool ValidPermission(std::string_view permission) {
-  if (permission.empty() || permission.size() > kMaxPermission) return false;
-  while (true) {
-    const size_t colon = permission.find(':');
-    const std::string_view segment = permission.substr(0, colon);
-    const bool last = colon == std::string_view::npos;
-    if (segment == "*") return last;  // a star stands alone, and only at the end
-    if (segment.empty()) return false;
-    for (char c : segment) {
-      if (!SegmentCharacter(c)) return false;
-    }
-    if (last) return true;
-    permission.remove_prefix(colon + 1);
-  }
 }
 
 std::shared_ptr<const Identity> TokenTable::Find(std::string_view secret, WallTime now) const {

@@ -20,9 +20,6 @@ struct Identity {
   bool Allows(std::string_view permission) const;
 };
 
-// Names like "modules:read", "consumption:*", "*": segments of [a-z0-9_.-] split by ':', at most 128 characters.
-bool ValidPermission(std::string_view permission);
-
 // All bearer secrets at one moment, by their SHA-256. Immutable, so data threads read it without a lock.
 class TokenTable {
  public:

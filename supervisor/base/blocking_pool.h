@@ -1,5 +1,6 @@
 // A few threads for work that blocks: libpq, archives, hashing. Bounded: a full queue refuses, so that a slow database is
-// answered with DATABASE_UNAVAILABLE and not with memory. Thread-safe.
+// answered with an error and not with memory (OVERLOADED; the jobs take it for DATABASE_UNAVAILABLE, which they wait out).
+// Thread-safe.
 #pragma once
 
 #include <condition_variable>

@@ -20,9 +20,14 @@ inline constexpr Millis kMaxRouteTimeout{3'600'000};
 inline constexpr Millis kClientHeadTimeout{10'000};      // to receive a whole head; beyond: 408 and close
 inline constexpr Millis kClientIdleTimeout{75'000};      // keep-alive without a request; beyond: close
 inline constexpr Millis kClientBodyTimeout{30'000};      // without a byte of an expected body; beyond: 408 and close
+inline constexpr Millis kTunnelIdleTimeout{300'000};     // an upgraded connection without a byte either way; beyond: close
 inline constexpr size_t kMaxClientConnections = 16'384;  // per node; beyond: the newest is answered 503 and closed
 inline constexpr size_t kMaxStreamsPerLink = 1'024;      // beyond: 503 OVERLOADED
 inline constexpr int kRetryAfterSeconds = 1;             // Retry-After of a 503 while a module restarts
+// Requests that wait for a worker to come back, per module and gateway thread; beyond: 503 at once.
+inline constexpr size_t kMaxParkedRequests = 1'024;
+inline constexpr size_t kMaxParkedBytes = 8 << 20;       // of their heads and first body bytes
+inline constexpr Millis kParkTimeout{5'000};             // or the route's timeout, if that is less; beyond: 503
 
 // Processes.
 inline constexpr Millis kHandshakeTimeout{10'000};

@@ -5,6 +5,7 @@
 namespace bulkhead {
 namespace {
 
+constexpr size_t kMaxPermission = 128;
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // Length of the valid character at the start of `bytes`, 0 when there is none. RFC 3629: no overlong form, no surrogate,
@@ -23,6 +24,8 @@ size_t CharacterLength(std::string_view bytes) {
   }
   return length;
 }
+
+bool SegmentCharacter(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-'; }
 
 }  // namespace
 
@@ -52,6 +55,22 @@ std::string_view CutUtf8(std::string_view text, size_t limit) {
   size_t end = limit;
   while (end > 0 && limit - end < 3 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
   return text.substr(0, (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80 ? limit : end);
+}
+
+bool ValidPermission(std::string_view permission) {
+  if (permission.empty() || permission.size() > kMaxPermission) return false;
+  while (true) {
+    const size_t colon = permission.find(':');
+    const std::string_view segment = permission.substr(0, colon);
+    const bool last = colon == std::string_view::npos;
+    if (segment == "*") return last;  // a star stands alone, and only at the end
+    if (segment.empty()) return false;
+    for (char c : segment) {
+      if (!SegmentCharacter(c)) return false;
+    }
+    if (last) return true;
+    permission.remove_prefix(colon + 1);
+  }
 }
 
 }  // namespace bulkhead

@@ -1,4 +1,4 @@
-// Text that strangers write, made fit for JSON, rows and terminals.
+// Text that strangers write: small questions about it, and what makes it fit for JSON, rows and terminals. Pure.
 #pragma once
 
 #include <string>
@@ -12,5 +12,9 @@ bool IsValidUtf8(std::string_view bytes);
 std::string ValidUtf8(std::string_view bytes);
 // The longest prefix of at most `limit` bytes that does not end inside a character.
 std::string_view CutUtf8(std::string_view text, size_t limit);
+
+// What a manifest may ask for and a token may hold: "modules:read", "consumption:*", "*"; segments of [a-z0-9_.-] split by ':', a
+// star alone as the last, at most 128 characters.
+bool ValidPermission(std::string_view permission);
 
 }  // namespace bulkhead

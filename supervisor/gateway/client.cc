@@ -58,6 +58,10 @@ void Client::OnEvents(uint32_t events) {
 void Client::Run() {
   if (state_ == State::kClosed) return;
   if (lost_) HandleLoss();
+  if (std::exchange(unparked_, false) && state_ == State::kModule) {
+    Dispatch();
+    if (state_ == State::kModule && !parked_ && expect_) SendContinue();
+  }
   TakeBuffered();
   if (readable_ && WantsRead()) ReadOnce();
   if (state_ == State::kClosed) return;
@@ -68,7 +72,8 @@ void Client::Run() {
 bool Client::WantsRead() const {
   switch (state_) {
     case State::kHead: return Unsent() < kMaxUnsentForNext;
-    case State::kModule: return !body_.done() && !blocked_ && !lost_;
+    case State::kModule: return !body_.done() && !blocked_ && !lost_ && !parked_;
+    case State::kTunnel: return !blocked_ && !peer_finished_ && !lost_;
     case State::kLocalBody:
     case State::kDiscard:
     case State::kLinger: return true;
@@ -144,8 +149,12 @@ size_t Client::Consume(char* data, size_t size) {
         break;
       }
       case State::kModule:
-        if (body_.done() || lost_) return used;
+        if (body_.done() || lost_ || parked_ || unparked_) return used;
         took = ConsumeBody(rest);
+        if (took == 0) return used;
+        break;
+      case State::kTunnel:
+        took = ConsumeTunnel(rest);
         if (took == 0) return used;
         break;
       case State::kLocalBody: took = ConsumeBody(rest); break;
@@ -194,6 +203,15 @@ size_t Client::ConsumeBody(std::string_view in) {
   return in.size() - left.size();
 }
 
+size_t Client::ConsumeTunnel(std::string_view in) {
+  tunnel_progress_ = loop_.now();
+  if (!stream_.open()) return in.size();  // the module has ended it
+  size_t take = std::min(in.size(), stream_.link()->Room(stream_));
+  blocked_ = take == 0;
+  if (take > 0) stream_.link()->Send(stream_, in.substr(0, take), false);
+  return take;
+}
+
 size_t Client::ConsumeDiscarded(std::string_view in) {
   std::string_view left = in, piece;
   body_progress_ = loop_.now();
@@ -217,6 +235,10 @@ size_t Client::ConsumeDiscarded(std::string_view in) {
 void Client::PeerFinished() {
   readable_ = false;
   peer_finished_ = true;
+  if (state_ == State::kTunnel && in_.empty()) {
+    if (stream_.open()) stream_.link()->End(stream_, {});  // the module may still have something to say
+    return;
+  }
   bool owes_answer = state_ == State::kLocalWait || state_ == State::kClosing || (state_ == State::kHead && Unsent() > 0);
   if (!owes_answer) return PeerGone();
   keep_alive_ = false;
@@ -236,6 +258,10 @@ void Client::CloseNow() {
 void Client::Drain() {
   keep_alive_ = false;
   if (state_ == State::kHead && Unsent() == 0 && head_since_ == Instant{}) Close();
+  if (std::exchange(parked_, false)) {
+    thread_.Forget(*this, module_, frame_.size());
+    Unavailable("The supervisor is stopping.");
+  }
 }
 
 void Client::StartLinger() {
@@ -251,6 +277,7 @@ void Client::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   if (local_id_ != 0) thread_.ForgetLocal(std::exchange(local_id_, 0));
+  if (std::exchange(parked_, false)) thread_.Forget(*this, module_, frame_.size());
   fd_.Reset();
   loop_.GiveBuffer(std::move(in_));
   loop_.GiveBuffer(std::move(out_));
@@ -312,9 +339,11 @@ Instant Client::ComputeDeadline() const {
       else if (Unsent() == 0) at(idle_since_ + (first_request_ ? limits::kClientHeadTimeout : limits::kClientIdleTimeout));
       break;
     case State::kModule:
-      if (!body_.done() && !blocked_) at(body_progress_ + limits::kClientBodyTimeout);
+      if (parked_) at(parked_until_);
+      else if (!body_.done() && !blocked_) at(body_progress_ + limits::kClientBodyTimeout);
       else if (!response_begun_) at(route_deadline_);
       break;
+    case State::kTunnel: at(tunnel_progress_ + limits::kTunnelIdleTimeout); break;
     case State::kLocalBody:
     case State::kDiscard: at(body_progress_ + limits::kClientBodyTimeout); break;
     case State::kLinger: at(linger_until_); break;
@@ -350,9 +379,16 @@ void Client::OnDeadline() {
       return RespondError("REQUEST_TIMEOUT", "The request head did not arrive in time.");
     }
     case State::kModule:
+      if (std::exchange(parked_, false)) {
+        thread_.Forget(*this, module_, frame_.size());
+        return Unavailable("The module is restarting and was not back in time; try again soon.");
+      }
       if (!body_.done() && !blocked_) return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
       if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);
       return RespondError("GATEWAY_TIMEOUT", "The module did not answer within the route's timeout.");
+    case State::kTunnel:
+      if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);
+      return Close();
     case State::kLocalBody: return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
     case State::kDiscard:
     case State::kLinger: return Close();

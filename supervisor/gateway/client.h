@@ -1,5 +1,6 @@
 // One client's connection: reads requests, one at a time and in order, and answers each from a module's stream, from the LocalService
-// or by itself. Belongs to its gateway thread. What it keeps is bounded: 64 KiB of input that waits, one window of output.
+// or by itself. A request whose worker is about to come back waits for it (is parked). Belongs to its gateway thread. What it keeps
+// is bounded: 64 KiB of input that waits, one window of output.
 #pragma once
 
 #include <memory>
@@ -15,6 +16,7 @@
 namespace bulkhead {
 
 class GatewayThread;
+struct Manifest;
 struct RouteSpec;
 
 class Client final : public Pollable, private StreamSink {
@@ -26,6 +28,8 @@ class Client final : public Pollable, private StreamSink {
   // The gateway is stopping: idle connections close now, the others after their answer.
   void Drain();
   void CloseNow();
+  // The request that was parked is to try again, or to be told that there is nothing to wait for.
+  void Unpark();
   // The LocalService has answered exchange `id`; a late answer is dropped. Status 0: it gave none.
   void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
 
@@ -40,6 +44,7 @@ class Client final : public Pollable, private StreamSink {
   enum class State : uint8_t {
     kHead,       // waits for a request
     kModule,     // a stream answers
+    kTunnel,     // after a 101: bytes both ways, until either end closes
     kLocalBody,  // collects the body for the LocalService
     kLocalWait,  // the LocalService answers
     kDiscard,    // answered; the rest of the body is read and dropped
@@ -56,6 +61,7 @@ class Client final : public Pollable, private StreamSink {
   size_t Consume(char* data, size_t size);
   size_t ConsumeBody(std::string_view in);
   size_t ConsumeDiscarded(std::string_view in);
+  size_t ConsumeTunnel(std::string_view in);
   void TakeBuffered();
   void PeerFinished();
   void PeerGone();
@@ -76,6 +82,8 @@ class Client final : public Pollable, private StreamSink {
   bool KnowCaller(std::string_view authorization);
   size_t SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest);
   void Dispatch();
+  void Unavailable(std::string_view message);
+  void SendContinue();
   void StartLocal(const http1::RequestHead& head);
   void HandToLocal();
   void ForwardBody(std::string_view piece);
@@ -89,6 +97,7 @@ class Client final : public Pollable, private StreamSink {
   bool OnTrailers(std::string_view pairs) override;
   void OnRoom() override;
   void OnLost(StreamLoss loss) override;
+  bool BeginTunnel(std::string_view pairs);
   void BreakResponse();
   bool RollBackResponse();
   void AppendOwnFields(std::string& out);
@@ -134,10 +143,13 @@ class Client final : public Pollable, private StreamSink {
   bool head_only_ = false, http10_ = false, keep_alive_ = false, safe_ = false, whole_request_ = false, replayable_ = false;
   bool expect_ = false, blocked_ = false, response_begun_ = false, retried_ = false, lost_ = false, head_as_get_ = false;
   bool identity_known_ = false, first_request_ = true;
+  bool parked_ = false, unparked_ = false, websocket_ = false;
+  std::shared_ptr<const Manifest> parked_for_;  // whose routes let the request in
 
   // Time.
   Instant deadline_{};
-  Instant idle_since_{}, head_since_{}, body_progress_{}, write_progress_{}, route_deadline_{}, linger_until_{};
+  Instant idle_since_{}, head_since_{}, body_progress_{}, write_progress_{}, route_deadline_{}, linger_until_{}, parked_until_{},
+      tunnel_progress_{};
 };
 
 }  // namespace bulkhead

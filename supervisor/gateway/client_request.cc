@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::string_view kModulePrefix = "/api/v1/m/";
 constexpr size_t kMaxFirstBody = 16 * 1024;  // a body up to here that came with its head travels in the REQUEST
+constexpr const char* kLoginWanted = "Send 'Authorization: Bearer <token>' with a valid token.";
 constexpr Millis kLoginCheck{1'000};         // an expired token ends at most so much later on a connection that is in use
 
 std::string RetryAfter() { return std::to_string(limits::kRetryAfterSeconds); }
@@ -88,7 +89,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
     if (std::string_view(code) == "FORBIDDEN") {
       RespondError(code, "The caller lacks a permission that this route needs.");
     } else {
-      RespondError(code, "Send 'Authorization: Bearer <token>' with a valid token.", {{"www-authenticate", "Bearer"}});
+      RespondError(code, kLoginWanted, {{"www-authenticate", "Bearer"}});
     }
     return 0;
   }
@@ -102,9 +103,11 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
     return 0;
   }
   module_.assign(name);
+  parked_for_.reset();
   body_limit_ = route.body_limit;
   timeout_ = route.timeout;
   head_as_get_ = match.head_as_get;
+  websocket_ = head.websocket;
   safe_ = head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS";
   return SendRequest(head, match.head_as_get ? std::string_view("GET") : head.method, path, rest);
 }
@@ -151,9 +154,10 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
   context.path = path;
   context.request_id = request_id_;
   context.peer_address = peer_address_;
+  context.websocket = websocket_;
   if (identity_known_) context.identity = &login_->pairs;
   if (frame_.capacity() < 64) frame_ = loop_.TakeBuffer();
-  whole_request_ = remaining == 0 || !first_body.empty();
+  whole_request_ = !websocket_ && (remaining == 0 || !first_body.empty());
   bool fits = EncodeRequest(head, context, first_body, whole_request_, thread_.random(), frame_);
   if (!fits && !first_body.empty()) {
     first_body = {};
@@ -169,28 +173,51 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
     while (!body_.done()) body_.Next(in, kMaxFirstBody, piece);
     expect_ = false;
   }
-  replayable_ = whole_request_;
+  replayable_ = body_.done();
   state_ = State::kModule;
   last_link_ = nullptr;
   route_deadline_ = loop_.now() + timeout_;
   Dispatch();
   if (state_ == State::kModule && expect_) {
-    if (rest.empty()) Out() += "HTTP/1.1 100 Continue\r\n\r\n";  // else it did not wait
-    expect_ = false;
-    MarkDirty();
+    if (!rest.empty()) expect_ = false;  // it did not wait
+    else if (!parked_) SendContinue();
   }
   return first_body.size();
 }
 
-// Sends frame_ to the best worker. Top of a turn or within Consume only, never from a link's callback.
+void Client::SendContinue() {
+  expect_ = false;
+  Out() += "HTTP/1.1 100 Continue\r\n\r\n";
+  MarkDirty();
+}
+
+void Client::Unavailable(std::string_view message) {
+  RespondError("MODULE_UNAVAILABLE", message, {{"retry-after", RetryAfter()}});
+}
+
+// Sends frame_ to the best worker, or parks the request. Top of a turn or within Consume only, never from a link's callback.
 void Client::Dispatch() {
-  GatewayThread::Pick pick = thread_.PickLink(module_, last_link_);
+  GatewayThread::Module* module = thread_.FindModule(module_);
+  if (!module) return RespondError("ROUTE_NOT_FOUND", "The module was disabled while the request waited for it.");
+  // What let the request in must be what serves it.
+  const std::shared_ptr<const Manifest>& manifest = module->routed->module->manifest;
+  if (parked_for_ && parked_for_ != manifest) return Unavailable("The module was replaced while the request waited for it; try again.");
+  GatewayThread::Pick pick = thread_.PickLink(*module, last_link_);
   if (!pick.link) {
     if (pick.overloaded) {
       return RespondError("OVERLOADED", "Every worker of the module has as many requests in flight as it may.", {{"retry-after", RetryAfter()}});
     }
-    return RespondError("MODULE_UNAVAILABLE", "The module has no ready worker at the moment; try again soon.", {{"retry-after", RetryAfter()}});
+    if (!thread_.Park(*this, module_, frame_.size())) {
+      return Unavailable("The module has no ready worker at the moment; try again soon.");
+    }
+    parked_ = true;
+    if (!parked_for_) {
+      parked_for_ = manifest;
+      parked_until_ = std::min(loop_.now() + limits::kParkTimeout, route_deadline_);
+    }
+    return;
   }
+  parked_for_.reset();
   link::Header header = link::GetHeader(frame_.data());
   if (header.length > pick.link->max_frame() || header.length - header.head_length > pick.link->window()) {
     return RespondError("HEADERS_TOO_LARGE", "The request is larger than the module accepts in one frame.");
@@ -198,6 +225,12 @@ void Client::Dispatch() {
   last_link_ = pick.link;
   pick.link->Open(stream_, *this, frame_, whole_request_);
   if (!replayable_ || retried_) loop_.GiveBuffer(std::move(frame_));
+}
+
+void Client::Unpark() {
+  parked_ = false;
+  unparked_ = true;
+  loop_.Schedule(*this);
 }
 
 // The stream ended without its answer; see "Request" in the five flows.
@@ -211,7 +244,7 @@ void Client::HandleLoss() {
   }
   switch (loss_) {
     case StreamLoss::kRefused:
-      return RespondError("MODULE_UNAVAILABLE", "The module refused the request before it processed anything.", {{"retry-after", RetryAfter()}});
+      return Unavailable("The module refused the request before it processed anything.");
     case StreamLoss::kTimeout: return RespondError("GATEWAY_TIMEOUT", "The module gave up on the request for lack of time.");
     case StreamLoss::kProtocol: return RespondError("BAD_GATEWAY", "The module's answer was malformed.");
     case StreamLoss::kCancelled: return RespondError("BAD_GATEWAY", "The module gave up on the request.");
@@ -221,12 +254,14 @@ void Client::HandleLoss() {
   // Gone from the Directory: its end is known and a successor is on its way.
   GatewayThread::Module* module = thread_.FindModule(module_);
   if (!module || std::find(module->links.begin(), module->links.end(), last_link_) == module->links.end()) {
-    return RespondError("MODULE_UNAVAILABLE", "The worker ended while the request was in flight.", {{"retry-after", RetryAfter()}});
+    return Unavailable("The worker ended while the request was in flight.");
   }
   RespondError("BAD_GATEWAY", "The connection to the worker broke while the request was in flight.");
 }
 
 void Client::StartLocal(const http1::RequestHead& head) {
+  // No memory for the body of somebody unknown. What the caller may do is the service's to say.
+  if (!body_.done() && !KnowCaller(head.authorization)) return RespondError("UNAUTHENTICATED", kLoginWanted, {{"www-authenticate", "Bearer"}});
   if (head.content_length > int64_t(limits::kAdminBodyLimit)) {
     keep_alive_ = false;
     return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB.");
@@ -270,7 +305,7 @@ void Client::ForwardBody(std::string_view piece) {
 void Client::BodyDone() {
   if (state_ == State::kLocalBody) return HandToLocal();
   route_deadline_ = loop_.now() + timeout_;
-  if (stream_.open()) stream_.link()->Send(stream_, {}, true);
+  if (stream_.open()) stream_.link()->End(stream_, body_.trailers().empty() ? std::string() : EncodeTrailers(body_.trailers()));
 }
 
 void Client::BodyRefused(const char* code, const char* message) {

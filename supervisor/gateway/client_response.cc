@@ -40,7 +40,36 @@ void Client::AppendOwnFields(std::string& out) {
   else if (http10_) out += "connection: keep-alive\r\n";
 }
 
+// RFC 9110 15.2.2: from here on the bytes are the module's and the client's own.
+bool Client::BeginTunnel(std::string_view pairs) {
+  std::string& out = Out();
+  response_start_ = sent_total_ + Unsent();
+  response_begun_ = true;
+  uncredited_ = 0;
+  keep_alive_ = safe_ = false;
+  AppendStatusLine(out, 101);
+  ResponseFields fields;
+  FieldsResult result = AppendResponseFields(pairs, out, fields);
+  if (result == FieldsResult::kMalformed) return false;
+  if (result == FieldsResult::kBadField || fields.content_length >= 0) {
+    BreakResponse();
+    return true;
+  }
+  out += "connection: upgrade\r\nupgrade: websocket\r\n";
+  out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n\r\n");
+  state_ = State::kTunnel;
+  framing_ = Framing::kNone;
+  tunnel_progress_ = loop_.now();
+  loop_.GiveBuffer(std::move(frame_));
+  more_input_ = true;
+  MarkDirty();
+  loop_.Schedule(*this);  // bytes may have come behind the head
+  return true;
+}
+
 bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) {
+  if (status == 101) return BeginTunnel(pairs);
+  if (websocket_ && stream_.open()) stream_.link()->End(stream_, {});  // it was refused, and there is no body
   std::string& out = Out();
   response_start_ = sent_total_ + Unsent();
   response_begun_ = true;
@@ -91,7 +120,16 @@ bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t 
 }
 
 void Client::OnBody(std::string_view bytes, bool end) {
-  if (lost_ || state_ != State::kModule) return;
+  if (lost_) return;
+  if (state_ == State::kTunnel) {
+    Out().append(bytes);
+    uncredited_ += bytes.size();
+    tunnel_progress_ = loop_.now();
+    MarkDirty();
+    if (end) state_ = State::kClosing;
+    return;
+  }
+  if (state_ != State::kModule) return;
   if (framing_ == Framing::kLength) {
     response_left_ -= int64_t(bytes.size());
     if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse();
@@ -130,7 +168,7 @@ void Client::OnRoom() {
 }
 
 void Client::OnLost(StreamLoss loss) {
-  if (state_ != State::kModule) return;
+  if (state_ != State::kModule && state_ != State::kTunnel) return;
   lost_ = true;
   loss_ = loss;
   loop_.Schedule(*this);  // acted upon at the top: the link is in the middle of something

@@ -141,7 +141,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
-        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token);
+        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token, worker.unresponsive);
         // Connected before the first request needs it; when it can't be, that request tries again.
         if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
       }
@@ -156,6 +156,42 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
     if (!listed.count(instance)) gone.push_back(instance);
   }
   for (const std::string& instance : gone) Leave(instance);
+  UnparkWhereDecided();
+}
+
+// Whether a request that finds no worker now may find one soon. Listed workers that can't be reached have just ended, which the
+// next snapshot will say.
+bool GatewayThread::Expects(const Module* module) {
+  return module && (module->routed->module->starting || !module->links.empty());
+}
+
+bool GatewayThread::Park(Client& client, const std::string& name, size_t bytes) {
+  if (draining_ || !Expects(FindModule(name))) return false;
+  Parked& parked = parked_[name];
+  if (parked.clients.size() >= limits::kMaxParkedRequests || parked.bytes + bytes > limits::kMaxParkedBytes) return false;
+  parked.clients.push_back(&client);
+  parked.bytes += bytes;
+  return true;
+}
+
+void GatewayThread::Forget(Client& client, const std::string& name, size_t bytes) {
+  auto it = parked_.find(name);
+  it->second.clients.remove(&client);
+  it->second.bytes -= bytes;
+  if (it->second.clients.empty()) parked_.erase(it);
+}
+
+void GatewayThread::UnparkWhereDecided() {
+  for (auto it = parked_.begin(); it != parked_.end();) {
+    Module* module = FindModule(it->first);
+    if (Expects(module) && module->links.empty()) {
+      ++it;
+      continue;
+    }
+    Parked parked = std::move(it->second);
+    it = parked_.erase(it);
+    for (Client* client : parked.clients) client->Unpark();
+  }
 }
 
 void GatewayThread::Leave(const std::string& instance) {
@@ -184,22 +220,21 @@ GatewayThread::Module* GatewayThread::FindModule(std::string_view name) {
   return it == modules_.end() ? nullptr : &it->second;
 }
 
-GatewayThread::Pick GatewayThread::PickLink(std::string_view module_name, const Link* avoid) {
+GatewayThread::Pick GatewayThread::PickLink(Module& module, const Link* avoid) {
   Pick pick;
-  Module* module = FindModule(module_name);
-  if (!module || module->links.empty()) return pick;
-  size_t count = module->links.size();
-  size_t start = module->next++ % count;
+  size_t count = module.links.size();
+  if (count == 0) return pick;
+  size_t start = module.next++ % count;
   // Least requests in flight; a link that can't be used is passed over, the one to avoid is asked last.
   auto better = [&](Link* link) { return !pick.link || link->outstanding() < pick.link->outstanding(); };
   for (size_t i = 0; i < count; ++i) {
-    Link* link = module->links[(start + i) % count];
+    Link* link = module.links[(start + i) % count];
     if (link == avoid || !better(link)) continue;
     if (!link->CanOpen()) pick.overloaded = true;
     else if (link->EnsureUp()) pick.link = link;
   }
   if (pick.link) return pick;
-  for (Link* link : module->links) {
+  for (Link* link : module.links) {
     if (link != avoid) continue;
     if (!link->CanOpen()) pick.overloaded = true;
     else if (link->EnsureUp()) pick.link = link;

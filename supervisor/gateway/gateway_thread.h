@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -58,7 +59,11 @@ class GatewayThread {
   GatewayLoop& loop() { return loop_; }
   Module* FindModule(std::string_view name);
   // The least loaded ready worker; `avoid` only when there is no other.
-  Pick PickLink(std::string_view module, const Link* avoid);
+  Pick PickLink(Module& module, const Link* avoid);
+  // Keeps a request that found no worker until there is one, or none is to be expected: then Client::Unpark(). False when none is
+  // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.
+  bool Park(Client& client, const std::string& module, size_t bytes);
+  void Forget(Client& client, const std::string& module, size_t bytes);  // parked, and leaves by itself
   std::shared_ptr<const Identity> Authenticate(std::string_view secret);
   uint64_t token_version() const { return authenticator_->version(); }
   LocalService& local() { return *local_; }
@@ -72,6 +77,12 @@ class GatewayThread {
  private:
   class Acceptor;
   class Responder;
+  struct Parked {
+    std::list<Client*> clients;  // in order of arrival
+    size_t bytes = 0;
+  };
+  static bool Expects(const Module* module);
+  void UnparkWhereDecided();
   void Run();
   void Use(std::shared_ptr<const RoutingSnapshot> snapshot);
   void Leave(const std::string& instance);
@@ -97,6 +108,7 @@ class GatewayThread {
   std::unordered_multimap<std::string, std::function<void()>> drains_;
   std::vector<std::unique_ptr<Client>> connections_;
   std::unordered_map<uint64_t, Client*> awaiting_local_;
+  std::map<std::string, Parked, std::less<>> parked_;  // by module
   uint64_t next_local_id_ = 1;
   bool draining_ = false;
   Instant stop_at_{};

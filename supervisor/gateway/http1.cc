@@ -154,7 +154,8 @@ Field Classify(std::string_view name) {
       if (name == "server") return Field::kServer;
       break;
     case 7:
-      if (name == "upgrade" || name == "trailer") return Field::kHopByHop;
+      if (name == "upgrade") return Field::kUpgrade;
+      if (name == "trailer") return Field::kHopByHop;
       break;
     case 8: if (name == "if-match") return Field::kIfMatch; break;
     case 9: if (name == "forwarded") return Field::kReserved; break;
@@ -229,7 +230,7 @@ Progress HeadParser::Parse(char* data, size_t size, RequestHead& head) {
   head.field_count = 0;
   head.method = head.path = head.query = head.host = head.authorization = head.content_type = head.if_match = head.idempotency_key =
       head.request_id = head.traceparent = {};
-  head.nominates = head.has_query = head.chunked = head.expect_continue = head.expect_unknown = false;
+  head.websocket = head.nominates = head.has_query = head.chunked = head.expect_continue = head.expect_unknown = false;
   head.content_length = -1;
   const char* stop = data + end_ - 2;
   char* line = data + begin_;
@@ -350,8 +351,13 @@ bool HeadParser::TakeField(const HeaderField& field, RequestHead& head) {
       ForEachElement(field.value, [&](std::string_view option) {
         if (EqualsIgnoringCase(option, "close")) saw_close_ = true;
         else if (EqualsIgnoringCase(option, "keep-alive")) saw_keep_alive_ = true;
+        else if (EqualsIgnoringCase(option, "upgrade")) saw_upgrade_ = true;
         else head.nominates = true;
       });
+      return true;
+    case Field::kUpgrade:
+      // Only this protocol: a tunnel of h2c would carry requests past every check made here.
+      head.websocket = EqualsIgnoringCase(field.value, "websocket");
       return true;
     case Field::kExpect:
       if (EqualsIgnoringCase(field.value, "100-continue")) head.expect_continue = true;
@@ -385,6 +391,8 @@ bool HeadParser::CheckFraming(RequestHead& head) {
   if (head.chunked && head.minor_version == 0) return bad("HTTP/1.0 has no Transfer-Encoding.");
   head.keep_alive = !saw_close_ && (head.minor_version >= 1 || saw_keep_alive_);
   if (head.minor_version == 0) head.expect_continue = head.expect_unknown = false;  // RFC 9110 10.1.1
+  // An Upgrade that is not a WebSocket's, or comes with a body, is ignored, as RFC 9110 7.8 allows.
+  head.websocket &= saw_upgrade_ && head.method == "GET" && head.minor_version >= 1 && !head.chunked && head.content_length <= 0;
   return true;
 }
 

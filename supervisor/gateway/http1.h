@@ -22,7 +22,8 @@ enum class Field : uint8_t {
   kContentLength,
   kTransferEncoding,
   kConnection,
-  kHopByHop,  // keep-alive, proxy-*, te, trailer, upgrade
+  kHopByHop,  // keep-alive, proxy-*, te, trailer
+  kUpgrade,
   kExpect,
   kAuthorization,
   kReserved,  // x-bulkhead-*, x-forwarded-*, forwarded: only the gateway may say these
@@ -66,7 +67,8 @@ struct RequestHead {
   bool expect_unknown = false;
   bool keep_alive = true;
   std::string_view authorization, content_type, if_match, idempotency_key, request_id, traceparent;
-  bool nominates = false;  // a Connection header names other fields than close and keep-alive
+  bool nominates = false;  // a Connection header names other fields than close, keep-alive and upgrade
+  bool websocket = false;  // asks to go on as a WebSocket (RFC 6455 4.2.1): GET, no body, Connection and Upgrade say so
   std::array<HeaderField, limits::kMaxHeaders> fields;
   size_t field_count = 0;
 };
@@ -105,7 +107,7 @@ class HeadParser {
   uint32_t begin_ = 0;       // behind empty lines before the request line
   uint32_t end_ = 0;
   bool has_request_line_ = false;
-  bool saw_transfer_encoding_ = false, saw_host_ = false, saw_close_ = false, saw_keep_alive_ = false;
+  bool saw_transfer_encoding_ = false, saw_host_ = false, saw_close_ = false, saw_keep_alive_ = false, saw_upgrade_ = false;
   Refusal refusal_;
 };
 
@@ -121,6 +123,8 @@ class BodyReader {
   // Takes from the front of `in`; kData gives at most `max` (> 0) bytes in `piece`, a view into `in`. Call again until kNeedMore or kDone.
   Step Next(std::string_view& in, size_t max, std::string_view& piece);
   const char* refusal() const { return refusal_; }  // a sentence, after kRefused
+  // The trailer section as it came, checked, each line with its CR LF; complete after kDone.
+  const std::string& trailers() const { return trailers_; }
 
  private:
   enum class State : uint8_t { kDone, kLength, kSize, kExtension, kSizeLf, kData, kDataCr, kDataLf, kTrailer };
@@ -138,6 +142,7 @@ class BodyReader {
   bool blank_after_size_ = false;
   uint32_t overhead_ = 0;        // bytes of extension or trailers
   uint64_t left_ = 0;
+  std::string trailers_;
   const char* refusal_ = nullptr;
 };
 

@@ -106,9 +106,10 @@ bool BodyReader::TakeFraming(char c) {
   return true;
 }
 
-// Trailers are checked by the grammar of fields and dropped (RFC 9110 6.5.1 lets a recipient do so).
+// Trailers are held to the grammar of fields, and kept.
 bool BodyReader::TakeTrailer(char c) {
   if (++overhead_ > kMaxTrailers) return Refuse("The trailers are too long."), false;
+  if (!line_blank_ || (c != '\r' && c != '\n')) trailers_ += c;
   if (after_cr_) {
     if (c != '\n') return Refuse("A trailer has a bare CR."), false;
     if (!line_blank_ && !line_has_colon_) return Refuse("A trailer has no colon."), false;

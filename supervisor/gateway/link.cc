@@ -30,8 +30,14 @@ constexpr Millis kPingCheck{2'000};
 
 }  // namespace
 
-Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token)
-    : loop_(loop), module_(std::move(module)), instance_(std::move(instance)), socket_(std::move(socket)), token_(std::move(token)) {}
+Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
+           std::function<void()> unresponsive)
+    : loop_(loop),
+      module_(std::move(module)),
+      instance_(std::move(instance)),
+      socket_(std::move(socket)),
+      token_(std::move(token)),
+      unresponsive_(std::move(unresponsive)) {}
 
 Link::~Link() = default;
 
@@ -80,6 +86,8 @@ void Link::Open(Stream& stream, StreamSink& sink, std::string_view frame, bool e
   stream.consumed_ = 0;
   stream.pending_.clear();
   stream.pending_at_ = 0;
+  stream.trailers_.clear();
+  stream.asks_tunnel_ = header.flags & link::kUpgrade;
   stream.end_queued_ = stream.end_sent_ = end;
   stream.head_seen_ = stream.queued_ = stream.wants_room_ = false;
   streams_.emplace(stream.id_, &stream);
@@ -99,11 +107,16 @@ size_t Link::Room(Stream& stream) {
 }
 
 void Link::Send(Stream& stream, std::string_view bytes, bool end) {
-  if (stream.pending_.capacity() == 0) stream.pending_ = loop_.TakeBuffer();
+  if (stream.pending_.empty() && stream.pending_.capacity() < 64) stream.pending_ = loop_.TakeBuffer();
   stream.pending_.append(bytes);
   stream.end_queued_ |= end;
   Queue(stream);
   loop_.MarkLinkDirty(*this);
+}
+
+void Link::End(Stream& stream, std::string trailers) {
+  stream.trailers_ = std::move(trailers);
+  Send(stream, {}, true);
 }
 
 void Link::Cancel(Stream& stream, CancelCode code) {
@@ -309,7 +322,8 @@ Stream* Link::Find(uint32_t id) {
 void Link::TakeResponse(std::string_view head) {
   Stream* stream = Find(header_.stream);
   if (!stream) return;
-  if (stream->head_seen_ || (header_.flags & (link::kTrailers | link::kUpgrade))) {
+  uint8_t expected = stream->asks_tunnel_ && header_.status == 101 ? uint8_t(link::kUpgrade) : uint8_t(header_.flags & link::kEnd);
+  if (stream->head_seen_ || header_.flags != expected || (header_.status == 101 && expected != link::kUpgrade)) {
     return FailStream(*stream, CancelCode::kProtocol, StreamLoss::kProtocol);
   }
   stream->head_seen_ = true;
@@ -392,6 +406,7 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
     LogWarn("gateway", "link lost", {{"module", module_}, {"instance", instance_}, {"why", std::string(why)},
                                      {"inFlight", std::to_string(streams_.size())}});
   }
+  if (loss == StreamLoss::kUnresponsive && unresponsive_) unresponsive_();
   state_ = State::kDown;
   fd_.Reset();
   out_ = std::string();
@@ -433,8 +448,16 @@ void Link::FillFromStreams() {
     bool end = stream.end_queued_ && take == waiting;
     if (take == 0 && !end) continue;
     char header[link::kHeaderSize];
-    link::PutHeader(header, {uint32_t(take), stream.id_, Type::kData, uint8_t(end ? link::kEnd : 0), 0, 0});
-    out_.append(header, sizeof header).append(stream.pending_, stream.pending_at_, take);
+    bool trailers = end && !stream.trailers_.empty();
+    if (take > 0 || !trailers) {
+      link::PutHeader(header, {uint32_t(take), stream.id_, Type::kData, uint8_t(end && !trailers ? link::kEnd : 0), 0, 0});
+      out_.append(header, sizeof header).append(stream.pending_, stream.pending_at_, take);
+    }
+    if (trailers) {
+      uint32_t length = uint32_t(stream.trailers_.size());
+      link::PutHeader(header, {length, stream.id_, Type::kData, uint8_t(link::kEnd | link::kTrailers), 0, length});
+      out_.append(header, sizeof header).append(stream.trailers_);
+    }
     stream.send_credit_ -= int64_t(take);
     stream.pending_at_ += take;
     stream.end_sent_ = end;

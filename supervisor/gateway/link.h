@@ -30,7 +30,7 @@ class StreamSink {
  public:
   virtual ~StreamSink() = default;
   // `pairs` is the head as it came; `whole` says that the body is these `body_length` bytes and no more. False: it does not parse, which
-  // ends the connection. With `whole` and no body this is the last call.
+  // ends the connection. With `whole` and no body this is the last call. `status` 101 comes only where a tunnel was asked for, and begins it.
   virtual bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) = 0;
   virtual void OnBody(std::string_view bytes, bool end) = 0;
   // Comes right before the end. False: as of OnHead.
@@ -55,12 +55,16 @@ class Stream {
   uint32_t consumed_ = 0;       // not given back as credit yet
   std::string pending_;         // body bytes that wait for their turn or for credit
   size_t pending_at_ = 0;
+  std::string trailers_;        // encoded, to be sent with the end
+  bool asks_tunnel_ = false;
   bool end_queued_ = false, end_sent_ = false, head_seen_ = false, queued_ = false, wants_room_ = false;
 };
 
 class Link : public Pollable {
  public:
-  Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token);
+  // `unresponsive` is called when a PING was not answered in time.
+  Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
+       std::function<void()> unresponsive);
   ~Link() override;
 
   // Connects when it is not. False when nobody listens there, or the link is leaving.
@@ -78,6 +82,8 @@ class Link : public Pollable {
   // How many body bytes Send() takes now. 0: wait for OnRoom.
   size_t Room(Stream& stream);
   void Send(Stream& stream, std::string_view bytes, bool end);
+  // The end, with trailers as pairs ("" for none).
+  void End(Stream& stream, std::string trailers);
   void Cancel(Stream& stream, link::CancelCode code);
   // `bytes` of the body have left this process; the module may send as many more.
   void Consumed(Stream& stream, size_t bytes);
@@ -96,7 +102,6 @@ class Link : public Pollable {
   void ReadOnce();
   void TakeBytes(const char* data, size_t size);
   bool TakeHeader(const char* at);
-  void TakeHead(std::string_view head);
   bool TakeFrame(std::string_view payload);
   void TakeResponse(std::string_view head);
   void TakeTrailers(std::string_view pairs);
@@ -116,6 +121,7 @@ class Link : public Pollable {
 
   GatewayLoop& loop_;
   const std::string module_, instance_, socket_, token_;
+  const std::function<void()> unresponsive_;
   State state_ = State::kDown;
   UniqueFd fd_;
   bool readable_ = false, writable_ = false, hangup_ = false;

@@ -1,5 +1,7 @@
 #include "supervisor/gateway/request_head.h"
 
+#include <algorithm>
+
 #include "bulkhead/link/frame.h"
 
 namespace bulkhead {
@@ -94,6 +96,7 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
       case Field::kTransferEncoding:
       case Field::kConnection:
       case Field::kHopByHop:
+      case Field::kUpgrade:
       case Field::kExpect:
       case Field::kAuthorization:
       case Field::kReserved:
@@ -122,6 +125,7 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   pair("x-forwarded-for", context.peer_address);
   pair("x-forwarded-host", head.host);
   pair("x-forwarded-proto", "http");
+  if (context.websocket) pair("x-bulkhead-upgrade", "websocket");
   if (context.identity) {
     frame.append(context.identity->encoded);
     count += context.identity->count;
@@ -132,12 +136,34 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   frame.append(first_body);
   size_t length = frame.size() - link::kHeaderSize;
   if (!writer.ok() || head_length > link::kMaxHead || length > link::kMaxFrame) return false;
-  link::PutHeader(frame.data(), {uint32_t(length), 0, link::Type::kRequest, uint8_t(end ? link::kEnd : 0), 0, uint32_t(head_length)});
+  uint8_t flags = uint8_t((end ? link::kEnd : 0) | (context.websocket ? link::kUpgrade : 0));
+  link::PutHeader(frame.data(), {uint32_t(length), 0, link::Type::kRequest, flags, 0, uint32_t(head_length)});
   return true;
+}
+
+std::string EncodeTrailers(std::string_view lines) {
+  std::string pairs(2, '\0');
+  link::HeadWriter writer(pairs);
+  uint16_t count = 0;
+  while (!lines.empty()) {
+    size_t end = lines.find("\r\n"), colon = lines.find(':');
+    std::string name(lines.substr(0, colon));
+    for (char& c : name) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
+    std::string_view value = lines.substr(colon + 1, end - colon - 1);
+    value.remove_prefix(std::min(value.find_first_not_of(" \t"), value.size()));
+    value = value.substr(0, value.find_last_not_of(" \t") + 1);
+    lines.remove_prefix(end + 2);
+    if (http1::Classify(name) != Field::kOther || name.starts_with("content-")) continue;
+    writer.Pair(name, value);
+    ++count;
+  }
+  link::internal::Put16(pairs.data(), count);
+  return count == 0 ? std::string() : pairs;
 }
 
 std::string_view ReasonPhrase(int status) {
   switch (status) {
+    case 101: return "Switching Protocols";
     case 200: return "OK";
     case 201: return "Created";
     case 202: return "Accepted";
@@ -211,6 +237,7 @@ FieldsResult AppendResponseFields(std::string_view pairs, std::string& out, Resp
     switch (http1::Classify(name)) {
       case Field::kConnection:
       case Field::kHopByHop:
+      case Field::kUpgrade:
       case Field::kTransferEncoding:
       case Field::kRequestId:  // ours
       case Field::kDate:

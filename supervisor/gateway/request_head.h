@@ -31,10 +31,15 @@ struct RequestContext {
   std::string_view request_id;
   std::string_view peer_address;
   const IdentityPairs* identity = nullptr;  // of a known caller
+  bool websocket = false;       // asks for a tunnel
 };
 // Replaces `frame` with a whole REQUEST frame for stream 0 (the link puts the id in). False when it is longer than a frame may be.
 bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, Random& random,
                    std::string& frame);
+
+// The trailers of a request (BodyReader::trailers()) as pairs for a frame; "" when none of them may travel: those that frame, route or
+// authorise a request must come before its body (RFC 9110 6.5.1).
+std::string EncodeTrailers(std::string_view lines);
 
 // The reason phrase, "" for a status that has none.
 std::string_view ReasonPhrase(int status);

@@ -35,7 +35,7 @@ class JobsOnLoop final : public Jobs {
       : loop_(loop),
         clock_(clock),
         store_(loop, pool, std::make_shared<RunStore>(database, options.node)),
-        runner_(store_, clock, options.node,
+        runner_(store_, clock,
                 {.ended = [this](const RunView& view) { RunEnded(view); }, .vacated = [this](Millis delay) { Vacated(delay); }}) {
   }
   ~JobsOnLoop() override {

@@ -1,28 +1,21 @@
 #include "supervisor/jobs/mailbox.h"
 
-#include <algorithm>
-
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr size_t kMaxProgressMessage = 1'024;
 constexpr size_t kMaxErrorCode = 64;
-constexpr size_t kMaxErrorMessage = 8 * 1'024;
 constexpr size_t kMaxErrorStack = 64 * 1'024;
 
 }  // namespace
 
-std::string Clip(std::string text, size_t max_bytes) {
-  if (text.size() > max_bytes) {
-    size_t end = max_bytes;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
-    text.resize(end);
-  }
-  std::replace(text.begin(), text.end(), '\0', ' ');
-  return text;
+std::string Clip(std::string_view text, size_t max_bytes) {
+  constexpr size_t kLongestCharacter = 4;  // cut before the rest is looked at: a hostile text may have megabytes
+  return std::string(CutUtf8(ValidUtf8(text.substr(0, max_bytes + kLongestCharacter)), max_bytes));
 }
 
 RunMailbox::RunMailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake)
@@ -46,7 +39,7 @@ void RunMailbox::Put(const module::v1::RunJobUpdate& update) {
         state.ended = true;
         state.news.error = update.error();
         state.news.error->set_code(Clip(update.error().code(), kMaxErrorCode));
-        state.news.error->set_message(Clip(update.error().message(), kMaxErrorMessage));
+        state.news.error->set_message(Clip(update.error().message(), limits::kMaxErrorMessage));
         state.news.error->set_stack(Clip(update.error().stack(), kMaxErrorStack));
         break;
       case module::v1::RunJobUpdate::kLog:

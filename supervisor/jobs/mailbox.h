@@ -5,12 +5,17 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "bulkhead/module/v1/module.pb.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/guarded.h"
 
 namespace bulkhead {
+
+namespace limits {
+inline constexpr size_t kMaxErrorMessage = 8 * 1'024;  // bytes of it that are kept
+}  // namespace limits
 
 class RunMailbox {
  public:
@@ -19,6 +24,7 @@ class RunMailbox {
     std::optional<std::string> result_json;           // the first of result and error counts
     std::optional<module::v1::JobError> error;
     bool result_too_large = false;
+    bool ended() const { return result_json || error; }
   };
 
   // `wake` is called (any thread) when there is news after Take(); it must not call back.
@@ -45,7 +51,7 @@ class RunMailbox {
   Guarded<State> state_;
 };
 
-// At most `max_bytes` of `text`, cut between characters, without NUL bytes, which PostgreSQL's text can't hold.
-std::string Clip(std::string text, size_t max_bytes);
+// At most `max_bytes` of `text` as UTF-8 without NUL, which is all that PostgreSQL's text holds.
+std::string Clip(std::string_view text, size_t max_bytes);
 
 }  // namespace bulkhead

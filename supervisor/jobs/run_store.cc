@@ -186,10 +186,13 @@ absl::StatusOr<std::optional<RunView>> RunStore::Finish(const std::string& id, i
     case Kind::kFinal:
       all.push_back(std::string(RunStatusName(outcome.status)));
       all.push_back(outcome.result_json);
+      all.push_back(absl::StrCat(outcome.progress));
+      all.push_back(outcome.progress_message);
       rows = database_.Run(
           absl::StrCat(kBegin,
                        "status = $6, finished_at = now(), lease_until = NULL, result = $7::jsonb, error_code = $3,"
-                       " error_message = $4, error_stack = $5, progress = CASE WHEN $6 = 'SUCCEEDED' THEN 1 ELSE r.progress END",
+                       " error_message = $4, error_stack = $5, progress = CASE WHEN $6 = 'SUCCEEDED' THEN 1 ELSE $8::float8 END,"
+                       " progress_message = $9",
                        end),
           all);
       break;

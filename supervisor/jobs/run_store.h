@@ -43,6 +43,8 @@ struct RunOutcome {
   Millis delay{0};
   std::optional<std::string> result_json;
   std::string error_code, error_message, error_stack;
+  double progress = 0;           // of kFinal, as the module said it last
+  std::string progress_message;
 };
 
 class RunStore {

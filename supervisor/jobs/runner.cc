@@ -32,8 +32,8 @@ std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString
 
 }  // namespace
 
-Runner::Runner(StoreCalls& store, const Clock& clock, std::string node, Events events)
-    : store_(store), clock_(clock), node_(std::move(node)), events_(std::move(events)) {}
+Runner::Runner(StoreCalls& store, const Clock& clock, Events events)
+    : store_(store), clock_(clock), events_(std::move(events)) {}
 
 Runner::~Runner() {
   for (auto& [fence, flight] : flights_) {
@@ -115,9 +115,7 @@ void Runner::Hear(int64_t fence) {
   if (flight == nullptr || !flight->calling) return;
   const RunMailbox::News news = flight->mailbox->Take();
   if (!news.progress) return;
-  RunView& view = flight->run.view;
-  view.progress = std::isfinite(news.progress->fraction()) ? std::clamp(news.progress->fraction(), 0.0, 1.0) : view.progress;
-  view.progress_message = news.progress->message();
+  NoteProgress(*flight, news);
   if (flight->progress_timer != 0) return;
   flight->progress_timer = store_.loop().After(limits::kProgressInterval, [this, fence] {
     if (Flight* waiting = Find(fence)) {
@@ -125,6 +123,13 @@ void Runner::Hear(int64_t fence) {
       WriteProgress(*waiting);
     }
   });
+}
+
+void Runner::NoteProgress(Flight& flight, const RunMailbox::News& news) {
+  if (!news.progress) return;
+  RunView& view = flight.run.view;
+  view.progress = std::isfinite(news.progress->fraction()) ? std::clamp(news.progress->fraction(), 0.0, 1.0) : view.progress;
+  view.progress_message = news.progress->message();
 }
 
 void Runner::WriteProgress(Flight& flight) {
@@ -140,11 +145,8 @@ void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   Flight* flight = Find(fence);
   if (flight == nullptr || !flight->calling) return;
   const RunMailbox::News news = flight->mailbox->Take();
-  // A result that came in whole counts, even when the worker died right after it.
-  if (!news.result_json && !news.error && status.code() == absl::StatusCode::kUnavailable) return Cut(*flight, CutShort::kLost);
-  if (news.progress) {
-    flight->run.view.progress_message = news.progress->message();
-  }
+  NoteProgress(*flight, news);
+  if (!news.ended() && status.code() == absl::StatusCode::kUnavailable) return Cut(*flight, CutShort::kLost);
   Conclude(*flight, OutcomeOf(*flight, news, status));
 }
 
@@ -171,7 +173,7 @@ RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const
   if (status.ok())
     return Failure(flight, RunStatus::kFailed, "NO_RESULT", "The module ended the run without a result or an error.", "", true);
   const bool retryable = status.code() != absl::StatusCode::kUnimplemented && status.code() != absl::StatusCode::kInvalidArgument;
-  return Failure(flight, RunStatus::kFailed, CodeOf(status), Clip(std::string(status.message()), 8 * 1024), "", retryable);
+  return Failure(flight, RunStatus::kFailed, CodeOf(status), Clip(std::string(status.message()), limits::kMaxErrorMessage), "", retryable);
 }
 
 RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack,
@@ -191,6 +193,13 @@ RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string c
 
 void Runner::Cut(Flight& flight, CutShort why) {
   if (!flight.calling) return;
+  // A result that came in whole counts, even when its worker died right after it, or the time ran out before the call's end.
+  const RunMailbox::News news = flight.mailbox->Take();
+  NoteProgress(flight, news);
+  if (news.ended()) {
+    if (flight.call) flight.call->Cancel();
+    return Conclude(flight, OutcomeOf(flight, news, absl::OkStatus()));
+  }
   using Kind = RunOutcome::Kind;
   RunOutcome outcome;
   switch (why) {
@@ -220,6 +229,8 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
   flight.call.reset();
   if (flight.mailbox) flight.mailbox->Close();
   RunView& view = flight.run.view;
+  outcome.progress = view.progress;
+  outcome.progress_message = view.progress_message;
   if (outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown) {
     view.status = outcome.status;
     view.finished_at = clock_.Wall();

@@ -37,7 +37,7 @@ class Runner {
     // A place is free, and another run may be claimable after `delay`.
     std::function<void(Millis delay)> vacated;
   };
-  Runner(StoreCalls& store, const Clock& clock, std::string node, Events events);
+  Runner(StoreCalls& store, const Clock& clock, Events events);
   Runner(const Runner&) = delete;
   ~Runner();
 
@@ -66,6 +66,7 @@ class Runner {
   void Conclude(Flight& flight, RunOutcome outcome);  // the call is over for us; the row remains to be written
   void WriteOutcome(Flight& flight);
   void Forget(int64_t fence, Millis delay);
+  static void NoteProgress(Flight& flight, const RunMailbox::News& news);
   void WriteProgress(Flight& flight);
   RunOutcome OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status);
   RunOutcome Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack,
@@ -74,7 +75,6 @@ class Runner {
 
   StoreCalls& store_;
   const Clock& clock_;
-  const std::string node_;
   const Events events_;
   Random random_ = Random::FromEntropy();
   std::map<int64_t, std::unique_ptr<Flight>> flights_;        // by fence

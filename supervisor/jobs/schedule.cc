@@ -25,19 +25,23 @@ std::optional<WallTime> LatestTick(const Cron& cron, WallTime after, WallTime no
 }  // namespace
 
 std::vector<JobKey> Schedule::Adopt(const Directory& directory, WallTime now) {
-  std::map<JobKey, Job> jobs;
+  std::map<JobKey, Job> jobs, resting;
   std::vector<JobKey> catching_up;
   for (const auto& [name, module] : directory.modules) {
-    if (module->workers.empty()) continue;
     for (const JobSpec& spec : module->manifest->jobs) {
       const JobKey key(name, spec.name);
       Job job{module, &spec, std::nullopt, std::nullopt};
-      auto before = jobs_.find(key);
-      if (before != jobs_.end() && before->second.spec->schedule == spec.schedule &&
-          before->second.spec->time_zone == spec.time_zone) {
-        job.cron = before->second.cron;
-        job.next = before->second.next;
-      } else if (!spec.schedule.empty()) {
+      const Job* before = Before(key);
+      const bool known = before != nullptr && before->spec->schedule == spec.schedule && before->spec->time_zone == spec.time_zone;
+      if (known) {
+        job.cron = before->cron;
+        job.next = before->next;
+      }
+      if (module->workers.empty()) {
+        if (known) resting.emplace(key, std::move(job));
+        continue;
+      }
+      if (!known && !spec.schedule.empty()) {
         auto cron = Cron::Parse(spec.schedule, spec.time_zone);
         if (!cron.ok()) {  // checked with the manifest; possible when the node has other time zone data
           LogWarn("jobs", "a schedule can't be followed",
@@ -52,7 +56,14 @@ std::vector<JobKey> Schedule::Adopt(const Directory& directory, WallTime now) {
     }
   }
   jobs_ = std::move(jobs);
+  resting_ = std::move(resting);
   return catching_up;
+}
+
+const Schedule::Job* Schedule::Before(const JobKey& key) const {
+  if (const Job* active = Find(key)) return active;
+  auto found = resting_.find(key);
+  return found == resting_.end() ? nullptr : &found->second;
 }
 
 const Schedule::Job* Schedule::Find(const JobKey& key) const {

@@ -46,7 +46,11 @@ class Schedule {
   std::optional<WallTime> LatestMissed(const JobKey& key, WallTime after, WallTime now) const;
 
  private:
+  const Job* Before(const JobKey& key) const;  // as the last snapshot had it, active or not
+
   std::map<JobKey, Job> jobs_;
+  // Of enabled modules that had a ready worker and have none now: a tick that falls into a restart is taken late, not lost.
+  std::map<JobKey, Job> resting_;
 };
 
 }  // namespace bulkhead

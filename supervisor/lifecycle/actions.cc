@@ -29,6 +29,12 @@ std::vector<ErrorDetail> Details(const std::vector<Finding>& findings) {
 
 }  // namespace
 
+absl::Status ModuleTarget::Check(int64_t generation) const {
+  if (!if_generation || *if_generation == generation) return absl::OkStatus();
+  return Error("PRECONDITION_FAILED", "\"" + name + "\" has changed: its generation is " + std::to_string(generation) + ", not " +
+                                          std::to_string(*if_generation) + "; read it again before you change it");
+}
+
 Reconciler::EntryPtr Reconciler::Find(const std::string& name) const {
   auto found = entries_.find(name);
   return found == entries_.end() ? nullptr : found->second;
@@ -176,19 +182,33 @@ void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::St
       });
 }
 
-void Reconciler::Install(const std::string& name, Done<ActionResult> done) {
-  loop_.Post([this, name, done = std::move(done)] {
-    Serialized(name, [this, name, done](std::function<void()> release) {
-      EntryPtr entry = Find(name);
-      if (!entry) {
-        done(NotFound(name));
+absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& target) const {
+  EntryPtr entry = Find(target.name);
+  if (!entry) return NotFound(target.name);
+  RETURN_IF_ERROR(target.Check(entry->row.generation));
+  return entry;
+}
+
+void Reconciler::Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, wait, done = std::move(done)] {
+    Serialized(target.name, [this, target, wait, done](std::function<void()> release) {
+      auto current = Current(target);
+      if (!current.ok()) {
+        done(current.status());
         return release();
       }
-      InstallEntry(entry, [this, entry, done, release](absl::Status status) {
+      EntryPtr entry = *current;
+      // Answered by what comes first, the end of the installation or of the wait; the next command waits for the former.
+      auto answer = [done, answered = std::make_shared<bool>(false)](absl::StatusOr<ActionResult> result) {
+        if (!std::exchange(*answered, true)) done(std::move(result));
+      };
+      Loop::TimerId late = loop_.After(wait, [this, entry, answer] { answer(ActionResult{View(*entry), false}); });
+      InstallEntry(entry, [this, entry, answer, late, release](absl::Status status) {
+        loop_.Cancel(late);
         if (status.ok()) {
-          done(ActionResult{View(*entry), true});
+          answer(ActionResult{View(*entry), true});
         } else {
-          done(status);
+          answer(status);
         }
         release();
       });
@@ -215,107 +235,112 @@ void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, std::func
   SettleWaiters(entry);
 }
 
-void Reconciler::Enable(const std::string& name, Millis wait, Done<ActionResult> done) {
-  loop_.Post([this, name, wait, done = std::move(done)] {
+void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, wait, done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
-    Serialized(name, [this, name, wait, done](std::function<void()> release) {
-      EntryPtr entry = Find(name);
-      if (!entry) {
-        done(NotFound(name));
-        return release();
-      }
-      auto answer = [done, release](absl::StatusOr<ActionResult> result) {
-        done(std::move(result));
+    Serialized(target.name, [this, target, wait, done](std::function<void()> release) {
+      auto refuse = [done, release](absl::Status status) {
+        done(std::move(status));
+        release();
+      };
+      auto current = Current(target);
+      if (!current.ok()) return refuse(current.status());
+      EntryPtr entry = *current;
+      auto recorded = [this, entry, wait, done, release] {
+        AnswerWhenConverged(entry, true, wait, done);
         release();
       };
       if (entry->row.status == RegistryStatus::kEnabled) {
-        // It is so already; but a module that has given up is tried again.
-        Dispatch(entry, event::Retry{});
-        return Wait(entry, true, wait, [this, entry, answer](absl::Status status, bool converged) {
-          if (!status.ok()) return answer(status);
-          answer(ActionResult{View(*entry), converged});
-        });
+        // It is so already; but a module that has given up is tried again, and one that this run was told to leave out is started.
+        entry->state.wanted ? Dispatch(entry, event::Retry{}) : Want(entry, true);
+        return recorded();
       }
-      InstallEntry(entry, [this, entry, wait, answer](absl::Status status) {
-        if (!status.ok()) return answer(status);
-        EnableEntry(entry, wait, answer);
+      InstallEntry(entry, [this, entry, refuse, recorded](absl::Status status) {
+        if (!status.ok()) return refuse(status);
+        RecordEnabled(entry, [refuse, recorded](absl::Status status) { status.ok() ? recorded() : refuse(status); });
       });
     });
   });
 }
 
-void Reconciler::EnableEntry(const EntryPtr& entry, Millis wait, Done<ActionResult> done) {
+// From here on the next command may come, and overtake this one: a disable does not wait for a start that hangs.
+void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done) {
+  if (entry->publishing == 0 && Converged(*entry, enable)) return done(ActionResult{View(*entry), true});
+  Wait(entry, enable, wait, [this, entry, done = std::move(done)](absl::Status status, bool converged) {
+    if (!status.ok()) return done(status);
+    done(ActionResult{View(*entry), converged});
+  });
+}
+
+void Reconciler::RecordEnabled(const EntryPtr& entry, std::function<void(absl::Status)> recorded) {
   Graph graph = CurrentGraph();
   if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
-    return done(Error("DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message,
-                      details));
+    return recorded(Error(
+        "DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
   }
   if (auto cycle = FindCycle(graph, entry->row.name)) {
-    return done(Error("DEPENDENCY_UNSATISFIED", "the dependencies form a cycle: " + Join(*cycle)));
+    return recorded(Error("DEPENDENCY_UNSATISFIED", "the dependencies form a cycle: " + Join(*cycle)));
   }
   ConfigResult config = EffectiveConfig(*entry->manifest, entry->row.config_json);
   if (!config.errors.empty()) {
-    return done(Error("CONFIG_INVALID", "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message,
-                      Details(config.errors)));
+    return recorded(Error("CONFIG_INVALID",
+                          "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message,
+                          Details(config.errors)));
   }
   entry->before_enabling = entry->row.status;
   Blocking<ModuleRow>(
       [this, name = entry->row.name] { return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt); },
-      [this, entry, wait, done](absl::StatusOr<ModuleRow> row) {
-        if (!row.ok()) return done(row.status());
+      [this, entry, recorded](absl::StatusOr<ModuleRow> row) {
+        if (!row.ok()) return recorded(row.status());
         entry->row = *row;
         entry->enabling = row->generation;
         Want(entry, true);
-        Wait(entry, true, wait, [this, entry, done](absl::Status status, bool converged) {
-          if (!status.ok()) return done(status);
-          done(ActionResult{View(*entry), converged});
-        });
+        recorded(absl::OkStatus());
       });
 }
 
-void Reconciler::Disable(const std::string& name, Millis wait, Done<ActionResult> done) {
-  loop_.Post([this, name, wait, done = std::move(done)] {
-    Serialized(name, [this, name, wait, done](std::function<void()> release) {
-      EntryPtr entry = Find(name);
-      auto answer = [done, release](absl::StatusOr<ActionResult> result) {
-        done(std::move(result));
+void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, wait, done = std::move(done)] {
+    Serialized(target.name, [this, target, wait, done](std::function<void()> release) {
+      auto refuse = [done, release](absl::Status status) {
+        done(std::move(status));
         release();
       };
-      if (!entry) return answer(NotFound(name));
-      if (auto dependents = Dependents(CurrentGraph(), name, true); !dependents.empty()) {
-        return answer(
-            Error("HAS_DEPENDENTS", "enabled modules depend on " + name + ": " + Join(dependents) + "; disable them first"));
+      auto current = Current(target);
+      if (!current.ok()) return refuse(current.status());
+      EntryPtr entry = *current;
+      if (auto dependents = Dependents(CurrentGraph(), target.name, true); !dependents.empty()) {
+        return refuse(Error("HAS_DEPENDENTS",
+                            "enabled modules depend on " + target.name + ": " + Join(dependents) + "; disable them first"));
       }
-      auto stopped = [this, entry, answer](absl::Status status, bool converged) {
-        if (!status.ok()) return answer(status);
-        answer(ActionResult{View(*entry), converged});
+      auto recorded = [this, entry, wait, done, release] {
+        AnswerWhenConverged(entry, false, wait, done);
+        release();
       };
-      if (entry->row.status != RegistryStatus::kEnabled) {
-        // Not enabled: nothing to do but to wait for a stop that is still under way.
-        if (entry->state.observed == ObservedState::kStopped) return stopped(absl::OkStatus(), true);
-        return Wait(entry, false, wait, stopped);
-      }
-      Blocking<ModuleRow>([this, name] { return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt); },
-                          [this, entry, wait, answer, stopped](absl::StatusOr<ModuleRow> row) {
-                            if (!row.ok()) return answer(row.status());
+      if (entry->row.status != RegistryStatus::kEnabled) return recorded();
+      Blocking<ModuleRow>([this, name = target.name] { return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt); },
+                          [this, entry, refuse, recorded](absl::StatusOr<ModuleRow> row) {
+                            if (!row.ok()) return refuse(row.status());
                             entry->row = *row;
                             entry->enabling.reset();
                             Want(entry, false);
-                            Wait(entry, false, wait, stopped);
+                            recorded();
                           });
     });
   });
 }
 
-void Reconciler::Delete(const std::string& name, bool purge, Done<bool> done) {
-  loop_.Post([this, name, purge, done = std::move(done)] {
-    Serialized(name, [this, name, purge, done](std::function<void()> release) {
-      EntryPtr entry = Find(name);
+void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done) {
+  loop_.Post([this, target, purge, done = std::move(done)] {
+    Serialized(target.name, [this, target, purge, done](std::function<void()> release) {
+      const std::string& name = target.name;
       auto answer = [done, release](absl::StatusOr<bool> result) {
         done(std::move(result));
         release();
       };
-      if (!entry) return answer(NotFound(name));
+      auto current = Current(target);
+      if (!current.ok()) return answer(current.status());
+      const EntryPtr& entry = *current;
       if (auto dependents = Dependents(CurrentGraph(), name, false); !dependents.empty()) {
         return answer(
             Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first"));
@@ -323,7 +348,9 @@ void Reconciler::Delete(const std::string& name, bool purge, Done<bool> done) {
       if (entry->row.status == RegistryStatus::kEnabled) {
         return answer(Error("MODULE_ENABLED", "module " + name + " is enabled; disable it first"));
       }
-      if (entry->state.observed != ObservedState::kStopped) {
+      // A preparation that is under way would make the schema again behind the purge.
+      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
+      if (preparing || entry->state.observed != ObservedState::kStopped) {
         return answer(Error("MODULE_BUSY", "module " + name + " is still stopping; try again"));
       }
       Blocking<bool>(

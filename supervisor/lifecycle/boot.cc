@@ -1,5 +1,6 @@
 // Discovery, the boot and the shutdown.
 #include <algorithm>
+#include <set>
 
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -14,14 +15,46 @@ struct Reconciler::Found {
   std::vector<ExitRow> exits;
 };
 
+namespace {
+
+// Registers what was found in the modules directory, with all that the settings want of it: in one step, because a module is
+// found for the first time only once. The answer is the row of another supervisor when that one was first.
+absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& package, const Reconciler::FirstSettings& settings,
+                                        const std::string& data_dir) {
+  ModuleRow row;
+  row.name = package.manifest.name;
+  row.version = package.manifest.version;
+  row.manifest_json = package.manifest.json;
+  row.path = package.display;
+  row.config_json = settings.config_json;
+  if (settings.enabled) {
+    auto installed = InstallPackage(package, data_dir);
+    if (installed.ok()) {
+      row.package = installed->relative;
+      row.package_sha = installed->sha256;
+      row.status = RegistryStatus::kEnabled;
+    } else {
+      LogWarn("boot", "can't install", {{"module", row.name}, {"reason", std::string(installed.status().message())}});
+    }
+  }
+  auto inserted = registry.Insert(row);
+  if (!inserted.ok() && ErrorCode(inserted.status()) == "MODULE_EXISTS") return registry.Module(row.name);
+  if (inserted.ok()) LogInfo("boot", "registered", {{"module", row.name}, {"version", row.version}, {"folder", row.path}});
+  return inserted;
+}
+
+}  // namespace
+
 // On the pool: reads the modules directory and the registry, registers what is new, installs what the settings enable.
 absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
   std::map<std::string, Found> found;
+  std::set<std::string> left_out;
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
   for (ModuleRow& row : rows) {
     ManifestResult parsed = ParseManifest(row.manifest_json, false);
     if (!parsed.manifest) {
       LogError("boot", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
+      left_out.insert(row.name);
       continue;
     }
     ASSIGN_OR_RETURN(std::vector<ExitRow> exits, registry_.Exits(row.name));
@@ -51,29 +84,19 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
     for (const Finding& warning : package->warnings)
       LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
     const std::string name = package->manifest.name;  // a copy: the manifest is moved from below
+    if (left_out.contains(name)) {
+      LogWarn("boot", "skipping a module folder: its name is registered with a manifest that is not valid any more",
+              {{"module", name}, {"folder", display}});
+      continue;
+    }
     auto known = found.find(name);
     if (known == found.end()) {
       auto settings = options_.settings.find(name);
-      ModuleRow row;
-      row.name = name;
-      row.version = package->manifest.version;
-      row.manifest_json = package->manifest.json;
-      row.path = display;
-      if (settings != options_.settings.end()) row.config_json = settings->second.config_json;
-      ASSIGN_OR_RETURN(row, registry_.Insert(row));
-      LogInfo("boot", "registered", {{"module", name}, {"version", row.version}, {"folder", display}});
-      if (settings != options_.settings.end() && settings->second.enabled) {
-        auto installed = InstallPackage(*package, options_.data_dir);
-        if (installed.ok()) {
-          row.package = installed->relative;
-          row.package_sha = installed->sha256;
-          ASSIGN_OR_RETURN(row, registry_.SetPackage(row));
-          ASSIGN_OR_RETURN(row, registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt));
-        } else {
-          LogWarn("boot", "can't install", {{"module", name}, {"reason", std::string(installed.status().message())}});
-        }
-      }
-      found[name] = {std::move(row), std::move(package->manifest), {}};
+      ASSIGN_OR_RETURN(ModuleRow row, RegisterFound(registry_, *package, settings == options_.settings.end() ? FirstSettings() : settings->second,
+                                                    options_.data_dir));
+      auto registered = ParseManifest(row.manifest_json, false);
+      if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
+      if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}};
       continue;
     }
     ModuleRow& row = known->second.row;

@@ -22,13 +22,15 @@ struct DirectoryWorker {
   std::string data_socket;   // where the link or HTTP/1.1 is served
   std::string token;         // for HELLO
   std::shared_ptr<ControlPort> control;
+  std::function<void()> unresponsive;  // to be called when it does not answer a PING: it is ended and started anew. Thread-safe
 };
 
-// One enabled module, ready or not: without ready workers its routes answer 503.
+// One enabled module, ready or not.
 struct DirectoryModule {
   std::string name;
   std::shared_ptr<const Manifest> manifest;  // routes, jobs, subscriptions
   std::vector<DirectoryWorker> workers;      // ready ones only
+  bool starting = false;                     // a worker is on its way, so a request may wait; else without workers: 503
 };
 
 struct Directory {

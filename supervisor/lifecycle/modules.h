@@ -68,6 +68,16 @@ struct RegisterRequest {
   std::string path;         // "" = none
 };
 
+// Which module a command is for, and of which generation it must still be: PRECONDITION_FAILED when it has changed meanwhile. Compared
+// when the command's turn has come, so of two that name the same generation only one is obeyed.
+struct ModuleTarget {
+  ModuleTarget(std::string name, std::optional<int64_t> if_generation = std::nullopt)
+      : name(std::move(name)), if_generation(if_generation) {}
+  absl::Status Check(int64_t generation) const;
+  std::string name;
+  std::optional<int64_t> if_generation;
+};
+
 class Modules {
  public:
   template <typename T>
@@ -78,10 +88,10 @@ class Modules {
   virtual void Get(const std::string& name, Done<ModuleView> done) = 0;
   virtual void Register(RegisterRequest request, Done<ModuleView> done) = 0;
   // `wait` 0 answers as soon as the wish is recorded.
-  virtual void Install(const std::string& name, Done<ActionResult> done) = 0;
-  virtual void Enable(const std::string& name, Millis wait, Done<ActionResult> done) = 0;
-  virtual void Disable(const std::string& name, Millis wait, Done<ActionResult> done) = 0;
-  virtual void Delete(const std::string& name, bool purge, Done<bool> done) = 0;
+  virtual void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  virtual void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  virtual void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
 };
 
 }  // namespace bulkhead

@@ -246,11 +246,19 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     auto module = std::make_shared<DirectoryModule>();
     module->name = name;
     module->manifest = entry->manifest;
+    module->starting = StartsNow(entry->state);
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
       if (!Listed(entry->state.slots[i])) continue;
       const WorkerProcess& process = *entry->running[i].process;
-      module->workers.push_back(
-          {static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(), process.control()});
+      auto unresponsive = [this, weak = std::weak_ptr(entry), i, run = entry->running[i].run] {
+        loop_.Post([weak, i, run] {
+          auto entry = weak.lock();
+          if (!entry || i >= entry->running.size() || entry->running[i].run != run || !entry->running[i].process) return;
+          entry->running[i].process->Unresponsive("it did not answer a PING on its data link");
+        });
+      };
+      module->workers.push_back({static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(),
+                                 process.control(), std::move(unresponsive)});
     }
     directory->modules[name] = std::move(module);
   } else {
@@ -377,6 +385,7 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
                       [this, entry, failure](absl::StatusOr<ModuleRow> row) {
                         entry->taking_back = false;
                         for (Waiter& waiter : entry->waiters) {
+                          if (!waiter.enable) continue;
                           // They are answered when it has stopped: a refusal leaves nothing behind.
                           waiter.result = failure;
                           if (row.ok()) waiter.enable = false;
@@ -387,6 +396,14 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
                         }
                         SettleWaiters(entry);
                       });
+}
+
+bool Reconciler::Converged(const Entry& entry, bool enable) {
+  ObservedState observed = entry.state.observed;
+  if (!enable) return observed == ObservedState::kStopped;
+  // While a failed enable is taken back, a start that succeeds after all counts for nothing.
+  if (entry.taking_back) return false;
+  return observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
 }
 
 void Reconciler::SettleWaiters(const EntryPtr& entry) {
@@ -401,22 +418,20 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
                               {{"", reason.code, reason.message, 0}});
     }
   }
-  bool running =
-      observed == ObservedState::kRunning || observed == ObservedState::kDegraded || observed == ObservedState::kSkipped;
-  bool stopped = observed == ObservedState::kStopped || (observed == ObservedState::kSkipped && !entry->state.wanted);
-  if (running) entry->enabling.reset();
+  if (Converged(*entry, true)) entry->enabling.reset();
   for (size_t i = 0; i < entry->waiters.size();) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
-    bool overtaken = waiter.enable && !waiter.result.ok();
-    if (!overtaken && (waiter.enable ? !running : !stopped)) {
+    bool overtaken = (waiter.enable && !waiter.result.ok()) || waiter.enable != entry->state.wanted;
+    bool there = Converged(*entry, waiter.enable);
+    if (!overtaken && !there) {
       ++i;
       continue;
     }
     Waiter done = std::move(waiter);
     entry->waiters.erase(entry->waiters.begin() + static_cast<ptrdiff_t>(i));
     loop_.Cancel(done.timer);
-    done.done(done.result, true);
+    done.done(done.result, there);
   }
 }
 

@@ -68,10 +68,10 @@ class Reconciler : public Modules {
   void List(Done<std::vector<ModuleView>> done) override;
   void Get(const std::string& name, Done<ModuleView> done) override;
   void Register(RegisterRequest request, Done<ModuleView> done) override;
-  void Install(const std::string& name, Done<ActionResult> done) override;
-  void Enable(const std::string& name, Millis wait, Done<ActionResult> done) override;
-  void Disable(const std::string& name, Millis wait, Done<ActionResult> done) override;
-  void Delete(const std::string& name, bool purge, Done<bool> done) override;
+  void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
 
  private:
   struct Running {                // the process of one slot
@@ -128,12 +128,15 @@ class Reconciler : public Modules {
 
   // actions.cc
   EntryPtr Find(const std::string& name) const;
+  absl::StatusOr<EntryPtr> Current(const ModuleTarget& target) const;  // MODULE_NOT_FOUND, PRECONDITION_FAILED
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
   void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
   void InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done);
-  void EnableEntry(const EntryPtr& entry, Millis wait, Done<ActionResult> done);
+  void RecordEnabled(const EntryPtr& entry, std::function<void(absl::Status)> recorded);
+  static bool Converged(const Entry& entry, bool enable);
+  void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
 
   // boot.cc

@@ -126,6 +126,7 @@ class Apply {
 
   // Looks at what is wanted and what is there, and asks for the difference.
   void Converge() {
+    bool started = StartsNow(state_);
     bool run = state_.wanted && !state_.skipped;
     if (run && (state_.prepare == Prepare::kNone || (state_.prepare == Prepare::kWaiting && state_.prepare_retry_at <= now_))) {
       state_.prepare = Prepare::kRunning;
@@ -152,9 +153,9 @@ class Apply {
         slot.retry_at.reset();
       }
     }
-    if (publish_) actions_.push_back(action::Publish{});
-    actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
     Observe();
+    if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
+    actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
     Wake();
   }
 
@@ -291,6 +292,8 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
 }
 
 bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
+
+bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
 
 bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }
 

@@ -124,7 +124,7 @@ using Event = std::variant<event::Want, event::Retry, event::Prepared, event::Wo
 namespace action {
 struct Prepare {};
 struct StartWorker { int slot = 0; uint64_t run = 0; };
-struct Publish {};                                      // the set of ready workers or the module's presence has changed
+struct Publish {};                                      // ready workers, StartsNow() or the module's presence have changed
 struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
 struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
 struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
@@ -137,6 +137,8 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 
 // Whether its routes exist (ready or not). False at once when it is not wanted any more.
 bool Routed(const ModuleState& state);
+// Whether a start is under way or follows at once, so that requests may wait for it; not while it backs off or has failed.
+bool StartsNow(const ModuleState& state);
 // Whether a worker may be listed in the Directory.
 bool Listed(const SlotState& slot);
 // Neither starting nor stopping: what a boot waits for.

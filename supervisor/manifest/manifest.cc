@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 #include "supervisor/manifest/document.h"
 #include "supervisor/manifest/reader.h"
 #include "supervisor/manifest/semver.h"
@@ -20,12 +21,6 @@ constexpr int64_t kMaxLifecycleMs = 600'000;
 constexpr int64_t kMaxHealthMs = 3'600'000;
 constexpr size_t kMaxArgs = 64;
 constexpr size_t kMaxPermissions = 256;
-
-bool IsPermission(const std::string& text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return absl::ascii_isalnum(c) || c == ':' || c == '.' || c == '_' || c == '-' || c == '*' || c == '/';
-  });
-}
 
 void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto format = top.Number("manifestVersion"); format && *format != 1) {
@@ -58,8 +53,9 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
   for (size_t i = 0; i < manifest.permissions.size(); ++i) {
     const std::string& permission = manifest.permissions[i];
     const std::string path = PointerTo("/permissions", i);
-    if (!IsPermission(permission)) {
-      out.Error(path, "INVALID_PERMISSION", "A permission is made of letters, digits and : . _ - / *, such as \"orders:write\".");
+    if (!ValidPermission(permission)) {
+      out.Error(path, "INVALID_PERMISSION",
+                "A permission is made of lower-case letters, digits and _ . - in segments split by \":\", such as \"orders:write\".");
     } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) !=
                manifest.permissions.begin() + i) {
       out.Warn(path, "DUPLICATE", absl::StrCat("The permission \"", permission, "\" is declared twice."));

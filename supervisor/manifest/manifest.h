@@ -1,5 +1,7 @@
 // A module's manifest as a value, and how it is read and checked. Pure: no files, no clock, no database.
-// Fields are those of interface.md; absent ones have the defaults written here. Times in milliseconds.
+// tests/interface/manifest_full.json has one of each field that a manifest may have; here are those that this version applies
+// (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written here.
+// Times in milliseconds.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kControlFd = 3;  // interface: the handshake's socket
+constexpr int kControlFd = 3;  // the handshake's socket (proto/README.md, "The process")
 constexpr int kShimFailed = 127;
 
 void Report(const ExecPlan& plan, ShimStep step, int error, bool fatal) {

@@ -44,50 +44,54 @@ std::string OutputTail::Text() const {
   return text;
 }
 
+LogRate::LogRate(Loop& loop, DroppedFn dropped) : loop_(loop), dropped_fn_(std::move(dropped)) {}
+
+LogRate::~LogRate() { loop_.Cancel(window_); }
+
+bool LogRate::Admit() {
+  if (window_ == 0) {
+    window_ = loop_.After(kRateWindow, [this] {
+      window_ = 0;
+      lines_in_window_ = 0;
+      Flush();
+    });
+  }
+  if (++lines_in_window_ <= limits::kLogLinesPerSecond) return true;
+  ++dropped_;
+  return false;
+}
+
+void LogRate::Flush() {
+  if (uint64_t count = std::exchange(dropped_, 0); count > 0) {
+    dropped_fn_("[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) +
+                " in a second]");
+  }
+}
+
 // Shared with the callbacks of the loop and with a call that is on its way: the line function may destroy the LogPipe.
-struct LogPipe::State : std::enable_shared_from_this<LogPipe::State> {
-  State(Loop& l, UniqueFd f, std::shared_ptr<OutputTail> t, LineFn fn)
-      : loop(l), fd(std::move(f)), tail(std::move(t)), line(std::move(fn)) {}
+struct LogPipe::State {
+  State(Loop& l, UniqueFd f, std::shared_ptr<OutputTail> t, std::shared_ptr<LogRate> r, LineFn fn)
+      : loop(l), fd(std::move(f)), tail(std::move(t)), rate(std::move(r)), line(std::move(fn)) {}
 
   Loop& loop;
   UniqueFd fd;
   std::shared_ptr<OutputTail> tail;
+  std::shared_ptr<LogRate> rate;
   LineFn line;
   bool closed = false;
   std::string partial;
   bool skipping = false;  // the rest of a line that was cut
-  int lines_in_window = 0;
-  uint64_t dropped = 0;
-  Loop::TimerId window = 0;
 
   void Close() {
     if (fd) loop.Unwatch(fd.get());
     fd.Reset();
     closed = true;
-    loop.Cancel(window);
-    window = 0;
-  }
-
-  // What was dropped in the window that ends is said in one line.
-  void EndWindow() {
-    window = 0;
-    lines_in_window = 0;
-    if (uint64_t count = std::exchange(dropped, 0); count > 0 && !closed) {
-      line("[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) + " in a second]");
-    }
   }
 
   void Emit(std::string_view text) {
     if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
     if (tail) tail->Append(text);
-    if (window == 0) {
-      window = loop.After(kRateWindow, [self = shared_from_this()] { self->EndWindow(); });
-    }
-    if (++lines_in_window > limits::kLogLinesPerSecond) {
-      ++dropped;
-    } else if (!closed) {
-      line(text);
-    }
+    if (rate->Admit() && !closed) line(text);
   }
 
   void EmitCut() {
@@ -135,15 +139,14 @@ struct LogPipe::State : std::enable_shared_from_this<LogPipe::State> {
     return false;
   }
 
-  // The end of the window is still to come, with the count of what was dropped.
   void EndOfStream() {
     loop.Unwatch(fd.get());
     fd.Reset();
   }
 };
 
-LogPipe::LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line)
-    : state_(std::make_shared<State>(loop, std::move(read_end), std::move(tail), std::move(line))) {
+LogPipe::LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, std::shared_ptr<LogRate> rate, LineFn line)
+    : state_(std::make_shared<State>(loop, std::move(read_end), std::move(tail), std::move(rate), std::move(line))) {
   int fd = state_->fd.get();
   if (fd < 0) return;
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);

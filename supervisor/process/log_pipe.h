@@ -21,13 +21,33 @@ class OutputTail {
   std::string text_;
 };
 
-// Reads `read_end` on the loop until EOF. Splits at '\n'; a line over limits::kMaxLogLine is cut and marked; beyond
-// limits::kLogLinesPerSecond lines of this stream are dropped and counted (and still kept in the tail). A stream that never
-// ends a line holds kMaxLogLine at most.
+// What stdout and stderr of one child may say together: limits::kLogLinesPerSecond lines in a second. Control loop only.
+class LogRate {
+ public:
+  using DroppedFn = std::function<void(std::string_view notice)>;
+  // `dropped` gets one line for each second in which lines were dropped, with their number.
+  LogRate(Loop& loop, DroppedFn dropped);
+  LogRate(const LogRate&) = delete;
+  ~LogRate();
+  // Counts one line; false: drop it.
+  bool Admit();
+  // Says now what was dropped so far: no further second may come.
+  void Flush();
+
+ private:
+  Loop& loop_;
+  DroppedFn dropped_fn_;
+  int lines_in_window_ = 0;
+  uint64_t dropped_ = 0;
+  Loop::TimerId window_ = 0;
+};
+
+// Reads `read_end` on the loop until EOF. Splits at '\n'; a line over limits::kMaxLogLine is cut and marked; what `rate` does not
+// admit is dropped (and still kept in the tail). A stream that never ends a line holds kMaxLogLine at most.
 class LogPipe {
  public:
   using LineFn = std::function<void(std::string_view line)>;
-  LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, LineFn line);
+  LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail, std::shared_ptr<LogRate> rate, LineFn line);
   ~LogPipe();
   // Reads what is there now, and takes an unfinished last line for a whole one; before a crash report is made.
   void Drain();

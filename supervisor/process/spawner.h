@@ -77,8 +77,9 @@ class Spawner {
     std::vector<std::string> folder_roots;
     // As root: a child that would run as uid 0 is refused, whoever asks. The daemon sets it, because it parses hostile HTTP.
     bool refuse_root_children = false;
-    // Ranges [first, last] of the uids that children may be given; empty: any.
+    // Ranges [first, last] of the uids and gids that children may be given; empty: any.
     std::vector<std::pair<uid_t, uid_t>> child_uids;
+    std::vector<std::pair<gid_t, gid_t>> child_gids;
   };
   // Forks the spawner process. Before any thread exists and before privileges are dropped. Attach() comes later.
   static absl::StatusOr<std::unique_ptr<Spawner>> Fork(Options options);

@@ -26,6 +26,12 @@ constexpr Millis kGracefulBudget{10'000};  // between graceful_signal and SIGKIL
 constexpr Millis kLeaveBudget{30'000};     // then the spawner leaves although a process can't be killed (stuck in the kernel)
 constexpr int kSocketFd = 3;
 
+// No ranges at all are every number.
+bool InOne(const std::vector<std::pair<id_t, id_t>>& ranges, id_t id) {
+  return ranges.empty() ||
+         std::any_of(ranges.begin(), ranges.end(), [&](const auto& range) { return id >= range.first && id <= range.second; });
+}
+
 }  // namespace
 
 SpawnerProcess::SpawnerProcess(UniqueFd socket, Spawner::Options options, pid_t daemon)
@@ -104,10 +110,11 @@ absl::Status SpawnerProcess::Permit(const SpawnSpec& spec) const {
   if (options_.refuse_root_children && geteuid() == 0 && (!spec.change_user || spec.uid == 0 || spec.gid == 0)) {
     return absl::PermissionDeniedError("the spawner starts nothing as root");
   }
-  const auto& uids = options_.child_uids;
-  if (spec.change_user && !uids.empty() &&
-      std::none_of(uids.begin(), uids.end(), [&](const auto& range) { return spec.uid >= range.first && spec.uid <= range.second; })) {
+  if (spec.change_user && !InOne(options_.child_uids, spec.uid)) {
     return absl::PermissionDeniedError("uid " + std::to_string(spec.uid) + " is none of those that children may have");
+  }
+  if (spec.change_user && !InOne(options_.child_gids, spec.gid)) {
+    return absl::PermissionDeniedError("gid " + std::to_string(spec.gid) + " is none of those that children may have");
   }
   return absl::OkStatus();
 }

@@ -152,7 +152,8 @@ void PrivatePostgres::State::Launch(std::string name, std::string program, std::
   if (!pipe.ok()) return Fail(std::string(pipe.status().message()));
   child.id = name + "." + RandomHex(4);
   child.tail = std::make_shared<OutputTail>();
-  child.log = std::make_unique<LogPipe>(loop, std::move(pipe->first), child.tail, [this](std::string_view line) { OnLine(line); });
+  auto log_line = [this](std::string_view line) { OnLine(line); };
+  child.log = std::make_unique<LogPipe>(loop, std::move(pipe->first), child.tail, std::make_shared<LogRate>(loop, log_line), log_line);
   SpawnSpec spec;
   spec.id = child.id;
   spec.executable = cluster.bin_dir + "/" + program;

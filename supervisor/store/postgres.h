@@ -16,7 +16,7 @@ struct PrivatePostgresOptions {
   std::string data_dir;      // <data>/postgres
   std::string socket_dir;    // <run>/pg; mode 0711, socket 0777
   std::string secrets_dir;   // <data>/secrets: the daemon's password when not root
-  bool privileged = false;   // as root: runs as the OS user `postgres`, the OS users bulkhead and root are the role bulkhead by peer
+  bool privileged = false;   // as root: the server is OS user `postgres`; by peer it, bulkhead and root are the role bulkhead
   std::string bin_dir;       // e.g. /usr/lib/postgresql/15/bin; empty: found
 };
 

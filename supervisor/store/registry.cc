@@ -85,8 +85,8 @@ absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row) {
     RETURN_IF_ERROR(c.Run("INSERT INTO bulkhead_internal.uid_slots (module) SELECT $1 WHERE NOT EXISTS "
                           "(SELECT FROM bulkhead_internal.uid_slots WHERE module = $1) ON CONFLICT (module) DO NOTHING", {row.name}).status());
     ASSIGN_OR_RETURN(const Rows rows, c.Run(Columns(
-        "INSERT INTO bulkhead_internal.modules (name, version, manifest, config, config_revision, path, package, package_sha, status, uid_slot) "
-        "SELECT $1, $2, $3::json, $4::jsonb, $5::bigint, $6, $7, $8, $9, slot FROM bulkhead_internal.uid_slots WHERE module = $1 RETURNING "),
+        "INSERT INTO bulkhead_internal.modules (name, version, manifest, config, config_revision, path, package, package_sha, status, enabled_at, uid_slot) "
+        "SELECT $1, $2, $3::json, $4::jsonb, $5::bigint, $6, $7, $8, $9, CASE WHEN $9 = 'ENABLED' THEN now() END, slot FROM bulkhead_internal.uid_slots WHERE module = $1 RETURNING "),
         {row.name, row.version, row.manifest_json, row.config_json.empty() ? "{}" : row.config_json, std::to_string(row.config_revision),
          row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status))}));
     inserted = ModuleOf(rows, 0);

@@ -78,7 +78,7 @@ class Registry {
   // `connections` is workers × limits::kConnectionsPerWorker. `extensions` beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin,
   // btree_gist, timescaledb: EXTENSION_NOT_ALLOWED.
   absl::StatusOr<ModuleSchema> EnsureSchema(const std::string& module, int connections, const std::vector<std::string>& extensions);
-  // Drops schema and role with all data.
+  // Drops schema and role with all data, and the module's history of migrations and runs.
   absl::Status DropSchema(const std::string& module);
 
   absl::Status AddExit(const std::string& module, const std::string& node, const ExitRow& exit);  // keeps the newest limits::kMaxExits

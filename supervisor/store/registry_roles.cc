@@ -200,6 +200,7 @@ absl::Status Registry::DropSchema(const std::string& module) {
     RETURN_IF_ERROR(c.Run(kLockRoles).status());
     ASSIGN_OR_RETURN(const Rows rows, c.Run("DELETE FROM bulkhead_internal.module_roles WHERE module = $1 RETURNING role, schema", {module}));
     RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migrations WHERE owner = $1", {module}).status());
+    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
     if (rows.size() == 0) return absl::OkStatus();
     const std::string role = rows.Text(0, "role");
     ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_roles WHERE rolname = $1", {role}));

@@ -19,7 +19,8 @@ constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXH
 class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
  public:
   explicit FlagStream(const v1::Flags& flags) : flags_(flags) { StartWrite(&flags_); }
-  explicit FlagStream(grpc::Status refused) { Finish(std::move(refused)); }
+  // gRPC aborts the process at a second Finish, which OnCancel would be.
+  explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
   void OnWriteDone(bool ok) override {
     if (!ok) FinishOnce();
   }
@@ -31,7 +32,7 @@ class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
     if (!finished_.exchange(true)) Finish(grpc::Status::CANCELLED);
   }
   v1::Flags flags_;
-  std::atomic<bool> finished_{false};
+  std::atomic<bool> finished_{false};  // Finish() twice aborts the process, and a refused call may be cancelled too
 };
 
 class HostServerImpl final : public HostServer, private v1::Host::CallbackService {
@@ -71,9 +72,9 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
 
  private:
   grpc::Status Check(const grpc::CallbackServerContext& context) {
-    auto [begin, end] = context.client_metadata().equal_range("x-bulkhead-token");
-    bool known = begin != end && std::next(begin) == end && modules_.With([&](auto& modules) {
-      return modules.contains(std::string(begin->second.data(), begin->second.size()));
+    auto tokens = context.client_metadata().equal_range("x-bulkhead-token");
+    bool known = tokens.first != tokens.second && std::next(tokens.first) == tokens.second && modules_.With([&](auto& modules) {
+      return modules.contains(std::string(tokens.first->second.data(), tokens.first->second.size()));
     });
     return known ? grpc::Status::OK
                  : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");

@@ -90,6 +90,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     });
   }
 
+  void Unresponsive(std::string why) {
+    if (stage_ == Stage::kServing) Fail(WorkerEnd::kLiveness, std::move(why));
+  }
+
   WorkerSpec& spec() { return spec_; }
   Loop& loop_;
   Spawner& spawner_;
@@ -135,8 +139,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, Lines("stdout"));
-    err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, Lines("stderr"));
+    rate_ = std::make_shared<LogRate>(loop_, Lines("stdout+stderr"));
+    out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, rate_, Lines("stdout"));
+    err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, rate_, Lines("stderr"));
 
     SpawnSpec spawn;
     spawn.id = spec_.instance;
@@ -147,7 +152,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
-    spawn.gid = spec_.gid;
+    // A group of its own: the daemon's would open every other module's folder to it. Its sockets get that group all the same,
+    // from the setgid folder they are made in.
+    spawn.gid = spec_.change_user ? static_cast<gid_t>(spec_.uid) : spec_.gid;
     spawn.sandbox = true;
     spawn.writable = {spec_.instance_dir, spec_.data_dir};
     spawn.limits.memory_bytes = spec_.manifest->limit_memory;
@@ -386,6 +393,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     }
     if (out_) out_->Drain();
     if (err_) err_->Drain();
+    if (rate_) rate_->Flush();
     report.output = tail_ ? tail_->Text() : "";
     Ended(std::move(report));
   }
@@ -423,6 +431,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   UniqueFd handshake_;
   std::string answer_, late_failure_;
   std::shared_ptr<OutputTail> tail_;
+  std::shared_ptr<LogRate> rate_;
   std::unique_ptr<LogPipe> out_, err_;
   std::unique_ptr<WorkerExit> failure_;
   int missed_ = 0;
@@ -435,6 +444,7 @@ WorkerProcess::~WorkerProcess() = default;
 
 void WorkerProcess::Start() { body_->Start(); }
 void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+void WorkerProcess::Unresponsive(std::string why) { body_->Unresponsive(std::move(why)); }
 const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
 const std::string& WorkerProcess::token() const { return body_->token_; }
 std::string WorkerProcess::data_socket() const { return body_->DataSocket(); }

@@ -38,7 +38,7 @@ struct WorkerSpec {
   std::string data_dir;       // the module's own, to be made when missing
   bool change_user = false;
   uid_t uid = 0;
-  gid_t gid = 0;              // the daemon's own group, so that it reaches the sockets
+  gid_t gid = 0;              // the daemon's own group, of the folders, so that it reaches the sockets
   std::string host_socket;
   std::string conninfo, schema;  // empty without database
   std::string config_json;
@@ -60,6 +60,8 @@ class WorkerProcess {
   void Start();
   // Stop RPC (manifest's stopTimeout, at most `budget`), then SIGTERM, then the tree. Hastens when called again with less.
   void Stop(Millis budget);
+  // Somebody found that it does not answer (`why`, a sentence): it is ended, with cause LIVENESS.
+  void Unresponsive(std::string why);
 
   const WorkerSpec& spec() const;
   const std::string& token() const;

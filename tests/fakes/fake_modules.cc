@@ -74,20 +74,24 @@ void FakeModules::Register(RegisterRequest request, Done<ModuleView> done) {
   });
 }
 
-void FakeModules::Install(const std::string& name, Done<ActionResult> done) {
-  OnLoop<ActionResult>(std::move(done), [this, name](const auto& done) {
-    ModuleView* view = Find(name);
-    if (view == nullptr) return done(NotFound(name));
+void FakeModules::Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  OnLoop<ActionResult>(std::move(done), [this, target](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    const std::string& name = target.name;
     if (view->row.path.empty()) return done(Error("PACKAGE_INVALID", "\"" + name + "\" was registered without a folder."));
     if (view->row.status == RegistryStatus::kRegistered) Change(*view, RegistryStatus::kDisabled, view->observed);
     done(ActionResult{*view, true});
   });
 }
 
-void FakeModules::Enable(const std::string& name, Millis wait, Done<ActionResult> done) {
-  OnLoop<ActionResult>(std::move(done), [this, name, wait](const auto& done) {
-    ModuleView* view = Find(name);
-    if (view == nullptr) return done(NotFound(name));
+void FakeModules::Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  OnLoop<ActionResult>(std::move(done), [this, target, wait](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    const std::string& name = target.name;
     if (view->row.path.empty()) return done(Error("PACKAGE_INVALID", "\"" + name + "\" was registered without a folder."));
     for (const DependencySpec& dependency : view->manifest->dependencies) {
       const ModuleView* other = Find(dependency.module);
@@ -108,10 +112,12 @@ void FakeModules::Enable(const std::string& name, Millis wait, Done<ActionResult
   });
 }
 
-void FakeModules::Disable(const std::string& name, Millis wait, Done<ActionResult> done) {
-  OnLoop<ActionResult>(std::move(done), [this, name, wait](const auto& done) {
-    ModuleView* view = Find(name);
-    if (view == nullptr) return done(NotFound(name));
+void FakeModules::Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  OnLoop<ActionResult>(std::move(done), [this, target, wait](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    const std::string& name = target.name;
     if (auto dependents = Dependents(name, true)) return done(*dependents);
     if (view->desired_enabled) {
       ++view->row.generation;
@@ -123,10 +129,12 @@ void FakeModules::Disable(const std::string& name, Millis wait, Done<ActionResul
   });
 }
 
-void FakeModules::Delete(const std::string& name, bool purge, Done<bool> done) {
-  OnLoop<bool>(std::move(done), [this, name, purge](const auto& done) {
-    const ModuleView* view = Find(name);
-    if (view == nullptr) return done(NotFound(name));
+void FakeModules::Delete(const ModuleTarget& target, bool purge, Done<bool> done) {
+  OnLoop<bool>(std::move(done), [this, target, purge](const auto& done) {
+    const ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    const std::string& name = target.name;
     if (view->desired_enabled) return done(Error("MODULE_ENABLED", "Disable \"" + name + "\" before you delete it."));
     if (auto dependents = Dependents(name, false)) return done(*dependents);
     modules_.erase(name);

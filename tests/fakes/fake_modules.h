@@ -20,10 +20,10 @@ class FakeModules : public Modules {
   void List(Done<std::vector<ModuleView>> done) override;
   void Get(const std::string& name, Done<ModuleView> done) override;
   void Register(RegisterRequest request, Done<ModuleView> done) override;
-  void Install(const std::string& name, Done<ActionResult> done) override;
-  void Enable(const std::string& name, Millis wait, Done<ActionResult> done) override;
-  void Disable(const std::string& name, Millis wait, Done<ActionResult> done) override;
-  void Delete(const std::string& name, bool purge, Done<bool> done) override;
+  void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
 
   // Knobs.
   void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist

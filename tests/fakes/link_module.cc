@@ -159,6 +159,7 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
       FakeRequest& request = peer.requests[header.stream];
       request.connection = id;
       request.stream = header.stream;
+      request.flags = header.flags;
       link::HeadReader reader(std::string_view(payload).substr(0, header.head_length));
       std::string_view method, target, name, value;
       uint16_t count = 0;
@@ -178,7 +179,18 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
       if (on_head) on_head(*this, request);
       break;
     }
-    case Type::kData: break;
+    case Type::kData:
+      if (header.flags & link::kTrailers) {
+        link::HeadReader reader(payload);
+        std::string_view name, value;
+        uint16_t count = 0;
+        if (!reader.U16(count)) return false;
+        for (uint16_t i = 0; i < count; ++i) {
+          if (!reader.Str(name) || !reader.Str(value)) return false;
+          if (peer.requests.count(header.stream)) peer.requests[header.stream].trailers.emplace_back(name, value);
+        }
+      }
+      break;
     case Type::kWindow:
       if (auto it = peer.outgoing.find(header.stream); it != peer.outgoing.end()) it->second.credit += link::internal::Get32(payload.data());
       return true;
@@ -194,6 +206,7 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
       Note([](Counts& c) { ++c.goaways; });
       return true;
     case Type::kPing:
+      Note([](Counts& c) { ++c.pings; });
       if (!end && answer_pings) {
         char pong[link::kHeaderSize];
         link::PutHeader(pong, {8, 0, Type::kPing, link::kEnd, 0, 0});
@@ -219,6 +232,12 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
     on_end_(*this, request);
   }
   return true;
+}
+
+void FakeLinkModule::Upgrade(FakeRequest& request, const FakeHeaders& headers) {
+  size_t at = peers_[request.connection].out.size();
+  Respond(request, 101, headers, "", false);
+  peers_[request.connection].out[at + 9] = char(link::kUpgrade);
 }
 
 void FakeLinkModule::Respond(FakeRequest& request, int status, const FakeHeaders& headers, const std::string& body, bool end) {

@@ -24,7 +24,8 @@ struct FakeRequest {
   uint64_t connection = 0;
   uint32_t stream = 0;
   std::string method, target, body;
-  FakeHeaders headers;
+  FakeHeaders headers, trailers;
+  uint8_t flags = 0;  // of the REQUEST
   bool ended = false;
   std::string Header(const std::string& name) const;  // "" when absent; values of equal names joined by '|'
 };
@@ -46,6 +47,7 @@ class FakeLinkModule {
 
   // On the module's thread.
   void Respond(FakeRequest& request, int status, const FakeHeaders& headers, const std::string& body, bool end = true);
+  void Upgrade(FakeRequest& request, const FakeHeaders& headers);  // 101; then Send()
   void Send(FakeRequest& request, std::string bytes, bool end);  // as credit allows
   void SendZeros(FakeRequest& request, size_t count);            // and END
   void Raw(FakeRequest& request, const std::string& bytes);      // past all rules
@@ -56,7 +58,7 @@ class FakeLinkModule {
   void Do(std::function<void(FakeLinkModule&)> task);  // on the module's thread
   // Waits until `done` is true of what was counted; false after 5 s.
   struct Counts {
-    int connections = 0, requests = 0, cancels = 0, goaways = 0, closed = 0;
+    int connections = 0, requests = 0, cancels = 0, goaways = 0, pings = 0, closed = 0;
     uint16_t last_cancel = 0;
     size_t body_bytes = 0;
     FakeRequest last;

@@ -184,6 +184,33 @@ class Surroundings(DaemonTest):
         daemon.stop()
         daemon.assert_nothing_left()
 
+    def test_a_link_where_a_folder_of_the_data_folder_should_be_is_refused_and_not_followed(self):
+        victim = self.temporary_folder(0o750)
+        (victim / "w").mkdir()
+        (victim / "w" / "kept").touch()
+        before = victim.stat()
+        for name in ("secrets", "versions", "modules", "run"):
+            with self.subTest(name):
+                daemon = self.daemon(start=False)
+                daemon.data.mkdir()
+                (daemon.data / name).symlink_to(victim)
+                daemon.launch()
+                self.assertEqual(daemon.wait_exit(), 1)
+                self.assertIn(f"{daemon.data}/{name}: is not a folder", daemon.log())
+                after = victim.stat()
+                self.assertEqual((after.st_uid, after.st_gid, after.st_mode), (before.st_uid, before.st_gid, before.st_mode))
+                self.assertTrue((victim / "w" / "kept").exists())
+
+    def test_what_a_killed_daemon_left_below_run_is_gone_after_the_next_start(self):
+        daemon = self.daemon(start=False)
+        (daemon.data / "run" / "w" / "0badf00d" / "deep").mkdir(parents=True)
+        victim = self.temporary_folder()
+        (victim / "kept").touch()
+        (daemon.data / "run" / "w" / "link").symlink_to(victim)
+        daemon.start()
+        self.assertEqual(os.listdir(daemon.data / "run" / "w"), [])
+        self.assertTrue((victim / "kept").exists())
+
     def test_what_is_configured_by_flag_environment_and_file_wins_in_this_order(self):
         file_port, env_port, flag_port = (f"127.0.0.1:{harness.free_port()}" for _ in range(3))
         daemon = self.daemon(start=False, config=f"listen: {file_port}\n", env={"BULKHEAD_LISTEN": env_port}, listen=flag_port)

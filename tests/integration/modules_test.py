@@ -1,10 +1,14 @@
 """Several modules and workers together: dependencies, flags, configuration at first registration, changed packages, logs, identity."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
+import time
 import unittest
 
 import harness
@@ -73,6 +77,58 @@ class Dependencies(DaemonTest):
         self.assertEqual(answer.status, 409, answer)
         for name in ("hen", "egg"):
             self.assertIn(name, answer.error["message"])
+
+
+class Commands(DaemonTest):
+    """Commands to one module at the same time."""
+
+    def module_that_hangs(self):
+        """Never answers the handshake."""
+        modules = self.temporary_folder()
+        target = echo_like(modules, "hangs", lifecycle={"handshakeTimeout": 60000})
+        (target / "bin" / "hangs").write_text("#!/bin/sh\nexec sleep 600\n")
+        return modules
+
+    def test_a_disable_overtakes_an_enable_whose_start_hangs(self):
+        daemon = self.daemon(modules_dir=self.module_that_hangs())
+        enabling = concurrent.futures.ThreadPoolExecutor(1).submit(daemon.post, "/api/v1/modules/hangs/enable?wait=60s", timeout=90)
+        daemon.wait_observed("hangs", "STARTING")
+        wait_until(lambda: daemon.module("hangs")["workers"][0]["pid"], "its process")
+        began = time.monotonic()
+        answer = daemon.post("/api/v1/modules/hangs/disable")
+        self.assertEqual((answer.status, answer.data["observed"]["state"]), (200, "STOPPED"), answer)
+        self.assertLess(time.monotonic() - began, 30, "it waited for the start")
+        answer = enabling.result()
+        self.assertEqual(answer.status, 202, answer)
+        self.assertIs(answer.json["meta"]["converged"], False)
+        self.assertEqual(answer.data["desired"]["state"], "DISABLED")
+
+    def test_of_two_that_name_the_same_generation_one_is_412(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules)
+        for _ in range(5):
+            generation = daemon.module("one")["desired"]["generation"]
+            enabled = daemon.module("one")["status"] == "ENABLED"
+            with concurrent.futures.ThreadPoolExecutor(4) as callers:
+                answers = list(callers.map(lambda _: daemon.post(
+                    f"/api/v1/modules/one/{'disable' if enabled else 'enable'}", headers={"If-Match": f'"{generation}"'}), range(4)))
+            self.assertEqual(sorted(a.status for a in answers), [200, 412, 412, 412])
+
+    def test_enable_of_one_that_runs_is_200_without_waiting(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules)
+        self.assertEqual(daemon.post("/api/v1/modules/one/enable?wait=false").status, 200)
+
+    def test_one_that_this_run_leaves_out_can_be_enabled(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "one")
+        daemon = self.daemon(modules=["one"], modules_dir=modules, args=["--disable", "one"])
+        self.assertEqual(daemon.get("/api/v1/m/one/echo").status, 404)
+        answer = daemon.post("/api/v1/modules/one/enable")
+        self.assertEqual((answer.status, answer.data["observed"]["state"]), (200, "RUNNING"), answer)
+        self.assertEqual(daemon.get("/api/v1/m/one/echo").status, 200)
 
 
 class Workers(DaemonTest):
@@ -217,6 +273,37 @@ class Processes(DaemonTest):
         daemon.stop()
         daemon.start()
         self.assertEqual(uid(daemon.module("one")["workers"][0]["pid"]), before["one"], "a module keeps its user")
+
+    @unittest.skipUnless(harness.IS_ROOT, "only as root do modules have users of their own")
+    def test_a_module_can_neither_list_the_folders_of_another_nor_connect_to_its_sockets(self):
+        modules = self.temporary_folder()
+        for name in ("one", "two"):
+            echo_like(modules, name)
+        daemon = self.daemon(modules=["one", "two"], modules_dir=modules)
+
+        def credentials(pid):
+            status = harness._read(f"/proc/{pid}/status").decode()
+            ids = {field: [int(n) for n in status.split(f"\n{field}:")[1].split("\n")[0].split()] for field in ("Uid", "Gid", "Groups")}
+            return {"user": ids["Uid"][0], "group": ids["Gid"][0], "extra_groups": ids["Groups"]}
+
+        def attempt(code, path, who):
+            done = subprocess.run([sys.executable, "-c", f"import os, socket, sys\npath = sys.argv[1]\n{code}", str(path)], cwd="/",
+                                  capture_output=True, text=True, **who)
+            return done.returncode, done.stderr
+
+        connect = "socket.socket(socket.AF_UNIX).connect(path)"
+        pids = {name: daemon.module(name)["workers"][0]["pid"] for name in ("one", "two")}
+        sockets = {line.split()[7] for line in harness._read("/proc/net/unix").decode().splitlines() if f"{daemon.data}/run/w/" in line}
+        owned = {name: [path for path in sockets if os.stat(path).st_uid == credentials(pid)["user"]] for name, pid in pids.items()}
+        for own, other in (("one", "two"), ("two", "one")):
+            who = credentials(pids[own])
+            self.assertEqual(len(owned[other]), 2, owned)
+            for path in owned[other]:
+                self.assertIn("PermissionError", attempt(connect, path, who)[1])
+                self.assertIn("PermissionError", attempt("os.listdir(path)", os.path.dirname(path), who)[1])
+            self.assertIn("PermissionError", attempt("os.listdir(path)", daemon.data / "modules" / other, who)[1])
+            for path in owned[own]:
+                self.assertEqual(attempt(connect, path, who), (0, ""), "its own socket, by the same means")
 
     def test_a_module_has_no_descriptor_of_the_daemon_or_of_another_module(self):
         modules = self.temporary_folder()

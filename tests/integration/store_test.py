@@ -4,6 +4,7 @@ import glob
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -188,6 +189,54 @@ class OwnServerTest(DaemonTest):
         self.server.stop()
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: daemon.get("/api/v1/m/echo/echo").status == 200, "an answer by a new process", 30 * SLOW)
+
+    def test_a_module_that_is_enabled_from_the_start_is_registered_in_one_step(self):
+        folder = self.temporary_folder(0o755)
+        daemon = self.daemon(modules_dir=folder, modules=["echo"], config=self.config)
+        daemon.stop()
+        # A crash between two steps would leave the first of them; here the second one can't be taken.
+        self.server.sql("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no'; END$$;"
+                        "CREATE TRIGGER refuse BEFORE UPDATE ON bulkhead_internal.modules EXECUTE FUNCTION public.refuse()")
+        shutil.copytree(harness.FAKES / "echo", folder / "echo")
+        daemon.start()
+        module = daemon.module("echo")
+        self.assertEqual((module["status"], module["observed"]["state"]), ("ENABLED", "RUNNING"))
+        self.assertEqual(self.server.sql("SELECT status, enabled_at = created_at FROM bulkhead_internal.modules"), "ENABLED|t")
+
+    def test_of_two_supervisors_that_find_a_module_at_once_the_second_takes_the_row_of_the_first(self):
+        folder = self.temporary_folder(0o755)
+        daemon = self.daemon(modules_dir=folder, modules=["echo"], config=self.config)
+        daemon.stop()
+        shutil.copytree(harness.FAKES / "echo", folder / "echo")
+        other = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", f"postgresql://operator@127.0.0.1:{self.server.port}/bulkhead"], text=True,
+                                 env={**os.environ, "PGPASSWORD": self.server.password}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            other.stdin.write(f"\\set manifest `cat {folder}/echo/manifest.json`\nBEGIN; INSERT INTO bulkhead_internal.uid_slots (module) VALUES ('echo');\n"
+                              "INSERT INTO bulkhead_internal.modules (name, version, manifest, path, uid_slot) SELECT 'echo', :'manifest'::json->>'version',"
+                              " :'manifest', '/elsewhere', slot FROM bulkhead_internal.uid_slots;\nSELECT 'inserted';\n")
+            other.stdin.flush()
+            self.assertEqual(other.stdout.readline(), "inserted\n")
+            daemon.launch()
+            wait_until(lambda: self.server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1", "the daemon waits", 30 * SLOW)
+            other.stdin.write("COMMIT;\n")
+        finally:
+            other.communicate(timeout=30)
+        daemon.wait_ready()
+        self.assertEqual(daemon.module("echo")["status"], "REGISTERED")
+        self.assertEqual(self.server.sql("SELECT path FROM bulkhead_internal.modules"), "/elsewhere")
+
+    def test_a_registered_manifest_that_is_not_valid_any_more_keeps_nothing_else_from_starting(self):
+        folder = self.temporary_folder(0o755)
+        for name in ("aaa", "echo"):
+            shutil.copytree(harness.FAKES / "echo", folder / name)
+        manifest = folder / "aaa" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace('"echo"', '"aaa"'))
+        daemon = self.daemon(modules_dir=folder, modules=["echo"], config=self.config)
+        daemon.stop()
+        self.server.sql("UPDATE bulkhead_internal.modules SET manifest = '{}' WHERE name = 'aaa'")
+        daemon.start()
+        self.assertEqual(daemon.module("echo")["observed"]["state"], "RUNNING")
+        self.assertIn("skipping a module folder: its name is registered with a manifest that is not valid any more  module=aaa", daemon.log())
 
     def test_a_node_with_another_master_key_is_refused(self):
         first = self.daemon(config=self.config)

@@ -1,4 +1,5 @@
-"""Reading the interface out of the source: protos through protoc's descriptors, the link's constants, the table of error codes.
+"""Reading the interface out of the source: protos through protoc's descriptors, the link's constants, the table of error codes, the
+variables and keys of the configuration, the files of a module's folder.
 
     python3 tests/interface/golden.py --update     adds what is new to the golden files; what is written there already is never changed
 """
@@ -89,7 +90,47 @@ def errors():
     return {code: int(http) for code, http in re.findall(r'\{"([A-Z_]+)", Code::k\w+, (\d+)\}', text)}
 
 
-FROM_SOURCE = {"protos.json": protos, "link.json": link, "errors.json": errors}
+def settings():
+    """[(key of the file, variable, option)], from the one table."""
+    text = (SOURCE / "supervisor/config.cc").read_text()
+    found = re.findall(r'\{"([\w.]+)", "(BULKHEAD_\w+)", "(--[\w-]+)",', text)
+    assert found, "supervisor/config.cc has no table of settings any more"
+    return found
+
+
+def variables():
+    """{variable: [key of the file, option]}, as far as there are such."""
+    text = (SOURCE / "supervisor/config.cc").read_text()
+    prefix = re.search(r'kFlagPrefix\[\] = "(\w+)"', text).group(1)
+    alone = re.search(r'known\{((?:"BULKHEAD_\w+"(?:, )?)+)\};', text).group(1)
+    known = {name: [] for name in re.findall(r"\w+", alone)}
+    known["BULKHEAD_CONFIG"] = ["--config"]
+    known[prefix + "<NAME>"] = ["flags.<name>"]
+    for key, variable, option in settings():
+        known[variable] = [key, option]
+    return known
+
+
+def config_keys():
+    """Every key of the configuration file, <name> for names that an operator chooses."""
+    text = (SOURCE / "supervisor/config_file.cc").read_text()
+    maps = re.search(r'known\{((?:"\w+"(?:, )?)+)\};', text).group(1)
+    members = re.search(r'DidYouMean\(member, \{((?:"\w+"(?:, )?)+)\}\)', text).group(1)
+    keys = {key for key, _variable, _option in settings()} | {f"{name}.<name>" for name in re.findall(r"\w+", maps)} - {"modules.<name>"}
+    return keys | {f"modules.<name>.{member}" for member in re.findall(r"\w+", members)}
+
+
+def module_folder():
+    """What the supervisor looks for in a module's folder."""
+    packages = (SOURCE / "supervisor/lifecycle/packages.cc").read_text()
+    manifest = (SOURCE / "supervisor/manifest/manifest.cc").read_text() + (SOURCE / "supervisor/manifest/manifest.h").read_text()
+    names = re.search(r'const char\* name : \{("manifest\.json"[^}]*)\}', packages).group(1)
+    return {"manifest": re.findall(r'"([^"]+)"', names),
+            "entry": re.search(r'entry\.value_or\(absl::StrCat\("([^"]+)", manifest\.name\)\)', manifest).group(1) + "<name>",
+            "migrations": re.search(r'migrations_dir = "([^"]+)"', manifest).group(1)}
+
+
+FROM_SOURCE = {"protos.json": protos, "link.json": link, "errors.json": errors, "variables.json": variables, "module_folder.json": module_folder}
 
 
 def stored(name):

@@ -1,4 +1,5 @@
-"""The fixed names of the interface against the real thing: protos, link, error codes, options, keys, fields, and the answers of a daemon.
+"""The fixed names of the interface against the real thing: protos, link, error codes, options, keys, variables, paths, fields, and the
+answers of a daemon.
 
 A golden file only grows: `python3 tests/interface/golden.py --update` records what is new; a change of what is there is a break of the
 interface and belongs into CHANGELOG.md.
@@ -8,6 +9,9 @@ import json
 import pathlib
 import re
 import signal
+import socket
+import stat
+import subprocess
 import sys
 import unittest
 
@@ -47,10 +51,55 @@ class Source(unittest.TestCase):
             self.assertEqual(len(numbers), len(set(numbers)), name)
 
 
+    def test_every_recorded_shape_and_part_of_the_handshake_is_looked_at(self):
+        here = pathlib.Path(__file__).read_text()
+        unused = [name for file in ("rest.json", "handshake.json") for name in golden.stored(file) if f'"{name}"' not in here]
+        self.assertEqual(unused, [])
+
+
 class CommandLine(DaemonTest):
-    def test_the_options_of_serve_are_these(self):
+    def test_the_commands_and_their_options_are_these(self):
+        recorded = golden.stored("cli.json")
+        for command in recorded:
+            _code, out, _err = run_serve(*command.split(), "--help")
+            options, _, commands = out.partition("Subcommands:")
+            found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", options.partition("Options:")[2].partition("\n\n")[0]))
+            found |= set(re.findall(r"^  (\w+)", commands, re.M))
+            self.assertEqual(sorted(found), recorded[command], command)
+        self.assertEqual(set(recorded), {""} | {name for name in recorded[""] if not name.startswith("-")})
+
+    def test_version_tells_the_version(self):
+        for arguments in (["version"], ["--version"]):
+            code, out, err = run_serve(*arguments)
+            self.assertEqual((code, err), (0, ""))
+            self.assertRegex(out, r"^bulkhead \d+\.\d+\.\d+\n$")
+
+    def test_the_help_names_the_variable_of_each_option(self):
         _code, out, _err = run_serve("serve", "--help")
-        self.assertEqual(sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", out))), golden.stored("cli.json")["serve"])
+        told = dict(re.findall(r"(?s)^  (--[\w-]+) (?:(?!\n  -).)*?\[(BULKHEAD_\w+)\]$", out, re.M))
+        recorded = {names[-1]: variable for variable, names in golden.stored("variables.json").items() if names and names[-1].startswith("--")}
+        self.assertEqual(told, recorded)
+        for variable in golden.stored("variables.json"):
+            self.assertIn(variable, out)
+
+    def test_the_keys_of_the_configuration_file_are_these(self):
+        def flat(document, prefix=""):
+            for key, value in document.items():
+                name = f"{prefix}{key}"
+                if prefix in ("flags.", "clients.", "modules."):
+                    name = f"{prefix}<name>"
+                if isinstance(value, dict) and name not in ("clients.<name>", "modules.<name>.config"):
+                    yield from flat(value, f"{name}.")
+                else:
+                    yield name
+
+        self.assertEqual(set(flat(golden.stored("config_keys.json"))), golden.config_keys())
+
+    def test_the_sample_configuration_has_every_key(self):
+        sample = (golden.SOURCE / "deploy/bulkhead.yaml").read_text()
+        for key in golden.config_keys():
+            for name in key.replace(".<name>", "").split("."):
+                self.assertRegex(sample, rf"(?m)^[# ]*{name}:", key)
 
     def test_every_key_of_the_configuration_file_is_known(self):
         folder = self.temporary_folder()
@@ -71,19 +120,23 @@ class Handshake(DaemonTest):
 
     def test_fd_3_argv_and_environment_are_as_written(self):
         modules = self.temporary_folder()
-        write_module(modules, "teller", {"args": ["one", "two words"]}, entry="""#!/bin/sh
-read -r line <&3
+        recorded = golden.stored("handshake.json")
+        write_module(modules, "teller", {"args": ["one", "two words"]}, entry=f"""#!/bin/sh
+read -r line <&{recorded["fd"]}
 echo "line=$line"
 echo "argv=$0|$1|$2|$#"
 echo "fds=$(ls /proc/self/fd | tr '\\n' ' ')"
 env | sed 's/^/env=/'
-echo '{"error":"done"}' >&3
+echo '{json.dumps({name: "not today" for name in recorded["refusal"]})}' >&{recorded["fd"]}
 """)
         daemon = self.daemon(modules_dir=modules)
         self.assertError(daemon.post("/api/v1/modules/teller/enable"), 502, "MODULE_START_FAILED")
-        output = daemon.module("teller")["exits"][0]["output"]
+        module = daemon.module("teller")
+        self.assertEqual(sorted(module["observed"]["reason"]), golden.stored("rest.json")["Module.observed.reason"])
+        self.assertIn("not today", module["observed"]["reason"]["message"])
+        output = module["exits"][0]["output"]
         told = dict(line.split("=", 1) for line in output.splitlines() if line.startswith(("line=", "argv=", "fds=")))
-        handshake, recorded = json.loads(told["line"]), golden.stored("handshake.json")
+        handshake = json.loads(told["line"])
         self.assertEqual(sorted(handshake), recorded["daemon"])
         self.assertLessEqual(handshake["protocolMin"], recorded["protocol"])
         self.assertGreaterEqual(handshake["protocolMax"], recorded["protocol"])
@@ -98,6 +151,76 @@ echo '{"error":"done"}' >&3
         environment = "\n".join(line for line in output.splitlines() if line.startswith("env="))
         self.assertNotIn(handshake["token"], environment)
         self.assertNotIn("BULKHEAD_", environment)
+
+    def answer_of_the_sdk(self, **offer):
+        """What a module of the C++ SDK answers to a handshake, as the supervisor would read it."""
+        folder, recorded = self.temporary_folder(), golden.stored("handshake.json")
+        ours, theirs = socket.socketpair()
+        start = "import os, sys; os.dup2(int(sys.argv[1]), int(sys.argv[2])); os.execv(sys.argv[3], sys.argv[3:])"
+        with ours, theirs:
+            process = subprocess.Popen([sys.executable, "-c", start, str(theirs.fileno()), str(recorded["fd"]), str(harness.FAKES / "echo/bin/echo")],
+                                       pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            theirs.close()
+            line = {"protocolMin": recorded["protocol"], "protocolMax": recorded["protocol"], "module": "echo", "instance": "echo-0-1",
+                    "token": "secret", "controlSocket": f"{folder}/control", "dataSocket": f"{folder}/data", "hostSocket": f"{folder}/host",
+                    "transport": "link", **offer}
+            self.assertEqual(sorted(line), recorded["daemon"])
+            ours.settimeout(20 * harness.SLOW)
+            try:
+                ours.sendall(json.dumps(line).encode() + b"\n")
+                answer = b""
+                while not answer.endswith(b"\n"):
+                    answer += ours.recv(4096) or self.fail(f"closed after {answer!r}")
+            finally:
+                ours.close()  # means: leave
+                process.wait(20 * harness.SLOW)
+        return json.loads(answer)
+
+    def test_the_sdk_answers_with_these_names(self):
+        recorded = golden.stored("handshake.json")
+        answer = self.answer_of_the_sdk()
+        self.assertEqual(sorted(answer), recorded["module"])
+        self.assertEqual(answer["protocol"], recorded["protocol"])
+        refusal = self.answer_of_the_sdk(protocolMin=recorded["protocol"] + 1, protocolMax=recorded["protocol"] + 1)
+        self.assertEqual(sorted(refusal), recorded["refusal"])
+
+
+class Paths(DaemonTest):
+    def layout(self, data):
+        """{path in the data folder: kind and, where it is the same for all users, mode}."""
+        def name(path):
+            parts = list(path.relative_to(data).parts)
+            if parts[0] in ("modules", "versions") and len(parts) > 1:
+                parts[1] = "<name>"
+            if parts[0] == "versions" and len(parts) > 2:
+                parts[2] = re.sub(r"^\d+\.\d+\.\d+-[0-9a-f]{8}$", "<version>-<sha8>", parts[2])
+            if parts[:2] == ["run", "w"] and len(parts) > 2:
+                parts[2] = "<instance>"
+            return "/".join(parts)
+
+        found = {}
+        # What is inside is PostgreSQL's, the daemon's or the module's own.
+        for pattern in ("*", "modules/*", "run/*", "run/w/**/*", "versions/*", "versions/*/*"):
+            for path in data.glob(pattern):
+                mode = path.lstat().st_mode
+                kind = "folder" if stat.S_ISDIR(mode) else "socket" if stat.S_ISSOCK(mode) else "file"
+                found[name(path)] = f"{kind} {stat.S_IMODE(mode):04o}"
+        return found
+
+    def test_the_data_folder_is_laid_out_as_recorded(self):
+        daemon = self.daemon(modules=["echo"], modules_dir=harness.FAKES)
+        recorded, found = golden.stored("paths.json"), self.layout(daemon.data)
+        self.assertEqual({path: what if " " in recorded.get(path, " ") else what.split()[0] for path, what in found.items()}, recorded)
+
+    def test_a_staged_module_holds_what_is_recorded(self):
+        recorded = golden.stored("module_folder.json")
+        staged = list(harness.MODULES.iterdir()) + list(harness.FAKES.iterdir())
+        self.assertIn(MODULE, [folder.name for folder in staged])
+        for folder in staged:
+            with self.subTest(folder.name):
+                self.assertEqual(len([name for name in recorded["manifest"] if (folder / name).is_file()]), 1)
+                self.assertTrue((folder / recorded["entry"].replace("<name>", folder.name)).is_file())
+        self.assertTrue(list((harness.MODULES / MODULE / recorded["migrations"]).glob("*.sql")))
 
 
 class Manifests(SharedDaemonTest):
@@ -142,7 +265,7 @@ class Rest(SharedDaemonTest):
         for number in (module["desired"]["generation"], module["observed"]["generation"], module["configRevision"], module["exits"][0]["ranMs"]):
             self.assertIsInstance(number, int)
         self.assertIsNone(module["lastUpgrade"])
-        self.assertIsNone(module["observed"]["reason"])
+        self.assertIsNone(module["observed"]["reason"])  # its shape is looked at where there is one, in Handshake
         self.assertIsInstance(module["manifest"], dict)
         for moment in (module["createdAt"], module["updatedAt"], module["enabledAt"], module["observed"]["since"], module["exits"][0]["at"]):
             self.assertRegex(moment, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")

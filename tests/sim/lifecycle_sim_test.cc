@@ -1,6 +1,5 @@
 // Thousands of small worlds in which one module lives through random wishes, crashes, hangs, lost databases and jumps of time.
-// The world carries out what Step asks for, badly; after every event the invariants of architecture hold. A failure prints its
-// seed:
+// The world carries out what Step asks for, badly; after every event what Check() demands must hold. A failure prints its seed:
 //   build/tests/lifecycle_sim_test --seed=17          replays one world and prints its events
 #include <gtest/gtest.h>
 
@@ -86,6 +85,7 @@ class World {
         if (Listed(slot)) listed_.insert(slot.run);
       }
       routed_ = Routed(state_);
+      told_to_wait_ = StartsNow(state_);
     } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
       EXPECT_FALSE(listed_.contains(drain->run)) << "drains a worker that is still listed";
       draining_.insert(drain->run);
@@ -102,7 +102,10 @@ class World {
       ASSERT_NE(found, processes_.end()) << "the Directory lists a worker that is gone";
       EXPECT_TRUE(found->second.ready && !found->second.dead) << "the Directory lists a worker that is not ready";
     }
-    if (!state_.wanted || state_.skipped) EXPECT_FALSE(routed_) << "routes of a module that is not wanted";
+    if (!state_.wanted || state_.skipped) {
+      EXPECT_FALSE(routed_) << "routes of a module that is not wanted";
+    }
+    EXPECT_EQ(told_to_wait_, StartsNow(state_)) << "requests wait, or are refused, by what was true before";
     // No hot loop: at most the burst and one more per slot within a window, whatever happens, unless an administrator cleared the
     // slate.
     size_t recent = 0;
@@ -236,7 +239,7 @@ class World {
   Instant now_ = Instant(std::chrono::hours(1));
   Instant cleared_ = now_;
   int64_t generation_ = 0;
-  bool preparing_ = false, faults_ = true, routed_ = false;
+  bool preparing_ = false, faults_ = true, routed_ = false, told_to_wait_ = false;
   std::map<uint64_t, Process> processes_;
   std::set<uint64_t> listed_, draining_, seen_;
   std::vector<Instant> starts_;

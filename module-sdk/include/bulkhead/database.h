@@ -45,7 +45,8 @@ struct Bytes {  // bytea
 };
 
 // One parameter ($1, $2, …), sent apart from the SQL text. Made implicitly from bool, integers, floating point, text, Json,
-// time, Bytes, vectors of these scalars (as arrays), optionals of them, and nullptr (NULL).
+// time, Bytes, vectors of these scalars (as arrays), optionals of them, and nullptr (NULL). Text with a NUL is refused when it is
+// sent: DatabaseError 22021.
 class Param {
  public:
   Param(std::nullptr_t) : null_(true) {}

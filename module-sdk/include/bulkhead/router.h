@@ -51,8 +51,9 @@ class Route {
 class Router {
  public:
   // Patterns begin with "/" and are what the manifest's routes say, behind `/api/v1/m/<module>`. A segment is text, `:name`
-  // (one segment), or a last `*` (the rest, at least one segment). Text wins over `:name`, `:name` over `*`. HEAD is answered by
-  // GET without its body. Throw std::invalid_argument for a malformed or doubled pattern. The reference stays valid.
+  // (one segment, not empty), or a last `*` (the rest, also an empty one: `/files/*` takes `/files/` and not `/files`). Text wins
+  // over `:name`, `:name` over `*`; the gateway matches alike. HEAD is answered by GET without its body. Throw
+  // std::invalid_argument for a malformed or doubled pattern. The reference stays valid.
   Route& Get(std::string pattern, Handler handler) { return Handle("GET", std::move(pattern), std::move(handler)); }
   Route& Post(std::string pattern, Handler handler) { return Handle("POST", std::move(pattern), std::move(handler)); }
   Route& Put(std::string pattern, Handler handler) { return Handle("PUT", std::move(pattern), std::move(handler)); }

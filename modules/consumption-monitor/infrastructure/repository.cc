@@ -1,5 +1,6 @@
 #include "infrastructure/repository.h"
 
+#include <algorithm>
 #include <map>
 
 #include "domain/consumption.h"
@@ -14,7 +15,12 @@ using bulkhead::sdk::Transaction;
 using bulkhead::sdk::WallTime;
 
 Timestamp ToTimestamp(WallTime at) { return std::chrono::floor<std::chrono::microseconds>(at); }
-WallTime ToWallTime(Timestamp at) { return WallTime(at); }
+// A WallTime counts nanoseconds in 64 bits: the years 1677 to 2262. What lies beyond is put at the edge.
+WallTime ToWallTime(Timestamp at) {
+  constexpr Timestamp kFirst = std::chrono::ceil<std::chrono::microseconds>(WallTime::min());
+  constexpr Timestamp kLast = std::chrono::floor<std::chrono::microseconds>(WallTime::max());
+  return WallTime(std::clamp(at, kFirst, kLast));
+}
 
 // SELECT list of a reading; `r` is readings, `m` metrics.
 constexpr std::string_view kReadingColumns =

@@ -98,7 +98,9 @@ TEST_F(GrpcApi, AGenuineOriginIsForItsMethodAloneAndNeverInPlaceOfAToken) {
   const auto check = [&](const std::vector<std::pair<std::string, std::string>>& metadata, const std::string& method) {
     Guard::Metadata map;
     for (const auto& [key, value] : metadata) map.emplace(grpc::string_ref(key), grpc::string_ref(value));
-    return guard.Check(map, "inproc", method);
+    Caller caller;
+    const absl::Status checked = guard.Check(map, "inproc", method, caller);
+    return checked.ok() ? absl::StatusOr<Caller>(caller) : checked;
   };
   auto origin = guard.SignOrigin("192.0.2.7:1", "request-9", list);
   EXPECT_EQ(ErrorCode(check(origin, list).status()), "UNAUTHENTICATED");
@@ -129,6 +131,29 @@ TEST_F(GrpcApi, ErrorsHaveTheirStableCodeInTheDetails) {
   ASSERT_TRUE(details.details(0).UnpackTo(&info));
   EXPECT_EQ(info.reason(), "MODULE_NOT_FOUND");
   EXPECT_EQ(info.metadata().at("requestId"), "order-4711");
+}
+
+TEST_F(GrpcApi, ARefusedWriteIsWrittenDownWithItsSenderAndAnsweredWithItsId) {
+  const auto enable = [&](const std::string& authorization) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", authorization);
+    context.AddMetadata("x-request-id", "order-4711");
+    admin::v1::ModuleActionRequest request;
+    request.set_name("meter");
+    admin::v1::ModuleActionResponse response;
+    testing::internal::CaptureStderr();
+    const grpc::Status status = modules_stub_->EnableModule(&context, request, &response);
+    const std::string log = testing::internal::GetCapturedStderr();
+    google::rpc::Status details;
+    google::rpc::ErrorInfo info;
+    EXPECT_TRUE(details.ParseFromString(status.error_details()) && details.details(0).UnpackTo(&info));
+    EXPECT_EQ(info.metadata().at("requestId"), "order-4711");
+    EXPECT_THAT(log, testing::AllOf(HasSubstr("EnableModule"), HasSubstr("order-4711"), HasSubstr("127.0.0.1:")));
+    return log;
+  };
+  EXPECT_THAT(enable("Bearer wrong"), testing::AllOf(HasSubstr("UNAUTHENTICATED"), HasSubstr("subject=-")));
+  EXPECT_THAT(enable("Bearer " + MakeToken("small", {"jobs:read"})),
+              testing::AllOf(HasSubstr("FORBIDDEN"), HasSubstr("subject=small")));
 }
 
 TEST_F(GrpcApi, AnErrorWithManyFindingsStillArrives) {

@@ -66,6 +66,23 @@ TEST_F(WhoMay, NothingIsToldWithoutAToken) {
   EXPECT_EQ(Send(lower).status, 200);
 }
 
+TEST_F(WhoMay, ARefusedWriteIsWrittenDownAndARefusedReadIsNot) {
+  const std::string reader = MakeToken("reader", {"modules:read"});
+  const auto log = [&](const std::string& secret, const std::string& method, const std::string& path) {
+    testing::internal::CaptureStderr();
+    As(secret, Request(method, path, "{broken"));
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(log(reader, "POST", "/api/v1/modules"),
+              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=reader"), HasSubstr("address=192.0.2.7:1234"),
+                             HasSubstr("request=request-1"), HasSubstr("result=FORBIDDEN")));
+  EXPECT_THAT(log("wrong", "DELETE", "/api/v1/modules/x"),
+              testing::AllOf(HasSubstr("DeleteModule"), HasSubstr("subject=-"), HasSubstr("result=UNAUTHENTICATED")));
+  EXPECT_THAT(log(admin_token_, "POST", "/api/v1/modules"),
+              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=admin"), HasSubstr("result=INVALID_JSON")));
+  EXPECT_EQ(log("wrong", "GET", "/api/v1/modules"), "");
+}
+
 TEST_F(WhoMay, ATokenMayWhatItHoldsEvenBeforeTheBodyIsLookedAt) {
   const std::string reader = MakeToken("reader", {"modules:read"});
   EXPECT_EQ(As(reader, Request("GET", "/api/v1/modules")).status, 200);

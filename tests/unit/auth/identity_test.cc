@@ -1,6 +1,7 @@
 #include "supervisor/auth/identity.h"
 
 #include "gtest/gtest.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {

@@ -139,6 +139,9 @@ TEST_F(ConfigTest, AllVariablesAreRead) {
                   {"BULKHEAD_LOG_FORMAT", "json"},
                   {"BULKHEAD_ENVIRONMENT", "staging"},
                   {"BULKHEAD_UIDS", "5000-6000"},
+                  {"BULKHEAD_ADMIN_LISTEN", "h:2"},
+                  {"BULKHEAD_DISCOVERY_DEVELOPMENT", "true"},
+                  {"BULKHEAD_ON_CRITICAL_FAILURE", "degraded"},
                   {"BULKHEAD_DATA", ""}};
   const Config config = Good({"serve"});
   EXPECT_EQ(config.listen, "h:1");
@@ -148,6 +151,9 @@ TEST_F(ConfigTest, AllVariablesAreRead) {
   EXPECT_EQ(config.log_format, LogFormat::kJson);
   EXPECT_EQ(config.environment, "staging");
   EXPECT_EQ(config.first_uid, 5000u);
+  EXPECT_EQ(config.admin_listen, "h:2");
+  EXPECT_TRUE(config.discovery_development);
+  EXPECT_FALSE(config.critical_failure_exits);
   EXPECT_EQ(config.data, folder_ + "/.bulkhead");  // an empty variable is none
 }
 

@@ -76,6 +76,20 @@ TEST_F(RoutesTest, ReadingsOfASpanOfTimeIncludeItsStartAndNotItsEnd) {
   EXPECT_EQ(Data("/readings").size(), 5u);
 }
 
+TEST_F(RoutesTest, TimesFarOffAreFarOff) {
+  EXPECT_EQ(Data("/readings?to=9999-12-31T23:59:59Z").size(), 5u);
+  EXPECT_EQ(Data("/readings?from=0001-01-01T00:00:00Z").size(), 5u);
+  EXPECT_EQ(Data("/readings?from=0000-01-01T00:00:00Z&to=9999-12-31T23:59:59Z").size(), 5u);
+  EXPECT_EQ(Data("/readings?from=9999-12-31T23:59:59Z").size(), 0u);
+  EXPECT_EQ(Data("/readings?to=1000-01-01T00:00:00Z").size(), 0u);
+  for (const char* year : {"2263", "2610", "2611", "9998"}) {
+    for (int month = 1; month <= 12; ++month) {
+      const Json data = Data("/monthly/host?year=" + std::string(year) + "&month=" + std::to_string(month));
+      EXPECT_TRUE(data["days"].empty() && data["totals"].empty()) << data;
+    }
+  }
+}
+
 TEST_F(RoutesTest, AllWrongParametersAreNamedAtOnce) {
   EXPECT_THAT(Refused("/readings?limit=0&page=x&from=yesterday&endpointId=a%20b&offset=3&metric=a&metric=b"),
               ElementsAre("query.offset UNKNOWN_PARAMETER", "query.metric REPEATED_PARAMETER", "query.endpointId NOT_A_NAME",

@@ -15,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "supervisor/auth/authenticator.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/gateway/gateway.h"
 #include "tests/fakes/link_module.h"
 
@@ -73,6 +74,10 @@ class HttpClient {
       at += size_t(n);
     }
     return at;
+  }
+  bool Readable(int patience_ms) {
+    pollfd p{fd_.get(), POLLIN, 0};
+    return !in_.empty() || poll(&p, 1, patience_ms) > 0;
   }
   void FinishSending() { shutdown(fd_.get(), SHUT_WR); }
   void Close() { fd_.Reset(); }
@@ -198,6 +203,7 @@ class GatewayTest : public testing::Test {
     worker.instance = instance;
     worker.data_socket = socket;
     worker.token = "token-" + instance;
+    worker.unresponsive = [this] { ++unresponsive_; };
     workers_[module].push_back(worker);
     last_instance_ = instance;
     return *modules_[instance];
@@ -208,19 +214,26 @@ class GatewayTest : public testing::Test {
   void RemoveWorker(const std::string& instance, const std::string& module = "m") {
     std::erase_if(workers_[module], [&](const DirectoryWorker& w) { return w.instance == instance; });
   }
-  // Publishes modules with these routes and the workers added so far; returns when the gateway has adopted it.
+  // Publishes modules with these routes and the workers added so far; returns when the gateway has adopted it. The manifest stays the
+  // same value while the routes are the same, as it does between the restarts of a module.
   void Publish(const std::vector<RouteSpec>& routes, Transport transport = Transport::kLink) {
     auto directory = std::make_shared<Directory>();
     directory->version = ++version_;
     for (const auto& [name, workers] : workers_) {
-      auto manifest = std::make_shared<Manifest>();
-      manifest->name = name;
-      manifest->routes = routes;
-      manifest->transport = transport;
+      auto same = [](const RouteSpec& a, const RouteSpec& b) { return a.method == b.method && a.path == b.path; };
+      auto& manifest = manifests_[name];
+      if (!manifest || !std::equal(routes.begin(), routes.end(), manifest->routes.begin(), manifest->routes.end(), same)) {
+        auto made = std::make_shared<Manifest>();
+        made->name = name;
+        made->routes = routes;
+        made->transport = transport;
+        manifest = made;
+      }
       auto module = std::make_shared<DirectoryModule>();
       module->name = name;
       module->manifest = manifest;
       module->workers = workers;
+      module->starting = starting_;
       directory->modules[name] = module;
     }
     auto adopted = std::make_shared<std::promise<void>>();
@@ -234,6 +247,10 @@ class GatewayTest : public testing::Test {
     gateway_->Drain("nobody", [woken] { woken->set_value(); });
     woken->get_future().wait();
   }
+  // The same, in steps of `time`, until the client has something to read.
+  void PassUntilAnswered(HttpClient& client, Millis time) {
+    for (int i = 0; i < 100 && !client.Readable(100); ++i) Pass(time);
+  }
   HttpClient Client(int receive_buffer = 0) { return HttpClient(gateway_->address(), receive_buffer); }
   std::string Bearer() const { return "Authorization: Bearer " + secret_ + "\r\n"; }
 
@@ -246,6 +263,9 @@ class GatewayTest : public testing::Test {
   std::map<std::string, std::vector<DirectoryWorker>> workers_{{"m", {}}};
   std::map<std::string, std::unique_ptr<FakeLinkModule>> modules_;
   std::unique_ptr<Gateway> gateway_;
+  std::map<std::string, std::shared_ptr<const Manifest>> manifests_;
+  bool starting_ = false;  // what the next Publish() says of every module
+  std::atomic<int> unresponsive_{0};  // reports of workers that answer no PING
   int next_worker_ = 0;
   uint64_t version_ = 0;
 };

@@ -30,14 +30,16 @@ TEST_F(GatewayTest, Answers503WithRetryAfterWhenNoWorkerIsReady) {
   EXPECT_THAT(r.body, HasSubstr("MODULE_UNAVAILABLE"));
 }
 
-TEST_F(GatewayTest, Answers503WhileTheSocketOfAKilledWorkerRefuses) {
+TEST_F(GatewayTest, Answers503WhenTheSocketOfAKilledWorkerGoesOnRefusing) {
   auto& module = AddWorker(Answer("ok"));
   Publish({Route("GET", "/x"), Route("POST", "/x")});
   HttpClient client = Client();
   ASSERT_EQ(client.Get("/api/v1/m/m/x").status, 200);
   module.Kill();
   for (int i = 0; i < 3; ++i) {
-    HttpResponse r = client.Get("/api/v1/m/m/x");
+    client.Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\n\r\n");
+    PassUntilAnswered(client, limits::kParkTimeout);
+    HttpResponse r = client.Read();
     EXPECT_EQ(r.status, 503);
     EXPECT_EQ(r.Header("retry-after"), "1");
   }

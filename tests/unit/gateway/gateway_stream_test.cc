@@ -197,7 +197,7 @@ TEST_F(GatewayTest, TellsTheModuleToStopWhenItAnsweredBeforeTheRequestsEnd) {
   EXPECT_EQ(client.Read().status, 409) << "the rest of a small body is dropped, the connection stays";
 }
 
-TEST_F(GatewayTest, AnswersALinksPingAndSendsItsOwnWhenTheModuleIsSilent) {
+TEST_F(GatewayTest, ASilentModuleIsPingedAndReportedWhenItDoesNotAnswer) {
   auto& module = AddWorker([](FakeLinkModule&, FakeRequest&) {});
   module.answer_pings = false;
   RouteSpec route = Route("POST", "/x");
@@ -210,6 +210,23 @@ TEST_F(GatewayTest, AnswersALinksPingAndSendsItsOwnWhenTheModuleIsSilent) {
   HttpResponse r = client.Read();
   EXPECT_EQ(r.status, 502);
   EXPECT_TRUE(module.WaitFor([](const auto& c) { return c.closed == 1; }));
+  EXPECT_EQ(unresponsive_, 1);
+}
+
+TEST_F(GatewayTest, ASilentModuleThatAnswersPingsIsLeftAlone) {
+  auto& module = AddWorker([](FakeLinkModule&, FakeRequest&) {});
+  RouteSpec route = Route("POST", "/x");
+  route.timeout = Millis(600'000);
+  Publish({route});
+  HttpClient client = Client();
+  client.Send("POST /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+  ASSERT_TRUE(module.WaitFor([](const auto& c) { return c.requests == 1; }));
+  for (int i = 0; i < 30; ++i) {
+    Pass(Millis(2'000));
+    ASSERT_FALSE(client.Readable(20));  // the answer to a PING comes by itself, before five more steps
+  }
+  EXPECT_GT(module.counts().pings, 1);
+  EXPECT_EQ(unresponsive_, 0);
 }
 
 }  // namespace

@@ -255,11 +255,11 @@ TEST_F(GatewayTest, ClosesWhenTheClientAsksForIt) {
 TEST_F(GatewayTest, HandsEverythingElseToTheLocalService) {
   Publish({});
   HttpClient client = Client();
-  client.Send("POST /api/v1/mod%20ules?a=b HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer s\r\nContent-Type: text/x\r\nIf-Match: 3\r\nIdempotency-Key: k\r\n"
+  client.Send("POST /api/v1/mod%20ules?a=b HTTP/1.1\r\nHost: t\r\n" + Bearer() + "Content-Type: text/x\r\nIf-Match: 3\r\nIdempotency-Key: k\r\n"
               "Content-Length: 4\r\n\r\nbody");
   HttpResponse r = client.Read();
   EXPECT_EQ(r.status, 200);
-  EXPECT_THAT(r.body, MatchesRegex("POST /api/v1/mod ules a=b Bearer s text/x 3 k body 127.0.0.1:[0-9]+"));
+  EXPECT_THAT(r.body, MatchesRegex("POST /api/v1/mod ules a=b Bearer " + secret_ + " text/x 3 k body 127.0.0.1:[0-9]+"));
   EXPECT_EQ(r.headers.count("bad"), 0u);
   client.Send("HEAD /healthz HTTP/1.1\r\nHost: t\r\n\r\n");
   EXPECT_EQ(client.Read(true).status, 200);
@@ -268,7 +268,7 @@ TEST_F(GatewayTest, HandsEverythingElseToTheLocalService) {
   EXPECT_THAT(r.body, HasSubstr("INTERNAL"));
   EXPECT_EQ(client.Get("/a%2").status, 400);
   HttpClient big = Client();
-  big.Send("POST /api/v1/modules HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+  big.Send("POST /api/v1/modules HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n" + Bearer() + "\r\n");
   std::string chunk = "40000\r\n" + std::string(0x40000, 'x') + "\r\n";
   for (int i = 0; i < 5; ++i) big.Send(chunk);
   EXPECT_EQ(big.Read().status, 413);

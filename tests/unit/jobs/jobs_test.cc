@@ -107,6 +107,54 @@ TEST_F(JobsTest, ASecondAttemptCanSucceed) {
   EXPECT_EQ(run->error_code, "");
 }
 
+TEST_F(JobsTest, AResultThatHasArrivedCountsThoughTheWorkerIsGoneOrTheTimeIsUp) {
+  Node node("n1", conninfo_);
+  JobSpec brief = Spec("brief");
+  brief.timeout = 200ms;
+  node.Publish({Spec("sync"), brief}, {{"m.0.a", port_}});
+  port_->Answer([](std::shared_ptr<FakeRun> run) {  // the end of the call never comes
+    module::v1::RunJobUpdate update;
+    update.mutable_result()->set_result_json(R"({"rows":3})");
+    run->update(update);
+  });
+  const auto timed = node.Run("brief", 10s);
+  ASSERT_TRUE(timed.ok()) << timed.status();
+  EXPECT_EQ(timed->status, RunStatus::kSucceeded);
+  EXPECT_TRUE(port_->Await(0)->cancelled);
+  const auto queued = node.Run("sync", 0ms);
+  ASSERT_TRUE(queued.ok());
+  port_->Await(1);
+  node.OnLoop([&] { node.jobs().WorkerGone("m.0.a"); });
+  const RunView lost = node.Until(queued->id, [](const RunView& r) { return r.status != RunStatus::kRunning; });
+  EXPECT_EQ(lost.status, RunStatus::kSucceeded);
+  EXPECT_EQ(lost.result_json, R"({"rows": 3})");
+  EXPECT_EQ(port_->count(), 2u);
+}
+
+TEST_F(JobsTest, WhatAModuleSaysInBytesThatAreNoTextIsKeptAsText) {
+  Node node("n1", conninfo_);
+  node.Publish({Spec("sync")}, {{"m.0.a", port_}});
+  port_->Answer([](std::shared_ptr<FakeRun> run) { run->End(absl::InvalidArgumentError("caf\xe9 \xff" + std::string(1, '\0'))); });
+  const auto run = node.Run("sync", 10s);
+  ASSERT_TRUE(run.ok()) << run.status();
+  const RunView stored = node.Until(run->id, [](const RunView& r) { return r.status == RunStatus::kFailed; });
+  EXPECT_EQ(stored.error_message, "caf\uFFFD \uFFFD\uFFFD");
+}
+
+TEST_F(JobsTest, TheLastProgressBeforeTheEndIsInTheRow) {
+  Node node("n1", conninfo_);
+  node.Publish({Spec("sync")}, {{"m.0.a", port_}});
+  port_->Answer([](std::shared_ptr<FakeRun> run) {
+    run->Progress(0.75, "three of four");
+    run->Fail("UPSTREAM_DOWN", "no answer", false);
+  });
+  const auto run = node.Run("sync", 10s);
+  ASSERT_TRUE(run.ok()) << run.status();
+  const RunView stored = *node.Get(run->id);
+  EXPECT_EQ(stored.progress_message, "three of four");
+  EXPECT_EQ(stored.progress, 0.75);
+}
+
 TEST_F(JobsTest, ARunThatTakesTooLongIsCancelledAndTimedOut) {
   Node node("n1", conninfo_);
   JobSpec spec = Spec("slow");

@@ -68,6 +68,37 @@ TEST(Schedule, APublishedSnapshotDoesNotMoveTheNextTick) {
   EXPECT_EQ(schedule.TakeDue(At("2026-01-10T10:01:00.2Z")).size(), 1u);
 }
 
+TEST(Schedule, ATickThatFallsIntoARestartOfTheModuleIsTakenWhenItIsBack) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:00:30Z"));
+  schedule.Adopt(*With({Spec("a", "* * * * *")}, false), At("2026-01-10T10:00:59Z"));
+  EXPECT_THAT(schedule.jobs(), IsEmpty());
+  EXPECT_EQ(schedule.NextDue(), std::nullopt);
+  EXPECT_THAT(schedule.TakeDue(At("2026-01-10T10:01:00Z")), IsEmpty());
+  schedule.Adopt(*With({Spec("a", "* * * * *")}, false), At("2026-01-10T10:01:01Z"));  // published for another module's sake
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:01:02Z"));
+  const auto ticks = schedule.TakeDue(At("2026-01-10T10:01:02Z"));
+  ASSERT_EQ(ticks.size(), 1u);
+  EXPECT_EQ(ticks[0].slot, At("2026-01-10T10:01:00Z"));
+}
+
+TEST(Schedule, ATickOfALongRestartIsLeftOut) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "0 * * * *")}), At("2026-01-10T10:59:00Z"));
+  schedule.Adopt(*With({Spec("a", "0 * * * *")}, false), At("2026-01-10T10:59:59Z"));
+  schedule.Adopt(*With({Spec("a", "0 * * * *")}), At("2026-01-10T11:02:00Z"));
+  EXPECT_THAT(schedule.TakeDue(At("2026-01-10T11:02:00Z")), IsEmpty());
+  EXPECT_EQ(schedule.NextDue(), At("2026-01-10T12:00:00Z"));
+}
+
+TEST(Schedule, WhatTickedWhileTheModuleWasDisabledIsNotMadeUpFor) {
+  Schedule schedule;
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:00:30Z"));
+  schedule.Adopt(Directory(), At("2026-01-10T10:00:59Z"));
+  schedule.Adopt(*With({Spec("a", "* * * * *")}), At("2026-01-10T10:01:02Z"));
+  EXPECT_THAT(schedule.TakeDue(At("2026-01-10T10:01:02Z")), IsEmpty());
+}
+
 TEST(Schedule, OfSeveralMissedTicksTheLatestCountsAndLongMissedOnesAreLeftOut) {
   Schedule schedule;
   schedule.Adopt(*With({Spec("seconds", "* * * * * *"), Spec("hourly", "0 * * * *"), Spec("late", "0 * * * *", "latest")}),

@@ -173,6 +173,10 @@ TEST(Manifest, IdentityIsChecked) {
   EXPECT_THAT(Errors(R"({"permissions":["has space", 5, "ok"]})"),
               testing::UnorderedElementsAre("/permissions/0 INVALID_PERMISSION", "/permissions/1 WRONG_TYPE"));
   EXPECT_THAT(Warnings(R"({"permissions":["a","a"]})"), ElementsAre("/permissions/1 DUPLICATE"));
+  // What no token can hold, no manifest can ask for.
+  EXPECT_THAT(Errors(R"({"permissions":["Orders:Write", "a/b", "a:*:b", "a::b", "orders:*", "a_1.b-c:d"]})"),
+              testing::UnorderedElementsAre("/permissions/0 INVALID_PERMISSION", "/permissions/1 INVALID_PERMISSION",
+                                            "/permissions/2 INVALID_PERMISSION", "/permissions/3 INVALID_PERMISSION"));
   EXPECT_THAT(Errors(R"({"description":"a\u0000b"})"), ElementsAre("/description INVALID_TEXT"));
 }
 

@@ -24,7 +24,7 @@ class LogPipeTest : public testing::Test {
     int ends[2];
     EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
     writer.Reset(ends[1]);
-    pipe = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), tail, [this](std::string_view line) { lines.emplace_back(line); });
+    pipe = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), tail, rate, [this](std::string_view line) { lines.emplace_back(line); });
   }
   // From another thread, because a pipe holds 64 KiB.
   void WriteAll(const std::string& text) {
@@ -47,6 +47,7 @@ class LogPipeTest : public testing::Test {
   UniqueFd writer;
   std::shared_ptr<OutputTail> tail = std::make_shared<OutputTail>();
   std::vector<std::string> lines;
+  std::shared_ptr<LogRate> rate = std::make_shared<LogRate>(loop, [this](std::string_view notice) { lines.emplace_back(notice); });
   std::unique_ptr<LogPipe> pipe;
 };
 
@@ -109,6 +110,24 @@ TEST_F(LogPipeTest, BeyondTheRateLinesAreDroppedCountedAndKeptInTheTail) {
   EXPECT_EQ(lines.back(), "again");
 }
 
+TEST_F(LogPipeTest, TwoStreamsShareOneRate) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd other_end(ends[1]);
+  int others = 0;
+  class LogPipe other(loop, UniqueFd(ends[0]), tail, rate, [&](std::string_view) { ++others; });
+  std::string text;
+  for (int i = 0; i < limits::kLogLinesPerSecond - 1; ++i) text += "line\n";
+  WriteAll(text);
+  ASSERT_EQ(write(other_end.get(), "a\nb\nc\n", 6), 6);
+  other.Drain();
+  EXPECT_EQ(others, 1);
+  EXPECT_THAT(tail->Text(), HasSubstr("a\nb\nc\n"));
+  rate->Flush();  // as at the end of the process, which may come before the end of the second
+  EXPECT_EQ(lines.back(), "[2 lines dropped: more than 1000 in a second]");
+  EXPECT_EQ(lines.size(), static_cast<size_t>(limits::kLogLinesPerSecond));
+}
+
 TEST_F(LogPipeTest, BinaryOutputIsHandedOnAndValidInTheTail) {
   std::string binary("\x00\xff\xfe\x80ok\n\xed\xa0\x80\n", 11);
   WriteAll(binary);
@@ -126,7 +145,7 @@ TEST_F(LogPipeTest, TheLineFunctionMayDestroyThePipe) {
   UniqueFd end(ends[1]);
   int seen = 0;
   std::unique_ptr<LogPipe> other;
-  other = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), nullptr, [&](std::string_view) {
+  other = std::make_unique<class LogPipe>(loop, UniqueFd(ends[0]), nullptr, rate, [&](std::string_view) {
     ++seen;
     other.reset();
   });

@@ -252,6 +252,21 @@ TEST(SpawnerOptions, OnlyTheUidsThatChildrenMayHaveAreGiven) {
   }
 }
 
+TEST(SpawnerOptions, OnlyTheGidsThatChildrenMayHaveAreGiven) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  Spawner::Options options = Spawned::MakeOptions(true);
+  options.child_uids = {{399'000, 399'999}};
+  options.child_gids = {{399'000, 399'999}, {150, 150}};
+  Spawned on(options);
+  for (auto [gid, allowed] : {std::pair<gid_t, bool>{42, false}, {150, true}, {151, false}, {399'000, true}, {400'000, false}}) {
+    SpawnSpec spec = Spawned::Script("gid." + std::to_string(gid), "exit 0");
+    spec.change_user = true;
+    spec.uid = 399'000;
+    spec.gid = gid;
+    EXPECT_EQ(on.Spawn(std::move(spec)).ok(), allowed) << gid;
+  }
+}
+
 // As in containers whose engine answers clone3 with ENOSYS; the filter for modules does the same.
 TEST(SpawnerOptions, WhereClone3IsForbiddenTheOlderCloneServes) {
   if (sandbox::SyscallFilter().empty()) GTEST_SKIP() << "no filter for this architecture";

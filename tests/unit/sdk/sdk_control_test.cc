@@ -1,6 +1,8 @@
 // The calls of the contract on the control socket.
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "harness.h"
 
 namespace bulkhead::sdk_test {
@@ -190,6 +192,36 @@ TEST(Jobs, BeyondSixteenAtOnceARunIsRefused) {
   for (auto& reader : readers) reader->Finish();
 }
 
+TEST(Jobs, ARunThatGetsNoThreadFailsAndTakesNoPlace) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  ASSERT_EQ(link.Ask("POST", "/threads/off").status, 204);
+  for (int i = 0; i < 17; ++i) {
+    auto updates = RunToEnd(module, Job("add", R"({"a":1,"b":1})"));
+    ASSERT_EQ(updates.size(), 1u);
+    EXPECT_EQ(updates[0].error().code(), "OVERLOADED");
+    EXPECT_EQ(updates[0].error().message(), "no thread could be started");
+    EXPECT_TRUE(updates[0].error().retryable());
+  }
+  ASSERT_EQ(link.Ask("POST", "/threads/on").status, 204);
+  EXPECT_TRUE(RunToEnd(module, Job("add", R"({"a":1,"b":1})")).back().has_result());
+}
+
+TEST(Health, SaysThatACheckGotNoThread) {
+  ModuleProcess module;
+  Link link(module.data_socket());
+  ASSERT_EQ(link.Ask("POST", "/threads/off").status, 204);
+  pb::HealthResponse health;
+  ASSERT_TRUE(module.stub().Health(module.Call().get(), {}, &health).ok());
+  EXPECT_EQ(health.status(), pb::UNHEALTHY);
+  ASSERT_GE(health.checks_size(), 1);
+  EXPECT_EQ(health.checks(0).status(), pb::UNHEALTHY);
+  EXPECT_EQ(health.checks(0).message(), "no thread could be started");
+  ASSERT_EQ(link.Ask("POST", "/threads/on").status, 204);
+  ASSERT_TRUE(module.stub().Health(module.Call().get(), {}, &health).ok());
+  EXPECT_EQ(health.status(), pb::HEALTHY);
+}
+
 TEST(Health, IsTheWorstOfItsChecks) {
   ModuleProcess module({.config = {{"throwingCheck", true}}});
   pb::HealthResponse health;
@@ -222,6 +254,24 @@ TEST(Health, AHungCheckTimesOutAloneAndIsNotPiledUp) {
   }));
 }
 
+TEST(Health, UsesAShortDeadlineForItsChecks) {
+  ModuleProcess module({.config = {{"checkMs", 200}}});
+  pb::HealthResponse health;
+  ASSERT_TRUE(module.stub().Health(module.Call(std::chrono::milliseconds(1'000)).get(), {}, &health).ok());
+  EXPECT_EQ(health.status(), pb::HEALTHY) << health.checks(0).message();
+}
+
+TEST(Health, AnswersWithinAShortDeadlineWhateverHangs) {
+  ModuleProcess module({.config = {{"hungCheck", true}, {"hungOverall", true}}});
+  Link link(module.data_socket());
+  pb::HealthResponse health;
+  grpc::Status status = module.stub().Health(module.Call(std::chrono::milliseconds(800)).get(), {}, &health);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(health.status(), pb::UNHEALTHY);
+  EXPECT_EQ(health.checks(0).message(), "timed out");
+  link.Ask("POST", "/gate/open");
+}
+
 TEST(Health, IsUnhealthyBeforeInitialize) {
   ModuleProcess module({.initialize = false});
   pb::HealthResponse health;
@@ -249,6 +299,22 @@ TEST(Metrics, CountsByItselfAndTakesTheAuthors) {
   EXPECT_EQ(metrics.custom().at("answer"), 42);
   EXPECT_EQ(metrics.custom().at("own"), 7);
   link.Ask("POST", "/gate/open");
+}
+
+TEST(Metrics, DoNotWaitForAHungCheck) {
+  ModuleProcess module({.config = {{"hungCheck", true}}});
+  Link link(module.data_socket());
+  pb::HealthResponse health;
+  auto call = module.Call();
+  grpc::Status checked;
+  std::thread checking([&] { checked = module.stub().Health(call.get(), {}, &health); });
+  EXPECT_TRUE(Eventually([&] { return link.Ask("GET", "/gate/waiting").body == "1"; }));
+  pb::MetricsResponse metrics;
+  EXPECT_TRUE(module.stub().Metrics(module.Call(std::chrono::milliseconds(1'500)).get(), {}, &metrics).ok());
+  EXPECT_EQ(link.Ask("POST", "/gate/open").status, 204);
+  checking.join();
+  EXPECT_TRUE(checked.ok());
+  EXPECT_EQ(health.status(), pb::HEALTHY) << "the check was still waited for";
 }
 
 TEST(Configure, IsAppliedOrRefusedWithASentence) {

@@ -73,6 +73,19 @@ class DatabaseTest : public ::testing::Test {
   std::unique_ptr<Database> database;
 };
 
+TEST_F(DatabaseTest, RefusesTextWithANul) {
+  for (const Param& value : {Param(std::string("a\0b", 3)), Param(std::vector<std::string>{std::string("a\0b", 3)})}) {
+    try {
+      database->Query("SELECT $1::text", {value});
+      ADD_FAILURE() << "the text was cut";
+    } catch (const DatabaseError& error) {
+      EXPECT_EQ(error.sqlstate(), "22021");
+      EXPECT_FALSE(error.transient());
+    }
+  }
+  EXPECT_EQ(database->Query("SELECT $1::text", {"whole"}).front().Get<std::string>(0), "whole");
+}
+
 TEST_F(DatabaseTest, PassesValuesThereAndBack) {
   WallTime when =
       std::chrono::sys_days(std::chrono::year(2026) / 1 / 10) + std::chrono::hours(15) + std::chrono::microseconds(967'123);

@@ -28,7 +28,8 @@ TEST(Router, PrefersTextToParametersAndParametersToTheRest) {
   EXPECT_EQ(RouteOf(router, "GET", "/a/7/parts"), "/a/:id/parts");
   EXPECT_EQ(RouteOf(router, "GET", "/a/7/other"), "/a/*");
   EXPECT_EQ(RouteOf(router, "GET", "/a"), "none, allow ");
-  EXPECT_EQ(RouteOf(router, "GET", "/a/"), "none, allow ");
+  EXPECT_EQ(RouteOf(router, "GET", "/a/"), "/a/*") << "as the gateway's table, where the rest may be empty";
+  EXPECT_EQ(router.Find("GET", "/a/").params, (decltype(Router::Match::params){{"*", ""}}));
   EXPECT_EQ(RouteOf(router, "GET", "/a/new/"), "/a/*");
 }
 

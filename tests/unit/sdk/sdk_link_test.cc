@@ -1,6 +1,9 @@
 // The module's end of the data link, frame by frame.
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <thread>
+
 #include "harness.h"
 
 namespace bulkhead::sdk_test {
@@ -316,6 +319,47 @@ TEST(Link, AnswersPingWithItsBytes) {
   EXPECT_EQ(pong->header.type, Type::kPing);
   EXPECT_TRUE(pong->end());
   EXPECT_EQ(pong->payload, "12345678");
+}
+
+// Resident bytes of a process that its own memory takes, not its files.
+size_t AnonymousBytes(const std::string& pid) {
+  std::ifstream status("/proc/" + pid + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return std::stoul(line.substr(8)) * 1024;
+  }
+  ADD_FAILURE() << "no RssAnon for process " << pid;
+  return 0;
+}
+
+TEST(Link, ASocketThatNeverDrainsKeepsNeitherMemoryNorAPing) {
+  ModuleProcess module({.config = {{"workers", 8}}});
+  // Credit is no limit here: only the socket, always full, holds the downloads up.
+  Link link(module.data_socket(), kToken, 1 << 30);
+  const std::string pid = link.Ask("GET", "/pid").body;
+  for (int i = 0; i < 8; ++i) link.Send("GET", "/stream/100000000");
+  std::string ping(link::kHeaderSize, '\0');
+  link::PutHeader(ping.data(), {8, 0, Type::kPing, 0, 0, 0});
+  constexpr size_t kRead = 96 * 1024 * 1024, kPingAt = kRead / 2, kBurst = 128 * 1024;
+  size_t got = 0, answered_at = 0, before = 0;
+  for (size_t burst = 0; got < kRead;) {
+    auto frame = link.Next();
+    ASSERT_TRUE(frame);
+    if (frame->header.type == Type::kPing) answered_at = got;
+    const bool pinged = got >= kPingAt;
+    got += frame->payload.size();
+    if (!pinged && got >= kPingAt) {
+      before = AnonymousBytes(pid);
+      link.Raw(ping + "12345678");
+    }
+    burst += frame->payload.size();
+    if (burst < kBurst) continue;
+    burst = 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the module fills the socket meanwhile
+  }
+  ASSERT_GT(answered_at, 0u) << "no answer to PING in " << kRead - kPingAt << " bytes";
+  EXPECT_LT(answered_at - kPingAt, 4u * 1024 * 1024);
+  EXPECT_LT(AnonymousBytes(pid), before + 8 * 1024 * 1024);
+  EXPECT_LT(before, 32u * 1024 * 1024);
 }
 
 TEST(Link, TakesFramesCutAnywhere) {

@@ -2,13 +2,30 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "bulkhead/module.h"
 
 using namespace bulkhead::sdk;
+
+namespace {
+std::atomic<bool> threads_refused{false};
+}
+
+// The linker puts this before std::thread's own start (CMakeLists.txt). Refused, it fails as at the limit on processes, but only for
+// the SDK's threads: gRPC, whose threads are none of the standard library's, goes on.
+extern "C" {
+void __real__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(void*, void*, void (*)());
+void __wrap__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(void* thread, void* state,
+                                                                                                 void (*depend)()) {
+  if (threads_refused) throw std::system_error(EAGAIN, std::generic_category());
+  __real__ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE(thread, state, depend);
+}
+}
 
 namespace {
 
@@ -56,13 +73,21 @@ class TestModule : public Module {
         return {};
       });
     }
-    context.AddHealthCheck("disk", [] { return HealthResult{}; });
+    context.AddHealthCheck("disk", [slow = std::chrono::milliseconds(config.value("checkMs", 0))] {
+      std::this_thread::sleep_for(slow);
+      return HealthResult{};
+    });
+    hung_overall_ = config.value("hungOverall", false);
     if (config.value("throwingCheck", false)) {
       context.AddHealthCheck("throwing", []() -> HealthResult { throw std::runtime_error("no such disk"); });
     }
     context.log().Info("initialized", {{"slot", context.slot()}, {"data", context.data_dir()}});
   }
   void Stop(std::chrono::steady_clock::time_point) override { context_->log().Info("stopped in order"); }
+  HealthResult Health(HealthStatus worst) override {
+    if (hung_overall_) gate_.Wait();
+    return {worst, ""};
+  }
   void Metrics(std::map<std::string, double>& custom) override { custom["own"] = 7; }
   std::optional<std::string> OnConfigure(const Json& config, int64_t) override {
     if (!config.contains("greeting")) return "greeting is missing";
@@ -112,6 +137,12 @@ class TestModule : public Module {
                 gate_.Open();
                 return NoContent();
               })
+        .Inline();
+    router.Post("/threads/:state",
+                [](Request& request) {
+                  threads_refused = request.param("state") == "off";
+                  return NoContent();
+                })
         .Inline();
     router.Get("/pid", [](Request&) { return Text(200, std::to_string(getpid())); }).Inline();
     router
@@ -216,6 +247,7 @@ class TestModule : public Module {
   Context* context_ = nullptr;
   Counter* requests_ = nullptr;
   Gate gate_;
+  bool hung_overall_ = false;
   std::atomic<int> awaiting_{0};
   std::atomic<int> cancelled_{0};
   std::atomic<size_t> written_{0};

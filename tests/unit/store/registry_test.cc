@@ -56,6 +56,16 @@ TEST_F(RegistryTest, AModuleComesBackAsItWasRegistered) {
   EXPECT_EQ((*all)[0].name, "billing");
 }
 
+TEST_F(RegistryTest, AModuleCanBeRegisteredInstalledAndEnabledInOneStep) {
+  auto made = registry_.Insert({.name = "orders", .version = "1.0.0", .manifest_json = "{}", .package = "versions/orders/1.0.0-0a1b2c3d",
+                                .package_sha = "0a1b2c3d", .status = RegistryStatus::kEnabled});
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->status, RegistryStatus::kEnabled);
+  EXPECT_EQ(made->package, "versions/orders/1.0.0-0a1b2c3d");
+  ASSERT_TRUE(made->enabled_at.has_value());
+  EXPECT_EQ(*made->enabled_at, made->created_at);
+}
+
 TEST_F(RegistryTest, ANameIsRegisteredOnceAndAnUnknownOneIsNotFound) {
   Insert("orders");
   EXPECT_EQ(ErrorCode(registry_.Insert({.name = "orders", .version = "2", .manifest_json = "{}"}).status()), "MODULE_EXISTS");
@@ -281,6 +291,15 @@ TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
   EXPECT_FALSE(lingering->Run("SELECT 1").ok());
   EXPECT_TRUE(registry_.DropSchema("orders").ok());
   EXPECT_TRUE(registry_.EnsureSchema("orders", 4, {}).ok());
+}
+
+TEST_F(RegistryTest, WhatIsDroppedTakesItsRunsAlongAndNobodyElses) {
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.runs (module, job, trigger) VALUES ('orders', 'sync', 'manual'), "
+                            "('orders', 'sync', 'schedule'), ('billing', 'sync', 'manual')").ok());
+  ASSERT_TRUE(registry_.DropSchema("orders").ok());  // it has no schema: a module without a database has runs all the same
+  auto left = database_.Run("SELECT module FROM bulkhead_internal.runs");
+  ASSERT_EQ(left->size(), 1);
+  EXPECT_EQ(left->Text(0, "module"), "billing");
 }
 
 TEST_F(RegistryTest, ManyNodesEnsureSchemasAtOnce) {

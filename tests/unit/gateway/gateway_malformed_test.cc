@@ -1,0 +1,58 @@
+// The corpus through the real gateway: each request is refused, its connection closed, and the module sees nothing of it, nor of the
+// request that was hidden behind it.
+#include "supervisor/base/status.h"
+#include "tests/unit/gateway/gateway_fixture.h"
+#include "tests/unit/gateway/malformed_corpus.h"
+
+namespace bulkhead {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kHidden = "GET /api/v1/m/m/hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+
+TEST_F(GatewayTest, RefusesEveryMalformedHeadBeforeTheModuleSeesAnything) {
+  auto& module = AddWorker(Answer("ok"));
+  Publish({Route("GET", "/*"), Route("POST", "/*")});
+  for (const Malformed& entry : MalformedHeads()) {
+    SCOPED_TRACE(entry.section);
+    std::string request = entry.request;
+    // Aimed at the module where the request line still has the corpus' own target.
+    if (size_t at = request.find(" / HTTP/"); at != std::string::npos && at < request.find('\n')) request.replace(at, 3, " /api/v1/m/m/x ");
+    HttpClient client = Client();
+    client.Send(request + kHidden);
+    HttpResponse r = client.Read();
+    EXPECT_EQ(r.status, HttpStatus(entry.code.c_str()));
+    EXPECT_THAT(r.body, HasSubstr(entry.code));
+    EXPECT_EQ(r.Header("connection"), "close");
+    EXPECT_TRUE(client.AtEnd()) << "a second answer: " << client.buffered();
+  }
+  EXPECT_EQ(module.counts().requests, 0) << module.counts().last.target;
+}
+
+TEST_F(GatewayTest, CancelsARequestWhoseChunksAreMalformedAndNeverEndsIt) {
+  std::atomic<int> ended{0};
+  auto& module = AddWorker([&](FakeLinkModule& m, FakeRequest& r) {
+    ++ended;
+    m.Respond(r, 200, {}, "ended");
+  });
+  RouteSpec route = Route("POST", "/x");
+  Publish({route, Route("GET", "/*")});
+  int sent = 0;
+  for (const MalformedBody& entry : MalformedChunks()) {
+    SCOPED_TRACE(entry.section);
+    HttpClient client = Client();
+    client.Send("POST /api/v1/m/m/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + entry.chunks + kHidden);
+    HttpResponse r = client.Read();
+    EXPECT_EQ(r.status, 400);
+    EXPECT_EQ(r.Header("connection"), "close");
+    EXPECT_TRUE(client.AtEnd()) << "a second answer: " << client.buffered();
+    ++sent;
+    EXPECT_TRUE(module.WaitFor([&](const auto& c) { return c.cancels == sent; }));
+  }
+  EXPECT_EQ(ended, 0);
+  EXPECT_EQ(module.counts().requests, sent) << "what was hidden behind a body was answered";
+}
+
+}  // namespace
+}  // namespace bulkhead
