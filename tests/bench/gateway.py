@@ -3,10 +3,10 @@
 
     /usr/bin/python3 -B tests/bench/gateway.py [--rounds N] [--seconds S] [--only bulkhead,nginx] [--json]
 
-With the build in build/, or in $BULKHEAD_BUILD. Installs nginx, HAProxy and perf where they are missing (as root). Needs a machine that does
-nothing else, and refuses another; a measurement during which others took CPU is repeated. The whole proxy (all threads of the daemon; nginx
-with one worker; HAProxy with one thread) is pinned to one CPU; load generator, module and backend are on another. Our side checks a Bearer
-token and a permission; the peers pass on what they get.
+With the build in build/, or in $BULKHEAD_BUILD. Installs nginx, HAProxy and perf where they are missing (as root). Wants a machine that does
+nothing else: a measurement waits while others take CPU, and is repeated when they did; without end it refuses. The whole proxy (all threads of
+the daemon; nginx with one worker; HAProxy with one thread) is pinned to one CPU; load generator, module and backend are on another. Our side
+checks a Bearer token and a permission; the peers pass on what they get.
 """
 
 import argparse
@@ -40,8 +40,9 @@ IDLE_CONNECTIONS = 2000
 WARM_UP_S = 0.4
 SYSCALLS_S = 0.5
 COUNT = ("-e", "raw_syscalls:sys_enter")  # perf's
-OTHERS_PERCENT = 10          # of one CPU taken by other processes; beyond: a warning, and measurements are repeated
-TRIES = 3                    # of one measurement
+OTHERS_PERCENT = 10          # of one CPU taken by other processes; beyond: a measurement waits, or is repeated
+TRIES = 10                   # of one measurement
+LOOK_S = 0.3                 # whether the machine is quiet
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -200,10 +201,19 @@ class Bench:
         self.samples = {}  # {scenario: {figure: {system: [a value per round]}}}
         self.lengths = {}
 
+    def wait_for_quiet(self):
+        deadline = time.monotonic() + (0 if self.options.anyway else self.options.patience)
+        while time.monotonic() < deadline:
+            watch = Watch([])
+            time.sleep(LOOK_S)
+            if watch.others() <= OTHERS_PERCENT:
+                return
+
     def load(self, system, groups):
         watched = (word for pid in system.pids() for word in ("--cpu", pid))
         command = load_command(system, groups, "--warm-up", min(WARM_UP_S, self.options.seconds), "--seconds", self.options.seconds, *watched)
         for left in reversed(range(1 if self.options.anyway else TRIES)):
+            self.wait_for_quiet()
             watch = Watch(system.pids())
             result = json.loads(checked(command))
             if watch.others() <= OTHERS_PERCENT:
@@ -340,7 +350,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement, behind a warm-up (default 2)")
     parser.add_argument("--only", help="of bulkhead, nginx and haproxy, with commas between (default all)")
     parser.add_argument("--idle", type=int, default=IDLE_CONNECTIONS, help=f"idle connections (default {IDLE_CONNECTIONS})")
-    parser.add_argument("--anyway", action="store_true", help="measure although others take CPU, and repeat nothing for it")
+    parser.add_argument("--patience", type=float, default=60, help="seconds that a measurement waits for a quiet machine (default 60)")
+    parser.add_argument("--anyway", action="store_true", help="measure although others take CPU; neither wait nor repeat")
     parser.add_argument("--json", action="store_true", help="print the samples instead of the table")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else ["bulkhead", *peers.SERVICES]
@@ -353,11 +364,11 @@ def main():
     usable = sorted(os.sched_getaffinity(0))
     cpus = {"proxy": usable[-1], "load": usable[0], "module": usable[1] if len(usable) > 2 else usable[0]}
     os.sched_setaffinity(0, {cpus["load"]})  # and so everything started from here
-    greedy = [] if options.anyway else greedy_others()
-    if greedy:
+    bench = Bench(options, cpus)
+    bench.wait_for_quiet()
+    if not options.anyway and (greedy := greedy_others()):
         raise SystemExit("the machine is not quiet, the figures would mean little (--anyway measures all the same):\n"
                          + "\n".join(f"  {share:.0f} % CPU  {command[:100]}" for share, command in greedy))
-    bench = Bench(options, cpus)
     bench.notes["load average before"] = os.getloadavg()[0]
     try:
         bench.run(names)

@@ -1,8 +1,8 @@
 // The load: keep-alive connections in a closed loop on one epoll thread. Each answer's status and length is checked.
 //
 //   bench_load --to HOST:PORT [--header 'Name: value'] [--warm-up S] [--seconds S] [--cpu PID]... CONNECTIONS:LENGTH:PATH...
-//     prints one JSON object: for each group {requests, errors, p50_us, p99_us, max_us}, the seconds measured, the CPU seconds that each
-//     PID and this process took meanwhile, and `total`, the requests with those of the warm-up
+//     prints one JSON object: for each group {requests, total, errors, p50_us, p99_us, max_us}, where `total` counts the requests
+//     before and behind the measurement, too; the seconds measured, and the CPU seconds that each PID and this process took meanwhile
 //   bench_load --to HOST:PORT [--header …] --idle CONNECTIONS:LENGTH:PATH
 //     one request on each connection, one after the other; prints "ready" and keeps them open until its input ends
 #include <arpa/inet.h>
@@ -22,6 +22,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -30,6 +31,7 @@ constexpr int kEventsPerTurn = 512;
 constexpr size_t kReadBuffer = 256 * 1024;
 constexpr size_t kMaxHead = 16 * 1024;
 constexpr uint64_t kMaxErrors = 100;  // beyond: there is nothing to measure
+constexpr uint64_t kDrainNs = 5'000'000'000;  // for the last answers; beyond: they are errors
 constexpr int kTurnMs = 100;          // so that the end is seen when nothing answers any more
 
 [[noreturn]] void Die(const std::string& why) {
@@ -91,7 +93,7 @@ struct Connection {
   Group* group = nullptr;
   std::string head;  // the beginning of one
   size_t body_left = 0;
-  bool in_body = false;
+  bool in_body = false, waits = false;
   uint64_t sent_at = 0;
 };
 
@@ -150,11 +152,23 @@ class Load {
     double seconds = double(Now() - begin) / 1e9;
     own = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own;
     for (size_t i = 0; i < cpu.size(); ++i) cpu[i] = CpuOf(options_.watched[i]) - cpu[i];
-    Print(seconds, cpu, own);
+    const std::vector<Histogram> measured = Drain();
+    Print(seconds, cpu, own, measured);
     return 0;
   }
 
  private:
+  // The last answers come, too: a connection that waits without end is an error that no latency shows.
+  std::vector<Histogram> Drain() {
+    std::vector<Histogram> measured;
+    for (auto& group : groups_) measured.push_back(group->latency);
+    looping_ = false;
+    const uint64_t until = Now() + kDrainNs;
+    while (waiting_ > 0 && Now() < until) Turn();
+    for (auto& connection : connections_) connection->group->errors += connection->waits;
+    return measured;
+  }
+
   Connection& Open(Group& group) {
     connections_.push_back(std::make_unique<Connection>());
     Connection& connection = *connections_.back();
@@ -178,6 +192,7 @@ class Load {
   void Send(Connection& connection) {
     const std::string& request = connection.group->request;
     connection.sent_at = Now();
+    waiting_ += !std::exchange(connection.waits, true);
     if (send(connection.fd, request.data(), request.size(), MSG_NOSIGNAL) != ssize_t(request.size())) Wrong(connection);
   }
 
@@ -185,6 +200,7 @@ class Load {
     Group& group = *connection.group;
     if (++group.errors > kMaxErrors) Die("more than 100 wrong answers; the last began: " + connection.head.substr(0, 200));
     close(connection.fd);
+    waiting_ -= std::exchange(connection.waits, false);
     Connect(connection);
     if (looping_) Send(connection);
   }
@@ -220,6 +236,7 @@ class Load {
     if (connection.body_left > 0) return connection.head.clear();
     connection.head.clear();
     connection.in_body = false;
+    waiting_ -= std::exchange(connection.waits, false);
     ++connection.group->total;
     connection.group->latency.Add(Now() - connection.sent_at);
     if (looping_) Send(connection);
@@ -236,16 +253,15 @@ class Load {
     return std::string_view::npos;
   }
 
-  void Print(double seconds, const std::vector<uint64_t>& cpu, uint64_t own) const {
+  void Print(double seconds, const std::vector<uint64_t>& cpu, uint64_t own, const std::vector<Histogram>& measured) const {
     printf("{\"seconds\": %.6f, \"own_cpu_s\": %.6f, \"cpu_s\": [", seconds, double(own) / 1e9);
     for (size_t i = 0; i < cpu.size(); ++i) printf("%s%.6f", i ? ", " : "", double(cpu[i]) / 1e9);
     printf("], \"groups\": [");
-    const char* comma = "";
-    for (const auto& group : groups_) {
-      const Histogram& latency = group->latency;
-      printf("%s{\"requests\": %lu, \"total\": %lu, \"errors\": %lu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}", comma, latency.total(),
-             group->total, group->errors, double(latency.Quantile(0.5)) / 1e3, double(latency.Quantile(0.99)) / 1e3, double(latency.max()) / 1e3);
-      comma = ", ";
+    for (size_t i = 0; i < measured.size(); ++i) {
+      const Histogram& latency = measured[i];
+      printf("%s{\"requests\": %lu, \"total\": %lu, \"errors\": %lu, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f}", i ? ", " : "",
+             latency.total(), groups_[i]->total, groups_[i]->errors, double(latency.Quantile(0.5)) / 1e3, double(latency.Quantile(0.99)) / 1e3,
+             double(latency.max()) / 1e3);
     }
     printf("]}\n");
   }
@@ -254,6 +270,7 @@ class Load {
   const int epoll_;
   const std::unique_ptr<char[]> buffer_;
   bool looping_ = false;
+  size_t waiting_ = 0;  // connections for an answer
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<std::unique_ptr<Connection>> connections_;
 };
