@@ -139,6 +139,12 @@ void Link::Consumed(Stream& stream, size_t bytes) {
 void Link::Leave(std::function<void()> left) {
   leaving_ = true;
   left_ = std::move(left);
+  if (state_ == State::kUp) {  // at once, so that the module ends its tunnels, too
+    char goaway[link::kHeaderSize];
+    link::PutHeader(goaway, {0, 0, Type::kGoaway, 0, 0, 0});
+    out_.append(goaway, sizeof goaway);
+    loop_.MarkLinkDirty(*this);
+  }
   LeaveIfIdle();
 }
 
@@ -147,9 +153,6 @@ void Link::LeaveIfIdle() {
   if (going_away_ && state_ == State::kUp && !leaving_) return Fail(StreamLoss::kClosed, "went away");
   if (!leaving_ || !left_) return;
   if (state_ == State::kUp) {
-    char goaway[link::kHeaderSize];
-    link::PutHeader(goaway, {0, 0, Type::kGoaway, 0, 0, 0});
-    out_.append(goaway, sizeof goaway);
     (void)!send(fd_.get(), out_.data() + out_at_, Unsent(), MSG_NOSIGNAL);  // what does not fit is moot: the close says the same
     state_ = State::kDown;
     fd_.Reset();

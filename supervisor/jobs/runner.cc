@@ -16,6 +16,7 @@ struct Runner::Flight {
   std::shared_ptr<JobCall> call;  // null once the call is over for us
   bool calling = false;
   bool leaving = false;  // its worker is being drained: losing it is nobody's fault
+  Instant due{};  // when its time is up
   Loop::TimerId timeout = 0;
   Loop::TimerId progress_timer = 0;  // set while progress waits to be written
   Loop::TimerId outcome_timer = 0;
@@ -67,6 +68,7 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   LogDebug("jobs", "run begins",
            {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)}});
   flight.calling = true;
+  flight.due = clock_.Now() + spec.timeout;
   flight.timeout = loop.After(spec.timeout, [this, fence] {
     if (Flight* late = Find(fence)) {
       late->timeout = 0;
@@ -150,7 +152,9 @@ void Runner::CallEnded(int64_t fence, const absl::Status& status) {
 }
 
 RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status) {
-  if (news.error) {
+  // A module that keeps the time itself says that the run was cancelled; nobody has, its time is up.
+  bool out_of_time = news.error && news.error->code() == "CANCELLED" && clock_.Now() >= flight.due;
+  if (news.error && !out_of_time) {
     const std::string code = news.error->code().empty() ? "JOB_FAILED" : news.error->code();
     return Failure(flight, RunStatus::kFailed, code, news.error->message(), news.error->stack(), news.error->retryable());
   }
@@ -165,7 +169,7 @@ RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const
                      false);
     return {.kind = RunOutcome::Kind::kFinal, .status = RunStatus::kSucceeded, .result_json = result};
   }
-  if (status.code() == absl::StatusCode::kDeadlineExceeded) {
+  if (out_of_time || status.code() == absl::StatusCode::kDeadlineExceeded) {
     return Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
                    "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
   }

@@ -422,7 +422,7 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
   for (size_t i = 0; i < entry->waiters.size();) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
-    bool overtaken = (waiter.enable && !waiter.result.ok()) || waiter.enable != entry->state.wanted;
+    bool overtaken = (waiter.enable && !waiter.result.ok()) || (waiter.enable != entry->state.wanted && !entry->taking_back);
     bool there = Converged(*entry, waiter.enable);
     if (!overtaken && !there) {
       ++i;
