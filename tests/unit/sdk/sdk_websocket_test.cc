@@ -529,6 +529,46 @@ TEST(WebSocketStop, ClientsThatDoNotAnswerHoldItUpForASecondAtMost) {
   EXPECT_EQ(module.Log().find("cut off"), std::string::npos);
 }
 
+std::string Goaway() {
+  std::string frame(link::kHeaderSize, '\0');
+  link::PutHeader(frame.data(), {0, 0, link::Type::kGoaway, 0, 0, 0});
+  return frame;
+}
+
+TEST(WebSocketStop, AGatewayThatLeavesFindsItsTunnelsEnded) {
+  ModuleProcess module;
+  Link link(module.data_socket()), other(module.data_socket());
+  SocketClient answers(link, "/ws/echo"), silent(link, "/ws/echo"), elsewhere(other, "/ws/echo");
+  link.Raw(Goaway());
+  EXPECT_EQ(answers.Message(), "<close 1001 the module is stopping>");
+  answers.Raw(ClientClose(1001));
+  EXPECT_TRUE(answers.Ends());
+  EXPECT_EQ(silent.Message(), "<close 1001 the module is stopping>");
+  EXPECT_TRUE(silent.Ends());
+  EXPECT_TRUE(link.Closes()) << "nothing is left on it";
+  elsewhere.Send("still here");
+  EXPECT_EQ(elsewhere.Message(), "still here");
+}
+
+TEST(WebSocketStop, ASocketThatOpensBehindTheGatewaysGoawayIsClosedAtOnce) {
+  ModuleProcess module;
+  Link link(module.data_socket()), other(module.data_socket());
+  uint32_t late = link.Upgrade("/ws/accepts-gated");
+  ASSERT_TRUE(Eventually([&] { return other.Ask("GET", "/gate/waiting").body == "1"; }));
+  link.Raw(Goaway());
+  EXPECT_EQ(other.Ask("POST", "/gate/open").status, 204);
+  std::string bytes;
+  for (bool ended = false; !ended;) {
+    auto frame = link.NextOf(late);
+    ASSERT_TRUE(frame);
+    if (frame->header.type != link::Type::kData) continue;
+    bytes += frame->body();
+    ended = frame->end();
+  }
+  EXPECT_EQ(bytes.substr(2), "\x03\xe9the module is stopping");
+  EXPECT_TRUE(link.Closes());
+}
+
 TEST(WebSocketStop, ACallbackThatHangsDoesNotKeepItsClient) {
   ModuleProcess module;
   Link link(module.data_socket());
