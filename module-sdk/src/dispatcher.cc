@@ -153,7 +153,7 @@ void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
     handshake = websocket::ReadHandshake(request, route.protocols());
     counted = sockets_.open.fetch_add(1) < kMaxWebSockets;
     if (!counted) sockets_.open.fetch_sub(1);
-    if (!counted || sockets_.stop_wait_ms >= 0) {
+    if (!counted || sockets_.refused) {
       return ErrorResponse(503, "OVERLOADED",
                            counted ? "the module is stopping" : "the module has as many WebSockets open as it takes",
                            request.request_id())
@@ -183,8 +183,6 @@ void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
       LinkSocket::Names{RouteName(*stream), std::string(stream->request->request_id()), handshake.protocol}, sockets_);
   stream->Upgrade(EncodePairs(headers), socket);
   stream->request.reset();  // a socket may be open for days
-  // Who stops the module sees the socket, or is seen here.
-  if (int64_t wait = sockets_.stop_wait_ms; wait >= 0) socket->Shutdown(*stream, std::chrono::milliseconds(wait));
   Turn(stream);
 }
 

@@ -32,8 +32,8 @@ class Dispatcher {
   void Dispatch(const std::shared_ptr<LinkStream>& stream);
   // Something has happened to a stream's socket: a worker looks at it.
   void Turn(const std::shared_ptr<LinkStream>& stream);
-  // From now on no socket is opened, and those that a handler is just accepting are closed with this wait.
-  void RefuseSockets(std::chrono::milliseconds wait) { sockets_.stop_wait_ms = wait.count(); }
+  // From now on requests for a socket are answered 503.
+  void RefuseSockets() { sockets_.refused = true; }
   // An answer by the SDK itself, before any handler.
   void Answer(LinkStream& stream, Response response);
   void AnswerError(LinkStream& stream, int status, std::string_view code, std::string_view message);

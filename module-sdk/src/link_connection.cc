@@ -19,6 +19,7 @@ constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that do
 constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
 constexpr uint32_t kMinFrame = 16 * 1024;          // a peer that accepts less is refused at HELLO
 constexpr int64_t kMaxCredit = 0x7fffffff;
+constexpr std::chrono::milliseconds kLeaveSocketWait{1'000};  // what clients may take to answer a Close when the gateway leaves
 
 bool CleanName(std::string_view s) {
   return !s.empty() &&
@@ -103,7 +104,10 @@ bool LinkConnection::OnFrame(const link::Header& header, std::string_view payloa
       urgent_.append(answer, sizeof answer).append(payload);
       return true;
     }
-    case Type::kGoaway: peer_leaves_ = true; return true;
+    case Type::kGoaway:
+      peer_leaves_ = true;
+      CloseSockets(kLeaveSocketWait);  // it waits for its streams to end, and these would not
+      return true;
     case Type::kData:
     case Type::kWindow:
     case Type::kCancel: break;
@@ -268,7 +272,10 @@ void LinkConnection::OnStream(const std::shared_ptr<LinkStream>& stream) {
     link::AppendWindow(urgent_, stream->id, consumed);
     stream->receive_credit += consumed;
   }
-  if (stream->socket() && !std::exchange(stream->counted_tunnel, true)) ++tunnels_;
+  if (LinkSocket* socket = stream->socket(); socket && !std::exchange(stream->counted_tunnel, true)) {
+    ++tunnels_;
+    if (closing_wait_) socket->Shutdown(*stream, *closing_wait_);
+  }
   MakeReady(stream);
 }
 
@@ -329,16 +336,21 @@ bool LinkConnection::Flush() {
 }
 
 void LinkConnection::GoAway(std::chrono::milliseconds socket_wait) {
-  for (auto& [id, stream] : streams_) {
-    LinkSocket* socket = stream->socket();
-    if (!socket) continue;
-    socket->Shutdown(*stream, socket_wait);
-    dispatcher_.Turn(stream);
-  }
+  CloseSockets(socket_wait);
   if (std::exchange(going_away_, true) || !greeted_) return;
   char frame[link::kHeaderSize];
   link::PutHeader(frame, {0, highest_, Type::kGoaway, 0, 0, 0});
   urgent_.append(frame, sizeof frame);
+}
+
+void LinkConnection::CloseSockets(std::chrono::milliseconds wait) {
+  closing_wait_ = wait;
+  for (auto& [id, stream] : streams_) {
+    LinkSocket* socket = stream->socket();
+    if (!socket) continue;
+    socket->Shutdown(*stream, wait);
+    dispatcher_.Turn(stream);
+  }
 }
 
 void LinkConnection::CancelAll() {

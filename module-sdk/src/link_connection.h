@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -26,7 +27,8 @@ class LinkConnection {
   void OnStream(const std::shared_ptr<LinkStream>& stream);
   // Puts frames of ready streams together and writes once. False: close this connection.
   bool Flush();
-  // Refuses what comes from now on, and closes its sockets; see LinkSocket::Shutdown.
+  // Refuses what comes from now on, and closes its sockets, also those that a handler is just accepting; see
+  // LinkSocket::Shutdown.
   void GoAway(std::chrono::milliseconds socket_wait);
   // Cuts off every stream that is not answered yet.
   void CancelAll();
@@ -46,6 +48,7 @@ class LinkConnection {
   bool OnHello(std::string_view payload);
   bool OnRequest(const link::Header& header, std::string_view payload);
   void OnBody(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
+  void CloseSockets(std::chrono::milliseconds wait);
   void OnTunnel(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
   bool OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs);
   void Gather(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
@@ -69,11 +72,12 @@ class LinkConnection {
   uint32_t peer_max_frame_ = link::kMaxFrame;
   uint32_t peer_window_ = link::kWindow;
   std::unordered_map<uint32_t, std::shared_ptr<LinkStream>> streams_;
-  size_t tunnels_ = 0;                             // of these, open sockets
-  std::deque<std::shared_ptr<LinkStream>> ready_;  // have a frame to send now
-  std::string in_;                                 // the beginning of a frame that is not there whole
-  std::string urgent_;                             // frames that go ahead of streams
-  std::string out_;                                // being written
+  size_t tunnels_ = 0;                                     // of these, open sockets
+  std::optional<std::chrono::milliseconds> closing_wait_;  // once sockets are to close
+  std::deque<std::shared_ptr<LinkStream>> ready_;          // have a frame to send now
+  std::string in_;                                         // the beginning of a frame that is not there whole
+  std::string urgent_;                                     // frames that go ahead of streams
+  std::string out_;                                        // being written
   size_t out_at_ = 0;
 };
 

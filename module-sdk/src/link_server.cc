@@ -62,7 +62,7 @@ LinkServer::~LinkServer() {
 }
 
 void LinkServer::BeginDrain(std::chrono::milliseconds socket_wait) {
-  dispatcher_.RefuseSockets(socket_wait);
+  dispatcher_.RefuseSockets();
   std::lock_guard lock(mutex_);
   idle_ = false;
   commands_.push_back([this, socket_wait] {
@@ -96,7 +96,7 @@ void LinkServer::Notify(std::shared_ptr<LinkStream> stream) {
   bool first = notified_.empty();
   notified_.push_back(std::move(stream));
   // What an inline handler notifies is looked at later in the same turn.
-  if (first && std::this_thread::get_id() != loop_thread_) Wake();
+  if (first && (std::this_thread::get_id() != loop_thread_ || looked_)) Wake();
 }
 
 void LinkServer::Post(std::function<void()> command) {
@@ -152,6 +152,7 @@ void LinkServer::Turn(int timeout_ms) {
     any_closed_ = false;
   }
   if (draining_) UpdateIdle();
+  looked_ = false;
 }
 
 void LinkServer::Accept() {
@@ -184,6 +185,7 @@ void LinkServer::RunPosted() {
   {
     std::lock_guard lock(mutex_);
     notified.swap(notified_);  // also by the commands
+    looked_ = true;
   }
   for (auto& stream : notified) {
     stream->notified = false;

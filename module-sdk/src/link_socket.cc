@@ -251,7 +251,7 @@ void LinkSocket::Shutdown(LinkStream& stream, std::chrono::milliseconds wait) {
 }
 
 bool LinkSocket::AwaitsRoom(LinkStream& stream) {
-  choked_ = stream.AwaitRoom(max_buffered_ / 2);
+  choked_ = stream.AwaitRoom(max_buffered_ / 2 - websocket::kMaxFrameHeader);
   return choked_;
 }
 

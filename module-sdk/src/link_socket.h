@@ -27,8 +27,8 @@ namespace bulkhead::sdk {
 // Of all sockets of this process.
 struct SocketTotals {
   std::atomic<int> open{0};
-  std::atomic<int64_t> bytes{0};          // of messages that came and are not handled
-  std::atomic<int64_t> stop_wait_ms{-1};  // not negative once the module is stopping: what clients may take to answer a Close
+  std::atomic<int64_t> bytes{0};     // of messages that came and are not handled
+  std::atomic<bool> refused{false};  // no more of them: the module is stopping
 };
 
 class LinkSocket final : public WebSocket, public std::enable_shared_from_this<LinkSocket> {

@@ -30,7 +30,7 @@ namespace bulkhead::sdk {
 inline constexpr int kMaxWebSockets = 4'096;            // open at once in one process; beyond: 503 OVERLOADED
 inline constexpr size_t kMaxSocketBytes = 64 << 20;     // of messages that came and are not handled, all sockets; beyond: 1013
 inline constexpr size_t kDefaultMaxMessage = 1 << 20;   // bytes of one message from the client; beyond: 1009
-inline constexpr size_t kDefaultMaxBuffered = 1 << 20;  // bytes that wait for one client; beyond: Send() is false
+inline constexpr size_t kDefaultMaxBuffered = 2 << 20;  // bytes that wait for one client; beyond: Send() is false
 inline constexpr size_t kMaxCloseReason = 123;          // bytes, RFC 6455 5.5
 inline constexpr std::chrono::milliseconds kDefaultPingInterval{30'000};
 inline constexpr std::chrono::milliseconds kDefaultCloseTimeout{10'000};

@@ -110,4 +110,10 @@ bool SocketClient::Ends() {
   return ended_ && cancel_code_ == 0;
 }
 
+void Flood(SocketClient& client) {
+  client.give_credit = false;
+  for (int i = 0; i < kFloods; ++i) client.Send("flood 10000");
+  while (client.received() < link::kWindow) ASSERT_TRUE(client.Pump());
+}
+
 }  // namespace bulkhead::sdk_test

@@ -66,4 +66,8 @@ class SocketClient {
   int cancel_code_ = 0;
 };
 
+// Lets /ws/told send more than the client takes, by kFloods messages, until all credit is used up and bytes wait in the module.
+inline constexpr int kFloods = 50;
+void Flood(SocketClient& client);
+
 }  // namespace bulkhead::sdk_test

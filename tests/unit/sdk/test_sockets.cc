@@ -17,7 +17,7 @@ void TestSockets::Register(Router& router) {
   auto route = [&](std::string pattern, WebSocketEvents (TestSockets::*make)(Request&)) -> WebSocketRoute& {
     return router.WebSocket(std::move(pattern), [this, make](Request& request) { return (this->*make)(request); });
   };
-  route("/ws/echo", &TestSockets::Echo).MaxBuffered(4 << 20).Protocols({"v2", "v1"});
+  route("/ws/echo", &TestSockets::Echo).Protocols({"v2", "v1"});
   route("/ws/small", &TestSockets::Echo).MaxMessage(10'000).MaxBuffered(20'000);
   route("/ws/told/:room", &TestSockets::Told).MaxBuffered(100'000);
   route("/ws/told-short/:room", &TestSockets::Told).CloseTimeout(milliseconds(100));
@@ -27,6 +27,10 @@ void TestSockets::Register(Router& router) {
   route("/ws/pinged", &TestSockets::Echo).PingInterval(milliseconds(50)).CloseTimeout(milliseconds(100));
   route("/ws/pinged-slowly", &TestSockets::Echo).PingInterval(milliseconds(700));
   route("/ws/room", &TestSockets::Room);
+  router.WebSocket("/ws/accepts-gated", [this](Request&) {
+    gate_.Wait();
+    return WebSocketEvents{};
+  });
   router.WebSocket("/ws/nothing", [](Request&) { return WebSocketEvents{}; });
   router.WebSocket("/ws/refuses", [this](Request& request) -> WebSocketEvents {
     if (request.query("gated")) gate_.Wait();

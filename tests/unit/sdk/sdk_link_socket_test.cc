@@ -15,7 +15,10 @@ using Said = std::vector<std::string>;
 
 class Socket : public ::testing::Test, public StreamListener {
  protected:
-  void SetUp() override { Open(); }
+  void SetUp() override {
+    route.MaxBuffered(1 << 20);
+    Open();
+  }
 
   void Open() {
     WebSocketEvents events;
@@ -23,6 +26,7 @@ class Socket : public ::testing::Test, public StreamListener {
     events.on_message = [this](const WebSocketPtr& socket, std::string message, bool) {
       told.push_back(message.size() > 100 ? std::to_string(message.size()) : message);
       if (message == "flood") socket->SendBinary(std::string(900'000, 'f'));
+      if (message == "half") told.push_back(socket->SendBinary(std::string(1 << 19, 'h')) ? "sent" : "not sent");
     };
     events.on_close = [this](const auto&, uint16_t code, std::string_view reason) {
       told.push_back("close " + std::to_string(code) + " " + std::string(reason));
@@ -169,6 +173,17 @@ TEST_F(Socket, IsListenedToAgainWhenTheClientReads) {
   EXPECT_TRUE(stream->room_again);
   Work();
   EXPECT_EQ(told.back(), "next");
+}
+
+TEST_F(Socket, HasRoomForAnAnswerOfHalfItsQueueWheneverItIsAsked) {
+  Work();
+  // As much as may wait when a message is handed to the module, to the byte.
+  EXPECT_TRUE(socket->SendBinary(std::string((1 << 19) - 2 * websocket::kMaxFrameHeader, 'f')));
+  Receive(ClientFrame(1, "half"));
+  Work();
+  EXPECT_EQ(told, (Said{"open", "half", "sent"}));
+  EXPECT_EQ(socket->buffered(), 1u << 20);
+  EXPECT_FALSE(socket->SendBinary(""));
 }
 
 TEST_F(Socket, EndsWithTheClientsAnswerToItsClose) {
