@@ -385,7 +385,10 @@ void Client::OnDeadline() {
         return Unavailable("The module is restarting and was not back in time; try again soon.");
       }
       if (!body_.done() && !blocked_) return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
-      if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);
+      if (stream_.open()) {
+        if (blocked_) stream_.link()->Blame("took no more of a request's body within the route's timeout");
+        stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);
+      }
       return RespondError("GATEWAY_TIMEOUT", "The module did not answer within the route's timeout.");
     case State::kTunnel:
       if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);

@@ -98,7 +98,7 @@ class Client final : public Pollable, private StreamSink {
   void OnRoom() override;
   void OnLost(StreamLoss loss) override;
   bool BeginTunnel(std::string_view pairs);
-  void BreakResponse();
+  void BreakResponse(std::string_view why);
   bool RollBackResponse();
   void AppendOwnFields(std::string& out);
   void RespondWhole(int status, const HeaderList& headers, std::string_view body);
@@ -129,7 +129,7 @@ class Client final : public Pollable, private StreamSink {
   std::string frame_;  // the REQUEST, kept while it may have to be sent again
   std::string trailers_;  // of the answer, as field lines
   Stream stream_;
-  const Link* last_link_ = nullptr;  // to compare only
+  Link* last_link_ = nullptr;  // alive while it calls us; else to compare only
   std::unique_ptr<LocalRequest> local_;
   uint64_t local_id_ = 0;
   std::unique_ptr<Login> login_;
@@ -139,6 +139,7 @@ class Client final : public Pollable, private StreamSink {
   size_t uncredited_ = 0;        // body bytes in out_ that the module has no credit for yet
   Millis timeout_{0};
   Framing framing_ = Framing::kNone;
+  uint8_t unopened_ = 0;  // connections that ended before they were open
   StreamLoss loss_ = StreamLoss::kClosed;
   bool head_only_ = false, http10_ = false, keep_alive_ = false, safe_ = false, whole_request_ = false, replayable_ = false;
   bool expect_ = false, blocked_ = false, response_begun_ = false, retried_ = false, lost_ = false, head_as_get_ = false;

@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view kModulePrefix = "/api/v1/m/";
 constexpr size_t kMaxFirstBody = 16 * 1024;  // a body up to here that came with its head travels in the REQUEST
 constexpr const char* kLoginWanted = "Send 'Authorization: Bearer <token>' with a valid token.";
+constexpr int kMaxUnopened = 3;              // connections to workers that were about to end, of one request
 constexpr Millis kLoginCheck{1'000};         // an expired token ends at most so much later on a connection that is in use
 
 std::string RetryAfter() { return std::to_string(limits::kRetryAfterSeconds); }
@@ -29,6 +30,7 @@ size_t Client::StartRequest(const http1::RequestHead& head, std::string_view res
   head_since_ = Instant{};
   first_request_ = false;
   response_begun_ = retried_ = lost_ = blocked_ = false;
+  unopened_ = 0;
   body_seen_ = 0;
   body_progress_ = loop_.now();
   body_.Begin(head);
@@ -213,7 +215,7 @@ void Client::Dispatch() {
   }
   last_link_ = pick.link;
   pick.link->Open(stream_, *this, frame_, whole_request_);
-  if (!replayable_ || retried_) loop_.GiveBuffer(std::move(frame_));
+  if (!replayable_) loop_.GiveBuffer(std::move(frame_));
 }
 
 void Client::Unpark() {
@@ -226,11 +228,11 @@ void Client::Unpark() {
 void Client::HandleLoss() {
   lost_ = false;
   if (response_begun_ && !RollBackResponse()) return Abort();
-  bool again = loss_ == StreamLoss::kRefused || (safe_ && (loss_ == StreamLoss::kClosed || loss_ == StreamLoss::kUnresponsive));
-  if (again && replayable_ && !retried_ && !frame_.empty()) {
-    retried_ = true;
-    return Dispatch();
-  }
+  bool unopened = loss_ == StreamLoss::kUnopened;
+  bool again = loss_ == StreamLoss::kRefused || (safe_ && (unopened || loss_ == StreamLoss::kClosed || loss_ == StreamLoss::kUnresponsive));
+  // A connection that never came to be is not the one retry that a request has.
+  bool left = unopened ? unopened_++ < kMaxUnopened : !std::exchange(retried_, true);
+  if (again && replayable_ && left && !frame_.empty()) return Dispatch();
   switch (loss_) {
     case StreamLoss::kRefused:
       return Unavailable("The module refused the request before it processed anything.");
@@ -238,6 +240,7 @@ void Client::HandleLoss() {
     case StreamLoss::kProtocol: return RespondError("BAD_GATEWAY", "The module's answer was malformed.");
     case StreamLoss::kCancelled: return RespondError("BAD_GATEWAY", "The module gave up on the request.");
     case StreamLoss::kUnresponsive: return RespondError("BAD_GATEWAY", "The worker stopped responding while the request was in flight.");
+    case StreamLoss::kUnopened:
     case StreamLoss::kClosed: break;
   }
   // Gone from the Directory: its end is known and a successor is on its way.

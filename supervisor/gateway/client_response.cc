@@ -52,7 +52,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
   FieldsResult result = AppendResponseFields(pairs, out, fields);
   if (result == FieldsResult::kMalformed) return false;
   if (result == FieldsResult::kBadField || fields.content_length >= 0) {
-    BreakResponse();
+    BreakResponse("granted an upgrade with a header that it may not send");
     return true;
   }
   out += "connection: upgrade\r\nupgrade: websocket\r\n";
@@ -81,7 +81,9 @@ bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t 
   bool no_body = head_only_ || HasNoBody(status);
   bool bad_length = whole && fields.content_length >= 0 && fields.content_length != int64_t(body_length) && !(no_body && body_length == 0);
   if (status < 200 || status > 599 || result == FieldsResult::kBadField || bad_length) {
-    BreakResponse();
+    BreakResponse(bad_length                          ? "sent another number of body bytes than its content-length says"
+                  : result == FieldsResult::kBadField ? "sent a response with a malformed header"
+                                                      : "sent a response whose status is not from 200 to 599");
     return true;
   }
   DecidePersistence();
@@ -132,7 +134,7 @@ void Client::OnBody(std::string_view bytes, bool end) {
   if (state_ != State::kModule) return;
   if (framing_ == Framing::kLength) {
     response_left_ -= int64_t(bytes.size());
-    if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse();
+    if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse("sent another number of body bytes than its content-length says");
   }
   std::string& out = Out();
   if (framing_ == Framing::kChunked) {
@@ -158,7 +160,7 @@ bool Client::OnTrailers(std::string_view pairs) {
   ResponseFields fields;
   FieldsResult result = AppendResponseFields(pairs, trailers_, fields);
   if (result == FieldsResult::kMalformed) return false;
-  if (result == FieldsResult::kBadField || fields.content_length >= 0) BreakResponse();
+  if (result == FieldsResult::kBadField || fields.content_length >= 0) BreakResponse("sent a malformed trailer");
   return true;
 }
 
@@ -175,7 +177,8 @@ void Client::OnLost(StreamLoss loss) {
 }
 
 // The module's answer breaks HTTP: it ends here, whatever of it came.
-void Client::BreakResponse() {
+void Client::BreakResponse(std::string_view why) {
+  last_link_->Blame(why);
   if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kProtocol);
   OnLost(StreamLoss::kProtocol);
 }

@@ -141,7 +141,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
-        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token, worker.unresponsive);
+        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token, worker.faulty);
         // Connected before the first request needs it; when it can't be, that request tries again.
         if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
       }

@@ -27,17 +27,19 @@ constexpr uint32_t kMinPeerFrame = 1024;
 constexpr Millis kPingAfter{10'000};    // of silence while streams are open
 constexpr Millis kPingTimeout{10'000};  // beyond: the link is lost
 constexpr Millis kPingCheck{2'000};
+constexpr Millis kLookAgain{1'000};    // behind a link that was closed: whether its module lives on
+constexpr Millis kBlameInterval{1'000};  // between two reports about one module; what comes between is counted
 
 }  // namespace
 
 Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
-           std::function<void()> unresponsive)
+           std::function<void(WorkerFault, std::string)> faulty)
     : loop_(loop),
       module_(std::move(module)),
       instance_(std::move(instance)),
       socket_(std::move(socket)),
       token_(std::move(token)),
-      unresponsive_(std::move(unresponsive)) {}
+      faulty_(std::move(faulty)) {}
 
 Link::~Link() = default;
 
@@ -190,7 +192,11 @@ void Link::ReadOnce() {
     if (errno != EAGAIN && errno != EWOULDBLOCK) Fail(StreamLoss::kClosed, strerror(errno));
     return;
   }
-  if (n == 0) return Fail(StreamLoss::kClosed, in_frame_ || !partial_.empty() ? "closed the link within a frame" : "closed the link");
+  if (n == 0) {
+    const char* how = in_frame_ || !partial_.empty() ? "closed its data link within a frame" : "closed its data link";
+    if (!going_away_ && !leaving_) closed_ = how;
+    return Fail(StreamLoss::kClosed, how);
+  }
   // A short read has emptied the socket; what comes later is a new edge. Only an end that was announced has to be read.
   if (size_t(n) < GatewayLoop::kReadBuffer && !hangup_) readable_ = false;
   last_received_ = loop_.now();
@@ -252,17 +258,17 @@ bool Link::TakeHeader(const char* at) {
     Fail(StreamLoss::kProtocol, why);
     return false;
   };
-  if (const char* problem = link::CheckHeader(header_)) return refuse(problem);
-  if (!hello_seen_ && header_.type != Type::kHello) return refuse("first frame is not HELLO");
+  if (const char* problem = link::CheckHeader(header_)) return refuse(std::string("sent a malformed frame: ") + problem);
+  if (!hello_seen_ && header_.type != Type::kHello) return refuse("sent something before its HELLO");
   switch (header_.type) {
-    case Type::kHello: return !hello_seen_ || refuse("second HELLO");
-    case Type::kRequest: return refuse("REQUEST from a module");
-    case Type::kPing: return header_.length == 8 || refuse("malformed ping");
-    case Type::kGoaway: return header_.length == 0 || refuse("malformed goaway");
+    case Type::kHello: return !hello_seen_ || refuse("sent a second HELLO");
+    case Type::kRequest: return refuse("sent a REQUEST, which only the gateway may");
+    case Type::kPing: return header_.length == 8 || refuse("sent a malformed PING");
+    case Type::kGoaway: return header_.length == 0 || refuse("sent a malformed GOAWAY");
     case Type::kResponse:
     case Type::kData:
     case Type::kWindow:
-    case Type::kCancel: return header_.stream <= last_id_ || refuse("frame for a stream that was never opened");
+    case Type::kCancel: return header_.stream <= last_id_ || refuse("sent a frame for a stream that was never opened");
   }
   return true;
 }
@@ -272,10 +278,11 @@ bool Link::TakeFrame(std::string_view payload) {
     case Type::kHello: {
       auto hello = link::GetHello(payload);
       if (!hello || hello->version != link::kVersion || hello->max_frame < kMinPeerFrame || hello->window > kMaxCredit) {
-        Fail(StreamLoss::kProtocol, "malformed HELLO, or another version of the link");
+        Fail(StreamLoss::kProtocol, "sent a malformed HELLO, or speaks another version of the link");
         break;
       }
       hello_seen_ = true;
+      if (!closed_.empty()) Blame(std::exchange(closed_, {}));  // it lives, so closing the last one was its own doing
       peer_max_frame_ = std::min(hello->max_frame, link::kMaxFrame);
       int64_t delta = int64_t(hello->window) - peer_window_;  // streams that did not wait for it
       peer_window_ = hello->window;
@@ -330,7 +337,7 @@ void Link::TakeResponse(std::string_view head) {
   if (!stream) return;
   uint8_t expected = stream->asks_tunnel_ && header_.status == 101 ? uint8_t(link::kUpgrade) : uint8_t(header_.flags & link::kEnd);
   if (stream->head_seen_ || header_.flags != expected || (header_.status == 101 && expected != link::kUpgrade)) {
-    return FailStream(*stream, CancelCode::kProtocol, StreamLoss::kProtocol);
+    return FailStream(*stream, stream->head_seen_ ? "answered a request twice" : "sent a RESPONSE whose status and flags do not fit");
   }
   stream->head_seen_ = true;
   StreamSink* sink = stream->sink_;
@@ -339,14 +346,15 @@ void Link::TakeResponse(std::string_view head) {
   bool was_open = stream->open();
   if (sink->OnHead(header_.status, head, whole, body_left_)) return;
   if (!was_open) sink->OnLost(StreamLoss::kProtocol);
-  Fail(StreamLoss::kProtocol, "response head that does not parse");
+  Fail(StreamLoss::kProtocol, "sent a response head that does not parse");
 }
 
 void Link::TakeBody(std::string_view bytes, bool last) {
   Stream* stream = Find(header_.stream);
   if (!stream) return;
   stream->receive_credit_ -= int64_t(bytes.size());
-  if (!stream->head_seen_ || stream->receive_credit_ < 0) return FailStream(*stream, CancelCode::kProtocol, StreamLoss::kProtocol);
+  if (!stream->head_seen_) return FailStream(*stream, "sent DATA before a RESPONSE");
+  if (stream->receive_credit_ < 0) return FailStream(*stream, "sent more than its credit");
   StreamSink* sink = stream->sink_;
   bool end = last && (header_.flags & link::kEnd);
   if (end) EndStream(*stream);
@@ -356,7 +364,7 @@ void Link::TakeBody(std::string_view bytes, bool last) {
 void Link::TakeTrailers(std::string_view pairs) {
   Stream* stream = Find(header_.stream);
   if (!stream) return;
-  if (stream->head_seen_ && !stream->sink_->OnTrailers(pairs)) return Fail(StreamLoss::kProtocol, "trailers that do not parse");
+  if (stream->head_seen_ && !stream->sink_->OnTrailers(pairs)) return Fail(StreamLoss::kProtocol, "sent trailers that do not parse");
   TakeBody({}, true);
 }
 
@@ -364,7 +372,7 @@ void Link::TakeWindow(std::string_view payload) {
   Stream* stream = Find(header_.stream);
   if (!stream) return;
   stream->send_credit_ += link::internal::Get32(payload.data());
-  if (stream->send_credit_ > kMaxCredit) return FailStream(*stream, CancelCode::kProtocol, StreamLoss::kProtocol);
+  if (stream->send_credit_ > kMaxCredit) return FailStream(*stream, "gave more than 2^31-1 bytes of credit");
   Queue(*stream);
   if (stream->queued_) loop_.MarkLinkDirty(*this);
 }
@@ -399,20 +407,38 @@ void Link::EndStream(Stream& stream) {
   if (leaving_ || going_away_) LeaveIfIdle();
 }
 
-void Link::FailStream(Stream& stream, CancelCode code, StreamLoss loss) {
+void Link::FailStream(Stream& stream, std::string_view why) {
   StreamSink* sink = stream.sink_;
-  LogWarn("gateway", "the module broke a rule of the link; the request was cancelled", {{"module", module_}, {"instance", instance_}});
-  Cancel(stream, code);
-  sink->OnLost(loss);
+  Blame(why);
+  Cancel(stream, CancelCode::kProtocol);
+  sink->OnLost(StreamLoss::kProtocol);
+}
+
+void Link::Blame(std::string_view why) {
+  Instant now = loop_.now();
+  if (blamed_ != Instant{} && now - blamed_ < kBlameInterval) {
+    ++blames_left_out_;
+    return;
+  }
+  blamed_ = now;
+  std::string message(why);
+  if (int more = std::exchange(blames_left_out_, 0)) message += " (and " + std::to_string(more) + " faults more since the last report)";
+  LogWarn("gateway", "a module is at fault on its data link", {{"module", module_}, {"instance", instance_}, {"why", "it " + message}});
+  if (faulty_) faulty_(WorkerFault::kLink, std::move(message));
 }
 
 void Link::Fail(StreamLoss loss, std::string_view why) {
   if (state_ != State::kUp) return;
-  if (loss == StreamLoss::kProtocol || loss == StreamLoss::kUnresponsive || !streams_.empty()) {
+  if (loss == StreamLoss::kProtocol) {
+    Blame(why);
+  } else if (loss == StreamLoss::kUnresponsive || !streams_.empty()) {
     LogWarn("gateway", "link lost", {{"module", module_}, {"instance", instance_}, {"why", std::string(why)},
                                      {"inFlight", std::to_string(streams_.size())}});
   }
-  if (loss == StreamLoss::kUnresponsive && unresponsive_) unresponsive_();
+  if (loss == StreamLoss::kUnresponsive && faulty_) faulty_(WorkerFault::kUnresponsive, std::string(why));
+  // Who was not at fault must not pay for it: for the streams a broken link is a closed one.
+  StreamLoss told = loss == StreamLoss::kProtocol ? StreamLoss::kClosed : loss;
+  if (told == StreamLoss::kClosed && !hello_seen_) told = StreamLoss::kUnopened;
   state_ = State::kDown;
   fd_.Reset();
   out_ = std::string();
@@ -420,8 +446,6 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
   last_id_ = 0;
   ready_.clear();
   in_frame_ = in_body_ = hello_seen_ = readable_ = false;
-  // Who was not at fault must not pay for it: for the streams a broken link is a closed one.
-  StreamLoss told = loss == StreamLoss::kProtocol ? StreamLoss::kClosed : loss;
   auto streams = std::exchange(streams_, {});
   for (auto& [id, stream] : streams) {
     stream->link_ = nullptr;
@@ -430,6 +454,7 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
     stream->pending_at_ = 0;
   }
   for (auto& [id, stream] : streams) stream->sink_->OnLost(told);
+  if (!closed_.empty() && !leaving_) loop_.timers().Arm(*this, loop_.now() + kLookAgain);
   LeaveIfIdle();
 }
 
@@ -519,10 +544,11 @@ void Link::AwaitWritable() {
 }
 
 void Link::OnTimer() {
+  if (state_ == State::kDown && !closed_.empty()) EnsureUp();
   // Armed again by the next request. Those that were given up on do not end the question whether anybody is there.
   if (state_ != State::kUp || (streams_.empty() && !unheard_)) return;
   Instant now = loop_.now();
-  if (ping_outstanding_ && now - ping_sent_ >= kPingTimeout) return Fail(StreamLoss::kUnresponsive, "does not answer a PING");
+  if (ping_outstanding_ && now - ping_sent_ >= kPingTimeout) return Fail(StreamLoss::kUnresponsive, "did not answer a PING on its data link");
   if (!ping_outstanding_ && now - last_received_ >= kPingAfter) SendPing();
   loop_.timers().Arm(*this, now + kPingCheck);
 }

@@ -11,12 +11,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "bulkhead/link/frame.h"
 #include "supervisor/gateway/gateway_loop.h"
+#include "supervisor/lifecycle/directory.h"
 
 namespace bulkhead {
 
 // Why a stream ended without its answer.
 enum class StreamLoss {
   kClosed,        // the connection broke: the worker ended, or closed it
+  kUnopened,      // the same before its HELLO came: it was about to end when it was connected to
   kProtocol,      // the module broke a rule on this stream
   kUnresponsive,  // a PING was not answered
   kRefused,       // CANCEL 5: nothing was processed
@@ -62,9 +64,9 @@ class Stream {
 
 class Link : public Pollable {
  public:
-  // `unresponsive` is called when a PING was not answered in time.
+  // `faulty` is told, limited in rate, what the module does that it may not.
   Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
-       std::function<void()> unresponsive);
+       std::function<void(WorkerFault, std::string)> faulty);
   ~Link() override;
 
   // Connects when it is not. False when nobody listens there, or the link is leaving.
@@ -91,6 +93,8 @@ class Link : public Pollable {
   // No new streams; when the last has ended, closes with GOAWAY and calls `left` (possibly at once).
   void Leave(std::function<void()> left);
   void CloseNow(StreamLoss loss);
+  // For the log and the status: the module did what it may not, or holds up a request. `why` goes on from "it …".
+  void Blame(std::string_view why);
 
   void OnEvents(uint32_t events) override;
   void Run() override;
@@ -110,7 +114,7 @@ class Link : public Pollable {
   void TakeBody(std::string_view bytes, bool last);
   Stream* Find(uint32_t id);
   void EndStream(Stream& stream);
-  void FailStream(Stream& stream, link::CancelCode code, StreamLoss loss);
+  void FailStream(Stream& stream, std::string_view why);
   void Fail(StreamLoss loss, std::string_view why);
   void Queue(Stream& stream);
   bool Sendable(const Stream& stream) const;
@@ -122,7 +126,7 @@ class Link : public Pollable {
 
   GatewayLoop& loop_;
   const std::string module_, instance_, socket_, token_;
-  const std::function<void()> unresponsive_;
+  const std::function<void(WorkerFault, std::string)> faulty_;
   State state_ = State::kDown;
   UniqueFd fd_;
   bool readable_ = false, writable_ = false, hangup_ = false;
@@ -146,6 +150,11 @@ class Link : public Pollable {
   Instant last_received_{}, ping_sent_{};
   bool ping_outstanding_ = false;
   bool unheard_ = false;  // a request went out, and nothing has come since
+
+  // Across connections.
+  std::string closed_;    // how the last one ended that the module had no reason to end; empty: otherwise
+  Instant blamed_{};
+  int blames_left_out_ = 0;
 };
 
 }  // namespace bulkhead

@@ -15,6 +15,12 @@
 
 namespace bulkhead {
 
+// What a data thread has found out about a worker.
+enum class WorkerFault {
+  kUnresponsive,  // it does not answer a PING: it is ended and started anew
+  kLink,          // it broke a rule of its data link, or holds up what is sent to it: told in its status for a while
+};
+
 // One ready worker.
 struct DirectoryWorker {
   int slot = 0;
@@ -22,7 +28,7 @@ struct DirectoryWorker {
   std::string data_socket;   // where the link or HTTP/1.1 is served
   std::string token;         // for HELLO
   std::shared_ptr<ControlPort> control;
-  std::function<void()> unresponsive;  // to be called when it does not answer a PING: it is ended and started anew. Thread-safe
+  std::function<void(WorkerFault, std::string why)> faulty;  // `why` goes on from "it …". Thread-safe; a link calls it at most once a second
 };
 
 // One enabled module, ready or not.

@@ -250,15 +250,14 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
       if (!Listed(entry->state.slots[i])) continue;
       const WorkerProcess& process = *entry->running[i].process;
-      auto unresponsive = [this, weak = std::weak_ptr(entry), i, run = entry->running[i].run] {
-        loop_.Post([weak, i, run] {
-          auto entry = weak.lock();
-          if (!entry || i >= entry->running.size() || entry->running[i].run != run || !entry->running[i].process) return;
-          entry->running[i].process->Unresponsive("it did not answer a PING on its data link");
+      auto faulty = [this, weak = std::weak_ptr(entry), slot = static_cast<int>(i), run = entry->running[i].run](WorkerFault fault,
+                                                                                                                std::string why) {
+        loop_.Post([this, weak, slot, run, fault, why = "it " + why] {
+          if (auto entry = weak.lock()) Faulty(entry, slot, run, fault, why);
         });
       };
       module->workers.push_back({static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(),
-                                 process.control(), std::move(unresponsive)});
+                                 process.control(), std::move(faulty)});
     }
     directory->modules[name] = std::move(module);
   } else {
@@ -272,6 +271,13 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     Booted();
     StopEligible();
   });
+}
+
+void Reconciler::Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFault fault, const std::string& why) {
+  Running& running = entry->running[static_cast<size_t>(slot)];
+  if (running.run != run || !running.process) return;
+  if (fault == WorkerFault::kUnresponsive) return running.process->Unresponsive(why);
+  Dispatch(entry, event::WorkerAtFault{slot, run, why});
 }
 
 // Every reader has left it; now what is in flight may end, for a while.
@@ -472,7 +478,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
         break;
       case Phase::kStarting: worker.state = ObservedState::kStarting; break;
       case Phase::kReady:
-        worker.state = slot.health == WorkerHealth::kHealthy ? ObservedState::kRunning : ObservedState::kDegraded;
+        worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning;
         break;
       case Phase::kDraining:
       case Phase::kStopping:

@@ -119,6 +119,7 @@ class Reconciler : public Modules {
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
+  void Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFault fault, const std::string& why);
   void SettleWaiters(const EntryPtr& entry);
   void EnableFailed(const EntryPtr& entry);
   ModuleView View(const Entry& entry) const;

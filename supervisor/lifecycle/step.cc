@@ -79,6 +79,7 @@ class Apply {
     slot->phase = Phase::kReady;
     slot->ready_since = now_;
     slot->health = WorkerHealth::kHealthy;
+    slot->faulty_until.reset();
     state_.was_ready = true;
     state_.start_exhausted = false;
     publish_ = true;
@@ -123,6 +124,13 @@ class Apply {
     if (changed.health != WorkerHealth::kHealthy) reason_ = {"HEALTH", changed.message};
   }
 
+  void operator()(const event::WorkerAtFault& fault) {
+    SlotState* slot = Find(state_, fault.slot, fault.run);
+    if (!slot || slot->phase != Phase::kReady) return;
+    slot->faulty_until = now_ + limits::kFaultMemory;
+    reason_ = {"LINK_FAULT", fault.message};
+  }
+
   void operator()(const event::Tick&) {}
 
   // Looks at what is wanted and what is there, and asks for the difference.
@@ -136,6 +144,7 @@ class Apply {
     std::vector<Action> after_publish;
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
+      if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
       if (run && state_.prepare == Prepare::kDone) {
         bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
         if (slot.phase == Phase::kEmpty && due) {
@@ -183,7 +192,7 @@ class Apply {
     for (const SlotState& slot : state_.slots) {
       present += slot.phase != Phase::kEmpty;
       ready += slot.phase == Phase::kReady;
-      unwell += slot.phase == Phase::kReady && slot.health != WorkerHealth::kHealthy;
+      unwell += Unwell(slot);
       starting += slot.phase == Phase::kStarting;
       parked += slot.parked;
       // Only a wait beyond the burst is a backoff; a restart at once is a start.
@@ -211,10 +220,11 @@ class Apply {
   void Wake() {
     std::optional<Instant> at;
     if (state_.wanted && !state_.skipped) {
-      if (state_.prepare == Prepare::kWaiting) at = state_.prepare_retry_at;
+      auto by = [&](Instant due) { at = at ? std::min(*at, due) : due; };
+      if (state_.prepare == Prepare::kWaiting) by(state_.prepare_retry_at);
       for (const SlotState& slot : state_.slots) {
-        if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_)
-          at = at ? std::min(*at, *slot.retry_at) : *slot.retry_at;
+        if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_) by(*slot.retry_at);
+        if (slot.phase == Phase::kReady && slot.faulty_until) by(*slot.faulty_until);
       }
     }
     if (at) actions_.push_back(action::Wake{*at});
@@ -295,6 +305,10 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
 bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
 
 bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
+
+bool Unwell(const SlotState& slot) {
+  return slot.phase == Phase::kReady && (slot.health != WorkerHealth::kHealthy || slot.faulty_until);
+}
 
 bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }
 

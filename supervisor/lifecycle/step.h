@@ -67,6 +67,7 @@ struct SlotState {
   std::optional<Instant> retry_at;  // kEmpty and waiting
   Instant ready_since{};
   WorkerHealth health = WorkerHealth::kHealthy;
+  std::optional<Instant> faulty_until;  // kReady, and at fault lately
   bool parked = false;              // not tried again until something changes (a configuration error)
   int restarts = 0;                 // since it was last wanted anew
   Backoff backoff;
@@ -123,10 +124,11 @@ struct WorkerDied {
 };
 struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
 struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
+struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
 using Event = std::variant<event::Want, event::Retry, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
-                           event::WorkerGone, event::WorkerHealthChanged, event::Tick>;
+                           event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault, event::Tick>;
 
 namespace action {
 struct Prepare {};
@@ -148,6 +150,8 @@ bool Routed(const ModuleState& state);
 bool StartsNow(const ModuleState& state);
 // Whether a worker may be listed in the Directory.
 bool Listed(const SlotState& slot);
+// Whether a ready worker reports or does what it should not.
+bool Unwell(const SlotState& slot);
 // Neither starting nor stopping: what a boot waits for.
 bool Settled(const ModuleState& state);
 

@@ -96,7 +96,9 @@ void FakeLinkModule::Run() {
     for (auto& task : tasks) task(*this);
     if (listener_ && (fds[1].revents & POLLIN)) {
       UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-      if (fd) {
+      if (fd && drop_connections > 0) {
+        --drop_connections;
+      } else if (fd) {
         Peer& peer = peers_[next_peer_++];
         peer.fd = std::move(fd);
         link::AppendHello(peer.out, {});

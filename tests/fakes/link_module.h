@@ -44,6 +44,7 @@ class FakeLinkModule {
   bool keep_bodies = true;                // false: count only
   std::atomic<bool> give_credit{true};
   std::atomic<bool> answer_pings{true};
+  std::atomic<int> drop_connections{0};   // so many of the next are closed as soon as they are made
 
   // On the module's thread.
   void Respond(FakeRequest& request, int status, const FakeHeaders& headers, const std::string& body, bool end = true);
@@ -53,6 +54,7 @@ class FakeLinkModule {
   void Raw(FakeRequest& request, const std::string& bytes);      // past all rules
   void Cancel(FakeRequest& request, link::CancelCode code);
   void CloseConnection(FakeRequest& request);
+  void CloseAll() { peers_.clear(); }  // from within Do() only
 
   // Thread-safe.
   void Do(std::function<void(FakeLinkModule&)> task);  // on the module's thread

@@ -19,6 +19,9 @@ constexpr int64_t kMaxStream = int64_t{1} << 30;
 constexpr milliseconds kMaxSlow{60'000};
 constexpr milliseconds kCancelPoll{5};
 
+// Events that GET /events may have sent by now; POST /events allows one more.
+std::atomic<int> allowed_events{0};
+
 // Handlers that were told that nobody waits any more.
 std::atomic<int> cancelled_waits{0}, cancelled_streams{0};
 
@@ -61,6 +64,32 @@ Response StreamBytes(Request& request) {
   });
   if (request.query("length")) response.Header("content-length", std::to_string(bytes));
   return response;
+}
+
+// `n` server-sent events, each made only when it is allowed: a client that waits for one before it allows the next would wait without end
+// for one that is held back on its way.
+Response Events(Request& request) {
+  const int64_t count = request.query_int("n", 1, 1, 1000);
+  allowed_events = 1;
+  return Stream("text/event-stream", [count](ResponseWriter& writer) {
+    for (int i = 0; i < count; ++i) {
+      while (allowed_events <= i && !writer.cancelled()) std::this_thread::sleep_for(kCancelPoll);
+      if (!writer.Write("id: " + std::to_string(i) + "\ndata: made\n\n")) {
+        ++cancelled_streams;
+        return;
+      }
+    }
+  });
+}
+
+// Reads a little, waits, and reads on.
+Response Sip(Request& request) {
+  std::string buffer(kChunk, '\0');
+  int64_t bytes = int64_t(request.Read(buffer.data(), buffer.size()));
+  const auto until = steady_clock::now() + milliseconds(request.query_int("ms", 0, 0, kMaxSlow.count()));
+  while (steady_clock::now() < until && !request.cancelled()) std::this_thread::sleep_for(kCancelPoll);
+  while (const size_t n = request.Read(buffer.data(), buffer.size())) bytes += int64_t(n);
+  return Ok({{"bytes", bytes}});
 }
 
 Response Upload(Request& request) {
@@ -135,6 +164,9 @@ class Echo : public Module {
     });
     router.Post("/small", [](Request& request) { return Ok({{"bytes", request.body().size()}}); });
     router.Post("/upload", Upload).StreamBody();
+    router.Post("/sip", Sip).StreamBody();
+    router.Get("/events", Events);
+    router.Post("/events", [](Request&) { return Ok({{"allowed", ++allowed_events}}); });
     router.WebSocket("/ws", EchoSocket);
     router.Post("/trailers", [](Request& request) {
       const std::string body = request.body();

@@ -15,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "supervisor/auth/authenticator.h"
+#include "supervisor/base/guarded.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/gateway/gateway.h"
 #include "tests/fakes/link_module.h"
@@ -203,7 +204,10 @@ class GatewayTest : public testing::Test {
     worker.instance = instance;
     worker.data_socket = socket;
     worker.token = "token-" + instance;
-    worker.unresponsive = [this] { ++unresponsive_; };
+    worker.faulty = [this](WorkerFault fault, std::string why) {
+      if (fault == WorkerFault::kUnresponsive) ++unresponsive_;
+      else faults_.With([&](auto& faults) { faults.push_back(std::move(why)); });
+    };
     workers_[module].push_back(worker);
     last_instance_ = instance;
     return *modules_[instance];
@@ -265,6 +269,7 @@ class GatewayTest : public testing::Test {
   std::unique_ptr<Gateway> gateway_;
   std::map<std::string, std::shared_ptr<const Manifest>> manifests_;
   bool starting_ = false;  // what the next Publish() says of every module
+  Guarded<std::vector<std::string>> faults_;  // what workers were blamed for
   std::atomic<int> unresponsive_{0};  // reports of workers that answer no PING
   int next_worker_ = 0;
   uint64_t version_ = 0;

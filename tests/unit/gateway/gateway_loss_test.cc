@@ -80,6 +80,25 @@ TEST_F(GatewayTest, RetriesASafeRequestOnceOnAnotherWorker) {
   EXPECT_GT(broken, 0) << "a request that may have had an effect is not sent twice";
 }
 
+TEST_F(GatewayTest, AConnectionToAWorkerThatIsAboutToEndIsNotTheOneRetryOfASafeRequest) {
+  auto& module = AddWorker([first = true](FakeLinkModule& m, FakeRequest& r) mutable {
+    if (std::exchange(first, false)) {
+      m.drop_connections = 2;
+      return m.CloseConnection(r);
+    }
+    m.Respond(r, 200, {}, "ok");
+  });
+  Publish({Route("GET", "/x"), Route("POST", "/x")});
+  HttpClient client = Client();
+  EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "ok");
+  EXPECT_EQ(module.drop_connections, 0);
+  module.drop_connections = 100;
+  module.Do([](FakeLinkModule& m) { m.CloseAll(); });
+  EXPECT_EQ(client.Get("/api/v1/m/m/x").status, 502) << "but there is an end to it";
+  module.drop_connections = 0;
+  EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "ok");
+}
+
 TEST_F(GatewayTest, SendsWhatAWorkerRefusedToAnother) {
   AddWorker([](FakeLinkModule& m, FakeRequest& r) { m.Cancel(r, link::CancelCode::kRefused); });
   AddWorker(Answer("good"));
@@ -126,6 +145,8 @@ TEST_P(BrokenAnswer, Is502AndCostsOthersNothing) {
     EXPECT_EQ(r.headers.count("evil"), 0u);
     EXPECT_EQ(other.Get("/api/v1/m/other/x").body, "fine");
   }
+  // A stream may be cancelled; all else is told once, and then at most once a second.
+  EXPECT_EQ(faults_.With([](auto& faults) { return faults; }).size(), GetParam().what == std::string("CancelInternal") ? 0u : 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -177,6 +198,33 @@ TEST_F(GatewayTest, EndsAStreamThatSendsMoreThanItsCredit) {
   HttpClient client = Client(4096);
   client.Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\n\r\n");
   EXPECT_TRUE(module.WaitFor([](const auto& c) { return c.cancels == 1 && c.last_cancel == 3; }));
+  EXPECT_THAT(faults_.With([](auto& faults) { return faults; }), testing::ElementsAre("sent more than its credit"));
+}
+
+TEST_F(GatewayTest, CountsTheFaultsThatItDoesNotTellOneByOne) {
+  AddWorker([](FakeLinkModule& m, FakeRequest& r) { m.Raw(r, Frame(r.stream, Type::kData, 1, 0, "", "x")); });
+  Publish({Route("POST", "/x")});
+  HttpClient client = Client();
+  auto ask = [&] {
+    client.Send("POST /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+    EXPECT_EQ(client.Read().status, 502);
+  };
+  for (int i = 0; i < 5; ++i) ask();
+  Pass(Millis(1'500));
+  ask();
+  EXPECT_THAT(faults_.With([](auto& faults) { return faults; }),
+              testing::ElementsAre("sent DATA before a RESPONSE", "sent DATA before a RESPONSE (and 4 faults more since the last report)"));
+}
+
+TEST_F(GatewayTest, BlamesAModuleThatClosesItsLinkAndLivesOn) {
+  AddWorker([](FakeLinkModule& m, FakeRequest& r) { r.target == "/x" ? m.CloseConnection(r) : m.Respond(r, 200, {}, "ok"); });
+  Publish({Route("POST", "/x"), Route("GET", "/ok")});
+  HttpClient client = Client();
+  client.Send("POST /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+  EXPECT_EQ(client.Read().status, 502);
+  EXPECT_THAT(faults_.With([](auto& faults) { return faults; }), testing::IsEmpty()) << "it may have ended";
+  EXPECT_EQ(client.Get("/api/v1/m/m/ok").status, 200);
+  EXPECT_THAT(faults_.With([](auto& faults) { return faults; }), testing::ElementsAre("closed its data link"));
 }
 
 TEST_F(GatewayTest, DropsFramesForAStreamThatWasCancelled) {

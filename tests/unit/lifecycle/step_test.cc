@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "supervisor/base/limits.h"
+
 namespace bulkhead {
 namespace {
 
@@ -65,6 +67,37 @@ TEST_F(StepTest, ACrashIsUnpublishedAtOnceAndRestartedWhenItsTreeIsGone) {
   auto gone = Send(event::WorkerGone{0, run});
   ASSERT_NE(Only<action::StartWorker>(gone), nullptr);
   EXPECT_EQ(state.slots[0].restarts, 1);
+}
+
+TEST_F(StepTest, AWorkerAtFaultServesOnAndIsDegradedForAWhile) {
+  uint64_t run = Running();
+  auto actions = Send(event::WorkerAtFault{0, run, "it answered twice"});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"LINK_FAULT", "it answered twice"}));
+  EXPECT_TRUE(Listed(state.slots[0]));
+  ASSERT_NE(Only<action::Wake>(actions), nullptr);
+  EXPECT_EQ(Only<action::Wake>(actions)->at, now + limits::kFaultMemory);
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded) << "what it says of itself does not take it back";
+  now += limits::kFaultMemory / 2;
+  Send(event::WorkerAtFault{0, run, "it answered twice again"});
+  now += limits::kFaultMemory - 1ms;
+  Send(event::Tick{});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  now += 1ms;
+  Send(event::Tick{});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
+TEST_F(StepTest, AFaultIsForgottenWithItsProcess) {
+  uint64_t run = Running();
+  Send(event::WorkerAtFault{0, run, "it answered twice"});
+  Send(event::WorkerDied{0, run, ExitCause::kExit, ""});
+  auto gone = Send(event::WorkerGone{0, run});
+  Send(event::WorkerAtFault{0, run, "told late"});
+  Send(event::WorkerReady{0, Only<action::StartWorker>(gone)->run});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
 }
 
 TEST_F(StepTest, ADisableUnroutesThenDrainsThenStops) {
