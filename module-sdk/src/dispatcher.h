@@ -27,7 +27,7 @@ class Dispatcher {
   Dispatcher(const Router& router, int threads, size_t max_waiting);
 
   // Makes stream.request and finds stream.route; answers by itself when there is none. False when it has answered.
-  bool Open(LinkStream& stream, std::string method, std::string target, Headers headers);
+  bool Open(LinkStream& stream, std::string_view method, std::string_view target, std::string_view pairs);
   // Hands a stream that has its body (or streams it) to the pool, or runs it here.
   void Dispatch(const std::shared_ptr<LinkStream>& stream);
   // Something has happened to a stream's socket: a worker looks at it.
@@ -46,7 +46,7 @@ class Dispatcher {
   void Handle(LinkStream& stream);
   void Accept(const std::shared_ptr<LinkStream>& stream);
   void Send(LinkStream& stream, Response response);
-  void Count(const LinkStream& stream, bool failed);
+  void Count(LinkStream& stream, bool failed);
   void ReportStall(const LinkStream& stream, std::chrono::steady_clock::duration took);
 
   const Router& router_;

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <charconv>
 
+#include "bulkhead/link/frame.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -123,12 +124,22 @@ Request::Request(std::string method, std::string target, Headers headers, std::s
     if (amp == std::string_view::npos) break;
     query.remove_prefix(amp + 1);
   }
-  for (const auto& [name, value] : headers_) {
-    if (!name.starts_with("x-bulkhead-")) continue;
-    if (name == "x-bulkhead-subject") identity_.subject = value;
-    if (name == "x-bulkhead-roles") identity_.roles = SplitList(value);
-    if (name == "x-bulkhead-permissions") identity_.permissions = SplitList(value);
+}
+
+const Headers& Request::headers() const {
+  if (headers_.empty())
+    link::ForEachPair(encoded_, [this](std::string_view name, std::string_view value) { headers_.emplace_back(name, value); });
+  return headers_;
+}
+
+const Identity& Request::identity() const {
+  if (!identity_) {
+    identity_.emplace();
+    identity_->subject = header("x-bulkhead-subject").value_or(std::string_view());
+    identity_->roles = SplitList(header("x-bulkhead-roles").value_or(std::string_view()));
+    identity_->permissions = SplitList(header("x-bulkhead-permissions").value_or(std::string_view()));
   }
+  return *identity_;
 }
 
 std::string_view Request::param(std::string_view name) const {
@@ -161,6 +172,13 @@ int64_t Request::query_int(std::string_view name, int64_t fallback, int64_t min,
 }
 
 std::optional<std::string_view> Request::header(std::string_view name) const {
+  std::optional<std::string_view> found;
+  if (headers_.empty()) {
+    link::ForEachPair(encoded_, [&](std::string_view key, std::string_view value) {
+      if (!found && SameName(key, name)) found = value;
+    });
+    return found;
+  }
   for (const auto& [key, value] : headers_)
     if (SameName(key, name)) return value;
   return std::nullopt;

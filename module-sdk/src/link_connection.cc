@@ -14,7 +14,7 @@ namespace {
 using link::CancelCode;
 using link::Type;
 constexpr size_t kMaxStreams = 1'024;              // per connection, but for open sockets; beyond: CANCEL refused
-constexpr size_t kTurnBytes = 256 * 1024;          // put together per turn and connection; the rest waits in its streams
+constexpr size_t kTurnBytes = 64 * 1024;           // put together per turn and connection; the rest waits in its streams
 constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that does not read; beyond: close
 constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
 constexpr uint32_t kMinFrame = 16 * 1024;          // a peer that accepts less is refused at HELLO
@@ -25,7 +25,9 @@ bool CleanName(std::string_view s) {
   return !s.empty() &&
          std::none_of(s.begin(), s.end(), [](unsigned char c) { return c <= 0x20 || c == 0x7f || (c >= 'A' && c <= 'Z'); });
 }
-bool CleanValue(std::string_view s) { return s.find_first_of(std::string_view("\r\n\0", 3)) == std::string_view::npos; }
+bool CleanValue(std::string_view s) {
+  return std::none_of(s.begin(), s.end(), [](char c) { return c == '\r' || c == '\n' || c == '\0'; });
+}
 
 }  // namespace
 
@@ -156,18 +158,12 @@ bool LinkConnection::OnRequest(const link::Header& header, std::string_view payl
   if (peer_leaves_) return Violation("a stream opened after GOAWAY");
   highest_ = header.stream;
   link::HeadReader head(payload.substr(0, header.head_length));
-  std::string_view method, target, name, value;
-  uint16_t count;
-  if (!head.Str(method) || !head.Str(target) || !head.U16(count)) return Violation("a request head that does not parse");
+  std::string_view method, target;
+  if (!head.Str(method) || !head.Str(target)) return Violation("a request head that does not parse");
+  const std::string_view pairs = head.rest();
   bool clean = !method.empty() && target.starts_with('/') && CleanValue(method) && CleanValue(target);
-  Headers headers;
-  headers.reserve(count);
-  for (uint16_t i = 0; i < count; ++i) {
-    if (!head.Str(name) || !head.Str(value)) return Violation("a request head that does not parse");
-    clean = clean && CleanName(name) && CleanValue(value);
-    headers.emplace_back(name, value);
-  }
-  if (!head.AtEnd()) return Violation("a request head that does not parse");
+  auto check = [&](std::string_view name, std::string_view value) { clean = clean && CleanName(name) && CleanValue(value); };
+  if (!link::ForEachPair(pairs, check)) return Violation("a request head that does not parse");
   if (!clean) {
     link::AppendCancel(urgent_, header.stream, CancelCode::kProtocol);
     return true;
@@ -179,7 +175,7 @@ bool LinkConnection::OnRequest(const link::Header& header, std::string_view payl
   auto stream = std::make_shared<LinkStream>(header.stream, listener_, this, peer_window_);
   stream->asks_tunnel = (header.flags & link::kUpgrade) && !(header.flags & link::kEnd);
   streams_.emplace(header.stream, stream);
-  stream->answered = !dispatcher_.Open(*stream, std::string(method), std::string(target), std::move(headers));
+  stream->answered = !dispatcher_.Open(*stream, method, target, pairs);
   OnBody(stream, payload.substr(header.head_length), header.flags & link::kEnd);
   return true;
 }
@@ -213,18 +209,13 @@ void LinkConnection::OnTunnel(const std::shared_ptr<LinkStream>& stream, std::st
 
 // False: end the connection.
 bool LinkConnection::OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs) {
-  link::HeadReader reader(pairs);
-  std::string_view name, value;
-  uint16_t count = 0;
   bool clean = true;
   Headers trailers;
-  if (!reader.U16(count)) return Violation("trailers that do not parse");
-  for (uint16_t i = 0; i < count; ++i) {
-    if (!reader.Str(name) || !reader.Str(value)) return Violation("trailers that do not parse");
+  auto take = [&](std::string_view name, std::string_view value) {
     clean = clean && CleanName(name) && CleanValue(value);
     trailers.emplace_back(name, value);
-  }
-  if (!reader.AtEnd()) return Violation("trailers that do not parse");
+  };
+  if (!link::ForEachPair(pairs, take)) return Violation("trailers that do not parse");
   if (!clean) {
     CancelStream(stream, CancelCode::kProtocol);
     return true;
@@ -280,7 +271,7 @@ void LinkConnection::OnStream(const std::shared_ptr<LinkStream>& stream) {
 }
 
 void LinkConnection::MakeReady(const std::shared_ptr<LinkStream>& stream) {
-  if (!std::exchange(stream->in_ready, true)) ready_.push_back(stream);
+  if (!std::exchange(stream->in_ready, true)) (stream->begun ? ready_ : fresh_).push_back(stream);
 }
 
 void LinkConnection::Erase(const std::shared_ptr<LinkStream>& stream) {
@@ -302,6 +293,23 @@ void LinkConnection::CancelStream(const std::shared_ptr<LinkStream>& stream, Can
   Erase(stream);
 }
 
+void LinkConnection::EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane) {
+  auto stream = std::move(lane.front());
+  lane.pop_front();
+  stream->in_ready = false;
+  if (!stream->connection) return;  // cancelled meanwhile
+  stream->begun = true;
+  switch (stream->Emit(out_, peer_max_frame_)) {
+    case LinkStream::Emitted::kMore: MakeReady(stream); break;
+    case LinkStream::Emitted::kNothing: break;
+    case LinkStream::Emitted::kDone:
+      // The handler of an answered request may still be reading a body that no one sends any more.
+      if (!stream->request_ended || stream->socket()) Cut(stream);
+      Erase(stream);
+  }
+  if (std::exchange(stream->room_again, false)) dispatcher_.Turn(stream);
+}
+
 bool LinkConnection::Flush() {
   if (!out_.empty() && !urgent_.empty() && out_.size() - out_at_ + urgent_.size() > kMaxUnread) {
     return Violation("answers were not read");
@@ -309,21 +317,11 @@ bool LinkConnection::Flush() {
   // out_ ends with a whole frame, so urgent ones need not wait until it has drained, which under load may be never.
   out_.append(urgent_);
   urgent_.clear();
-  while (out_.size() - out_at_ < kTurnBytes && !ready_.empty()) {
-    auto stream = std::move(ready_.front());
-    ready_.pop_front();
-    stream->in_ready = false;
-    if (!stream->connection) continue;  // cancelled meanwhile
-    switch (stream->Emit(out_, peer_max_frame_)) {
-      case LinkStream::Emitted::kMore: MakeReady(stream); break;
-      case LinkStream::Emitted::kNothing: break;
-      case LinkStream::Emitted::kDone:
-        // The handler of an answered request may still be reading a body that no one sends any more.
-        if (!stream->request_ended || stream->socket()) Cut(stream);
-        Erase(stream);
-    }
-    if (std::exchange(stream->room_again, false)) dispatcher_.Turn(stream);
-  }
+  // Answers that begin go ahead of those that go on: a short one waits for no long one. Of these there is one each turn all the same.
+  auto room = [this](size_t bytes) { return out_.size() - out_at_ < bytes; };
+  while (!fresh_.empty() && room(kTurnBytes)) EmitFirst(fresh_);
+  if (!ready_.empty() && room(2 * kTurnBytes)) EmitFirst(ready_);
+  while (!ready_.empty() && room(kTurnBytes)) EmitFirst(ready_);
   if (out_.empty()) return true;
   ssize_t n = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL);
   if (n < 0 && errno != EAGAIN && errno != EINTR) return false;

@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
+#include "absl/container/flat_hash_map.h"
 #include "dispatcher.h"
 #include "link_stream.h"
 
@@ -35,7 +35,7 @@ class LinkConnection {
 
   int fd() const { return fd_; }
   bool greeted() const { return greeted_; }
-  bool wants_write() const { return out_at_ < out_.size() || !urgent_.empty() || !ready_.empty(); }
+  bool wants_write() const { return out_at_ < out_.size() || !urgent_.empty() || !fresh_.empty() || !ready_.empty(); }
   bool idle() const { return streams_.empty() && !wants_write(); }
   bool finished() const { return peer_leaves_ && idle(); }
   std::chrono::steady_clock::time_point opened() const { return opened_; }
@@ -48,6 +48,7 @@ class LinkConnection {
   bool OnHello(std::string_view payload);
   bool OnRequest(const link::Header& header, std::string_view payload);
   void OnBody(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
+  void EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane);
   void CloseSockets(std::chrono::milliseconds wait);
   void OnTunnel(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
   bool OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs);
@@ -71,10 +72,10 @@ class LinkConnection {
   uint32_t highest_ = 0;      // stream id seen
   uint32_t peer_max_frame_ = link::kMaxFrame;
   uint32_t peer_window_ = link::kWindow;
-  std::unordered_map<uint32_t, std::shared_ptr<LinkStream>> streams_;
+  absl::flat_hash_map<uint32_t, std::shared_ptr<LinkStream>> streams_;
   size_t tunnels_ = 0;                                     // of these, open sockets
   std::optional<std::chrono::milliseconds> closing_wait_;  // once sockets are to close
-  std::deque<std::shared_ptr<LinkStream>> ready_;          // have a frame to send now
+  std::deque<std::shared_ptr<LinkStream>> fresh_, ready_;  // have a frame to send now: their first, or another
   std::string in_;                                         // the beginning of a frame that is not there whole
   std::string urgent_;                                     // frames that go ahead of streams
   std::string out_;                                        // being written

@@ -91,12 +91,18 @@ void LinkServer::CancelAll() {
 }
 
 void LinkServer::Notify(std::shared_ptr<LinkStream> stream) {
+  const bool here = std::this_thread::get_id() == loop_thread_;
+  // An inline handler, called with what is being read: the answer goes into this turn's flush by the shortest way.
+  if (here && reading_ && !stream->socket()) {
+    if (stream->connection && !stream->connection->closed) stream->connection->OnStream(stream);
+    return;
+  }
   if (stream->notified.exchange(true)) return;
   std::lock_guard lock(mutex_);
   bool first = notified_.empty();
   notified_.push_back(std::move(stream));
-  // What an inline handler notifies is looked at later in the same turn.
-  if (first && (std::this_thread::get_id() != loop_thread_ || looked_)) Wake();
+  // What the loop itself notifies is looked at later in the same turn.
+  if (first && (!here || looked_)) Wake();
 }
 
 void LinkServer::Post(std::function<void()> command) {
@@ -136,7 +142,10 @@ void LinkServer::Turn(int timeout_ms) {
       auto* connection = static_cast<LinkConnection*>(who);
       if (connection->closed) continue;
       if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
-        if (!connection->OnReadable(buffer_.data(), buffer_.size())) {
+        reading_ = true;
+        const bool open = connection->OnReadable(buffer_.data(), buffer_.size());
+        reading_ = false;
+        if (!open) {
           Close(connection);
           continue;
         }

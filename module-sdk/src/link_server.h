@@ -69,6 +69,7 @@ class LinkServer final : public StreamListener {
   std::priority_queue<Timer> timers_;  // of sockets; one that is no longer its stream's armed_at counts for nothing
   size_t gathered_bytes_ = 0;
   bool draining_ = false, stopping_ = false, any_closed_ = false;
+  bool reading_ = false;  // frames of a connection are being handled
   bool looked_ = false;  // this turn has taken what was notified
 
   std::mutex mutex_;

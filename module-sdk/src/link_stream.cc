@@ -4,6 +4,7 @@
 
 namespace bulkhead::sdk {
 namespace {
+constexpr size_t kFrameBytes = 32 * 1024;            // of a body that one frame does not hold, in its turn
 constexpr size_t kWriterBuffer = 64 * 1024;          // what Write() may be ahead of the credit
 constexpr uint32_t kCreditStep = link::kWindow / 2;  // consumed bytes that are worth a WINDOW
 constexpr size_t kReadPrefix = 64 * 1024;            // read bytes that are worth moving the rest
@@ -190,6 +191,7 @@ LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
   }
   size_t waiting = out_.size() - out_at_;
   size_t room = max_frame - (head_sent_ ? 0 : head_.size());
+  if (head_sent_ || waiting > room) room = std::min(room, kFrameBytes);
   size_t n = size_t(std::min<int64_t>({int64_t(waiting), int64_t(room), send_credit}));
   bool last_byte = out_ended_ && n == waiting;
   bool end = last_byte && trailers_.empty();

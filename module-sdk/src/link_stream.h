@@ -65,6 +65,7 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   std::optional<Request> request;
   const Route* route = nullptr;
   std::chrono::steady_clock::time_point arrived;
+  std::chrono::steady_clock::time_point counted;  // when its handler had ended; whoever ran it
 
   // ---- loop ----
   const uint32_t id;
@@ -75,6 +76,7 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   bool request_ended = false;
   bool dispatched = false;
   bool in_ready = false;
+  bool begun = false;        // a frame of the answer may have gone out
   bool answered = false;     // a response was given, so more of the body is dropped
   bool asks_tunnel = false;  // of a request with UPGRADE: it has no body, what follows are the tunnel's bytes
   bool counted_tunnel = false;

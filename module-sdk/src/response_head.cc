@@ -1,6 +1,7 @@
 #include "response_head.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "bulkhead/link/frame.h"
@@ -10,13 +11,18 @@ namespace {
 
 constexpr size_t kMaxResponseHead = 60 * 1024;  // leaves room for body bytes in the first frame
 constexpr size_t kMaxResponseHeaders = 256;
+constexpr size_t kUsualHead = 128;  // room for it is made at once
 constexpr size_t kOneFrameBody = 48 * 1024;  // beyond it a whole body may need several frames, so its length is announced
 
+constexpr std::array<bool, 256> TokenCharacters() {  // RFC 9110, 5.6.2, in lower case
+  std::array<bool, 256> is{};
+  for (char c : std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")) is[uint8_t(c)] = true;
+  return is;
+}
+constexpr std::array<bool, 256> kTokenCharacter = TokenCharacters();
+
 bool IsToken(std::string_view name) {
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-           std::string_view("!#$%&'*+-.^_`|~").find(char(c)) != std::string_view::npos;
-  });
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return kTokenCharacter[c]; });
 }
 
 bool IsValue(std::string_view value) {
@@ -41,8 +47,10 @@ bool HopByHop(std::string_view name) {
 ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size) {
   ResponseHead out;
   if (status < 200 || status > 599) out.problem = "status " + std::to_string(status) + " is not from 200 to 599";
-  std::string pairs;
-  link::HeadWriter writer(pairs);
+  std::string& encoded = out.encoded;
+  encoded.reserve(kUsualHead);
+  link::HeadWriter writer(encoded);
+  writer.U16(0);  // the count, known at the end
   uint16_t count = 0;
   for (const auto& [raw_name, value] : headers) {
     std::string name = Lower(raw_name);
@@ -69,12 +77,9 @@ ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t b
     writer.Pair("content-length", std::to_string(body_size));
     ++count;
   }
-  if (!writer.ok() || pairs.size() > kMaxResponseHead || count > kMaxResponseHeaders)
+  if (!writer.ok() || encoded.size() > kMaxResponseHead || count > kMaxResponseHeaders)
     out.problem = "the headers are longer than 60 KiB or more than 256";
-  if (!out.problem.empty()) return out;
-  link::HeadWriter head(out.encoded);
-  head.U16(count);
-  out.encoded += pairs;
+  if (out.problem.empty()) link::internal::Put16(encoded.data(), count);
   return out;
 }
 

@@ -29,7 +29,10 @@ std::string_view BearerSecret(std::string_view authorization) {
   const size_t begin = authorization.find_first_not_of(' ', kScheme.size());
   if (begin == std::string_view::npos) return {};
   authorization.remove_prefix(begin);
-  return authorization.find_first_of(" \t,") == std::string_view::npos ? authorization : std::string_view();
+  for (const char c : authorization) {
+    if (c == ' ' || c == '\t' || c == ',') return {};
+  }
+  return authorization;
 }
 
 std::shared_ptr<const Identity> TokenTable::Find(std::string_view secret, WallTime now) const {

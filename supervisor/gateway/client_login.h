@@ -9,7 +9,7 @@
 namespace bulkhead {
 
 struct Client::Login {
-  std::string secret;
+  std::string authorization;  // the whole header
   std::shared_ptr<const Identity> identity;
   IdentityPairs pairs;
   uint64_t version = 0;  // of the token table

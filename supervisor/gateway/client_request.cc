@@ -115,19 +115,18 @@ const char* Client::Authorize(const http1::RequestHead& head, const RouteSpec& r
 }
 
 bool Client::KnowCaller(std::string_view authorization) {
-  std::string_view secret = BearerSecret(authorization);
-  if (secret.empty()) return false;
   uint64_t version = thread_.token_version();
-  bool same = login_ && login_->version == version && ConstantTimeEquals(login_->secret, secret);
+  bool same = login_ && login_->version == version && ConstantTimeEquals(login_->authorization, authorization);
   if (same && loop_.now() - login_->checked < kLoginCheck) return true;
-  std::shared_ptr<const Identity> identity = thread_.Authenticate(secret);
+  std::string_view secret = BearerSecret(authorization);
+  std::shared_ptr<const Identity> identity = secret.empty() ? nullptr : thread_.Authenticate(secret);
   if (!identity) {
     login_.reset();
     return false;
   }
   if (!same || login_->identity != identity) {
     login_ = std::make_unique<Login>();
-    login_->secret.assign(secret);
+    login_->authorization.assign(authorization);
     login_->pairs = EncodeIdentity(*identity);
     login_->identity = std::move(identity);
   }

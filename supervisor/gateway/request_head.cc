@@ -112,14 +112,15 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   if (keep_trace) {
     pair("traceparent", head.traceparent);
   } else {
-    std::string value = "00-";
-    value.reserve(55);
-    AppendHex(value, random.Next() | 1);  // never all zero
-    AppendHex(value, random.Next());
-    value += '-';
-    AppendHex(value, random.Next() | 1);
-    value += "-01";
-    pair("traceparent", value);
+    writer.Str("traceparent");
+    writer.U16(55);
+    frame.append("00-");
+    AppendHex(frame, random.Next() | 1);  // never all zero
+    AppendHex(frame, random.Next());
+    frame.append("-");
+    AppendHex(frame, random.Next() | 1);
+    frame.append("-01");
+    ++count;
   }
   pair("x-forwarded-for", context.peer_address);
   pair("x-forwarded-host", head.host);

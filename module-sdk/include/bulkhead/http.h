@@ -61,7 +61,7 @@ class Request {
   // The first of that name as a number in [min, max], or `fallback` when it is absent. Throws HttpError 400 INVALID_ARGUMENT.
   int64_t query_int(std::string_view name, int64_t fallback, int64_t min = INT64_MIN, int64_t max = INT64_MAX) const;
 
-  const Headers& headers() const { return headers_; }
+  const Headers& headers() const;
   std::optional<std::string_view> header(std::string_view name) const;  // case-insensitive; the first of that name
 
   // The whole body. On a route with StreamBody() it is read now, which blocks: throws RequestCancelled, and
@@ -77,7 +77,7 @@ class Request {
   // drops. Empty before the body is complete: on a route with StreamBody() until body() has returned or Read() has returned 0.
   const Headers& trailers() const { return trailers_; }
 
-  const Identity& identity() const { return identity_; }
+  const Identity& identity() const;
   std::string_view request_id() const;      // `x-request-id`
   std::string_view traceparent() const;     // W3C trace context; pass it on to what you call
   std::string_view client_address() const;  // first of `x-forwarded-for`; empty when unknown
@@ -85,7 +85,8 @@ class Request {
   // True once nobody waits for the answer: client gone, deadline passed, or the module is stopping for good. Any thread.
   bool cancelled() const;
 
-  // For the router and the link.
+  // For the router and the link. `pairs` are the headers as the link carries them, checked; they are decoded when asked for.
+  void set_encoded_headers(std::string pairs) { encoded_ = std::move(pairs); }
   void set_params(std::vector<std::pair<std::string, std::string>> params) { params_ = std::move(params); }
   void set_source(BodySource* source, size_t max_body) { source_ = source, max_body_ = max_body; }
   void set_body(std::string body) { body_ = std::move(body), whole_ = true; }
@@ -94,10 +95,11 @@ class Request {
  private:
   size_t ReadSource(char* out, size_t size);
 
-  std::string method_, target_, path_, body_;
-  Headers headers_, trailers_;
+  std::string method_, target_, path_, body_, encoded_;
+  mutable Headers headers_;  // decoded from encoded_ at the first use
+  Headers trailers_;
   std::vector<std::pair<std::string, std::string>> params_, query_;
-  Identity identity_;
+  mutable std::optional<Identity> identity_;
   BodySource* source_ = nullptr;  // null: body_ is all there is
   size_t max_body_ = SIZE_MAX;
   size_t read_ = 0;     // bytes of body_ handed out by Read()

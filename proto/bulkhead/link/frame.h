@@ -139,12 +139,27 @@ class HeadReader {
     return true;
   }
   bool AtEnd() const { return ok_ && in_.empty(); }
+  std::string_view rest() const { return in_; }
 
  private:
   bool Fail() { ok_ = false; in_ = {}; return false; }
   std::string_view in_;
   bool ok_ = true;
 };
+
+// Calls `fn(name, value)` with each of the pairs, in order. False when they do not parse; then `fn` may have seen the first of them.
+template <typename F>
+bool ForEachPair(std::string_view pairs, F fn) {
+  HeadReader reader(pairs);
+  std::string_view name, value;
+  uint16_t count = 0;
+  if (!reader.U16(count)) return false;
+  for (uint16_t i = 0; i < count; ++i) {
+    if (!reader.Str(name) || !reader.Str(value)) return false;
+    fn(name, value);
+  }
+  return reader.AtEnd();
+}
 
 // HELLO's payload: u16 version, u16 reserved 0, u32 max frame, u32 window, str token.
 struct Hello {
