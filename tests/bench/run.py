@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import pathlib
-import pwd
 import re
 import shutil
 import signal
@@ -25,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 
 import harness  # noqa: E402
 from harness import Daemon, wait_until  # noqa: E402
-from store_test import postgres_tool  # noqa: E402
+from own_server import postgres_tool, server_user  # noqa: E402
 
 MODULE = "consumption-monitor"
 PATH = f"/api/v1/m/{MODULE}/live"
@@ -83,11 +82,9 @@ def memory(daemon):
 def floors():
     """What initdb and the start of PostgreSQL cost alone: (initdb ms, start ms)."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-floor-", dir="/tmp"))
-    user = {}
-    if harness.IS_ROOT:
-        entry = pwd.getpwnam("postgres")
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-        user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    user = server_user()
+    if user:
+        os.chown(folder, user["user"], user["group"])
     try:
         began = time.monotonic()
         subprocess.run([postgres_tool("initdb"), "-D", folder / "data", "-U", "bulkhead", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"],
@@ -140,7 +137,7 @@ def measure(rounds):
         initdb, start = floors()
         add("initdb alone", initdb)
         add("PostgreSQL start alone", start)
-        daemon = Daemon(modules=[MODULE])
+        daemon = Daemon(modules=[MODULE], private_store=True)
         try:
             for name in ("boot to ready, first", "boot to ready, again"):
                 daemon.start()

@@ -121,7 +121,7 @@ class Ending(DaemonTest):
         self.assert_stops(self.daemon(modules=[MODULE]), signal.SIGINT, group=True)
 
     def test_a_stop_during_the_boot_leaves_nothing(self):
-        daemon = self.daemon(start=False, modules=[MODULE])
+        daemon = self.daemon(start=False, modules=[MODULE], private_store=True)  # whose initdb takes long enough to be stopped in
         daemon.launch()
         wait_until(lambda: (daemon.data / "postgres").exists(), "the data folder being made", CONVERGE_TIMEOUT_S)
         daemon.send_signal(signal.SIGTERM)

@@ -62,7 +62,8 @@ class Packages(unittest.TestCase):
 
 class Run(unittest.TestCase):
     def test_options_that_it_does_not_know_are_refused(self):
-        for arguments, word in ((["--presets"], "--presets"), (["--preset", "fast"], "fast"), (["--preset"], "--preset"), (["-R", "x"], "-R")):
+        for arguments, word in ((["--presets"], "--presets"), (["--preset", "fast"], "fast"), (["--preset"], "--preset"), (["-R", "x"], "-R"),
+                                (["--store"], "--store"), (["--store", "mysql://x"], "mysql")):
             with self.subTest(arguments):
                 code, _out, err = sh("tests/run.sh", *arguments)
                 self.assertEqual(code, 2)

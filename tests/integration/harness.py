@@ -10,12 +10,11 @@ What a failed test needs to be understood, the end of the daemon's log, is print
 """
 
 import contextlib
-import ctypes
 import http.client
 import json
 import os
 import pathlib
-import random
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +24,10 @@ import tempfile
 import threading
 import time
 import unittest
+
+import own_server
+from machine import adopt_orphans, alive, awaited_pids, descendants, describe, free_port, process_table, processes_that_mention, reap_orphans
+from machine import read as _read
 
 SOURCE = pathlib.Path(os.environ.get("BULKHEAD_SOURCE") or pathlib.Path(__file__).resolve().parents[2])
 BUILD = pathlib.Path(os.environ.get("BULKHEAD_BUILD") or SOURCE / "build")
@@ -41,30 +44,8 @@ CONVERGE_TIMEOUT_S = 20 * SLOW
 REQUEST_TIMEOUT_S = 70 * SLOW     # a little more than the longest wait that the API grants by default
 POLL_S = 0.02
 LOG_TAIL_LINES = 80
-# Below the range of ephemeral ports, so that no outgoing connection of another test takes one between the choice and the bind.
-PORTS = range(15000, 32000)
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans():
-    """What a killed daemon leaves behind becomes a child of this process, so that none can hide."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
 
 adopt_orphans()
-
-
-def free_port():
-    for _ in range(200):
-        port = random.SystemRandom().choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port was found")
 
 
 def wait_until(condition, what, within=CONVERGE_TIMEOUT_S):
@@ -77,82 +58,6 @@ def wait_until(condition, what, within=CONVERGE_TIMEOUT_S):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:.0f} s: {what}")
         time.sleep(POLL_S)
-
-
-# ---- processes, as /proc tells them -------------------------------------------------------------------------------
-
-
-def _read(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def process_table():
-    """{pid: (parent, start time, state, name)} of all processes."""
-    table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            stat = _read(f"/proc/{entry}/stat").decode("utf-8", "replace")
-            if not stat:
-                continue
-            name = stat[stat.index("(") + 1:stat.rindex(")")]
-            fields = stat[stat.rindex(")") + 2:].split()
-            table[int(entry)] = (int(fields[1]), int(fields[19]), fields[0], name)
-    return table
-
-
-def descendants(pid):
-    """{(pid, start time)} of everything below `pid`, zombies left out."""
-    table = process_table()
-    children = {}
-    for child, (parent, *_rest) in table.items():
-        children.setdefault(parent, []).append(child)
-    found, queue = set(), list(children.get(pid, []))
-    while queue:
-        child = queue.pop()
-        if table[child][2] not in "ZX":
-            found.add((child, table[child][1]))
-        queue.extend(children.get(child, []))
-    return found
-
-
-def alive(process):
-    pid, started = process
-    entry = process_table().get(pid)
-    return entry is not None and entry[1] == started and entry[2] not in "ZX"
-
-
-def processes_that_mention(folder):
-    """Pids whose command line, environment, working folder or executable lies in `folder`."""
-    needle = os.fsencode(str(folder))
-    found = set()
-    for pid, (_parent, started, state, _name) in process_table().items():
-        if pid == os.getpid() or state in "ZX":
-            continue
-        links = b""
-        for link in ("cwd", "exe", "root"):
-            with contextlib.suppress(OSError):
-                links += os.fsencode(os.readlink(f"/proc/{pid}/{link}")) + b"\0"
-        if needle in _read(f"/proc/{pid}/cmdline") + links or needle in _read(f"/proc/{pid}/environ"):
-            found.add((pid, started))
-    return found
-
-
-def describe(process):
-    pid, _started = process
-    command = _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    return f"{pid} {command or process_table().get(pid, ('', '', '', 'gone'))[3]}"
-
-
-def reap_orphans():
-    """Collects adopted children that have ended, so that they don't stay as zombies of the test."""
-    for pid, (parent, _started, state, _name) in process_table().items():
-        if parent == os.getpid() and state == "Z" and pid not in Daemon.own_pids:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
 
 
 # ---- HTTP ---------------------------------------------------------------------------------------------------------
@@ -210,12 +115,13 @@ class Daemon:
     config   more YAML, as text, after what this class writes
     args     further options of serve
     folder   what holds data, configuration and log; kept by the caller when given
+
+    Where the tests are told to use a PostgreSQL server (BULKHEAD_TEST_STORE_URL), its store is a fresh database there, the same one for all
+    daemons on this folder; unless the test names a store itself, or is about the private server: private_store=True.
     """
 
-    own_pids = set()
-
     def __init__(self, modules=(), modules_dir=None, config="", args=(), env=None, folder=None, binary=BINARY, cwd=None,
-                 listen=None, admin_listen=None):
+                 listen=None, admin_listen=None, private_store=False):
         self.owns_folder = folder is None
         self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
         self.folder.chmod(0o711)  # the modules' own users pass through it
@@ -223,7 +129,7 @@ class Daemon:
         self.log_path = self.folder / "daemon.log"
         self.config_path = self.folder / "bulkhead.yaml"
         self.modules_dir = modules_dir or MODULES
-        self.binary, self.cwd = binary, cwd
+        self.binary, self.cwd, self.private_store = binary, cwd, private_store
         self.address = listen or f"127.0.0.1:{free_port()}"
         self.admin_address = admin_listen or f"127.0.0.1:{free_port()}"
         self.extra_args, self.env = list(args), dict(env or {})
@@ -244,9 +150,17 @@ class Daemon:
         return [str(self.binary), "serve", "--config", str(self.config_path), "--data", str(self.data),
                 "--listen", self.address, "--admin-listen", self.admin_address, "--modules", str(self.modules_dir)] + self.extra_args
 
+    def database(self):
+        """Where its state lives, when that is on the server that the tests are told to use; else None."""
+        named = ("BULKHEAD_STORE_URL" in self.env or any(argument.startswith("--store-url") for argument in self.extra_args)
+                 or re.search(r"(?m)^store:", self.config_path.read_text()))
+        return None if named or self.private_store else own_server.database_of(self.folder)
+
     def launch(self):
         """Starts the process and waits for nothing."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("BULKHEAD_", "FEATURE_FLAG_"))}
+        if database := self.database():
+            environment["BULKHEAD_STORE_URL"] = database.url()
         environment.update(self.env)
         with self._stdout_changed:
             self.process, self.stdout_lines, self._stdout_ended = None, [], False
@@ -254,7 +168,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                                             env=environment, cwd=self.cwd, start_new_session=True)
-        Daemon.own_pids.add(self.process.pid)
+        awaited_pids.add(self.process.pid)
         self._guard()
         threading.Thread(target=self._read_stdout, args=(self.process,), daemon=True).start()
         return self
@@ -264,13 +178,13 @@ class Daemon:
         self._dismiss_guard()
         self._guard_process = subprocess.Popen(["/bin/sh", "-c", 'read -r dismissed || kill -TERM "$1"', "guard", str(self.process.pid)],
                                                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        Daemon.own_pids.add(self._guard_process.pid)
+        awaited_pids.add(self._guard_process.pid)
 
     def _dismiss_guard(self):
         if self._guard_process:
             with contextlib.suppress(OSError):
                 self._guard_process.communicate(b"dismissed\n")
-            Daemon.own_pids.discard(self._guard_process.pid)
+            awaited_pids.discard(self._guard_process.pid)
             self._guard_process = None
 
     def start(self, within=READY_TIMEOUT_S):
@@ -365,7 +279,9 @@ class Daemon:
         return answer.data["secret"]
 
     def sql(self, statement):
-        """Rows, as lists of texts, that the private PostgreSQL answers to its superuser."""
+        """Rows, as lists of texts, that its PostgreSQL answers to a superuser."""
+        if database := self.database():
+            return [line.split("|") for line in own_server.ask(database.url(), statement).splitlines()]
         password = _read(self.data / "secrets" / "postgres.password").decode().strip()  # none as root, who is known by the socket
         done = subprocess.run(["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement,
                                f"host={self.data}/run/pg user=bulkhead dbname=bulkhead"],
@@ -399,7 +315,7 @@ class Daemon:
             code = self.process.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the daemon did not end within {within} s\n{self.log_tail()}") from None
-        Daemon.own_pids.discard(self.process.pid)
+        awaited_pids.discard(self.process.pid)
         self._dismiss_guard()
         return code
 
@@ -443,6 +359,7 @@ class Daemon:
                     os.kill(process[0], signal.SIGKILL)
         reap_orphans()
         if self.owns_folder:
+            own_server.drop_database_of(self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- explaining
@@ -502,11 +419,13 @@ class _Explained(unittest.TestCase):
 class DaemonTest(_Explained):
     """Each test makes the daemons that it needs."""
 
+    private_store = False  # True where the private PostgreSQL is what the tests are about
+
     def setUp(self):
         self._daemons, self._folders = [], []
 
     def daemon(self, start=True, **options):
-        daemon = Daemon(**options)
+        daemon = Daemon(**{"private_store": self.private_store, **options})
         self._daemons.append(daemon)
         return daemon.start() if start else daemon
 

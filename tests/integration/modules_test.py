@@ -269,7 +269,7 @@ class Processes(DaemonTest):
         modules = self.temporary_folder()
         for name in ("one", "two"):
             echo_like(modules, name)
-        daemon = self.daemon(modules=["one", "two"], modules_dir=modules)
+        daemon = self.daemon(modules=["one", "two"], modules_dir=modules, private_store=True)
 
         def uid(pid):
             return int(harness._read(f"/proc/{pid}/status").decode().split("Uid:")[1].split()[0])

@@ -1,81 +1,19 @@
 """Where the state lives: the private PostgreSQL and its death, and a server of the operator's own."""
 
-import glob
 import os
-import pathlib
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
+import sys
+import unittest.mock
 
 import harness
+import own_server
 from harness import SLOW, DaemonTest, run_serve, wait_until
+from own_server import OwnServer
 
 MODULE = "consumption-monitor"
 ECHO = {"modules": ["echo"], "modules_dir": harness.FAKES}
-
-
-def postgres_tool(name):
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(path.split("/")[4]))
-    if not found:
-        raise AssertionError(f"{name} of PostgreSQL is not installed: run sh deploy/packages.sh")
-    return found[-1]
-
-
-class OwnServer:
-    """A PostgreSQL server as an operator would have one: TCP on loopback, passwords."""
-
-    password = "own-server-password"
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-pg-", dir="/tmp"))
-        self.user = {}
-        if harness.IS_ROOT:  # PostgreSQL refuses to run as root
-            entry = pwd.getpwnam("postgres")
-            os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-            self.user = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        self.port = harness.free_port()
-        secret = self.folder / "password"
-        secret.write_text(self.password)
-        secret.chmod(0o644)
-        subprocess.run([postgres_tool("initdb"), "-D", self.folder / "data", "-U", "operator", "-A", "scram-sha-256", f"--pwfile={secret}",
-                        "--no-sync", "-E", "UTF8", "--locale=C"], check=True, capture_output=True, cwd="/", **self.user)
-        with open(self.folder / "data" / "postgresql.conf", "a") as conf:
-            conf.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nfsync = off\nmax_connections = 100\n")
-        self.process = None
-        self.start()
-        self.sql("CREATE DATABASE bulkhead", database="postgres")
-
-    @property
-    def url(self):
-        return f"postgresql://operator:{self.password}@127.0.0.1:{self.port}/bulkhead"
-
-    def start(self):
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([postgres_tool("postgres"), "-D", self.folder / "data"], stdout=log, stderr=log, cwd="/",
-                                            start_new_session=True, **self.user)
-        harness.Daemon.own_pids.add(self.process.pid)
-        wait_until(lambda: self.sql("SELECT 1", database="postgres", check=False) == "1", "PostgreSQL answers", 30 * SLOW)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(30)
-
-    def remove(self):
-        self.stop()
-        subprocess.run(["rm", "-rf", str(self.folder)], check=False)
-
-    def sql(self, statement, database="bulkhead", check=True, role=None):
-        """What psql prints, without decoration."""
-        statement = f"SET ROLE {role}; {statement}" if role else statement
-        done = subprocess.run(["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", statement,
-                               f"postgresql://operator@127.0.0.1:{self.port}/{database}"],
-                              env={**os.environ, "PGPASSWORD": self.password}, capture_output=True, text=True)
-        if check and done.returncode != 0:
-            raise AssertionError(f"{statement}: {done.stderr}")
-        return done.stdout.strip() if done.returncode == 0 else "error: " + done.stderr
 
 
 def postmaster(daemon):
@@ -85,6 +23,8 @@ def postmaster(daemon):
 
 
 class PrivateServer(DaemonTest):
+    private_store = True
+
     def test_it_has_no_tcp_port(self):
         daemon = self.daemon()
         pid, addresses = postmaster(daemon)
@@ -290,6 +230,83 @@ class OwnServerTest(DaemonTest):
                                     "--listen", f"127.0.0.1:{harness.free_port()}", "--admin-listen", f"127.0.0.1:{harness.free_port()}")
         self.assertGreater(code, 0)
         self.assertIn("key", err.lower())
+
+
+class TestsOnAServer(DaemonTest):
+    """What `sh tests/run.sh --store …` does: own_server.py around ctest, and databases for the daemons of tests."""
+
+    def beside(self, store, *command, **options):
+        return subprocess.Popen([sys.executable, "-B", own_server.__file__, store, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                start_new_session=True, **options)
+
+    def assert_gone(self, folder):
+        def gone():
+            harness.reap_orphans()  # of a killed run
+            return not os.path.exists(folder) and not harness.processes_that_mention(folder)
+
+        wait_until(gone, "the end of the server", 30 * SLOW)
+
+    def test_each_daemon_of_a_test_has_a_fresh_database_which_is_dropped_with_the_roles_of_its_modules(self):
+        server = OwnServer()
+        self.addCleanup(server.remove)
+        databases, roles = "SELECT datname FROM pg_database WHERE datname LIKE 'bh\\_test\\_%'", "SELECT rolname FROM pg_roles WHERE rolname LIKE 'bh\\_%'"
+        with unittest.mock.patch.dict(os.environ, {own_server.VARIABLE: server.url}):
+            daemon, other = self.daemon(modules=[MODULE]), self.daemon(modules=[MODULE])
+            private, elsewhere = self.daemon(start=False, private_store=True), self.daemon(start=False, config=f"store:\n  url: {server.url}\n")
+        self.assertIsNone(private.database())
+        self.assertIsNone(elsewhere.database())
+        self.assertFalse((daemon.data / "postgres").exists())
+        self.assertEqual(len(server.sql(databases).split()), 2)
+        self.assertEqual(len(server.sql(roles).split()), 2)
+        first = daemon.module(MODULE)["id"]
+        self.assertEqual(daemon.sql("SELECT id, name FROM bulkhead_internal.modules"), [[first, MODULE]])
+        self.assertNotEqual(other.sql("SELECT id FROM bulkhead_internal.modules"), [[first]])
+        daemon.stop()
+        daemon.start()
+        self.assertEqual(daemon.module(MODULE)["id"], first, "another start has the same database")
+        daemon.clean_up()
+        self.assertEqual(server.sql(databases), other.database().name)
+        other.clean_up()
+        self.assertEqual((server.sql(databases), server.sql(roles)), ("", ""))
+
+    def test_a_command_runs_beside_a_server_and_has_the_last_word(self):
+        show = f'psql -X -A -t -c "SHOW data_directory" "${own_server.VARIABLE}"; echo last; exit 7'
+        run = self.beside("own", "sh", "-c", show)
+        out, err = run.communicate(timeout=60 * SLOW)
+        self.assertEqual((run.returncode, err), (7, ""))
+        data, last = out.splitlines()
+        self.assertEqual(last, "last")
+        self.assert_gone(os.path.dirname(data))
+
+    def test_the_server_ends_when_the_run_is_interrupted_or_killed(self):
+        show = f'echo $$; psql -X -A -t -c "SHOW data_directory" "${own_server.VARIABLE}"; exec sleep 600'
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            with self.subTest(number.name):
+                run = self.beside("own", "sh", "-c", show)
+                command, data = int(run.stdout.readline()), run.stdout.readline().strip()
+                run.send_signal(number)
+                try:
+                    self.assertEqual(run.wait(60 * SLOW), -number if number == signal.SIGKILL else 128 + number)
+                    self.assert_gone(os.path.dirname(data))
+                finally:
+                    if number == signal.SIGKILL:
+                        os.kill(command, signal.SIGKILL)
+                    run.communicate()
+
+    def test_a_server_that_cannot_be_used_is_told_before_anything_runs(self):
+        server = OwnServer()
+        self.addCleanup(server.remove)
+        server.sql("CREATE ROLE weak LOGIN PASSWORD 'weak'")
+        for url, words in ((server.url.replace("operator:", "operator:not-"), "password authentication failed"),
+                           (server.url.replace("operator:" + server.password, "weak:weak"), "superuser")):
+            with self.subTest(words):
+                run = self.beside(url, "echo", "ran")
+                out, err = run.communicate(timeout=60 * SLOW)
+                self.assertEqual((run.returncode, out), (2, ""))
+                self.assertIn(words, err)
+                self.assertNotIn(server.password, err)
+        run = self.beside(server.url, "sh", "-c", f'echo "${own_server.VARIABLE}"')
+        self.assertEqual(run.communicate(timeout=60 * SLOW), (server.url + "\n", ""))
 
 
 if __name__ == "__main__":

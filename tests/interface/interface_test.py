@@ -208,7 +208,7 @@ class Paths(DaemonTest):
         return found
 
     def test_the_data_folder_is_laid_out_as_recorded(self):
-        daemon = self.daemon(modules=["echo"], modules_dir=harness.FAKES)
+        daemon = self.daemon(modules=["echo"], modules_dir=harness.FAKES, private_store=True)
         recorded, found = golden.stored("paths.json"), self.layout(daemon.data)
         self.assertEqual({path: what if " " in recorded.get(path, " ") else what.split()[0] for path, what in found.items()}, recorded)
 
