@@ -186,10 +186,12 @@ void Reconciler::StopAll(Millis budget, std::function<void()> done) {
   stopping_ = true;
   boot_done_ = {};
   stop_done_ = std::move(done);
-  stop_deadline_ = clock_.Now() + budget;
+  time_left_.end = clock_.Now() + budget;
+  for (auto& [name, entry] : std::map(entries_)) Dispatch(entry, event::Close{});
   loop_.After(budget, [this] {
-    // The budget is spent: whatever is left is killed with its tree.
-    for (auto& [name, entry] : entries_) {
+    // The budget is spent: whatever is left is killed with its tree, and unwanted before that, else it would be started anew.
+    for (auto& [name, entry] : std::map(entries_)) {
+      if (entry->state.wanted) Want(entry, false);
       for (Running& running : entry->running) {
         if (!running.process) continue;
         LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
@@ -200,28 +202,14 @@ void Reconciler::StopAll(Millis budget, std::function<void()> done) {
   StopEligible();
 }
 
-// Stops those that no running module depends on; comes back with every change until none is left.
+// Stops those that no module depends on which is still there; comes back with every change until none is left.
 void Reconciler::StopEligible() {
   if (!stopping_ || !stop_done_) return;
-  bool all_stopped = true;
-  auto busy = [](const Entry& entry) {
-    return entry.publishing > 0 || std::any_of(entry.state.slots.begin(), entry.state.slots.end(),
-                                               [](const SlotState& slot) { return slot.phase != SlotState::Phase::kEmpty; });
-  };
-  for (auto& [name, entry] : std::map(entries_)) {
-    if (!entry->state.wanted && !busy(*entry)) continue;
-    all_stopped = false;
-    if (!entry->state.wanted) continue;
-    bool needed = false;
-    for (const auto& [other_name, other] : entries_) {
-      bool depends = std::any_of(other->manifest->dependencies.begin(), other->manifest->dependencies.end(),
-                                 [&, &name = name](const DependencySpec& d) { return d.module == name; });
-      needed = needed || (depends && other_name != name && (other->state.wanted || busy(*other)));
-    }
-    if (!needed) Want(entry, false);
+  for (const std::string& name : StopNext(CurrentGraph())) {
+    EntryPtr entry = Find(name);
+    if (entry->state.wanted) Want(entry, false);  // may come back here before it returns
   }
-  if (!all_stopped) return;
-  std::exchange(stop_done_, {})();
+  if (stop_done_ && NothingLeft(CurrentGraph())) std::exchange(stop_done_, {})();
 }
 
 }  // namespace bulkhead

@@ -98,30 +98,11 @@ void Reconciler::Want(const EntryPtr& entry, bool enabled) {
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
 void Reconciler::Prepare(const EntryPtr& entry) {
   entry->awaiting_dependencies = true;
-  Graph graph = CurrentGraph();
-  auto unsatisfied = UnsatisfiedDependencies(graph, entry->row.name);
-  auto fail = [&](std::string code, std::string message) {
-    entry->awaiting_dependencies = false;
-    loop_.Post([this, entry, reason = Reason{std::move(code), std::move(message)}] {
-      Dispatch(entry, event::Prepared{false, false, reason});
-    });
-  };
-  if (!unsatisfied.empty()) return fail("DEPENDENCY_UNSATISFIED", unsatisfied[0].message);
-  if (auto cycle = FindCycle(graph, entry->row.name)) {
-    std::string path;
-    for (const std::string& name : *cycle) path += (path.empty() ? "" : " -> ") + name;
-    return fail("DEPENDENCY_CYCLE", "the dependencies form a cycle: " + path);
-  }
-  for (const DependencySpec& dependency : entry->manifest->dependencies) {
-    const EntryPtr& other = entries_.at(dependency.module);
-    ObservedState observed = other->state.observed;
-    if (observed == ObservedState::kRunning || observed == ObservedState::kDegraded) continue;
-    if (!Settled(other->state)) return;  // its next report comes back here
-    return fail("DEPENDENCY_FAILED",
-                "it depends on " + dependency.module + ", which is " + std::string(ObservedStateName(observed)));
-  }
+  DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), entry->row.name);
+  if (verdict.what == DependencyVerdict::What::kWait) return;
   entry->awaiting_dependencies = false;
-  PrepareNow(entry);
+  if (verdict.what == DependencyVerdict::What::kStart) return PrepareNow(entry);
+  loop_.Post([this, entry, reason = verdict.reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
 }
 
 void Reconciler::PrepareNow(const EntryPtr& entry) {
@@ -233,9 +214,7 @@ void Reconciler::StopWorker(const EntryPtr& entry, int slot, uint64_t run) {
   Running& running = entry->running[static_cast<size_t>(slot)];
   if (!running.process || running.run != run) return;
   if (worker_gone_) worker_gone_(running.process->spec().instance);
-  Millis budget = entry->manifest->stop_timeout + limits::kTermGrace;
-  if (stopping_) budget = std::min(budget, std::chrono::ceil<Millis>(stop_deadline_ - clock_.Now()));
-  running.process->Stop(std::max(budget, Millis(0)));
+  running.process->Stop(time_left_.ToStop(entry->manifest->stop_timeout + limits::kTermGrace, clock_.Now()));
 }
 
 void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains) {
@@ -290,9 +269,7 @@ void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
     loop_.Cancel(entry->drain_timers[drain.slot]);
     Dispatch(entry, event::WorkerDrained{drain.slot, drain.run});
   };
-  Millis limit = entry->manifest->drain_timeout;
-  if (stopping_) limit = std::clamp(std::chrono::ceil<Millis>(stop_deadline_ - clock_.Now()) / 3, Millis(0), limit);
-  entry->drain_timers[drain.slot] = loop_.After(limit, drained);
+  entry->drain_timers[drain.slot] = loop_.After(time_left_.ToDrain(entry->manifest->drain_timeout, clock_.Now()), drained);
   publisher_.Drain(running.process->spec().instance, drained);
 }
 
@@ -358,16 +335,11 @@ void Reconciler::Reported(const EntryPtr& entry) {
       [](absl::StatusOr<bool>) {});  // a mirror: the truth is in memory, and the next report carries it
   if (state.observed == ObservedState::kFailed) EnableFailed(entry);
   // Posted, so that no module is dispatched from inside another's step.
-  loop_.Post([this, name = entry->row.name] {
-    bool up = false;
-    if (EntryPtr changed = Find(name))
-      up = changed->state.observed == ObservedState::kRunning || changed->state.observed == ObservedState::kDegraded;
-    for (auto& [other_name, other] : std::map(entries_)) {
+  loop_.Post([this] {
+    for (auto& [name, other] : std::map(entries_)) {
       if (other->awaiting_dependencies) Prepare(other);
-      bool blocked = other->state.wanted && other->state.observed == ObservedState::kFailed &&
-                     other->state.reason.code.starts_with("DEPENDENCY_");
-      if (up && blocked) Dispatch(other, event::Retry{});
     }
+    for (const std::string& name : Unblocked(CurrentGraph())) Dispatch(Find(name), event::Retry{});
     Booted();
     StopEligible();
   });
@@ -444,7 +416,9 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
 Graph Reconciler::CurrentGraph() const {
   Graph graph;
   for (const auto& [name, entry] : entries_) {
-    graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies};
+    GraphNode& node = graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies,
+                                     StandingOf(entry->state)};
+    node.standing.present |= entry->publishing > 0;
   }
   return graph;
 }

@@ -175,7 +175,7 @@ class Reconciler : public Modules {
   uint64_t directory_version_ = 0;
   std::function<void(absl::Status, std::vector<BootFailure>)> boot_done_;
   std::function<void()> stop_done_;
-  Instant stop_deadline_{};
+  TimeLeft time_left_;  // of a shutdown
   bool stopping_ = false;
 };
 

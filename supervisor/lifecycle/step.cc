@@ -46,12 +46,12 @@ class Apply {
       state_.reason = {};
       for (SlotState& slot : state_.slots) slot.restarts = 0;
     }
-    // Slots beyond a smaller number leave when they are empty.
-    if (static_cast<size_t>(want.workers) > state_.slots.size()) state_.slots.resize(static_cast<size_t>(want.workers));
-    while (state_.slots.size() > static_cast<size_t>(want.workers) && state_.slots.back().phase == Phase::kEmpty)
-      state_.slots.pop_back();
+    state_.workers = static_cast<size_t>(want.workers);
+    if (state_.workers > state_.slots.size()) state_.slots.resize(state_.workers);
     publish_ = true;
   }
+
+  void operator()(const event::Close&) { state_.closing = true; }
 
   void operator()(const event::Retry&) { ForgetFailures(state_); }
 
@@ -68,8 +68,10 @@ class Apply {
       return;
     }
     state_.prepare = Prepare::kWaiting;
+    RestartPolicy policy = state_.policy;
+    policy.quarantine_retry = policy.cap;  // who waits for a database is not at fault: no quarantine
     state_.prepare_retry_at =
-        std::max(state_.prepare_backoff.OnExit(state_.policy, now_, Millis(0), state_.random), now_ + Millis(100));
+        std::max(state_.prepare_backoff.OnExit(policy, now_, Millis(0), state_.random), now_ + Millis(100));
     if (state_.prepare_backoff.waiting_long()) state_.start_exhausted = !state_.was_ready;
   }
 
@@ -137,7 +139,8 @@ class Apply {
   void Converge() {
     bool started = StartsNow(state_);
     bool run = state_.wanted && !state_.skipped;
-    if (run && (state_.prepare == Prepare::kNone || (state_.prepare == Prepare::kWaiting && state_.prepare_retry_at <= now_))) {
+    bool start = run && !state_.closing;
+    if (start && (state_.prepare == Prepare::kNone || (state_.prepare == Prepare::kWaiting && state_.prepare_retry_at <= now_))) {
       state_.prepare = Prepare::kRunning;
       actions_.push_back(action::Prepare{});
     }
@@ -145,7 +148,8 @@ class Apply {
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
       if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
-      if (run && state_.prepare == Prepare::kDone) {
+      bool stay = run && i < state_.workers;
+      if (start && stay && state_.prepare == Prepare::kDone) {
         bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
         if (slot.phase == Phase::kEmpty && due) {
           slot.phase = Phase::kStarting;
@@ -153,16 +157,17 @@ class Apply {
           slot.run = state_.next_run++;
           actions_.push_back(action::StartWorker{static_cast<int>(i), slot.run});
         }
-      } else if (!run && slot.phase == Phase::kReady) {
+      } else if (!stay && slot.phase == Phase::kReady) {
         slot.phase = Phase::kDraining;
         publish_ = true;
         after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
-      } else if (!run && slot.phase == Phase::kStarting) {
+      } else if (!stay && slot.phase == Phase::kStarting) {
         Stop(slot, static_cast<int>(i));
-      } else if (!run && slot.phase == Phase::kEmpty) {
+      } else if (!stay && slot.phase == Phase::kEmpty) {
         slot.retry_at.reset();
       }
     }
+    while (state_.slots.size() > state_.workers && state_.slots.back().phase == Phase::kEmpty) state_.slots.pop_back();
     Observe();
     if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
     actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
@@ -189,8 +194,10 @@ class Apply {
 
   ObservedState Observed() const {
     int ready = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0, unwell = 0, present = 0;
-    for (const SlotState& slot : state_.slots) {
+    for (size_t i = 0; i < state_.slots.size(); ++i) {
+      const SlotState& slot = state_.slots[i];
       present += slot.phase != Phase::kEmpty;
+      if (i >= state_.workers) continue;  // it is leaving
       ready += slot.phase == Phase::kReady;
       unwell += Unwell(slot);
       starting += slot.phase == Phase::kStarting;
@@ -203,7 +210,8 @@ class Apply {
       if (present > 0) return ObservedState::kStopping;
       return state_.wanted ? ObservedState::kSkipped : ObservedState::kStopped;
     }
-    int all = static_cast<int>(state_.slots.size());
+    if (state_.closing && ready == 0) return ObservedState::kStopping;
+    int all = static_cast<int>(state_.workers);
     if (state_.prepare == Prepare::kFailed) return ready > 0 ? ObservedState::kDegraded : ObservedState::kFailed;
     if (ready == all && all > 0) return unwell > 0 ? ObservedState::kDegraded : ObservedState::kRunning;
     // Some serve: that is a start under way until one of the others has failed for good, or a loss of what was complete.
@@ -219,7 +227,7 @@ class Apply {
 
   void Wake() {
     std::optional<Instant> at;
-    if (state_.wanted && !state_.skipped) {
+    if (state_.wanted && !state_.skipped && !state_.closing) {
       auto by = [&](Instant due) { at = at ? std::min(*at, due) : due; };
       if (state_.prepare == Prepare::kWaiting) by(state_.prepare_retry_at);
       for (const SlotState& slot : state_.slots) {
@@ -282,7 +290,8 @@ Instant Backoff::OnExit(const RestartPolicy& policy, Instant now, Millis was_rea
     since_exhausted_ = 0;
     exhausted_.push_back(now);
     while (exhausted_.front() + policy.quarantine_span <= now) exhausted_.pop_front();
-    quarantined_ = static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
+    // Only a healthy spell ends a quarantine: its slow tries exhaust no window in time.
+    quarantined_ = quarantined_ || static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
   }
   exits_.clear();  // beyond the burst the attempts count, not the window
   Millis delay = policy.base * (int64_t{1} << std::min(attempt_, 20));

@@ -34,7 +34,7 @@ enum class WorkerHealth { kHealthy, kDegraded, kUnhealthy };
 // How often a slot may be started again: `burst` exits within `window` are answered at once, then
 // each waits base×2^n with full jitter up to `cap`. A worker that was ready for 2×cap clears the slate. Every `burst`
 // further exits count as an exhausted window; `quarantine_windows` of them within `quarantine_span` quarantine the slot, which is then
-// tried once per `quarantine_retry`.
+// tried once per `quarantine_retry` until it has been well for so long.
 struct RestartPolicy {
   int burst;
   Millis window, base, cap;
@@ -85,6 +85,8 @@ struct ModuleState {
   Random random;
   bool wanted = false;
   bool skipped = false;             // its feature flag is off
+  bool closing = false;             // the node shuts down
+  size_t workers = 0;               // as it is wanted; `slots` has more until those beyond it are empty
   int64_t generation = 0;
   enum class Prepare { kNone, kRunning, kDone, kFailed, kWaiting } prepare = Prepare::kNone;
   Instant prepare_retry_at{};
@@ -106,6 +108,7 @@ struct Want {                      // an administrator's wish, the boot, a flag,
   int64_t generation = 0;
   int workers = 1;
 };
+struct Close {};                   // the node shuts down: what runs goes on until it is unwanted, nothing is started any more
 struct Retry {};                   // something has changed: forget backoff, quarantine and parking
 struct Prepared {                  // role, schema, migrations, configuration
   bool ok = false;
@@ -127,7 +130,7 @@ struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
-using Event = std::variant<event::Want, event::Retry, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
+using Event = std::variant<event::Want, event::Close, event::Retry, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
                            event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault, event::Tick>;
 
 namespace action {

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Measures the supervisor and prints a table: medians of several rounds, the aims, and what the parts cost by themselves in the same run.
 
-    /usr/bin/python3 tests/bench/run.py [--rounds N] [--json]      with the build in build/, or in $BULKHEAD_BUILD
+    /usr/bin/python3 -B tests/bench/run.py [--rounds N] [--json]      with the build in build/, or in $BULKHEAD_BUILD
+    /usr/bin/python3 -B tests/bench/run.py --all                      and then gateway.py: everything, in about fifteen minutes
 
 Needs a machine that does nothing else. The module is consumption-monitor: three migrations, a database, one worker.
 """
@@ -27,6 +28,7 @@ from harness import Daemon, wait_until  # noqa: E402
 from own_server import postgres_tool, server_user  # noqa: E402
 
 MODULE = "consumption-monitor"
+HANDSHAKE = harness.BUILD / "tests" / "bench_handshake"  # an empty program, its medians of several runs
 PATH = f"/api/v1/m/{MODULE}/live"
 ENABLES = 3       # per round
 KILLS = 2         # per round: fewer than what is restarted without backoff
@@ -137,6 +139,7 @@ def measure(rounds):
         initdb, start = floors()
         add("initdb alone", initdb)
         add("PostgreSQL start alone", start)
+        add("spawn and gRPC handshake alone", float(subprocess.run([HANDSHAKE], check=True, capture_output=True, text=True).stdout.split()[1]))
         daemon = Daemon(modules=[MODULE], private_store=True)
         try:
             for name in ("boot to ready, first", "boot to ready, again"):
@@ -167,12 +170,14 @@ ROWS = {
     "boot to ready, first": (2000, "ms"), "boot to ready, again": (500, "ms"), "enable to the first 200": (80, "ms"),
     "kill -9 to the next 200": (60, "ms"), "stop": (30000, "ms"), "RSS of daemon and spawner": (None, "MB"), "PSS of daemon and spawner": (40, "MB"),
     "PSS of PostgreSQL": (None, "MB"), "PSS of the module": (None, "MB"), "initdb alone": (None, "ms"), "PostgreSQL start alone": (None, "ms"),
+    "spawn and gRPC handshake alone": (None, "ms"),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is done (default 5)")
+    parser.add_argument("--all", action="store_true", help="behind it the gateway beside nginx and HAProxy, too (gateway.py)")
     parser.add_argument("--json", action="store_true", help="print the samples instead of the table")
     options = parser.parse_args()
     if not harness.BINARY.exists():
@@ -181,12 +186,15 @@ def main():
     if options.json:
         print(json.dumps(samples))
         return
-    print(f"\n{'':28}{'median':>10}{'min':>9}{'max':>9}{'aim':>8}")
+    print(f"\n{'':32}{'median':>10}{'min':>9}{'max':>9}{'aim':>8}")
     for name, (aim, unit) in ROWS.items():
         values = samples[name]
         digits = 1 if unit == "MB" or statistics.median(values) < 100 else 0
-        print(f"{name:28}{statistics.median(values):>7.{digits}f} {unit}{min(values):>9.{digits}f}{max(values):>9.{digits}f}"
+        print(f"{name:32}{statistics.median(values):>7.{digits}f} {unit}{min(values):>9.{digits}f}{max(values):>9.{digits}f}"
               f"{'' if aim is None else aim:>8}{'' if aim is None or statistics.median(values) <= aim else '  missed'}")
+    if options.all:
+        sys.stdout.flush()
+        raise SystemExit(subprocess.run([sys.executable, "-B", pathlib.Path(__file__).with_name("gateway.py")]).returncode)
 
 
 if __name__ == "__main__":

@@ -42,5 +42,122 @@ TEST(GraphTest, ShowsACycleAsItsPath) {
   EXPECT_FALSE(FindCycle(graph, "d").has_value());
 }
 
+using What = DependencyVerdict::What;
+
+// Running modules a ← b ← c, and d alone.
+class OrderTest : public ::testing::Test {
+ protected:
+  OrderTest() {
+    graph = {{"a", Node("1.0.0", true)},
+             {"b", Node("1.0.0", true, {{"a", "*"}})},
+             {"c", Node("1.0.0", true, {{"b", "*"}})},
+             {"d", Node("1.0.0", true)}};
+    for (auto& [name, node] : graph) node.standing = {ObservedState::kRunning, true, true, true, false};
+  }
+  void Gone(const std::string& name) { graph.at(name).standing = {}; }
+  Standing& At(const std::string& name) { return graph.at(name).standing; }
+
+  Graph graph;
+};
+
+TEST_F(OrderTest, AModuleStartsWhenAllThatItDependsOnRunsEvenUnwell) {
+  EXPECT_EQ(JudgeDependencies(graph, "b").what, What::kStart);
+  At("a").observed = ObservedState::kDegraded;
+  EXPECT_EQ(JudgeDependencies(graph, "b").what, What::kStart);
+  EXPECT_EQ(JudgeDependencies(graph, "d").what, What::kStart);
+}
+
+TEST_F(OrderTest, ItWaitsForAStartAndFailsWithWhatIsNotStartingAnyMore) {
+  At("a") = {ObservedState::kStarting, false, true, true, false};
+  EXPECT_EQ(JudgeDependencies(graph, "b").what, What::kWait);
+  At("a") = {ObservedState::kQuarantined, true, true, false, false};
+  DependencyVerdict verdict = JudgeDependencies(graph, "b");
+  EXPECT_EQ(verdict.what, What::kFail);
+  EXPECT_EQ(verdict.reason, (Reason{"DEPENDENCY_FAILED", "it depends on a, which is QUARANTINED"}));
+}
+
+TEST_F(OrderTest, OneThatHasFailedCountsMoreThanAnotherThatIsStarting) {
+  graph["e"] = Node("1.0.0", true, {{"a", "*"}, {"d", "*"}});
+  At("e").wanted = true;
+  At("a") = {ObservedState::kStarting, false, true, true, false};
+  At("d") = {ObservedState::kFailed, true, true, false, false};
+  EXPECT_EQ(JudgeDependencies(graph, "e").reason.code, "DEPENDENCY_FAILED");
+}
+
+TEST_F(OrderTest, ItFailsWithADependencyThatIsDisabledAndWithACycle) {
+  graph.at("a").enabled = false;
+  EXPECT_EQ(JudgeDependencies(graph, "b").reason, (Reason{"DEPENDENCY_UNSATISFIED", "a 1.0.0 is not enabled"}));
+  graph.at("a").enabled = true;
+  graph.at("a").dependencies = {{"c", "*"}};
+  EXPECT_EQ(JudgeDependencies(graph, "a").reason.message, "the dependencies form a cycle: a -> c -> b -> a");
+}
+
+TEST_F(OrderTest, WhatNobodyWantsAnyMoreIsNotStarted) {
+  At("b") = {ObservedState::kStopped, true, false, false, false};
+  EXPECT_EQ(JudgeDependencies(graph, "b").what, What::kWait);
+  At("b") = {ObservedState::kSkipped, true, true, false, false};
+  EXPECT_EQ(JudgeDependencies(graph, "b").what, What::kWait);
+}
+
+TEST_F(OrderTest, ABlockedModuleIsTriedAgainWhenAllThatItDependsOnRuns) {
+  At("b") = {ObservedState::kFailed, true, true, false, true};
+  At("a") = {ObservedState::kStarting, false, true, true, false};
+  EXPECT_THAT(Unblocked(graph), IsEmpty());
+  At("a") = {ObservedState::kRunning, true, true, true, false};
+  EXPECT_THAT(Unblocked(graph), ElementsAre("b"));
+}
+
+TEST_F(OrderTest, AModuleIsBlockedOnlyByAnother) {
+  ModuleState state(1);
+  Step(state, event::Want{true, false, 1, 1}, Instant());
+  Step(state, event::Prepared{false, false, {"MIGRATION_FAILED", "line 3"}}, Instant());
+  EXPECT_FALSE(StandingOf(state).blocked);
+  Step(state, event::Retry{}, Instant());
+  Step(state, event::Prepared{false, false, {"DEPENDENCY_FAILED", "it depends on a"}}, Instant());
+  EXPECT_TRUE(StandingOf(state).blocked);
+  EXPECT_TRUE(StandingOf(state).wanted);
+  EXPECT_FALSE(StandingOf(state).present);
+}
+
+TEST_F(OrderTest, ANodeStopsDependentsFirstAndIndependentOnesAtOnce) {
+  EXPECT_THAT(StopNext(graph), ElementsAre("c", "d"));
+  At("c").wanted = At("d").wanted = false;  // they are leaving
+  EXPECT_THAT(StopNext(graph), IsEmpty());
+  Gone("c");
+  EXPECT_THAT(StopNext(graph), ElementsAre("b"));
+  Gone("b");
+  Gone("d");
+  EXPECT_FALSE(NothingLeft(graph));
+  EXPECT_THAT(StopNext(graph), ElementsAre("a"));
+  Gone("a");
+  EXPECT_TRUE(NothingLeft(graph));
+}
+
+TEST_F(OrderTest, AModuleWithoutAProcessStopsAtOnceAndHoldsWhatItStandsBetween) {
+  At("b") = {ObservedState::kBackoff, true, true, false, false};
+  EXPECT_THAT(StopNext(graph), ElementsAre("c", "d"));  // c may reach a, by way of b
+  Gone("c");
+  EXPECT_THAT(StopNext(graph), ElementsAre("a", "b", "d"));
+}
+
+TEST_F(OrderTest, ModulesThatNeverStartedForACycleDoNotHoldUpTheEnd) {
+  Graph cycle = {{"a", Node("1.0.0", true, {{"b", "*"}})}, {"b", Node("1.0.0", true, {{"a", "*"}})}};
+  for (auto& [name, node] : cycle) node.standing = {ObservedState::kFailed, true, true, false, true};
+  EXPECT_THAT(StopNext(cycle), ElementsAre("a", "b"));
+}
+
+TEST(TimeLeftTest, WithoutAnEndEverybodyHasWhatItAsksFor) {
+  EXPECT_EQ(TimeLeft().ToDrain(Millis(10'000), Instant()), Millis(10'000));
+  EXPECT_EQ(TimeLeft().ToStop(Millis(35'000), Instant()), Millis(35'000));
+}
+
+TEST(TimeLeftTest, BeforeAnEndADrainLeavesTimeForTheStop) {
+  TimeLeft left{Instant(Millis(9'000))};
+  EXPECT_EQ(left.ToDrain(Millis(10'000), Instant()), Millis(3'000));
+  EXPECT_EQ(left.ToDrain(Millis(10), Instant()), Millis(10));
+  EXPECT_EQ(left.ToStop(Millis(35'000), Instant()), Millis(9'000));
+  EXPECT_EQ(left.ToStop(Millis(35'000), Instant(Millis(9'001))), Millis(0));
+}
+
 }  // namespace
 }  // namespace bulkhead

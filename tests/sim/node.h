@@ -1,0 +1,467 @@
+// A node in simulated time: modules that depend on each other, their processes, and a Directory whose readers lag behind. It
+// carries out what Step and graph.h ask for as the Reconciler does, badly, and after every event what Check() and the Require()s
+// demand must hold. The first thing that is broken ends the world.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "supervisor/lifecycle/graph.h"
+#include "supervisor/lifecycle/step.h"
+#include "tests/sim/process.h"
+#include "tests/sim/restart_law.h"
+#include "tests/sim/tell.h"
+#include "tests/sim/timeline.h"
+
+namespace bulkhead::sim {
+
+// What a run has seen.
+struct Totals {
+  uint64_t worlds = 0, events = 0, starts = 0, exits = 0, killed = 0, quarantines = 0, parked = 0, shutdowns = 0;
+  uint64_t blocked = 0, database_away = 0, fingerprint = 14695981039346656037u;
+  Millis simulated{0};
+};
+
+struct SimModule {
+  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, uint64_t seed)
+      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed) {}
+
+  const std::string name;
+  const std::vector<std::string> dependencies;
+  int workers;
+  const Times times;
+  Mood mood = Mood::kFaultless;
+  bool enabled = false, skipped = false;  // as administrators wish
+  ModuleState state;
+  // As the Reconciler keeps them.
+  struct Running {
+    uint64_t run = 0;
+    std::shared_ptr<Process> process;
+    bool leaving = false;  // drained or stopped on demand
+    bool stop_asked = false;
+    Instant ready_since{};
+  };
+  std::vector<Running> running;  // by slot
+  bool awaiting = false, preparing = false;
+  int publishing = 0;
+  uint64_t wake = 0;  // the valid one
+  // What must hold of it.
+  bool prepared = false;                      // since it was last wanted
+  std::optional<Instant> preparation_failed;  // for a while
+  std::vector<RestartLaw> laws;               // by slot
+  std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
+  bool routed = false, told_to_wait = false;  // in the newest Directory
+  uint64_t last_run = 0, starts = 0;
+};
+
+class Node {
+ public:
+  Node(uint64_t seed, bool told, Totals& totals) : random_(seed), seed_(seed), told_(told), totals_(totals) { ++totals_.worlds; }
+  ~Node() { totals_.simulated += std::chrono::duration_cast<Millis>(timeline_.now() - began_); }
+
+  SimModule& Add(std::unique_ptr<SimModule> module) {
+    GraphNode& node = graph_[module->name];
+    node.version = "1.0.0";
+    for (const std::string& name : module->dependencies) node.dependencies.push_back({name, "^1.0.0"});
+    modules_.push_back(std::move(module));
+    return *modules_.back();
+  }
+
+  Random& random() { return random_; }
+  Timeline& timeline() { return timeline_; }
+  Instant now() const { return timeline_.now(); }
+  const std::vector<std::unique_ptr<SimModule>>& modules() const { return modules_; }
+  bool broken() const { return broken_; }
+  void Tell(const std::string& what) const {
+    if (told_) printf("%10lld ms  %s\n", static_cast<long long>(Ms(now() - began_)), what.c_str());
+  }
+
+  // What administrators command, refused where the real ones are; and what may happen at any time.
+  void Enable(SimModule& m) {
+    if (stopping_ || !UnsatisfiedDependencies(CurrentGraph(), m.name).empty()) return;
+    bool retry = m.enabled && m.state.wanted;
+    m.enabled = graph_.at(m.name).enabled = true;
+    if (retry) return Retry(m);
+    Want(m, true);
+  }
+  void Disable(SimModule& m) {
+    if (stopping_ || !Dependents(CurrentGraph(), m.name, true).empty()) return;
+    m.enabled = graph_.at(m.name).enabled = false;
+    Want(m, false);
+  }
+  void Retry(SimModule& m) {
+    SlateCleared(m);
+    Send(m, event::Retry{});
+  }
+  void Scale(SimModule& m, int workers) {
+    m.workers = workers;
+    if (m.state.wanted) Want(m, true);
+  }
+  void Skip(SimModule& m, bool skipped) {
+    m.skipped = skipped;
+    if (m.state.wanted) Want(m, true);
+  }
+  void CrashOne(SimModule& m) {
+    if (m.running.empty()) return;
+    SimModule::Running& running = m.running[random_.Below(m.running.size())];
+    if (running.process) running.process->Crash();
+  }
+  void SetDatabaseAway(bool away) { database_away_ = away; }
+
+  // Every module but `except` behaves from now on.
+  void EndFaults(const SimModule* except) {
+    database_away_ = false;
+    faults_ = false;
+    for (auto& m : modules_) {
+      if (m.get() == except) continue;
+      m->mood = Mood::kFaultless;
+      for (SimModule::Running& running : m->running)
+        if (running.process) running.process->Mend();
+    }
+  }
+
+  void ShutDown(Millis budget) {
+    Tell("shutdown within " + std::to_string(budget.count()) + " ms");
+    ++totals_.shutdowns;
+    stopping_ = true;
+    time_left_.end = now() + budget;
+    timeline_.At(*time_left_.end, [this] {
+      for (auto& m : modules_) {
+        if (m->state.wanted) Want(*m, false);
+        for (SimModule::Running& running : m->running)
+          if (running.process) running.process->Stop(Millis(0));
+      }
+    });
+    for (auto& m : modules_) Send(*m, event::Close{});
+    StopEligible();
+  }
+  bool stopping() const { return stopping_; }
+  bool stopped() const { return stopped_; }
+
+  // What a worker may report at any time, and news of a process that is long gone.
+  void SendOddity(SimModule& m) {
+    int slot = static_cast<int>(random_.Below(m.state.slots.size() + 1));
+    uint64_t run = static_cast<size_t>(slot) < m.running.size() ? m.running[static_cast<size_t>(slot)].run : 1;
+    switch (random_.Below(6)) {
+      case 0: return Send(m, event::WorkerAtFault{slot, run, "simulated"});
+      case 1:
+        timeline_.After(m.times.health_interval, [this, &m, slot, run] {
+          Send(m, event::WorkerHealthChanged{slot, run, WorkerHealth::kHealthy, ""});
+        });
+        return Send(m, event::WorkerHealthChanged{slot, run, static_cast<WorkerHealth>(random_.Below(3)), "simulated"});
+      case 2: return Send(m, event::WorkerReady{slot, random_.Below(run)});
+      case 3: return Send(m, event::WorkerGone{slot, random_.Below(run)});
+      case 4: return Send(m, event::WorkerDied{slot, random_.Below(run), ExitCause::kConfig, "simulated"});
+      default: return Send(m, event::Tick{});
+    }
+  }
+
+  void RunNext() {
+    if (timeline_.idle()) CheckIdle();
+    timeline_.RunNext();
+  }
+  void RunFor(Millis time) {
+    Instant end = now() + time;
+    while (!broken_ && timeline_.next() && *timeline_.next() <= end) RunNext();
+    timeline_.AdvanceTo(end);
+  }
+
+  bool DependsOn(const SimModule& m, const SimModule& other) const {
+    for (const std::string& name : m.dependencies) {
+      if (name == other.name || DependsOn(Find(name), other)) return true;
+    }
+    return false;
+  }
+
+ private:
+  static int64_t Ms(Instant::duration time) { return std::chrono::duration_cast<Millis>(time).count(); }
+  SimModule& Find(const std::string& name) const {
+    for (auto& m : modules_)
+      if (m->name == name) return *m;
+    abort();
+  }
+
+  void Require(const SimModule& m, bool holds, const char* what) {
+    if (holds || broken_) return;
+    broken_ = true;
+    ADD_FAILURE() << what << ": module " << m.name << " at " << Ms(now() - began_) << " ms of world " << seed_
+                  << "; replay it with --seed=" << seed_;
+  }
+
+  // --- As the Reconciler does ---
+
+  const Graph& CurrentGraph() {
+    for (auto& m : modules_) {
+      Standing& standing = graph_.at(m->name).standing;
+      standing = StandingOf(m->state);
+      standing.present = standing.present || m->publishing > 0;
+    }
+    return graph_;
+  }
+
+  void Want(SimModule& m, bool enabled) {
+    event::Want want{enabled, m.skipped, ++generation_, m.workers};
+    if (want.enabled && !want.skipped && !(m.state.wanted && !m.state.skipped)) {
+      SlateCleared(m);
+      m.prepared = false;
+    }
+    if (m.running.size() < static_cast<size_t>(want.workers)) m.running.resize(static_cast<size_t>(want.workers));
+    while (m.laws.size() < m.running.size()) m.laws.emplace_back(m.state.policy);
+    Send(m, want);
+  }
+
+  void Send(SimModule& m, const Event& event) {
+    if (broken_) return;
+    ++totals_.events;
+    std::vector<Action> actions = Step(m.state, event, now());
+    Record(m, event, actions);
+    bool publish = false, report = false;
+    std::vector<action::DrainWorker> drains;
+    for (const Action& action : actions) {
+      if (std::holds_alternative<action::Prepare>(action)) {
+        bool at_once = m.preparation_failed && now() < *m.preparation_failed + Millis(100);
+        Require(m, !at_once, "a preparation is tried again at once");
+        m.preparation_failed.reset();
+        AskToPrepare(m);
+      } else if (auto* start = std::get_if<action::StartWorker>(&action)) {
+        StartWorker(m, start->slot, start->run);
+      } else if (auto* stop = std::get_if<action::StopWorker>(&action)) {
+        StopWorker(m, stop->slot, stop->run);
+      } else if (std::holds_alternative<action::Publish>(action)) {
+        publish = true;
+      } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
+        Require(m, publish, "a drain without a publication before it");
+        Require(m, MayLeave(m, drain->slot), "a worker is drained that nobody wants to leave");
+        m.running[static_cast<size_t>(drain->slot)].leaving = true;
+        drains.push_back(*drain);
+      } else if (auto* wake = std::get_if<action::Wake>(&action)) {
+        Require(m, wake->at > now(), "a wake-up in the past would spin");
+        timeline_.At(wake->at, [this, &m, id = ++m.wake] {
+          if (id == m.wake) Send(m, event::Tick{});
+        });
+      } else if (std::holds_alternative<action::Report>(action)) {
+        report = true;
+      }
+    }
+    if (publish) Publish(m, std::move(drains));
+    if (report) timeline_.Post([this] { LookAround(); });
+    Check(m);
+  }
+
+  void AskToPrepare(SimModule& m) {
+    m.awaiting = true;
+    DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), m.name);
+    if (verdict.what == DependencyVerdict::What::kWait) return;
+    m.awaiting = false;
+    if (verdict.what == DependencyVerdict::What::kStart) return Prepare(m);
+    ++totals_.blocked;
+    timeline_.Post([this, &m, reason = verdict.reason] { Send(m, event::Prepared{false, false, reason}); });
+  }
+
+  void Prepare(SimModule& m) {
+    Require(m, !m.preparing, "two preparations at once");
+    Require(m, m.state.wanted && !m.skipped && !stopping_, "a preparation of what nobody wants");
+    for (const std::string& name : m.dependencies) {
+      ObservedState observed = Find(name).state.observed;
+      Require(m, observed == ObservedState::kRunning || observed == ObservedState::kDegraded,
+              "a preparation before what it depends on runs");
+    }
+    m.preparing = true;
+    bool slow = faults_ && random_.Below(20) == 0;
+    timeline_.After(Between(random_, Millis(2), slow ? Millis(300'000) : Millis(500)), [this, &m] {
+      m.preparing = false;
+      if (database_away_) {
+        ++totals_.database_away;
+        m.preparation_failed = now();
+        return Send(m, event::Prepared{false, true, {"DATABASE_UNAVAILABLE", "simulated"}});
+      }
+      if (faults_ && random_.Below(20) == 0) return Send(m, event::Prepared{false, false, {"MIGRATION_FAILED", "simulated"}});
+      m.prepared = true;
+      Send(m, event::Prepared{true});
+    });
+  }
+
+  void StartWorker(SimModule& m, int slot, uint64_t run) {
+    SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+    Require(m, !running.process, "a second process in one slot");
+    Require(m, m.state.wanted && !m.skipped && slot < m.workers, "a worker is started that nobody wants");
+    Require(m, m.prepared, "a worker is started before the preparation is done");
+    Require(m, !stopping_, "a worker is started during the shutdown");
+    Require(m, run > m.last_run, "a run number is used twice");
+    const char* wrong = m.laws[static_cast<size_t>(slot)].Started(now());
+    Require(m, *wrong == 0, wrong);
+    m.last_run = run;
+    ++m.starts;
+    ++totals_.starts;
+    Process::Callbacks callbacks;
+    callbacks.ready = [this, &m, slot, run] {
+      m.running[static_cast<size_t>(slot)].ready_since = now();
+      Send(m, event::WorkerReady{slot, run});
+    };
+    callbacks.died = [this, &m, slot, run](ExitCause cause) { Died(m, slot, run, cause); };
+    callbacks.gone = [this, &m, slot, run] {
+      m.running[static_cast<size_t>(slot)].process.reset();
+      Send(m, event::WorkerGone{slot, run});
+    };
+    callbacks.health = [this, &m, slot, run](WorkerHealth health) {
+      Send(m, event::WorkerHealthChanged{slot, run, health, "simulated"});
+    };
+    running = {run, std::make_shared<Process>(timeline_, m.times, Fate::Draw(m.mood, random_), std::move(callbacks))};
+    running.process->Start();
+  }
+
+  void Died(SimModule& m, int slot, uint64_t run, ExitCause cause) {
+    SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+    RestartLaw& law = m.laws[static_cast<size_t>(slot)];
+    const Backoff& backoff = m.state.slots[static_cast<size_t>(slot)].backoff;
+    bool quarantined = backoff.quarantined();
+    if (!running.leaving) {
+      ++totals_.exits;
+      bool was_ready = running.ready_since != Instant();
+      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0));
+      totals_.parked += law.parked();
+    } else {
+      totals_.killed += cause == ExitCause::kSignal;
+    }
+    Send(m, event::WorkerDied{slot, run, cause, "simulated"});
+    Require(m, backoff.quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
+    if (!backoff.quarantined() || quarantined) return;
+    ++totals_.quarantines;
+    Require(m, law.MayBeQuarantined(now()), "a quarantine comes too early");
+  }
+
+  void Publish(SimModule& m, std::vector<action::DrainWorker> drains) {
+    m.routed = Routed(m.state);
+    m.told_to_wait = StartsNow(m.state);
+    m.listed.clear();
+    for (size_t i = 0; m.routed && i < m.state.slots.size(); ++i) {
+      if (Listed(m.state.slots[i])) m.listed.insert(m.running[i].run);
+    }
+    ++m.publishing;
+    // Readers adopt one Directory after the other.
+    adopted_at_ = std::max(adopted_at_, now() + Millis(random_.Below(4)));
+    timeline_.At(adopted_at_, [this, &m, listed = m.listed, drains = std::move(drains)] {
+      m.adopted = listed;
+      --m.publishing;
+      for (const action::DrainWorker& drain : drains) Drain(m, drain);
+      StopEligible();
+    });
+  }
+
+  void Drain(SimModule& m, const action::DrainWorker& drain) {
+    const SimModule::Running& running = m.running[static_cast<size_t>(drain.slot)];
+    if (!running.process || running.run != drain.run) return;
+    Require(m, !m.adopted.contains(drain.run), "a worker is drained that readers still list");
+    Millis limit = time_left_.ToDrain(m.times.drain, now());
+    Millis takes = random_.Below(4) == 0 ? Between(random_, Millis(1), Millis(60'000)) : Millis(1);
+    auto drained = [this, &m, drain] { Send(m, event::WorkerDrained{drain.slot, drain.run}); };
+    timeline_.After(std::min(takes, limit), drained);
+    if (takes > limit) timeline_.After(takes, drained);  // too late
+  }
+
+  void StopWorker(SimModule& m, int slot, uint64_t run) {
+    SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+    Require(m, running.process && running.run == run, "a stop of what is not there");
+    Require(m, !running.stop_asked, "a worker is stopped twice");
+    Require(m, !m.listed.contains(run) && !m.adopted.contains(run), "a worker is stopped that readers still list");
+    Require(m, running.leaving || MayLeave(m, slot), "a worker is stopped that nobody wants to leave");
+    if (broken_) return;
+    running.leaving = running.stop_asked = true;
+    running.process->Stop(time_left_.ToStop(m.times.stop + limits::kTermGrace, now()));
+  }
+
+  // After a report: those that wait for others look again.
+  void LookAround() {
+    if (broken_) return;
+    for (auto& m : modules_)
+      if (m->awaiting) AskToPrepare(*m);
+    for (const std::string& name : Unblocked(CurrentGraph())) Retry(Find(name));
+    StopEligible();
+  }
+
+  void StopEligible() {
+    if (!stopping_ || stopped_) return;
+    for (const std::string& name : StopNext(CurrentGraph())) {
+      const SimModule& m = Find(name);
+      for (auto& other : modules_)
+        Require(m, !DependsOn(*other, m) || !AnyProcess(*other), "a module is stopped before those that depend on it");
+      Want(Find(name), false);
+    }
+    stopped_ = NothingLeft(CurrentGraph());
+    for (auto& m : modules_)
+      Require(*m, !stopped_ || (!AnyProcess(*m) && m->adopted.empty()), "the shutdown ends before all is gone");
+  }
+
+  // --- What must hold ---
+
+  static bool AnyProcess(const SimModule& m) {
+    for (const SimModule::Running& running : m.running)
+      if (running.process) return true;
+    return false;
+  }
+  static bool MayLeave(const SimModule& m, int slot) { return !m.state.wanted || m.skipped || slot >= m.workers; }
+
+  void SlateCleared(SimModule& m) {
+    m.preparation_failed.reset();
+    for (RestartLaw& law : m.laws) law.SlateCleared();
+  }
+
+  // After every event.
+  void Check(SimModule& m) {
+    for (size_t i = 0; i < m.running.size(); ++i) {
+      const SimModule::Running& running = m.running[i];
+      if (m.listed.contains(running.run))
+        Require(m, running.process && running.process->ready() && !running.leaving,
+                "the Directory lists a worker that is not ready");
+    }
+    if (!m.state.wanted || m.skipped) Require(m, !m.routed, "routes of a module that nobody wants");
+    Require(m, m.told_to_wait == StartsNow(m.state), "requests wait, or are refused, by what was true before");
+    for (size_t i = m.state.slots.size(); i < m.laws.size(); ++i) m.laws[i].SlateCleared();
+  }
+
+  // Before time advances: all that is due has happened.
+  void CheckIdle() {
+    if (stopping_) return;
+    for (auto& m : modules_) {
+      if (!m->state.wanted || m->skipped || m->preparing || m->awaiting) continue;
+      const RestartPolicy& policy = m->state.policy;
+      if (m->preparation_failed) {
+        Require(*m, now() < *m->preparation_failed + policy.cap, "a preparation is not tried again");
+      }
+      if (!m->prepared) continue;
+      for (size_t i = 0; i < static_cast<size_t>(m->workers); ++i) {
+        if (m->running[i].process) continue;
+        Require(*m, now() < m->laws[i].DueBy(m->state.slots[i].backoff.quarantined()), "a slot stays empty");
+      }
+    }
+  }
+
+  void Record(const SimModule& m, const Event& event, const std::vector<Action>& actions) {
+    for (uint64_t part : {static_cast<uint64_t>(Ms(now() - began_)), static_cast<uint64_t>(event.index()),
+                          static_cast<uint64_t>(m.name[0]), static_cast<uint64_t>(m.state.observed), actions.size()}) {
+      totals_.fingerprint = (totals_.fingerprint ^ part) * 1099511628211u;
+    }
+    if (told_)
+      Tell(m.name + "  " + Describe(event) + "  ->  " + std::string(ObservedStateName(m.state.observed)) + Describe(actions));
+  }
+
+  Random random_;
+  const uint64_t seed_;
+  const bool told_;
+  Totals& totals_;
+  Timeline timeline_;
+  const Instant began_ = timeline_.now();
+  std::vector<std::unique_ptr<SimModule>> modules_;
+  Graph graph_;
+  int64_t generation_ = 0;
+  Instant adopted_at_{};
+  bool database_away_ = false, faults_ = true, stopping_ = false, stopped_ = false, broken_ = false;
+  TimeLeft time_left_;
+};
+
+}  // namespace bulkhead::sim
