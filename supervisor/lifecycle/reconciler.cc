@@ -90,7 +90,7 @@ bool Reconciler::FlagOff(const Manifest& manifest) const {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  event::Want want{enabled, FlagOff(*entry->manifest), entry->row.generation, entry->manifest->workers};
+  event::Want want{enabled && !stopping_, FlagOff(*entry->manifest), entry->row.generation, entry->manifest->workers};
   if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
   Dispatch(entry, want);
 }

@@ -163,7 +163,7 @@ class Apply {
         after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
       } else if (!stay && slot.phase == Phase::kStarting) {
         Stop(slot, static_cast<int>(i));
-      } else if (!stay && slot.phase == Phase::kEmpty) {
+      } else if (!run && slot.phase == Phase::kEmpty) {
         slot.retry_at.reset();
       }
     }

@@ -161,6 +161,7 @@ class World {
       right = ObservedState::kFailed;
       expected = 0;
     }
+    if (runs && m.state.slots.size() != static_cast<size_t>(m.workers)) return false;
     return m.state.observed == right && Processes(m) == expected && m.adopted.size() == expected && m.publishing == 0;
   }
   bool AtRest() const {

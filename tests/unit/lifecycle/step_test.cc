@@ -136,6 +136,46 @@ TEST_F(StepTest, AnEnableDuringTheStopStartsAgainWhenTheOldProcessIsGone) {
   EXPECT_NE(Only<action::StartWorker>(Send(event::WorkerGone{0, run})), nullptr);
 }
 
+TEST_F(StepTest, OfFewerWorkersTheOnesBeyondAreDrainedAndTheirSlotsGo) {
+  Send(event::Want{true, false, 1, 2});
+  Send(event::Prepared{true});
+  Send(event::WorkerReady{0, 1});
+  Send(event::WorkerReady{1, 2});
+  auto fewer = Send(event::Want{true, false, 2, 1});
+  ASSERT_NE(Only<action::DrainWorker>(fewer), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(fewer)->run, 2u);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_NE(Only<action::StopWorker>(Send(event::WorkerDrained{1, 2})), nullptr);
+  Send(event::WorkerDied{1, 2, ExitCause::kExit, ""});
+  EXPECT_EQ(Only<action::StartWorker>(Send(event::WorkerGone{1, 2})), nullptr);
+  EXPECT_EQ(state.slots.size(), 1u);
+}
+
+TEST_F(StepTest, WhenTheNodeClosesWhatRunsGoesOnAndNothingIsStarted) {
+  uint64_t run = Running();
+  Send(event::Close{});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_TRUE(Routed(state));
+  Send(event::WorkerDied{0, run, ExitCause::kSignal, ""});
+  EXPECT_EQ(Only<action::StartWorker>(Send(event::WorkerGone{0, run})), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kStopping);
+  EXPECT_FALSE(StartsNow(state));
+  Send(event::Want{false, false, 2, 1});
+  EXPECT_EQ(state.observed, ObservedState::kStopped);
+}
+
+TEST_F(StepTest, APreparationWithoutADatabaseIsNeverQuarantined) {
+  Send(event::Want{true, false, 1, 1});
+  for (int i = 0; i < 100; ++i) {
+    auto away = Send(event::Prepared{false, true, {"DATABASE_UNAVAILABLE", ""}});
+    auto* wake = Only<action::Wake>(away);
+    ASSERT_NE(wake, nullptr);
+    EXPECT_LE(wake->at - now, state.policy.cap);
+    now = wake->at;
+    ASSERT_NE(Only<action::Prepare>(Send(event::Tick{})), nullptr);
+  }
+}
+
 TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
   uint64_t run = Started();
   Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
@@ -235,6 +275,17 @@ TEST_F(BackoffTest, ThreeExhaustedWindowsWithinTheSpanQuarantineAndAreTriedSlowl
   }
   EXPECT_EQ(exits, policy.burst + 1 + 2 * policy.burst);
   EXPECT_GE(Wait(), policy.quarantine_retry / 10 - 1ms);
+}
+
+TEST_F(BackoffTest, OnlyAHealthySpellEndsAQuarantine) {
+  while (!backoff.quarantined()) now += Wait();
+  for (int i = 0; i < 100; ++i) {
+    now += policy.quarantine_retry;
+    Wait();
+    EXPECT_TRUE(backoff.quarantined());
+  }
+  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
+  EXPECT_FALSE(backoff.quarantined());
 }
 
 }  // namespace
