@@ -2,6 +2,8 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <climits>
+
 #include "bulkhead/module/v1/module.grpc.pb.h"
 
 namespace bulkhead {
@@ -53,6 +55,23 @@ class RunJobReactor final : public grpc::ClientReadReactor<v1::RunJobUpdate>, pu
   v1::RunJobUpdate message_;
   std::shared_ptr<RunJobReactor> self_;  // gRPC holds a bare pointer until OnDone
 };
+
+// gRPC 1.51 joins the threads of its callbacks when the last channel goes; when one of them lets go of it, with the context of its call,
+// it joins itself. So one channel, which leads nowhere, stays until the process ends.
+void KeepCallbackThreads() {
+  struct Kept {
+    Kept() {
+      grpc::ChannelArguments arguments;
+      arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, INT_MAX);
+      arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, INT_MAX);
+      stub = v1::Module::NewStub(grpc::CreateCustomChannel("unix:/dev/null", grpc::InsecureChannelCredentials(), arguments));
+      stub->async()->Health(&call.context, &call.request, &call.response, [](const grpc::Status&) {});
+    }
+    std::unique_ptr<v1::Module::Stub> stub;
+    Call<v1::HealthRequest, v1::HealthResponse> call;
+  };
+  static Kept kept;
+}
 
 class GrpcControlPort final : public ControlPort {
  public:
@@ -125,6 +144,7 @@ class GrpcControlPort final : public ControlPort {
 }  // namespace
 
 std::shared_ptr<ControlPort> ControlPort::Open(const std::string& socket, const std::string& token) {
+  KeepCallbackThreads();
   return std::make_shared<GrpcControlPort>(socket, token);
 }
 

@@ -17,7 +17,7 @@ FAST_CLIENTS = 200
 ROUNDS = 10                       # of one request of each of them
 SLOWEST_ROUND_S = 3 * SLOW        # usual are some hundredths of a second
 BIG = 100 * MEGABYTE
-MEMORY_BOUND = 16 * MEGABYTE * SLOW  # that daemon and module together may grow by; a window is 256 KiB
+MEMORY_BOUND = 16 * MEGABYTE  # that daemon and module together may grow by; a window is 256 KiB
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
 IN_FLIGHT = 20
 
@@ -56,7 +56,8 @@ class Beside200FastClients(SharedDaemonTest):
         return resident(self.daemon.process.pid) + resident(self.daemon.module("echo")["workers"][0]["pid"])
 
     def assert_flat(self, before, what):
-        self.assertLess(self.memory() - before, MEMORY_BOUND, f"bytes more than before, {what}")
+        if harness.MEASURES_MEMORY:
+            self.assertLess(self.memory() - before, MEMORY_BOUND, f"bytes more than before, {what}")
 
     def test_a_reader_of_100_mib_that_does_not_read_holds_up_nobody_and_gets_all_of_it_in_the_end(self):
         before = self.memory()
