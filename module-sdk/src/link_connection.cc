@@ -14,7 +14,9 @@ namespace {
 using link::CancelCode;
 using link::Type;
 constexpr size_t kMaxStreams = 1'024;              // per connection, but for open sockets; beyond: CANCEL refused
-constexpr size_t kTurnBytes = 64 * 1024;           // put together per turn and connection; the rest waits in its streams
+constexpr size_t kTurnBytes = 256 * 1024;          // put together per turn and connection; the rest waits in its streams
+constexpr size_t kSharedTurnBytes = 64 * 1024;     // the same beside short answers, so that the next one finds less before it
+constexpr int kSharedTurns = 16;                   // and for so many turns behind the last short one
 constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that does not read; beyond: close
 constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
 constexpr uint32_t kMinFrame = 16 * 1024;          // a peer that accepts less is refused at HELLO
@@ -293,13 +295,15 @@ void LinkConnection::CancelStream(const std::shared_ptr<LinkStream>& stream, Can
   Erase(stream);
 }
 
-void LinkConnection::EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane) {
+// True when that was the end of it.
+bool LinkConnection::EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane) {
   auto stream = std::move(lane.front());
   lane.pop_front();
   stream->in_ready = false;
-  if (!stream->connection) return;  // cancelled meanwhile
+  if (!stream->connection) return false;  // cancelled meanwhile
   stream->begun = true;
-  switch (stream->Emit(out_, peer_max_frame_)) {
+  const LinkStream::Emitted emitted = stream->Emit(out_, peer_max_frame_);
+  switch (emitted) {
     case LinkStream::Emitted::kMore: MakeReady(stream); break;
     case LinkStream::Emitted::kNothing: break;
     case LinkStream::Emitted::kDone:
@@ -308,6 +312,7 @@ void LinkConnection::EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane) {
       Erase(stream);
   }
   if (std::exchange(stream->room_again, false)) dispatcher_.Turn(stream);
+  return emitted == LinkStream::Emitted::kDone;
 }
 
 bool LinkConnection::Flush() {
@@ -319,9 +324,13 @@ bool LinkConnection::Flush() {
   urgent_.clear();
   // Answers that begin go ahead of those that go on: a short one waits for no long one. Of these there is one each turn all the same.
   auto room = [this](size_t bytes) { return out_.size() - out_at_ < bytes; };
-  while (!fresh_.empty() && room(kTurnBytes)) EmitFirst(fresh_);
+  turns_since_short_ = std::min(turns_since_short_ + 1, kSharedTurns);
+  while (!fresh_.empty() && room(kTurnBytes)) {
+    if (EmitFirst(fresh_)) turns_since_short_ = 0;
+  }
+  const size_t turn = turns_since_short_ < kSharedTurns ? kSharedTurnBytes : kTurnBytes;
   if (!ready_.empty() && room(2 * kTurnBytes)) EmitFirst(ready_);
-  while (!ready_.empty() && room(kTurnBytes)) EmitFirst(ready_);
+  while (!ready_.empty() && room(turn)) EmitFirst(ready_);
   if (out_.empty()) return true;
   ssize_t n = send(fd_, out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL);
   if (n < 0 && errno != EAGAIN && errno != EINTR) return false;

@@ -48,7 +48,7 @@ class LinkConnection {
   bool OnHello(std::string_view payload);
   bool OnRequest(const link::Header& header, std::string_view payload);
   void OnBody(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
-  void EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane);
+  bool EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane);
   void CloseSockets(std::chrono::milliseconds wait);
   void OnTunnel(const std::shared_ptr<LinkStream>& stream, std::string_view data, bool end);
   bool OnTrailers(const std::shared_ptr<LinkStream>& stream, std::string_view pairs);
@@ -76,6 +76,7 @@ class LinkConnection {
   size_t tunnels_ = 0;                                     // of these, open sockets
   std::optional<std::chrono::milliseconds> closing_wait_;  // once sockets are to close
   std::deque<std::shared_ptr<LinkStream>> fresh_, ready_;  // have a frame to send now: their first, or another
+  int turns_since_short_ = 0;                              // an answer of one frame
   std::string in_;                                         // the beginning of a frame that is not there whole
   std::string urgent_;                                     // frames that go ahead of streams
   std::string out_;                                        // being written

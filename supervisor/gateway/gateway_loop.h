@@ -71,8 +71,7 @@ class GatewayLoop {
 
   // One buffer for all reads of the thread. Valid until the next read; whoever needs bytes longer copies them.
   char* read_buffer() { return read_buffer_.get(); }
-  // A socket that has more is read again in the next turn, so that who has little to say waits behind this much at most.
-  static constexpr size_t kReadBuffer = 64 * 1024;
+  static constexpr size_t kReadBuffer = 256 * 1024;
 
   // Strings that keep their capacity between requests, so that idle connections hold none.
   std::string TakeBuffer();
