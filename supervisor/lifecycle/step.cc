@@ -1,6 +1,7 @@
 #include "supervisor/lifecycle/step.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -31,7 +32,8 @@ void ForgetFailures(ModuleState& state) {
 
 class Apply {
  public:
-  Apply(ModuleState& state, Instant now, std::vector<Action>& actions) : state_(state), now_(now), actions_(actions) {}
+  Apply(ModuleState& state, Instant now, std::vector<Action>& actions)
+      : state_(state), now_(now), settled_before_(Settled(state)), actions_(actions) {}
 
   void operator()(const event::Want& want) {
     bool begins = want.enabled && !want.skipped && !(state_.wanted && !state_.skipped);
@@ -42,6 +44,7 @@ class Apply {
       // A wish anew starts with a clean slate; a migration may have come in meanwhile.
       ForgetFailures(state_);
       if (state_.prepare == Prepare::kDone) state_.prepare = Prepare::kNone;
+      state_.prepare_overtaken = state_.prepare == Prepare::kRunning;
       state_.was_ready = false;
       state_.reason = {};
       for (SlotState& slot : state_.slots) slot.restarts = 0;
@@ -57,6 +60,11 @@ class Apply {
 
   void operator()(const event::Prepared& prepared) {
     if (state_.prepare != Prepare::kRunning) return;
+    if (std::exchange(state_.prepare_overtaken, false) && !prepared.transient) {
+      // It speaks of a configuration and of dependencies that may be of the past. A transient failure is tried again anyway.
+      state_.prepare = Prepare::kNone;
+      return;
+    }
     if (prepared.ok) {
       state_.prepare = Prepare::kDone;
       state_.prepare_backoff.Clear();
@@ -189,7 +197,8 @@ class Apply {
     if (state_.observed == ObservedState::kRunning) state_.reason = {};
     if (state_.observed == ObservedState::kSkipped) state_.reason = {"FLAG_OFF", "its feature flag is off"};
     if (state_.observed != before) state_.since = now_;
-    if (state_.observed != before || !(state_.reason == reason_before)) actions_.push_back(action::Report{});
+    bool changed = state_.observed != before || !(state_.reason == reason_before) || Settled(state_) != settled_before_;
+    if (changed) actions_.push_back(action::Report{});
   }
 
   ObservedState Observed() const {
@@ -240,6 +249,7 @@ class Apply {
 
   ModuleState& state_;
   const Instant now_;
+  const bool settled_before_;
   std::vector<Action>& actions_;
   Reason reason_;
   bool publish_ = false;

@@ -89,6 +89,7 @@ struct ModuleState {
   size_t workers = 0;               // as it is wanted; `slots` has more until those beyond it are empty
   int64_t generation = 0;
   enum class Prepare { kNone, kRunning, kDone, kFailed, kWaiting } prepare = Prepare::kNone;
+  bool prepare_overtaken = false;   // it was wanted anew while it was prepared: that is done once more
   Instant prepare_retry_at{};
   Backoff prepare_backoff;
   uint64_t next_run = 1;
@@ -140,7 +141,7 @@ struct Publish {};                                      // ready workers, Starts
 struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
 struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
 struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
-struct Report {};                                       // observed state or reason has changed
+struct Report {};                                       // observed state, reason or Settled() has changed
 }  // namespace action
 using Action = std::variant<action::Prepare, action::StartWorker, action::Publish, action::DrainWorker, action::StopWorker, action::Wake,
                             action::Report>;

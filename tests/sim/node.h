@@ -45,6 +45,8 @@ struct SimModule {
     bool leaving = false;  // drained or stopped on demand
     bool stop_asked = false;
     Instant ready_since{};
+    bool well = true;  // by its last Health
+    std::optional<Instant> at_fault;
   };
   std::vector<Running> running;  // by slot
   bool awaiting = false, preparing = false;
@@ -52,6 +54,7 @@ struct SimModule {
   uint64_t wake = 0;  // the valid one
   // What must hold of it.
   bool prepared = false;                      // since it was last wanted
+  bool overtaken = false;                     // it was wanted anew while it was prepared
   std::optional<Instant> preparation_failed;  // for a while
   std::vector<RestartLaw> laws;               // by slot
   std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
@@ -209,6 +212,7 @@ class Node {
     if (want.enabled && !want.skipped && !(m.state.wanted && !m.state.skipped)) {
       SlateCleared(m);
       m.prepared = false;
+      m.overtaken = m.preparing;
     }
     if (m.running.size() < static_cast<size_t>(want.workers)) m.running.resize(static_cast<size_t>(want.workers));
     while (m.laws.size() < m.running.size()) m.laws.emplace_back(m.state.policy);
@@ -218,6 +222,7 @@ class Node {
   void Send(SimModule& m, const Event& event) {
     if (broken_) return;
     ++totals_.events;
+    Note(m, event);
     std::vector<Action> actions = Step(m.state, event, now());
     Record(m, event, actions);
     bool publish = false, report = false;
@@ -253,8 +258,23 @@ class Node {
     Check(m);
   }
 
+  // What is said of a worker that serves.
+  void Note(SimModule& m, const Event& event) {
+    auto serving = [&m](int slot, uint64_t run) -> SimModule::Running* {
+      if (static_cast<size_t>(slot) >= m.running.size()) return nullptr;
+      SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+      return running.run == run && Serves(running) ? &running : nullptr;
+    };
+    if (auto* health = std::get_if<event::WorkerHealthChanged>(&event)) {
+      if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
+    } else if (auto* fault = std::get_if<event::WorkerAtFault>(&event)) {
+      if (auto* running = serving(fault->slot, fault->run)) running->at_fault = now();
+    }
+  }
+
   void AskToPrepare(SimModule& m) {
     m.awaiting = true;
+    m.prepared = false;
     DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), m.name);
     if (verdict.what == DependencyVerdict::What::kWait) return;
     m.awaiting = false;
@@ -275,13 +295,14 @@ class Node {
     bool slow = faults_ && random_.Below(20) == 0;
     timeline_.After(Between(random_, Millis(2), slow ? Millis(300'000) : Millis(500)), [this, &m] {
       m.preparing = false;
+      bool overtaken = std::exchange(m.overtaken, false);
       if (database_away_) {
         ++totals_.database_away;
         m.preparation_failed = now();
         return Send(m, event::Prepared{false, true, {"DATABASE_UNAVAILABLE", "simulated"}});
       }
       if (faults_ && random_.Below(20) == 0) return Send(m, event::Prepared{false, false, {"MIGRATION_FAILED", "simulated"}});
-      m.prepared = true;
+      m.prepared = !overtaken;
       Send(m, event::Prepared{true});
     });
   }
@@ -404,6 +425,9 @@ class Node {
       if (running.process) return true;
     return false;
   }
+  static bool Serves(const SimModule::Running& running) {
+    return running.process && running.process->ready() && !running.leaving;
+  }
   static bool MayLeave(const SimModule& m, int slot) { return !m.state.wanted || m.skipped || slot >= m.workers; }
 
   void SlateCleared(SimModule& m) {
@@ -415,10 +439,17 @@ class Node {
   void Check(SimModule& m) {
     for (size_t i = 0; i < m.running.size(); ++i) {
       const SimModule::Running& running = m.running[i];
-      if (m.listed.contains(running.run))
-        Require(m, running.process && running.process->ready() && !running.leaving,
-                "the Directory lists a worker that is not ready");
+      if (m.listed.contains(running.run)) Require(m, Serves(running), "the Directory lists a worker that is not ready");
     }
+    bool complete = m.state.wanted && !m.skipped && m.state.prepare != ModuleState::Prepare::kFailed;
+    for (size_t i = 0; complete && i < static_cast<size_t>(m.workers); ++i) {
+      const SimModule::Running& running = m.running[i];
+      bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
+      complete = Serves(running) && running.well && !at_fault;
+    }
+    Require(m, complete == (m.state.observed == ObservedState::kRunning),
+            complete ? "it is not RUNNING although every worker is ready and well"
+                     : "it is RUNNING although a worker is not ready, unwell or at fault");
     if (!m.state.wanted || m.skipped) Require(m, !m.routed, "routes of a module that nobody wants");
     Require(m, m.told_to_wait == StartsNow(m.state), "requests wait, or are refused, by what was true before");
     for (size_t i = m.state.slots.size(); i < m.laws.size(); ++i) m.laws[i].SlateCleared();
@@ -428,6 +459,8 @@ class Node {
   void CheckIdle() {
     if (stopping_) return;
     for (auto& m : modules_) {
+      Require(*m, !m->awaiting || JudgeDependencies(CurrentGraph(), m->name).what == DependencyVerdict::What::kWait,
+              "it waits for what it depends on, although that is settled");
       if (!m->state.wanted || m->skipped || m->preparing || m->awaiting) continue;
       const RestartPolicy& policy = m->state.policy;
       if (m->preparation_failed) {

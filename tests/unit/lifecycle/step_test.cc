@@ -176,6 +176,31 @@ TEST_F(StepTest, APreparationWithoutADatabaseIsNeverQuarantined) {
   }
 }
 
+TEST_F(StepTest, AWishAnewDuringAPreparationIsPreparedOnceMoreWhenThatEnds) {
+  Send(event::Want{true, false, 1, 1});
+  Send(event::Want{false, false, 2, 1});
+  EXPECT_EQ(Only<action::Prepare>(Send(event::Want{true, false, 3, 1})), nullptr) << "two at once";
+  auto old = Send(event::Prepared{false, false, {"MIGRATION_FAILED", "of a past wish"}});
+  EXPECT_NE(Only<action::Prepare>(old), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  EXPECT_NE(Only<action::StartWorker>(Send(event::Prepared{true})), nullptr);
+}
+
+TEST_F(StepTest, ThatAStartHasUsedUpItsAttemptsIsReportedAlthoughAnotherWorkerIsStillStarting) {
+  Send(event::Want{true, false, 1, 2});
+  Send(event::Prepared{true});
+  uint64_t run = 1;
+  for (int i = 0; i <= state.policy.burst; ++i) {
+    EXPECT_FALSE(Settled(state));
+    auto died = Send(event::WorkerDied{0, run, ExitCause::kExit, "exited with code 1"});
+    if (i == state.policy.burst) EXPECT_NE(Only<action::Report>(died), nullptr);
+    auto gone = Send(event::WorkerGone{0, run});
+    if (auto* start = Only<action::StartWorker>(gone)) run = start->run;
+  }
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  EXPECT_TRUE(Settled(state));
+}
+
 TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
   uint64_t run = Started();
   Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
