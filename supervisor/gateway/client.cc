@@ -66,6 +66,8 @@ void Client::Run() {
   TakeBuffered();
   if (readable_ && WantsRead()) ReadOnce();
   if (state_ == State::kClosed) return;
+  // Its end came with the request, or while the stream was being lost: no event tells of it again.
+  if (hangup_ && state_ == State::kModule && body_.done() && !lost_) return PeerGone();
   if (readable_ && WantsRead()) loop_.ScheduleNextTurn(*this);
   UpdateDeadline();
 }

@@ -1,5 +1,7 @@
 """HTTP/1.1 through the real gateway to a real module, byte by byte where it matters."""
 
+import contextlib
+import os
 import re
 import socket
 import threading
@@ -12,6 +14,7 @@ from harness import SLOW, DaemonTest, SharedDaemonTest, wait_until
 ECHO = "/api/v1/m/echo"
 OPTIONS = {"modules": ["echo"], "modules_dir": harness.FAKES}
 MEGABYTE = 1 << 20
+LISTENING = "0A"  # a state of /proc/net/tcp
 
 
 class Wire:
@@ -427,6 +430,21 @@ class Failures(DaemonTest):
 def resident(pid):
     status = harness._read(f"/proc/{pid}/status").decode()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) * 1024
+
+
+def client_sockets(daemon):
+    """The sockets that the daemon holds for its clients, also those that have been reset, which no table lists any more."""
+    port, held, others = f":{int(daemon.address.rsplit(':', 1)[1]):04X}", set(), set()
+    for number in os.listdir(f"/proc/{daemon.process.pid}/fd"):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            held.add(os.readlink(f"/proc/{daemon.process.pid}/fd/{number}"))
+    for line in harness._read("/proc/net/unix").decode().splitlines()[1:]:
+        others.add(line.split()[6])
+    for line in (harness._read("/proc/net/tcp") + harness._read("/proc/net/tcp6")).decode().splitlines():
+        fields = line.split()
+        if fields[0] != "sl" and (not fields[1].endswith(port) or fields[3] == LISTENING):
+            others.add(fields[9])
+    return {link for link in held if link.startswith("socket:")} - {f"socket:[{inode}]" for inode in others}
 
 
 def open_connections(daemon):

@@ -1,8 +1,6 @@
 """Long bodies, both ways, beside many short requests to the same worker: who is slow holds up nobody else, and nobody keeps what it does
 not take. What a worker's end in the middle does to those who wait for it."""
 
-import contextlib
-import http.client
 import os
 import signal
 import socket
@@ -11,7 +9,7 @@ import time
 
 import harness
 from harness import SLOW, DaemonTest, SharedDaemonTest, wait_until
-from http_test import ECHO, MEGABYTE, OPTIONS, Wire, resident
+from http_test import ECHO, MEGABYTE, OPTIONS, Wire, client_sockets, resident
 
 FAST_CLIENTS = 200
 ROUNDS = 10                       # of one request of each of them
@@ -182,8 +180,8 @@ class TheWorkerEnds(DaemonTest):
         for _ in range(IN_FLIGHT):
             with Wire(daemon) as wire:
                 wire.send(wire.head("GET", f"{ECHO}/echo"))
-        with contextlib.suppress(http.client.HTTPException):
-            wait_until(lambda: daemon.get(f"{ECHO}/echo").status == 200, "the successor's answer")
+        wait_until(lambda: daemon.get(f"{ECHO}/echo").status == 200, "the successor's answer")
+        wait_until(lambda: not client_sockets(daemon), "the end of their connections")
 
 
 if __name__ == "__main__":

@@ -200,6 +200,17 @@ TEST_F(GatewayTest, CancelsTheStreamOfAClientThatLeaves) {
   EXPECT_TRUE(module.WaitFor([](const auto& c) { return c.cancels == 2; })) << "in the middle of its body";
 }
 
+TEST_F(GatewayTest, CancelsTheStreamOfAClientWhoseEndComesTogetherWithItsRequest) {
+  constexpr int kClients = 50;
+  auto& module = AddWorker([](FakeLinkModule&, FakeRequest&) {});  // never answers
+  Publish({Route("GET", "/x")});
+  for (int i = 0; i < kClients; ++i) {
+    HttpClient client = Client();
+    client.Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\n\r\n");
+  }
+  EXPECT_TRUE(module.WaitFor([](const auto& c) { return c.requests == kClients && c.cancels == kClients; })) << module.counts().cancels;
+}
+
 TEST_F(GatewayTest, CancelsTheStreamOfAReaderThatLeavesDuringTheAnswer) {
   auto& module = AddWorker([](FakeLinkModule& m, FakeRequest& r) {
     m.Respond(r, 200, {}, "", false);
