@@ -94,6 +94,7 @@ class JobsOnLoop final : public Jobs {
   void Poll();
   void Heartbeat();
   void CheckWaiters();
+  void TellWaiters(const RunView& view);
   void RunEnded(const RunView& view);
   void Vacated(Millis delay);
   void AddWaiter(const RunView& run, Millis wait, Done<RunView> done);
@@ -292,7 +293,7 @@ void JobsOnLoop::Heartbeat() {
   });
 }
 
-void JobsOnLoop::RunEnded(const RunView& view) {
+void JobsOnLoop::TellWaiters(const RunView& view) {
   auto [begin, end] = waiters_.equal_range(view.id);
   std::vector<Waiter> waiting;
   for (auto it = begin; it != end; ++it) waiting.push_back(std::move(it->second));
@@ -301,13 +302,17 @@ void JobsOnLoop::RunEnded(const RunView& view) {
     loop_.Cancel(waiter.timer);
     waiter.done(view);
   }
+}
+
+void JobsOnLoop::RunEnded(const RunView& view) {
+  TellWaiters(view);
   const JobKey key(view.module, view.job);
   if (++ended_since_trim_[key] < kTrimEvery) return;
   ended_since_trim_.erase(key);
   store_.Call([key](RunStore& store) { return store.Trim(key.first, key.second); }, [](absl::Status) {});
 }
 
-// Runs that another node executes: their end is only seen in the database.
+// Runs that another node executes: their end is only seen in the database. That node counts them, to trim the history.
 void JobsOnLoop::CheckWaiters() {
   std::string last;
   for (const auto& [id, waiter] : waiters_) {
@@ -315,7 +320,7 @@ void JobsOnLoop::CheckWaiters() {
     last = id;
     store_.Call([id = id](RunStore& store) { return store.Get(id); },
                 [this](absl::StatusOr<RunView> run) {
-                  if (run.ok() && HasEnded(run->status)) RunEnded(*run);
+                  if (run.ok() && HasEnded(run->status)) TellWaiters(*run);
                 });
   }
 }
