@@ -42,6 +42,7 @@ inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a mo
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
+inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
 
 // Restarts.

@@ -52,6 +52,7 @@ struct ConfigField {
 };
 
 enum class Transport { kLink, kHttp };
+enum class ConfigReload { kPush, kRestart };  // a changed configuration is handed to the running module, or it is restarted with it
 
 struct Manifest {
   int manifest_version = 1;
@@ -62,6 +63,7 @@ struct Manifest {
   std::optional<bool> critical;          // absent: critical when another module depends on it
   std::string feature_flag;
   Transport transport = Transport::kLink;
+  ConfigReload config_reload = ConfigReload::kPush;
   std::vector<RouteSpec> routes;
   std::vector<JobSpec> jobs;
   std::vector<std::string> publishes, subscribes;
