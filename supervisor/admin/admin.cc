@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
@@ -87,6 +88,9 @@ class AdminServer : public Admin {
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
+    services_.push_back(MakeAuthService(guard_, parts_.accounts, parts_.pool));
+    services_.push_back(MakeUsersService(guard_, parts_.accounts, parts_.pool));
+    services_.push_back(MakeRolesService(guard_, parts_.accounts, parts_.pool));
   }
   ~AdminServer() override { Stop(Millis(0)); }
 
@@ -122,6 +126,8 @@ class AdminServer : public Admin {
     rest_.Handle(std::move(request), std::move(responder));
   }
 
+  int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
+
   void Stop(Millis grace) override {
     rest_.Stop();
     std::lock_guard lock(stop_mutex_);
@@ -135,6 +141,7 @@ class AdminServer : public Admin {
     server_->Shutdown(gpr_time_from_millis(left.count(), GPR_TIMESPAN));
     server_->Wait();
     rest_.AwaitEnd();
+    parts_.authenticator.AwaitVerifications();  // the guard is asked when they end
   }
 
  private:
@@ -142,7 +149,8 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file(),
+          admin::v1::LogInRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/gateway/local_service.h"
@@ -28,6 +29,7 @@ class Admin : public LocalService {
  public:
   struct Parts {
     Authenticator& authenticator;
+    Accounts& accounts;
     Modules& modules;
     Jobs& jobs;
     BlockingPool& pool;

@@ -23,13 +23,33 @@ CallBase::CallBase(const Guard& guard, std::string_view method) : method_(method
 
 CallBase::~CallBase() = default;
 
-grpc::ServerUnaryReactor* CallBase::Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
-                                          const Guard& guard) {
-  auto* reactor = new Reactor(call);
-  call->reactor_ = reactor;
-  const absl::Status checked = guard.Check(context->client_metadata(), context->peer(), call->method_, call->caller_);
-  if (!checked.ok()) call->Fail(checked);
-  return reactor;
+std::string CallBase::Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard,
+                            const google::protobuf::Message& request, grpc::ServerUnaryReactor*& reactor) {
+  auto* made = new Reactor(call);
+  reactor = call->reactor_ = made;
+  Guard::Decision decision =
+      guard.Check(context->client_metadata(), context->peer(), call->method_, guard.ModuleOf(call->method_, request), call->caller_);
+  if (decision.pending.empty()) call->Admit(std::move(decision));
+  return decision.pending;
+}
+
+bool CallBase::Admit(Guard::Decision decision) {
+  {
+    std::lock_guard lock(mutex_);
+    if (reactor_ == nullptr) return false;
+    caller_.identity = std::move(decision.identity);
+  }
+  if (decision.status.ok()) return true;
+  Fail(decision.status);
+  return false;
+}
+
+void CallBase::Await(const std::shared_ptr<CallBase>& call, const Guard& guard, const std::string& pending,
+                     const google::protobuf::Message& request, std::function<void()> then) {
+  guard.Await(pending, call->method_, guard.ModuleOf(call->method_, request), call->caller_.address,
+              [call, then = std::move(then)](Guard::Decision decision) {
+                if (call->Admit(std::move(decision))) then();
+              });
 }
 
 bool CallBase::live() const {

@@ -33,16 +33,20 @@ class CallBase {
   void End(const absl::Status& status, const std::function<void()>& write);
 
  private:
-  template <typename Response, typename Body>
-  friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, Response*, Body);
+  template <typename Request, typename Response, typename Body>
+  friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, const Request*, Response*, Body);
   class Reactor;
-  // Makes the reactor, which keeps the call until gRPC is done with it, and runs the guard. False: the call has ended.
-  static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
-                                         const Guard& guard);
+  // Makes the reactor, which keeps the call until gRPC is done with it, and asks the guard. The token that it has to wait for, if there is one.
+  static std::string Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context, const Guard& guard,
+                           const google::protobuf::Message& request, grpc::ServerUnaryReactor*& reactor);
+  // Takes the guard's decision; true when the call goes on.
+  bool Admit(Guard::Decision decision);
+  static void Await(const std::shared_ptr<CallBase>& call, const Guard& guard, const std::string& pending, const google::protobuf::Message& request,
+                    std::function<void()> then);
 
   const std::string method_;
   const bool writes_;
-  Caller caller_;  // constant once the guard has decided
+  Caller caller_;  // constant once the guard has decided; its identity is set under mutex_ while the call is live
   mutable std::mutex mutex_;
   grpc::ServerUnaryReactor* reactor_ = nullptr;  // null once the call has ended
 };
@@ -62,13 +66,20 @@ class Call : public CallBase {
 template <typename Response>
 using CallPtr = std::shared_ptr<Call<Response>>;
 
-// The whole of a handler: guard, then `body(call)`, which answers now or later. `body` copies what it needs of the request.
-template <typename Response, typename Body>
-grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method,
+// The whole of a handler: guard, then `body(call, request)`, which answers now or later. `body` copies what it needs of the request, and
+// captures nothing of the handler but `this`: where a token has still to be verified it runs after the handler has returned, on another
+// thread and with a copy of the request.
+template <typename Request, typename Response, typename Body>
+grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method, const Request* request,
                                 Response* response, Body body) {
   auto call = std::make_shared<Call<Response>>(guard, method, response);
-  grpc::ServerUnaryReactor* reactor = CallBase::Begin(call, context, guard);
-  if (call->live()) body(call);
+  grpc::ServerUnaryReactor* reactor = nullptr;
+  const std::string pending = CallBase::Begin(call, context, guard, *request, reactor);
+  if (!pending.empty()) {
+    CallBase::Await(call, guard, pending, *request, [call, body, copy = std::make_shared<const Request>(*request)] { body(call, copy.get()); });
+  } else if (call->live()) {
+    body(call, request);
+  }
   return reactor;
 }
 

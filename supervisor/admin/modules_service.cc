@@ -58,7 +58,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* ListModules(CallbackServerContext* context, const ListModulesRequest* request,
                                   ListModulesResponse* response) override {
-    return Serve(guard_, context, METHOD("ListModules"), response, [&](CallPtr<ListModulesResponse> call) {
+    return Serve(guard_, context, METHOD("ListModules"), request, response,
+                 [this](CallPtr<ListModulesResponse> call, const ListModulesRequest* request) {
       auto query = ModuleQuery::Parse(*request);
       if (!query.ok()) return call->Fail(query.status());
       modules_.List([call, query = *query, &pool = pool_](absl::StatusOr<std::vector<ModuleView>> views) {
@@ -80,7 +81,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* GetModule(CallbackServerContext* context, const GetModuleRequest* request,
                                 ModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("GetModule"), response, [&](CallPtr<ModuleResponse> call) {
+    return Serve(guard_, context, METHOD("GetModule"), request, response,
+                 [this](CallPtr<ModuleResponse> call, const GetModuleRequest* request) {
       modules_.Get(request->name(), [call](absl::StatusOr<ModuleView> view) {
         if (!view.ok()) return call->Fail(view.status());
         call->Answer(ToResponse(*view));
@@ -90,7 +92,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* RegisterModule(CallbackServerContext* context, const RegisterModuleRequest* request,
                                      ModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("RegisterModule"), response, [&](CallPtr<ModuleResponse> call) {
+    return Serve(guard_, context, METHOD("RegisterModule"), request, response,
+                 [this](CallPtr<ModuleResponse> call, const RegisterModuleRequest* request) {
       if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
       RegisterRequest wanted;
       wanted.manifest_json = ToJson(request->manifest()).dump();
@@ -105,7 +108,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* ValidateManifest(CallbackServerContext* context, const ValidateManifestRequest* request,
                                        ValidateManifestResponse* response) override {
-    return Serve(guard_, context, METHOD("ValidateManifest"), response, [&](CallPtr<ValidateManifestResponse> call) {
+    return Serve(guard_, context, METHOD("ValidateManifest"), request, response,
+                 [this](CallPtr<ValidateManifestResponse> call, const ValidateManifestRequest* request) {
       if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
       const ManifestResult result = ParseManifestJson(ToJson(request->manifest()));
       ValidateManifestResponse answer;
@@ -118,7 +122,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("InstallModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("InstallModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       auto wait = ParseWait(request->wait(), limits::kDefaultWait);
       if (!wait.ok()) return call->Fail(wait.status());
       modules_.Install(Target(*request), *wait, AnswerAction(call));
@@ -127,21 +132,24 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                    ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("EnableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("EnableModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       Switch(call, *request, true);
     });
   }
 
   ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("DisableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("DisableModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       Switch(call, *request, false);
     });
   }
 
   ServerUnaryReactor* SetModuleStatus(CallbackServerContext* context, const SetModuleStatusRequest* request,
                                       ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("SetModuleStatus"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("SetModuleStatus"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleStatusRequest* request) {
       const bool enable = request->status() == "ENABLED";
       if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
       Switch(call, *request, enable);
@@ -150,7 +158,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request,
                                    DeleteModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("DeleteModule"), response, [&](CallPtr<DeleteModuleResponse> call) {
+    return Serve(guard_, context, METHOD("DeleteModule"), request, response,
+                 [this](CallPtr<DeleteModuleResponse> call, const DeleteModuleRequest* request) {
       modules_.Delete(Target(*request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
         if (!purged.ok()) return call->Fail(purged.status());
         DeleteModuleResponse answer;

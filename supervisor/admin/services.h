@@ -7,6 +7,7 @@
 
 #include "grpcpp/grpcpp.h"
 #include "supervisor/admin/guard.h"
+#include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/jobs/jobs.h"
@@ -18,5 +19,9 @@ std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& m
 std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs);
 std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool);
+
+std::unique_ptr<grpc::Service> MakeAuthService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeUsersService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeRolesService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
 
 }  // namespace bulkhead

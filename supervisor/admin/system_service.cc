@@ -17,9 +17,10 @@ class SystemService : public admin::v1::System::CallbackService {
  public:
   SystemService(const Guard& guard, Modules& modules, const Clock& clock) : guard_(guard), modules_(modules), clock_(clock) {}
 
-  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest*,
+  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest* request,
                                             SystemHealth* response) override {
-    return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", response, [&](CallPtr<SystemHealth> call) {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", request, response,
+                 [this](CallPtr<SystemHealth> call, const GetSystemHealthRequest* request) {
       modules_.List([call, &clock = clock_](absl::StatusOr<std::vector<ModuleView>> views) {
         if (!views.ok()) return call->Fail(views.status());
         if (!call->live()) return;

@@ -205,7 +205,33 @@ admin::v1::Token ToMessage(const TokenRow& row) {
   for (const std::string& permission : row.permissions) t.add_permissions(permission);
   *t.mutable_created_at() = ToTimestamp(row.created_at);
   if (row.expires_at) *t.mutable_expires_at() = ToTimestamp(*row.expires_at);
+  t.set_id(row.id);
+  if (row.last_used_at) *t.mutable_last_used_at() = ToTimestamp(*row.last_used_at);
+  for (const std::string& role : row.roles) t.add_roles(role);
   return t;
+}
+
+admin::v1::User ToMessage(const UserRow& row) {
+  admin::v1::User u;
+  u.set_id(row.id);
+  u.set_name(row.name);
+  for (const std::string& role : row.roles) u.add_roles(role);
+  u.set_enabled(row.enabled);
+  *u.mutable_created_at() = ToTimestamp(row.created_at);
+  *u.mutable_updated_at() = ToTimestamp(row.updated_at);
+  if (row.last_login_at) *u.mutable_last_login_at() = ToTimestamp(*row.last_login_at);
+  return u;
+}
+
+admin::v1::Role ToMessage(const RoleRow& row) {
+  admin::v1::Role r;
+  r.set_name(row.name);
+  r.set_description(row.description);
+  for (const std::string& permission : row.permissions) r.add_permissions(permission);
+  r.set_built_in(IsBuiltInRole(row.name));
+  if (row.created_at) *r.mutable_created_at() = ToTimestamp(*row.created_at);
+  if (row.updated_at) *r.mutable_updated_at() = ToTimestamp(*row.updated_at);
+  return r;
 }
 
 admin::v1::Finding ToMessage(const Finding& finding) {

@@ -1,6 +1,7 @@
 #include "supervisor/base/status.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "absl/strings/cord.h"
 #include "nlohmann/json.hpp"
@@ -31,6 +32,8 @@ constexpr CodeEntry kErrorCodes[] = {
     {"MIGRATION_INVALID", Code::kInvalidArgument, 400},
     {"EXTENSION_NOT_ALLOWED", Code::kInvalidArgument, 400},
     {"UNAUTHENTICATED", Code::kUnauthenticated, 401},
+    {"INVALID_CREDENTIALS", Code::kUnauthenticated, 401},
+    {"REFRESH_TOKEN_INVALID", Code::kUnauthenticated, 401},
     {"FORBIDDEN", Code::kPermissionDenied, 403},
     {"NOT_FOUND", Code::kNotFound, 404},
     {"ROUTE_NOT_FOUND", Code::kNotFound, 404},
@@ -39,10 +42,16 @@ constexpr CodeEntry kErrorCodes[] = {
     {"RUN_NOT_FOUND", Code::kNotFound, 404},
     {"TOKEN_NOT_FOUND", Code::kNotFound, 404},
     {"FLAG_NOT_FOUND", Code::kNotFound, 404},
+    {"USER_NOT_FOUND", Code::kNotFound, 404},
+    {"ROLE_NOT_FOUND", Code::kNotFound, 404},
     {"METHOD_NOT_ALLOWED", Code::kUnimplemented, 405},
     {"REQUEST_TIMEOUT", Code::kDeadlineExceeded, 408},
     {"MODULE_EXISTS", Code::kAlreadyExists, 409},
     {"TOKEN_EXISTS", Code::kAlreadyExists, 409},
+    {"USER_EXISTS", Code::kAlreadyExists, 409},
+    {"ROLE_EXISTS", Code::kAlreadyExists, 409},
+    {"ROLE_BUILT_IN", Code::kFailedPrecondition, 409},
+    {"ROLE_IN_USE", Code::kFailedPrecondition, 409},
     {"UNIQUE_VIOLATION", Code::kAlreadyExists, 409},
     {"INVALID_TRANSITION", Code::kFailedPrecondition, 409},
     {"MODULE_ENABLED", Code::kFailedPrecondition, 409},
@@ -65,6 +74,7 @@ constexpr CodeEntry kErrorCodes[] = {
     {"URI_TOO_LONG", Code::kInvalidArgument, 414},
     {"UNSUPPORTED_MEDIA_TYPE", Code::kInvalidArgument, 415},
     {"EXPECTATION_FAILED", Code::kInvalidArgument, 417},
+    {"TOO_MANY_ATTEMPTS", Code::kResourceExhausted, 429},
     {"HEADERS_TOO_LARGE", Code::kInvalidArgument, 431},
     {"INTERNAL", Code::kInternal, 500},
     {"DATABASE_ERROR", Code::kInternal, 500},
@@ -89,6 +99,7 @@ constexpr CodeEntry kErrorCodes[] = {
 };
 
 constexpr char kPayloadUrl[] = "bulkhead/error";
+constexpr char kRetryUrl[] = "bulkhead/retry-after";
 
 const CodeEntry* Find(std::string_view code) {
   for (const CodeEntry& entry : kErrorCodes) {
@@ -141,6 +152,16 @@ std::vector<ErrorDetail> ErrorDetails(const absl::Status& status) {
     }
   }
   return details;
+}
+
+absl::Status WithRetryAfter(absl::Status status, int seconds) {
+  status.SetPayload(kRetryUrl, absl::Cord(std::to_string(seconds)));
+  return status;
+}
+
+int RetryAfter(const absl::Status& status) {
+  auto cord = status.GetPayload(kRetryUrl);
+  return cord ? std::atoi(std::string(*cord).c_str()) : 0;
 }
 
 int HttpStatus(std::string_view code) {

@@ -25,6 +25,9 @@ absl::Status Error(std::string_view code, std::string_view message, std::vector<
 // The stable code of a status: what Error() was given, else one derived from the absl code ("INTERNAL", "NOT_FOUND", …).
 std::string ErrorCode(const absl::Status& status);
 std::vector<ErrorDetail> ErrorDetails(const absl::Status& status);
+// The seconds after which it makes sense to try again: Retry-After of REST, google.rpc.RetryInfo of gRPC. 0: not said.
+absl::Status WithRetryAfter(absl::Status status, int seconds);
+int RetryAfter(const absl::Status& status);
 // The HTTP status of a stable code; 500 for what is unknown.
 int HttpStatus(std::string_view code);
 

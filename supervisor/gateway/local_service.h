@@ -1,8 +1,10 @@
 // What answers requests that are not for a module: the admin API and the probes. The gateway knows only this.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,6 +38,8 @@ class LocalResponder {
 class LocalService {
  public:
   virtual ~LocalService() = default;
+  // How many bytes of body it takes from somebody without a token, for a login; 0: none. `path` is raw. On a gateway thread.
+  virtual int64_t AnonymousBody(std::string_view method, std::string_view path) const { return 0; }
   // On a gateway thread; must not block.
   virtual void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) = 0;
 };

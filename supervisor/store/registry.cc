@@ -4,7 +4,6 @@
 #include <array>
 #include <tuple>
 
-#include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
@@ -216,41 +215,6 @@ absl::Status Registry::ReportObserved(const std::string& node, const std::string
       "ON CONFLICT (node, module) DO UPDATE SET observed = excluded.observed, reason_code = excluded.reason_code, "
       "reason_message = excluded.reason_message, generation = excluded.generation, at = now()",
       {node, module, observed, reason_code, WithoutNul(reason_message), std::to_string(generation)}).status();
-}
-
-absl::StatusOr<std::vector<TokenRow>> Registry::Tokens() {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run(
-      "SELECT name, subject, secret_sha256, permissions, created_at, expires_at FROM bulkhead_internal.api_tokens ORDER BY name"));
-  std::vector<TokenRow> tokens;
-  for (int r = 0; r < rows.size(); ++r) {
-    TokenRow token{.name = rows.Text(r, "name"), .subject = rows.Text(r, "subject"), .secret_sha256 = rows.Text(r, "secret_sha256")};
-    const nlohmann::json permissions = nlohmann::json::parse(rows.Text(r, "permissions"), nullptr, /*allow_exceptions=*/false);
-    for (const auto& permission : permissions) {
-      if (permission.is_string()) token.permissions.push_back(permission.get<std::string>());
-    }
-    token.created_at = rows.Time(r, "created_at").value_or(WallTime());
-    token.expires_at = rows.Time(r, "expires_at");
-    tokens.push_back(std::move(token));
-  }
-  return tokens;
-}
-
-absl::Status Registry::InsertToken(const TokenRow& token) {
-  const std::string permissions = nlohmann::json(token.permissions).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  absl::Status status = database_.Run(
-      "INSERT INTO bulkhead_internal.api_tokens (name, subject, secret_sha256, permissions, created_at, expires_at) "
-      "VALUES ($1, $2, $3, $4::jsonb, coalesce($5::timestamptz, now()), $6::timestamptz)",
-      {token.name, token.subject, token.secret_sha256, permissions,
-       token.created_at == WallTime() ? std::nullopt : SqlParam(FormatWall(token.created_at)),
-       token.expires_at ? SqlParam(FormatWall(*token.expires_at)) : std::nullopt}).status();
-  if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("TOKEN_EXISTS", "a token \"" + token.name + "\" exists already");
-  return status;
-}
-
-absl::Status Registry::DeleteToken(const std::string& name) {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run("DELETE FROM bulkhead_internal.api_tokens WHERE name = $1", {name}));
-  if (rows.affected() == 0) return Error("TOKEN_NOT_FOUND", "no token \"" + name + "\" exists");
-  return absl::OkStatus();
 }
 
 }  // namespace bulkhead

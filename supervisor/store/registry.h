@@ -1,5 +1,4 @@
-// The rows of the registry: modules, their versions, exits, API tokens. Blocking; thread-safe. Lifecycle and auth own the
-// meaning, this only keeps it.
+// The rows of the registry: modules, their versions, exits. Blocking; thread-safe. Lifecycle owns the meaning, this only keeps it.
 #pragma once
 
 #include <optional>
@@ -40,13 +39,6 @@ struct ExitRow {
   WallTime at;
   int64_t ran_ms = 0;
   std::string output;
-};
-
-struct TokenRow {
-  std::string name, subject, secret_sha256;  // hex
-  std::vector<std::string> permissions;
-  WallTime created_at;
-  std::optional<WallTime> expires_at;
 };
 
 // What a module's database access looks like from the supervisor.
@@ -98,10 +90,6 @@ class Registry {
   // Mirror of what this node observes (decision 2).
   absl::Status ReportObserved(const std::string& node, const std::string& module, const std::string& observed,
                               const std::string& reason_code, const std::string& reason_message, int64_t generation);
-
-  absl::StatusOr<std::vector<TokenRow>> Tokens();
-  absl::Status InsertToken(const TokenRow& token);            // TOKEN_EXISTS
-  absl::Status DeleteToken(const std::string& name);          // TOKEN_NOT_FOUND
 
  private:
   // Locks the row, lets `update` (an UPDATE … RETURNING) change it, and tells the audit what is different.

@@ -159,22 +159,6 @@ TEST_F(RegistryTest, WhatANodeObservesIsMirroredAndGoesWithTheModule) {
   EXPECT_TRUE(registry_.ReportObserved("n1", "orders", "STOPPED", "", "", 3).ok());
 }
 
-TEST_F(RegistryTest, TokensAreKeptByNameWithTheirPermissions) {
-  const WallTime expires = WallTime(std::chrono::seconds(4102444800));
-  const std::string hash(64, 'a');
-  ASSERT_TRUE(registry_.InsertToken({.name = "ci", .subject = "ci@example", .secret_sha256 = hash, .permissions = {"modules:read", "a \"quote\""},
-                                     .expires_at = expires}).ok());
-  EXPECT_EQ(ErrorCode(registry_.InsertToken({.name = "ci", .subject = "x", .secret_sha256 = std::string(64, 'b')})), "TOKEN_EXISTS");
-  auto tokens = registry_.Tokens();
-  ASSERT_TRUE(tokens.ok());
-  ASSERT_EQ(tokens->size(), 1u);
-  EXPECT_THAT((*tokens)[0].permissions, ElementsAre("modules:read", "a \"quote\""));
-  EXPECT_EQ((*tokens)[0].expires_at, expires);
-  EXPECT_GT((*tokens)[0].created_at, Clock::Real().Wall() - std::chrono::minutes(1));
-  EXPECT_TRUE(registry_.DeleteToken("ci").ok());
-  EXPECT_EQ(ErrorCode(registry_.DeleteToken("ci")), "TOKEN_NOT_FOUND");
-}
-
 TEST_F(RegistryTest, ADatabaseOfAnotherMasterKeyIsRefused) {
   EXPECT_TRUE(Registry(database_, std::string(32, 'k')).Open().ok());
   EXPECT_EQ(ErrorCode(Registry(database_, std::string(32, 'x')).Open()), "MASTER_KEY_MISMATCH");
