@@ -16,6 +16,7 @@ constexpr size_t kMaxFields = 200;
 constexpr size_t kMaxFieldName = 128;
 constexpr size_t kMaxPattern = 1024;
 constexpr size_t kMaxOptions = 1'000;
+constexpr char kWhatOptionsAre[] = "An option is a plain value, or an object with \"value\", which is one, and \"label\".";
 
 const std::vector<std::string>& Types() {
   static const std::vector<std::string> types{"string",      "password", "number",   "integer", "boolean", "select",
@@ -63,13 +64,15 @@ void ReadOptions(ObjectReader& field, const std::string& type, Findings& out) {
     if (option.is_object()) {
       ObjectReader reader(option, path, out);
       const json* value = reader.Get("value");
-      if (value == nullptr || !value->is_primitive()) {
-        out.Error(path, "WRONG_TYPE", "An option is a plain value or an object with \"value\" and \"label\".");
+      if (!option.contains("value")) {
+        out.Error(path, "WRONG_TYPE", kWhatOptionsAre);
+      } else if (value == nullptr || !value->is_primitive()) {
+        out.Error(reader.PathOf("value"), "WRONG_TYPE", kWhatOptionsAre);
       }
       reader.Labels({"label"});
       reader.WarnUnknown();
     } else if (option.is_null() || !option.is_primitive()) {
-      out.Error(path, "WRONG_TYPE", "An option is a plain value or an object with \"value\" and \"label\".");
+      out.Error(path, "WRONG_TYPE", kWhatOptionsAre);
     }
   }
 }

@@ -297,6 +297,7 @@ ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_j
     const std::vector<bool> applying = Applicability(manifest.config_schema, effective).All();
     CheckValues(manifest.config_schema, *given, "", &applying, out);
     CheckRequired(manifest.config_schema, effective, applying, out);
+    CheckNul(*given, "", out);
   }
   return {Dump(effective), std::move(out.errors)};
 }

@@ -1,6 +1,7 @@
 #include "supervisor/manifest/manifest.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "absl/strings/ascii.h"
@@ -206,6 +207,9 @@ void Bound(std::vector<Finding>& findings) {
 // code stays and the schema's finding goes; so does what the schema misses in an object that the reader calls wrong as a whole.
 ManifestResult Check(const json& document) {
   std::vector<Finding> structural = CheckAgainstSchema(document);
+  Findings texts;
+  CheckNul(document, "", texts);
+  std::move(texts.errors.begin(), texts.errors.end(), std::back_inserter(structural));
   ManifestResult result = ReadManifest(document);
   std::map<std::string, bool> places;  // whether the reader says WRONG_TYPE of it
   for (const Finding& finding : result.errors) places[finding.path] |= finding.code == "WRONG_TYPE";

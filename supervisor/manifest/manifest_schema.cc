@@ -56,6 +56,12 @@ struct Place {
   const json* rules;
 };
 
+// What a "$ref" stands for: always one of the schema's own definitions.
+const json& Resolve(const json& rules) {
+  if (!rules.contains("$ref")) return rules;
+  return Compile().document.at(json::json_pointer(rules["$ref"].get<std::string>().substr(1)));
+}
+
 Place Find(const json& document, const std::vector<std::string>& context) {
   Place place{"", "", &document, &Compile().document};
   for (size_t i = 1; i < context.size() && place.value != nullptr; ++i) {
@@ -65,12 +71,12 @@ Place Find(const json& document, const std::vector<std::string>& context) {
     place.pointer = PointerTo(place.pointer, key);
     const json& rules = *place.rules;
     if (in_list) {
-      place.rules = &rules.at("items");
+      place.rules = &Resolve(rules.at("items"));
       place.value = &place.value->at(std::stoul(key));
       continue;
     }
     const bool listed = rules.contains("properties") && rules["properties"].contains(key);
-    place.rules = listed ? &rules["properties"][key] : &rules.at("additionalProperties");
+    place.rules = &Resolve(listed ? rules["properties"][key] : rules.at("additionalProperties"));
     place.value = &place.value->at(key);
   }
   return place;

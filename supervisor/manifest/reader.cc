@@ -25,6 +25,15 @@ bool HasControl(const std::string& text) {
   return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 && c != '\n' && c != '\t' && c != '\r'; });
 }
 
+bool HasNul(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool HasNul(const json& value) {
+  if (value.is_string()) return HasNul(value.get_ref<const std::string&>());
+  if (value.is_array()) return std::any_of(value.begin(), value.end(), [](const json& item) { return HasNul(item); });
+  if (!value.is_object()) return false;
+  const auto& members = value.get_ref<const json::object_t&>();
+  return std::any_of(members.begin(), members.end(), [](const auto& m) { return HasNul(m.first) || HasNul(m.second); });
+}
+
 }  // namespace
 
 std::string Findings::Suggest(std::string_view wrong, const std::vector<std::string>& known) {
@@ -196,6 +205,19 @@ void CheckInnerPath(const std::string& path, std::string pointer, std::string_vi
   out.Error(std::move(pointer), "INVALID_PATH",
             absl::StrCat("\"", View(what), "\" must be a path inside the module's folder: not absolute, at most 255 bytes, without \"..\", ",
                          "empty parts, backslashes and percent-encoding."));
+}
+
+void CheckNul(const json& value, const std::string& path, Findings& out) {
+  if (!HasNul(value)) return;  // nearly always, and then without a path
+  if (value.is_string()) return out.Error(path, "INVALID_TEXT", "There is a NUL in this text.");
+  if (value.is_array()) {
+    for (size_t i = 0; i < value.size(); ++i) CheckNul(value[i], PointerTo(path, i), out);
+    return;
+  }
+  for (const auto& [name, member] : value.items()) {
+    if (HasNul(name)) out.Error(path, "INVALID_TEXT", "There is a NUL in the name of a member.");
+    CheckNul(member, PointerTo(path, name), out);
+  }
 }
 
 size_t Characters(std::string_view utf8) {

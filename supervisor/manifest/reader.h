@@ -84,6 +84,8 @@ bool IsInnerPath(std::string_view path);
 // INVALID_PATH unless it is one; `what` is its name in the sentence.
 void CheckInnerPath(const std::string& path, std::string pointer, std::string_view what, Findings& out);
 size_t Characters(std::string_view utf8);
+// INVALID_TEXT for every text and key with a NUL, at whatever depth: no PostgreSQL text can hold one.
+void CheckNul(const nlohmann::json& value, const std::string& path, Findings& out);
 
 // A whole manifest by the readers alone, without the stage of the schema (manifest_schema.h).
 ManifestResult ReadManifest(const nlohmann::json& document);
