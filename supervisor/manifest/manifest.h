@@ -1,6 +1,6 @@
 // A module's manifest as a value, and how it is read and checked. Pure: no files, no clock, no database.
-// tests/interface/manifest_full.json has one of each field that a manifest may have; here are those that this version applies
-// (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written here.
+// README.md of this folder describes every field, manifest_schema.h has the JSON Schema; here are the fields that this version
+// applies (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written here.
 // Times in milliseconds.
 #pragma once
 
@@ -24,6 +24,7 @@ struct RouteSpec {
   bool is_public = false;                // no login needed
   Millis timeout = limits::kDefaultRouteTimeout;
   int64_t body_limit = limits::kDefaultBodyLimit;
+  bool operator==(const RouteSpec&) const = default;
 };
 
 enum class Overlap { kSkip, kQueue, kReplace };
@@ -34,21 +35,32 @@ struct JobSpec {
   Millis timeout = limits::kDefaultJobTimeout;
   int retries = 0;
   Overlap overlap = Overlap::kSkip;
-  std::string catch_up = "none";
+  std::string catch_up = "none";  // or "latest"
+  int catch_up_most = 0;  // N of "all:N", which this version runs as "latest"; else 0
   std::string config_json = "{}";
+  bool operator==(const JobSpec&) const = default;
 };
 
 struct DependencySpec {
   std::string module;
   std::string range;  // npm semver range
+  bool operator==(const DependencySpec&) const = default;
 };
 
+// A field of the configuration. Types: string, password, text, url, email (JSON strings), number, integer (within ±(2^53 - 1)),
+// boolean, select (one of `options`), multiselect (a list of some of them), json (anything, at most 64 KiB), duration (see duration.h).
+// One with `dependsOn` applies only when what it names is so; when it does not apply it is neither required nor checked:
+//   "dependsOn": "tls"                        `tls` applies and is set: not absent, null, false, "" or an empty list
+//   "dependsOn": {"mode": "tls"}              `mode` applies and has that value (a multiselect: it is among those chosen)
+//   "dependsOn": {"mode": ["tls", "mtls"]}    … one of those
+// With several members all must hold. A field that is not there, and a cycle, are errors of the manifest.
 struct ConfigField {
   std::string name;
-  std::string type;        // string, password, number, boolean, select, text, url, email
+  std::string type;
   bool required = false;
-  bool sensitive = false;  // true for password too
+  bool sensitive = false;  // true for password too: the whole value is never shown, whatever its type
   std::string json;        // the whole field, for forms
+  bool operator==(const ConfigField&) const = default;
 };
 
 enum class Transport { kLink, kHttp };
@@ -86,6 +98,7 @@ struct Manifest {
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;
   std::string json;                      // the whole document as JSON, unknown fields included
+  bool operator==(const Manifest&) const = default;
 };
 
 struct Finding {
@@ -97,7 +110,7 @@ struct Finding {
 
 struct ManifestResult {
   std::optional<Manifest> manifest;  // present when errors is empty
-  std::vector<Finding> errors;       // all of them
+  std::vector<Finding> errors;       // all of them, up to 1,000
   std::vector<Finding> warnings;     // unknown fields and the like
 };
 
@@ -113,7 +126,8 @@ struct ConfigResult {
   std::vector<Finding> errors;
 };
 ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_json);
-// The configuration with every sensitive value as "********".
+// The configuration with every sensitive value as "********"; also what a schema does not know, which may have been a secret of an
+// earlier version.
 std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.

@@ -62,7 +62,8 @@ TEST(Manifest, TheExampleOfTheOlderSystemValidatesAsItStands) {
   text << file.rdbuf();
   const ManifestResult result = ParseManifest(text.str(), false);
   EXPECT_THAT(Brief(result.errors), IsEmpty());
-  EXPECT_THAT(Brief(result.warnings), ElementsAre("/capabilities/ui NOT_APPLIED"));
+  EXPECT_THAT(Brief(result.warnings), ElementsAre("/capabilities/ui NOT_APPLIED", "/dependencies/system/node NOT_APPLIED",
+                                                  "/dependencies/npm NOT_APPLIED"));
   ASSERT_TRUE(result.manifest);
   const Manifest& m = *result.manifest;
   EXPECT_EQ(m.name, "vmware-vcenter");
@@ -98,6 +99,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
   EXPECT_EQ(m.entry, "bin/order-intake");
   EXPECT_EQ(m.workers, 1);
   EXPECT_EQ(m.transport, Transport::kLink);
+  EXPECT_EQ(m.config_reload, ConfigReload::kPush);
   EXPECT_EQ(m.critical, std::nullopt);
   EXPECT_EQ(m.migrations_dir, "migrations");
   EXPECT_EQ(m.handshake_timeout, limits::kHandshakeTimeout);
@@ -108,7 +110,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
 TEST(Manifest, EveryFieldIsTaken) {
   const Manifest m = Good(R"({
     "$schema": "https://x", "manifestVersion": 1, "entry": "libexec/run", "args": ["-v", "--x=1"], "workers": 4, "critical": false,
-    "featureFlag": "enable_orders", "transport": "http", "configReload": "push", "permissions": ["orders:read"],
+    "featureFlag": "enable_orders", "transport": "http", "configReload": "restart", "permissions": ["orders:read"],
     "capabilities": {
       "api": {"openapi": "openapi.yaml", "routes": [
         {"method": "get", "path": "/", "public": true},
@@ -128,6 +130,7 @@ TEST(Manifest, EveryFieldIsTaken) {
   EXPECT_EQ(m.critical, false);
   EXPECT_EQ(m.feature_flag, "enable_orders");
   EXPECT_EQ(m.transport, Transport::kHttp);
+  EXPECT_EQ(m.config_reload, ConfigReload::kRestart);
   ASSERT_EQ(m.routes.size(), 3u);
   EXPECT_EQ(m.routes[0].method, "GET");
   EXPECT_TRUE(m.routes[0].is_public);
@@ -353,10 +356,10 @@ TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
   EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
               testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED",
                                             "/isolation NOT_APPLIED"));
-  EXPECT_THAT(Warnings(R"({"configReload":"push","capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
+  EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
                            "events":{"publishes":["order.created"],"subscribes":[]}}})"),
-              testing::UnorderedElementsAre("/configReload NOT_APPLIED", "/capabilities/api/openapi NOT_APPLIED",
-                                            "/capabilities/ui NOT_APPLIED", "/capabilities/events NOT_APPLIED"));
+              testing::UnorderedElementsAre("/capabilities/api/openapi NOT_APPLIED", "/capabilities/ui NOT_APPLIED",
+                                            "/capabilities/events NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":[],"subscribes":[]}}})"), IsEmpty());
   EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
 }
