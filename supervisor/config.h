@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 
 namespace bulkhead {
@@ -26,6 +28,7 @@ struct Config {
   std::string data;              // absolute; /var/lib/bulkhead for root, <cwd>/.bulkhead for others
   std::string modules_dir;       // absolute; <cwd>/build/modules
   std::string store_url;         // "" = private PostgreSQL
+  Millis migration_timeout = limits::kMigrationStatementTimeout;  // store.migrationTimeout, of one statement; 0: none
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   bool discovery_development = false;

@@ -187,6 +187,7 @@ class Daemon {
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
     std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
+    options.migration_limits.statement_timeout = config_.migration_timeout;
     options.flags = config_.flags;
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;

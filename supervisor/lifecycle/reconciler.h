@@ -21,6 +21,7 @@
 #include "supervisor/lifecycle/packages.h"
 #include "supervisor/lifecycle/step.h"
 #include "supervisor/process/spawner.h"
+#include "supervisor/store/migrations.h"
 #include "supervisor/store/registry.h"
 #include "supervisor/worker/worker.h"
 
@@ -43,6 +44,7 @@ class Reconciler : public Modules {
     bool privileged = false;
     uid_t first_uid = 0, last_uid = 0;  // of the modules; the range must last for all that are ever registered
     gid_t gid = 0;
+    MigrationLimits migration_limits;
     std::map<std::string, bool> flags;
     std::map<std::string, FirstSettings> settings;
     std::vector<std::string> not_started;  // --disable
@@ -72,6 +74,7 @@ class Reconciler : public Modules {
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
+  void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
  private:
   struct Running {                // the process of one slot
