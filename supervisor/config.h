@@ -13,6 +13,7 @@
 #include "supervisor/base/clock.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
+#include "supervisor/cli/command.h"
 
 namespace bulkhead {
 
@@ -41,10 +42,11 @@ struct Config {
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
 };
 
-enum class Command { kServe, kVersion, kHelp };
+enum class Command { kServe, kClient, kVersion, kHelp };
 struct CommandLine {
   Command command = Command::kHelp;
-  Config config;
+  Config config;         // kServe
+  ClientRequest client;  // kClient
   std::string text;  // kHelp, kVersion: what to print
 };
 

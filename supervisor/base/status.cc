@@ -81,6 +81,7 @@ constexpr CodeEntry kErrorCodes[] = {
     {"DATA_IN_USE", Code::kFailedPrecondition, 500},
     {"POSTGRES_FAILED", Code::kUnavailable, 500},
     {"MASTER_KEY_MISMATCH", Code::kFailedPrecondition, 500},
+    {"SERVER_UNREACHABLE", Code::kUnavailable, 500},  // told by the client, which has no answer
     {"SCHEMA_NEWER", Code::kFailedPrecondition, 500},
     {"SPAWN_FAILED", Code::kInternal, 500},
 };
