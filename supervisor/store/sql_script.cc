@@ -72,7 +72,7 @@ class Scanner {
 
   // SQL has no backslash outside of quotes; whoever writes one means psql.
   absl::Status MetaCommand() const {
-    size_t end = at_ + 1;
+    size_t end = std::min(at_ + 2, script_.size());  // also one that is no word, "\\."
     while (end < script_.size() && end - at_ < kLongestCommand && InWord(script_[end])) ++end;
     const std::string sentence = std::string(script_.substr(at_, end - at_)) +
                                  " is a command of psql and not SQL: the file goes to the server as it stands, without psql";
