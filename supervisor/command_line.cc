@@ -61,7 +61,7 @@ void AddClientOptions(CLI::App& command, ClientOptions& options, std::string& to
   command.add_option("--server", options.server, "gRPC admin API of the supervisor (default 127.0.0.1:4001) [BULKHEAD_SERVER]")
       ->type_name("HOST:PORT")
       ->take_last();
-  command.add_option("--token-file", token_file, "file with the token (default: BULKHEAD_TOKEN, then admin.token in the data folder)")
+  command.add_option("--token-file", token_file, "file with the token (default: BULKHEAD_TOKEN, then admin.token in the data folder, BULKHEAD_DATA)")
       ->type_name("FILE")
       ->take_last();
   command.add_flag("--json", options.json, "print what the REST API answers");
@@ -89,7 +89,7 @@ struct MigrateArguments {
     up->add_option("NAME", module, "the module")->required();
     down = command->add_subcommand("down", "take the last one back, by its down file; the module must not be enabled");
     down->add_option("NAME", module, "the module")->required();
-    down->add_option("--to", to, "take back all above this number; 0 for all")->type_name("N")->check(CLI::NonNegativeNumber)->take_last();
+    down->add_option("--to", to, "take back all above this number; 0 for all")->type_name("N")->take_last();
     for (CLI::App* one : {status, up, down}) AddClientOptions(*one, options, token_file);
     for (CLI::App* one : {up, down}) one->add_flag("--dry-run", dry_run, dry);
   }
@@ -99,6 +99,7 @@ struct MigrateArguments {
     wanted.module = module;
     wanted.down = down->parsed();
     if (down->count("--to") > 0) wanted.to = to;
+    if (to < 0) return Error("CONFIG_INVALID", "--to is the number of a migration, or 0 for none.");
     if (status->parsed()) {
       wanted.what = MigrateCommand::What::kStatus;
     } else if (dry_run) {
@@ -139,6 +140,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   CLI::App app("Bulkhead runs an application as modules, each in a process of its own.", "bulkhead");
   app.require_subcommand(0, 1);
   app.set_help_flag("-h,--help", "what there is");
+  app.footer("`bulkhead COMMAND --help` says more of each.\n");
   bool version_flag = false;
   app.add_flag("-V,--version", version_flag, "the version");
   CLI::App* version = app.add_subcommand("version", "print the version");

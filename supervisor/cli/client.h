@@ -7,7 +7,7 @@
 
 namespace bulkhead {
 
-// Exit codes of every client command; `bulkhead --help` tells them.
+// Exit codes of every client command; the --help of each tells them.
 enum class Outcome : int {
   kDone = 0,
   kRefused = 1,      // the supervisor answered with an error, or a plan would be refused
