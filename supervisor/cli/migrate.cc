@@ -108,15 +108,20 @@ Outcome StatusOfAll(Session& session) {
     if (!answer.ok() && (ErrorCode(answer.status()) == "SERVER_UNREACHABLE" || ErrorCode(answer.status()) == "FORBIDDEN")) {
       return Failed(session, answer.status());
     }
+    if (json.back() != '[') json += ',';
     if (!answer.ok()) {
       table.Add({name, "-", "-", ErrorCode(answer.status())});
+      json += "{\"module\":";
+      PrintString(name, json);
+      json += ",\"error\":";
+      PrintString(ErrorCode(answer.status()), json);
+      json += '}';
       continue;
     }
     const auto& migrations = answer->migrations();
     std::string note = migrations.has_running() ? "running " + migrations.running().file() : "";
     for (const auto& problem : migrations.problems()) note += (note.empty() ? "" : ", ") + problem.code() + " " + problem.file();
     table.Add({name, std::to_string(migrations.applied()), std::to_string(migrations.pending()), note});
-    if (json.back() != '[') json += ',';
     PrintMessage(migrations, json);
   }
   session.terminal.Out(session.options.json ? json + "]}\n" : table.Text(session.terminal.columns()));

@@ -51,8 +51,8 @@ MigrationProblem ProblemOf(const absl::Status& status) {
 // One file against the history. Returns what is known, and adds what is wrong.
 class Comparison {
  public:
-  Comparison(const std::string& owner, const History& history, const std::vector<MigrationFile>& files)
-      : owner_(owner), history_(history), files_(files) {
+  Comparison(const std::string& owner, const History& history, const std::vector<MigrationFile>& files, Detail detail)
+      : owner_(owner), history_(history), files_(files), detail_(detail) {
     for (const auto& [number, applied] : history) {
       if (applied.finished) last_applied_ = std::max(last_applied_, number);
     }
@@ -82,8 +82,11 @@ class Comparison {
                        .down_checksum = file.down_checksum};
     const auto found = history_.find(file.number);
     const Applied* applied = found == history_.end() ? nullptr : &found->second;
-    auto statements = CheckedStatements(file.name, file.sql, file.transactional, owner_);
-    if (statements.ok()) info.statements = static_cast<int>(statements->size());
+    absl::StatusOr<std::vector<SqlStatement>> statements = std::vector<SqlStatement>();
+    if (detail_ == Detail::kFull || !applied || !applied->finished) {
+      statements = CheckedStatements(file.name, file.sql, file.transactional, owner_);
+      if (statements.ok()) info.statements = static_cast<int>(statements->size());
+    }
     if (applied && applied->finished) {
       info.state = MigrationState::kApplied;
       info.applied_at = applied->at;
@@ -132,6 +135,7 @@ class Comparison {
   const std::string& owner_;
   const History& history_;
   const std::vector<MigrationFile>& files_;
+  const Detail detail_;
   int last_applied_ = 0;
   std::map<int, std::vector<absl::Status>> problems_;
   MigrationOverview overview_;
@@ -171,10 +175,11 @@ absl::Status EnsureHistory(Connection& connection) {
   return connection.RunScript(kBootstrap);
 }
 
-absl::StatusOr<MigrationOverview> Overview(Connection& connection, const std::string& owner, const std::vector<MigrationFile>& files) {
+absl::StatusOr<MigrationOverview> Overview(Connection& connection, const std::string& owner, const std::vector<MigrationFile>& files,
+                                           Detail detail) {
   ASSIGN_OR_RETURN(const History history, ReadHistory(connection, owner));
-  MigrationOverview overview = Comparison(owner, history, files).Run();
-  if (owner != kOwnOwner) RETURN_IF_ERROR(AddLog(connection, owner, overview));
+  MigrationOverview overview = Comparison(owner, history, files, detail).Run();
+  if (owner != kOwnOwner && detail == Detail::kFull) RETURN_IF_ERROR(AddLog(connection, owner, overview));
   return overview;
 }
 

@@ -19,7 +19,10 @@ inline constexpr std::string_view kOwnOwner = "bulkhead";  // of the supervisor'
 // Makes the history table where there is none yet. Not by a file: the supervisor's first file is recorded in it like any other.
 absl::Status EnsureHistory(Connection& connection);
 
-absl::StatusOr<MigrationOverview> Overview(Connection& connection, const std::string& owner, const std::vector<MigrationFile>& files);
+// kBrief leaves out what only people want to see: the texts of applied files are not looked at, nor is the log.
+enum class Detail { kBrief, kFull };
+absl::StatusOr<MigrationOverview> Overview(Connection& connection, const std::string& owner, const std::vector<MigrationFile>& files,
+                                           Detail detail);
 
 // An error about a file: "migration 002_b.sql of orders, line 4, column 7: sentence (SQLSTATE 42P01)", with the same in its detail.
 absl::Status MigrationError(std::string_view code, std::string_view file, std::string_view owner, const std::string& sentence,

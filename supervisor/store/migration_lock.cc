@@ -56,14 +56,13 @@ absl::Status Locked(Connection& session, const std::string& owner, Millis waited
 // Polled, because a session that waits in pg_advisory_lock() holds a snapshot, for which CREATE INDEX CONCURRENTLY waits in turn.
 absl::Status TakeMigrationLock(Connection& session, const std::string& owner, Millis at_most) {
   const Instant deadline = Clock::Real().Now() + at_most;
-  // Before the supervisor's first own migration there are no modules, and no table of them.
-  ASSIGN_OR_RETURN(const Rows known, session.Run("SELECT to_regclass('bulkhead_internal.module_roles') IS NOT NULL AS yes"));
-  const bool may_be_modules = known.Bool(0, "yes");
   while (true) {
     ASSIGN_OR_RETURN(const Rows rows, session.Run("SELECT pg_try_advisory_lock($1::int, hashtext($2)) AS locked", {kLockClass, owner}));
     if (rows.Bool(0, "locked")) return absl::OkStatus();
     if (Clock::Real().Now() >= deadline) return Locked(session, owner, at_most);
-    if (may_be_modules) {
+    // Before the supervisor's first own migration there are no modules, and no table of them.
+    ASSIGN_OR_RETURN(const Rows known, session.Run("SELECT to_regclass('bulkhead_internal.module_roles') IS NOT NULL AS yes"));
+    if (known.Bool(0, "yes")) {
       ASSIGN_OR_RETURN(const Rows ended, session.Run(kEvict, {kLockClass, owner}));
       for (int r = 0; r < ended.size(); ++r) {
         LogWarn("store", "a module held the lock of migrations: its database session is ended",

@@ -38,6 +38,7 @@ class Runner {
 
   absl::StatusOr<MigrationReport> Up(const std::vector<MigrationFile>& files);
   absl::StatusOr<MigrationReport> Down(const std::vector<MigrationFile>& files, std::optional<int> to);
+  bool announced() const { return announced_; }
 
  private:
   absl::Status Open();
@@ -66,11 +67,12 @@ class Runner {
   Random random_;
   std::unique_ptr<Connection> session_;
   SessionId id_;
+  bool announced_ = false;
   std::string blockers_;  // whom the statement under way was last seen waiting for
 };
 
 absl::StatusOr<MigrationReport> Runner::Up(const std::vector<MigrationFile>& files) {
-  ASSIGN_OR_RETURN(const MigrationOverview overview, Overview(admin_, owner_, files));
+  ASSIGN_OR_RETURN(const MigrationOverview overview, Overview(admin_, owner_, files, Detail::kBrief));
   if (!overview.problems.empty()) return ToStatus(overview.problems[0]);
   MigrationReport report;
   for (const MigrationFile& file : files) {
@@ -92,7 +94,7 @@ absl::StatusOr<MigrationReport> Runner::Up(const std::vector<MigrationFile>& fil
 }
 
 absl::StatusOr<MigrationReport> Runner::Down(const std::vector<MigrationFile>& files, std::optional<int> to) {
-  ASSIGN_OR_RETURN(const MigrationOverview overview, Overview(admin_, owner_, files));
+  ASSIGN_OR_RETURN(const MigrationOverview overview, Overview(admin_, owner_, files, Detail::kBrief));
   ASSIGN_OR_RETURN(const std::vector<MigrationInfo> plan, PlanRollback(overview, owner_, to));
   std::vector<const MigrationFile*> steps;
   for (const MigrationInfo& info : plan) {
@@ -122,6 +124,7 @@ absl::Status Runner::Begin(const MigrationFile& file, bool down) {
   if (!session_) RETURN_IF_ERROR(Open());
   // Who lost the connection that holds the lock may have company by now.
   if (!admin_.CheckIdle()) return Error("DATABASE_UNAVAILABLE", "the connection that holds the migration lock was lost");
+  announced_ = true;
   return Announce(admin_, owner_, file, down, id_);
 }
 
@@ -266,12 +269,9 @@ absl::StatusOr<MigrationReport> Locked(Database& admin, std::string_view owner, 
   ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, Connection::Open(admin.conninfo()));
   RETURN_IF_ERROR(TakeMigrationLock(*connection, std::string(owner), limits.lock_wait));
   if (owner == kOwnOwner) RETURN_IF_ERROR(EnsureHistory(*connection));
-  absl::StatusOr<MigrationReport> report;
-  {
-    Runner runner(owner, login, limits, *connection);
-    report = run(runner);
-  }
-  (void)Withdraw(*connection, std::string(owner));  // one that stays names a session that is gone
+  Runner runner(owner, login, limits, *connection);
+  absl::StatusOr<MigrationReport> report = run(runner);
+  if (runner.announced()) (void)Withdraw(*connection, std::string(owner));  // one that stays names a session that is gone
   return report;
 }
 
@@ -291,7 +291,7 @@ absl::StatusOr<MigrationReport> Rollback(Database& admin, std::string_view owner
 absl::StatusOr<MigrationOverview> InspectMigrations(Database& admin, std::string_view owner, const std::vector<MigrationFile>& files) {
   MigrationOverview overview;
   RETURN_IF_ERROR(admin.With([&](Connection& c) -> absl::Status {
-    ASSIGN_OR_RETURN(overview, Overview(c, std::string(owner), files));
+    ASSIGN_OR_RETURN(overview, Overview(c, std::string(owner), files, Detail::kFull));
     return absl::OkStatus();
   }));
   return overview;

@@ -27,11 +27,12 @@ class ModuleMigrations {
 
   absl::StatusOr<MigrationOverview> Inspect(const MigratedModule& module);
   absl::StatusOr<MigrationOverview> InspectOwn();  // of the supervisor's own tables
-  // The module must not run meanwhile.
+  // The module must not run meanwhile, on this node or another: MODULE_ENABLED.
   absl::StatusOr<MigrationReport> Up(const MigratedModule& module);
   absl::StatusOr<MigrationReport> Down(const MigratedModule& module, std::optional<int> to);
 
  private:
+  absl::Status CheckNotEnabled(const std::string& module);
   absl::StatusOr<std::vector<MigrationFile>> Files(const MigratedModule& module) const;
 
   Database& database_;

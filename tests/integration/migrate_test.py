@@ -86,7 +86,8 @@ class Migrate(DaemonTest):
         daemon = self.daemon(modules_dir=modules)
         self.refused(migrate(daemon, "up", "stock"), "MODULE_NOT_INSTALLED", "install")
         self.assertEqual(daemon.post("/api/v1/modules/stock/install").status, 200)
-        err = self.refused(migrate(daemon, "up", "stock"), "MIGRATION_FAILED", "002_b.sql of stock, line 3, column 13", "SQLSTATE 42703", "nowhere", "(request ")
+        err = self.refused(migrate(daemon, "up", "stock"), "MIGRATION_FAILED", "002_b.sql of stock, line 3, column 13", "SQLSTATE 42703", "nowhere",
+                           "(request ")
         self.assertIn("bulkhead migrate status", err)
         self.assertIn("1 applied, 1 pending", migrate(daemon, "status", "stock")[1])
         rest = daemon.post("/api/v1/modules/stock/migrations/up")

@@ -151,7 +151,7 @@ class AdminTest : public testing::Test {
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
   Registry registry_{database_, std::string(32, 'k')};
   Authenticator authenticator_{Clock::Real(), registry_};
-  ModuleMigrations migrations_{database_, registry_, folder_, {}};
+  ModuleMigrations migrations_{database_, registry_, folder_, {.lock_wait = Millis(300)}};
   BlockingPool pool_{2, 256};
   FakeModules modules_{loop_, Clock::Real()};
   FakeJobs jobs_{loop_, Clock::Real()};

@@ -107,7 +107,8 @@ TEST_F(MigrationsApi, AnEnabledModuleIsRefusedAndOneThatIsNotInstalledToo) {
   }
   EXPECT_EQ(Get(Path()).status, 200);
   Register("fresh");
-  for (const Reply& reply : {Get("/api/v1/modules/fresh/migrations"), Post("/api/v1/modules/fresh/migrations/plan"), Post("/api/v1/modules/fresh/migrations/up")}) {
+  const std::string fresh = "/api/v1/modules/fresh/migrations";
+  for (const Reply& reply : {Get(fresh), Post(fresh + "/plan"), Post(fresh + "/up")}) {
     EXPECT_EQ(reply.status, 409);
     EXPECT_EQ(reply.code(), "MODULE_NOT_INSTALLED");
   }
@@ -131,6 +132,26 @@ TEST_F(MigrationsApi, ReadingAndWritingHavePermissionsOfTheirOwn) {
   EXPECT_EQ(As(reader, Request("POST", Path("/up"))).code(), "FORBIDDEN");
   EXPECT_EQ(As(writer, Request("GET", Path())).code(), "FORBIDDEN");
   EXPECT_EQ(As(writer, Request("POST", Path("/up"))).status, 200);
+}
+
+TEST_F(MigrationsApi, AHoleInTheFilesAndALockOfSomebodyElseAreRefused) {
+  Write("003_c.sql", "SELECT 1");
+  ASSERT_EQ(Post(Path("/up")).status, 200);
+  std::filesystem::rename(Folder() + "/002_b.sql", Folder() + "/002_b.gone");
+  EXPECT_EQ(Post(Path("/up")).status, 409);
+  EXPECT_EQ(Post(Path("/up")).code(), "MIGRATION_MISSING");
+  auto holder = Connection::Open(database_.conninfo() + " application_name=somebody");
+  ASSERT_TRUE((*holder)->Run("SELECT pg_advisory_lock(1651862635, hashtext('stock'))").ok());
+  const Reply locked = Post(Path("/up"));
+  EXPECT_EQ(locked.status, 503);
+  EXPECT_EQ(locked.code(), "MIGRATION_LOCKED");
+  EXPECT_THAT(locked.json()["error"]["message"].get<std::string>(), HasSubstr("somebody"));
+}
+
+TEST_F(MigrationsApi, AModuleThatAnotherSupervisorHasEnabledIsRefusedToo) {
+  ASSERT_TRUE(registry_.Insert({.name = "stock", .version = "1", .manifest_json = "{}", .status = RegistryStatus::kEnabled}).ok());
+  EXPECT_EQ(Post(Path("/up")).code(), "MODULE_ENABLED");
+  EXPECT_EQ(Post(Path("/down")).code(), "MODULE_ENABLED");
 }
 
 TEST_F(MigrationsApi, AStaleGenerationIsRefused) {

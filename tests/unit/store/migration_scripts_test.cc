@@ -120,7 +120,8 @@ TEST_F(MigrationScripts, WithoutATransactionABlockMayCommit) {
 }
 
 TEST_F(MigrationScripts, SavepointsAreTheFilesOwn) {
-  auto report = Run({File("001_x.sql", "CREATE TABLE t (n int);\nSAVEPOINT a;\nINSERT INTO t VALUES (1);\nROLLBACK TO a;\nRELEASE a;\nINSERT INTO t VALUES (2);")});
+  auto report = Run({File("001_x.sql", "CREATE TABLE t (n int);\nSAVEPOINT a;\nINSERT INTO t VALUES (1);\nROLLBACK TO a;\n"
+                                       "RELEASE a;\nINSERT INTO t VALUES (2);")});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(Login()->Run("SELECT sum(n) AS n FROM t")->Int(0, "n"), 2);
 }

@@ -112,7 +112,8 @@ TEST(SqlScript, WhatOnlyPsqlUnderstandsIsRefusedWhereItStands) {
 }
 
 TEST(SqlScript, CopyWithTheClientIsRefusedAndItsDataNeverRead) {
-  for (const char* script : {"COPY t FROM stdin;\n'\"$$", "copy t (a, b) from STDIN with csv;\n\\.", "COPY (SELECT 1) TO STDOUT", "/* ; */ COPY t FROM /* x */ STDIN"}) {
+  for (const char* script : {"COPY t FROM stdin;\n'\"$$", "copy t (a, b) from STDIN with csv;\n\\.",
+                             "COPY (SELECT 1) TO STDOUT", "/* ; */ COPY t FROM /* x */ STDIN"}) {
     EXPECT_EQ(ErrorCode(SplitSql(script).status()), "MIGRATION_FAILED") << script;
   }
   for (const char* script : {"COPY t FROM '/x/stdin'", "COPY (SELECT * FROM stdin) TO '/x'", "SELECT * FROM stdin", "COPY t TO PROGRAM 'stdout'"}) {
