@@ -63,6 +63,13 @@ std::string SetStoreUrl(Config& config, const std::string& value, const std::str
   return "";
 }
 
+std::string SetMigrationTimeout(Config& config, const std::string& value, const std::string&) {
+  const auto timeout = ParseDuration(value);
+  if (!timeout) return absl::StrCat("\"", value.substr(0, 64), "\" is no duration such as 90s, 30m or 1h; 0 is none.");
+  config.migration_timeout = *timeout;
+  return "";
+}
+
 std::string SetUids(Config& config, const std::string& value, const std::string&) {
   const std::vector<std::string> ends = absl::StrSplit(value, '-');
   uint32_t first = 0, last = 0;
@@ -135,6 +142,8 @@ const std::vector<Setting>& Settings() {
        [](Config& c, const std::string& v, const std::string& cwd) { return SetPath(c.modules_dir, v, cwd); }},
       {"store.url", "BULKHEAD_STORE_URL", "--store-url", "URL", "PostgreSQL to use (default: a private one in the data folder)",
        SetStoreUrl},
+      {"store.migrationTimeout", "BULKHEAD_MIGRATION_TIMEOUT", "--migration-timeout", "DURATION",
+       "longest statement of a migration, 0 for none (default 1h)", SetMigrationTimeout},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
@@ -174,7 +183,7 @@ void ApplyDefaults(bool is_root, const std::string& cwd, Config& config) {
 
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,
                       Mistakes& mistakes) {
-  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT"};
+  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT", "BULKHEAD_SERVER", "BULKHEAD_TOKEN"};
   for (const Setting& setting : Settings()) {
     known.emplace_back(setting.variable);
     auto variable = environment.find(setting.variable);

@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
+#include "supervisor/cli/command.h"
 
 namespace bulkhead {
 
@@ -26,6 +29,7 @@ struct Config {
   std::string data;              // absolute; /var/lib/bulkhead for root, <cwd>/.bulkhead for others
   std::string modules_dir;       // absolute; <cwd>/build/modules
   std::string store_url;         // "" = private PostgreSQL
+  Millis migration_timeout = limits::kMigrationStatementTimeout;  // store.migrationTimeout, of one statement; 0: none
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   bool discovery_development = false;
@@ -38,10 +42,11 @@ struct Config {
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
 };
 
-enum class Command { kServe, kVersion, kHelp };
+enum class Command { kServe, kClient, kVersion, kHelp };
 struct CommandLine {
   Command command = Command::kHelp;
-  Config config;
+  Config config;         // kServe
+  ClientRequest client;  // kClient
   std::string text;  // kHelp, kVersion: what to print
 };
 

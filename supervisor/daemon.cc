@@ -33,6 +33,7 @@
 #include "supervisor/lifecycle/reconciler.h"
 #include "supervisor/process/spawner.h"
 #include "supervisor/store/migrations.h"
+#include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
 #include "supervisor/worker/host.h"
 
@@ -152,7 +153,9 @@ class Daemon {
 
   void PrepareStore() {
     auto work = [this]() -> absl::Status {
-      RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations()).status());
+      MigrationLimits limits;
+      limits.statement_timeout = config_.migration_timeout;
+      RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
       registry_ = std::make_unique<Registry>(*database_, key);
       RETURN_IF_ERROR(registry_->Open());
@@ -187,6 +190,7 @@ class Daemon {
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
     std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
+    options.migration_limits.statement_timeout = config_.migration_timeout;
     options.flags = config_.flags;
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
@@ -200,7 +204,8 @@ class Daemon {
       host_->SetInstance(token, module, present);
     });
 
-    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_});
+    migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, *migrations_});
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     gateway_->Start(*authenticator_, *admin_);
@@ -328,6 +333,7 @@ class Daemon {
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<ModuleMigrations> migrations_;
   std::unique_ptr<Authenticator> authenticator_;
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<Reconciler> reconciler_;

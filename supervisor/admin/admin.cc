@@ -13,6 +13,7 @@
 
 #include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
+#include "bulkhead/admin/v1/migrations.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
 #include "bulkhead/admin/v1/tokens.pb.h"
@@ -86,6 +87,7 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
     services_.push_back(MakeAuthService(guard_, parts_.accounts, parts_.pool));
@@ -149,8 +151,9 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file(),
-          admin::v1::LogInRequest::descriptor()->file()}) {
+          admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
+          admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
+          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;

@@ -14,6 +14,7 @@
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
 
@@ -35,6 +36,7 @@ class Admin : public LocalService {
     BlockingPool& pool;
     const Clock& clock;
     const NodeStatus& node;
+    ModuleMigrations& migrations;
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);

@@ -43,23 +43,9 @@ bool Converged(const Message& response) {
 }
 
 std::string Envelope(const RestRoute& route, const Message& response) {
+  if (!route.rest.raw()) return SuccessBody(response, route.rest.data());
   std::string body;
-  if (route.rest.raw()) {
-    PrintMessage(response, body);
-    return body;
-  }
-  const auto& type = *response.GetDescriptor();
-  body = "{\"success\":true,\"data\":";
-  if (route.rest.data().empty()) {
-    PrintMessage(response, body);
-  } else {
-    PrintField(response, *type.FindFieldByName(route.rest.data()), body);
-    if (const FieldDescriptor* meta = type.FindFieldByName("meta")) {
-      body += ",\"meta\":";
-      PrintField(response, *meta, body);
-    }
-  }
-  body += '}';
+  PrintMessage(response, body);
   return body;
 }
 

@@ -12,11 +12,13 @@
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
 
 std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs);
+std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool);
 

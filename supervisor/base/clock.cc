@@ -1,5 +1,6 @@
 #include "supervisor/base/clock.h"
 
+#include <charconv>
 #include <cstdio>
 #include <ctime>
 
@@ -28,6 +29,35 @@ std::string FormatWall(WallTime time) {
   snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
            parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<int>(ms - static_cast<int64_t>(seconds) * 1000));
   return text;
+}
+
+namespace {
+
+struct Unit {
+  std::string_view name;
+  int64_t ms;
+};
+constexpr Unit kUnits[] = {{"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}};
+
+}  // namespace
+
+std::optional<Millis> ParseDuration(std::string_view text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  if (error != std::errc() || number < 0) return std::nullopt;
+  if (unit.empty() && number == 0) return Millis(0);
+  for (const Unit& known : kUnits) {
+    if (unit == known.name && number <= kMaxDuration.count() / known.ms) return Millis(number * known.ms);
+  }
+  return std::nullopt;
+}
+
+std::string FormatDuration(Millis duration) {
+  for (const Unit& unit : kUnits) {
+    if (duration.count() % unit.ms == 0 && duration.count() >= unit.ms) return std::to_string(duration.count() / unit.ms) + std::string(unit.name);
+  }
+  return std::to_string(duration.count()) + "ms";
 }
 
 }  // namespace bulkhead

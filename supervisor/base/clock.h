@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace bulkhead {
 
@@ -21,5 +23,10 @@ class Clock {
 
 // RFC 3339 in UTC with milliseconds, "2026-01-10T15:17:56.967Z".
 std::string FormatWall(WallTime time);
+
+// "1500ms", "30s", "2m", "1h", "0": at most kMaxDuration. And back, in the largest unit that is exact: "90s", "1h".
+inline constexpr Millis kMaxDuration{7 * 24 * 3'600'000};
+std::optional<Millis> ParseDuration(std::string_view text);
+std::string FormatDuration(Millis duration);
 
 }  // namespace bulkhead

@@ -54,6 +54,10 @@ inline constexpr int kQuarantineWindows = 3;             // exhausted windows wi
 inline constexpr Millis kQuarantineSpan{3'600'000};
 inline constexpr Millis kQuarantineRetry{600'000};       // how often a quarantined slot is tried
 
+// Migrations.
+inline constexpr Millis kMigrationLockWait{60'000};      // for another supervisor that migrates the same; beyond: MIGRATION_LOCKED
+inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statement, unless store.migrationTimeout says otherwise
+
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
 inline constexpr Millis kMaxWait{600'000};

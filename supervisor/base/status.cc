@@ -69,6 +69,9 @@ constexpr CodeEntry kErrorCodes[] = {
     {"GENERATION_CHANGED", Code::kAborted, 409},
     {"MIGRATION_EDITED", Code::kFailedPrecondition, 409},
     {"MIGRATION_OUT_OF_ORDER", Code::kFailedPrecondition, 409},
+    {"MIGRATION_MISSING", Code::kFailedPrecondition, 409},
+    {"MIGRATION_IRREVERSIBLE", Code::kFailedPrecondition, 409},
+    {"MODULE_NOT_INSTALLED", Code::kFailedPrecondition, 409},
     {"PRECONDITION_FAILED", Code::kFailedPrecondition, 412},
     {"BODY_TOO_LARGE", Code::kResourceExhausted, 413},
     {"URI_TOO_LONG", Code::kInvalidArgument, 414},
@@ -85,6 +88,7 @@ constexpr CodeEntry kErrorCodes[] = {
     {"BAD_GATEWAY", Code::kInternal, 502},
     {"MODULE_UNAVAILABLE", Code::kUnavailable, 503},
     {"DATABASE_UNAVAILABLE", Code::kUnavailable, 503},
+    {"MIGRATION_LOCKED", Code::kUnavailable, 503},
     {"OVERLOADED", Code::kResourceExhausted, 503},
     {"SHUTTING_DOWN", Code::kUnavailable, 503},
     {"GATEWAY_TIMEOUT", Code::kDeadlineExceeded, 504},
@@ -95,6 +99,8 @@ constexpr CodeEntry kErrorCodes[] = {
     {"DATA_IN_USE", Code::kFailedPrecondition, 500},
     {"POSTGRES_FAILED", Code::kUnavailable, 500},
     {"MASTER_KEY_MISMATCH", Code::kFailedPrecondition, 500},
+    {"SERVER_UNREACHABLE", Code::kUnavailable, 500},  // told by the client, which has no answer
+    {"SCHEMA_NEWER", Code::kFailedPrecondition, 500},
     {"SPAWN_FAILED", Code::kInternal, 500},
 };
 
@@ -122,7 +128,7 @@ absl::Status Error(std::string_view code, std::string_view message, std::vector<
   absl::Status status(entry->absl_code, absl::string_view(message.data(), message.size()));
   nlohmann::json list = nlohmann::json::array();
   for (const ErrorDetail& d : details)
-    list.push_back({{"path", d.path}, {"code", d.code}, {"message", d.message}, {"line", d.line}});
+    list.push_back({{"path", d.path}, {"code", d.code}, {"message", d.message}, {"line", d.line}, {"column", d.column}});
   nlohmann::json payload = {{"code", code}, {"details", std::move(list)}};
   status.SetPayload(kPayloadUrl, absl::Cord(payload.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
   return status;
@@ -148,7 +154,8 @@ std::vector<ErrorDetail> ErrorDetails(const absl::Status& status) {
   if (auto payload = Payload(status); payload.is_object()) {
     for (const auto& d : payload["details"]) {
       details.push_back(
-          {d["path"].get<std::string>(), d["code"].get<std::string>(), d["message"].get<std::string>(), d["line"].get<int>()});
+          {d["path"].get<std::string>(), d["code"].get<std::string>(), d["message"].get<std::string>(), d["line"].get<int>(),
+           d["column"].get<int>()});
     }
   }
   return details;

@@ -16,6 +16,7 @@ struct ErrorDetail {
   std::string code;     // UPPER_SNAKE; may be empty
   std::string message;  // a sentence
   int line = 0;         // 0 when there is none
+  int column = 0;       // in characters from 1; 0 when there is none
 };
 
 // Makes a status with a stable code (UPPER_SNAKE, one of kErrorCodes in status.cc; anything else is a bug and CHECKs).

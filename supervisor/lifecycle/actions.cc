@@ -428,4 +428,39 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
   });
 }
 
+void Reconciler::WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) {
+  loop_.Post([this, target, wait, work = std::move(work), done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    // Answered by what comes first, the end of the work or of the wait, its turn included; the next command waits for the former.
+    auto answer = [done, answered = std::make_shared<bool>(false)](absl::StatusOr<bool> result) {
+      if (!std::exchange(*answered, true)) done(std::move(result));
+    };
+    Loop::TimerId late = loop_.After(wait, [answer] { answer(false); });
+    Serialized(target.name, [this, target, work, answer, late](std::function<void()> release) {
+      auto finish = [this, answer, late, release](absl::StatusOr<bool> result) {
+        loop_.Cancel(late);
+        answer(std::move(result));
+        release();
+      };
+      auto current = Current(target);
+      if (!current.ok()) return finish(current.status());
+      const EntryPtr& entry = *current;
+      if (entry->row.status == RegistryStatus::kEnabled) {
+        return finish(Error("MODULE_ENABLED", "module " + target.name + " is enabled; disable it first"));
+      }
+      // A preparation that is under way migrates, too.
+      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
+      if (preparing || entry->state.observed != ObservedState::kStopped) {
+        return finish(Error("MODULE_BUSY", "module " + target.name + " is still stopping; try again"));
+      }
+      Blocking<bool>(
+          [work, view = View(*entry)]() -> absl::StatusOr<bool> {
+            RETURN_IF_ERROR(work(view));
+            return true;
+          },
+          finish);
+    });
+  });
+}
+
 }  // namespace bulkhead

@@ -127,6 +127,10 @@ class Modules {
   // Checks, hands it to the ready workers (or restarts them), and stores it when none has refused; else nothing has changed.
   virtual void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) = 0;
   virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
+  // Runs `work` on the blocking pool while no other command for the module can begin; an enable that comes meanwhile waits for its end.
+  // MODULE_ENABLED, or MODULE_BUSY while it still stops. `done(true)` when the work has succeeded; `done(false)` when `wait` ran out
+  // before, and then the work goes on.
+  virtual void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) = 0;
 
   struct PlanRequest {
     ModuleAction action = ModuleAction::kEnable;

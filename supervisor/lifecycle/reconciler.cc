@@ -141,14 +141,14 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         int connections = manifest->workers * limits::kConnectionsPerWorker;
         ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest->extensions));
         ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest->migrations_dir));
-        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files));
+        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
         prepared.migrated = report.applied;
         return prepared;
       },
       [this, entry](absl::StatusOr<PreparedModule> prepared) {
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
-          bool transient = code == "DATABASE_UNAVAILABLE" || code == "OVERLOADED";
+          bool transient = code == "DATABASE_UNAVAILABLE" || code == "MIGRATION_LOCKED" || code == "OVERLOADED";
           LogWarn("lifecycle", "can't prepare the module",
                   {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
           return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});

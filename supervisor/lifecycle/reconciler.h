@@ -23,6 +23,7 @@
 #include "supervisor/lifecycle/sealed_config.h"
 #include "supervisor/lifecycle/step.h"
 #include "supervisor/process/spawner.h"
+#include "supervisor/store/migrations.h"
 #include "supervisor/store/registry.h"
 #include "supervisor/store/secret_box.h"
 #include "supervisor/worker/worker.h"
@@ -50,6 +51,7 @@ class Reconciler : public Modules {
     bool privileged = false;
     uid_t first_uid = 0, last_uid = 0;  // of the modules; the range must last for all that are ever registered
     gid_t gid = 0;
+    MigrationLimits migration_limits;
     std::map<std::string, bool> flags;  // until SetFlags()
     std::map<std::string, FirstSettings> settings;
     std::vector<std::string> not_started;  // --disable
@@ -87,6 +89,7 @@ class Reconciler : public Modules {
   void Rescan(Actor by, Done<RescanResult> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
+  void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
  private:
   struct Running {                // the process of one slot

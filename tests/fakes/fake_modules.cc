@@ -142,6 +142,17 @@ void FakeModules::Delete(const ModuleTarget& target, bool purge, Done<bool> done
   });
 }
 
+void FakeModules::WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) {
+  OnLoop<bool>(std::move(done), [this, target, work](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    if (view->desired_enabled) return done(Error("MODULE_ENABLED", "\"" + target.name + "\" is enabled."));
+    absl::Status worked = work(*view);
+    worked.ok() ? done(true) : done(worked);
+  });
+}
+
 void FakeModules::Edit(const std::string& name, std::function<void(ModuleView&)> change) {
   loop_.Post([this, name, change = std::move(change)] {
     if (ModuleView* view = Find(name)) change(*view);

@@ -24,6 +24,7 @@ class FakeModules : public Modules {
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
+  void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
   // Knobs.
   void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist

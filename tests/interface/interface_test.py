@@ -66,7 +66,8 @@ class CommandLine(DaemonTest):
             found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", options.partition("Options:")[2].partition("\n\n")[0]))
             found |= set(re.findall(r"^  (\w+)", commands, re.M))
             self.assertEqual(sorted(found), recorded[command], command)
-        self.assertEqual(set(recorded), {""} | {name for name in recorded[""] if not name.startswith("-")})
+        commands = {f"{command} {name}".strip() for command in recorded for name in recorded[command] if not name.startswith("-")}
+        self.assertEqual(set(recorded), {""} | commands)
 
     def test_version_tells_the_version(self):
         for arguments in (["version"], ["--version"]):
@@ -312,6 +313,23 @@ class Rest(SharedDaemonTest):
     def test_a_deletion(self):
         self.daemon.post("/api/v1/modules", {"manifest": {"name": "short-stay", "version": "1.0.0"}})
         self.assertShape("Deleted", self.daemon.delete("/api/v1/modules/short-stay").data)
+
+
+class Migrations(SharedDaemonTest):
+    options = {"modules_dir": harness.MODULES}
+
+    def test_status_plan_and_result(self):
+        shapes = golden.stored("rest.json")
+        self.daemon.post(f"/api/v1/modules/{MODULE}/install")
+        status = self.daemon.get(f"/api/v1/modules/{MODULE}/migrations").data
+        self.assertEqual(sorted(status), shapes["Migrations"])
+        self.assertEqual(sorted(status["files"][0]), shapes["Migration"])
+        plan = self.daemon.post(f"/api/v1/modules/{MODULE}/migrations/plan").data
+        self.assertEqual(sorted(plan), shapes["MigrationPlan"])
+        self.assertEqual(sorted(plan["steps"][0]), shapes["Migration"])
+        result = self.daemon.post(f"/api/v1/modules/{MODULE}/migrations/up").data
+        self.assertEqual(sorted(result), shapes["MigrationResult"])
+        self.assertEqual(sorted(result["steps"][0]), shapes["MigrationResult.steps"])
 
 
 def yaml(document, indent=""):

@@ -33,7 +33,7 @@ ONLY_THERE = [
     (r"(?<![.>& ])\bs?rand\s*\(|\brandom_device\b|\bmt19937\w*|\bgetrandom\b|\bRAND_bytes\b", ("supervisor/base/random", "module-sdk/", "modules/"),
      "chance comes from Random"),
     (r"\bkill\s*\(|\bkillpg\s*\(|\bpidfd_send_signal\b", ("supervisor/process/", "module-sdk/src/"), "nobody but the spawner signals"),
-    (r"grpcpp/", ("supervisor/worker/", "supervisor/admin/", "module-sdk/src/"), "gRPC stays at the edge"),
+    (r"grpcpp/", ("supervisor/worker/", "supervisor/admin/", "supervisor/cli/", "module-sdk/src/"), "gRPC stays at the edge"),
 ]
 
 UNTIDY_NAMES = re.compile(r"\b(?:class|struct)\s+\w*(Manager|Helper|Utils?|Utility|Impl2)\b")

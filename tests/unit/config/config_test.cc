@@ -246,6 +246,67 @@ TEST_F(ConfigTest, ATypoInAnOptionOrCommandIsAnsweredWithTheNearest) {
   EXPECT_THAT(Bad({"--verison"}), HasSubstr("Did you mean \"--version\"?"));
 }
 
+TEST_F(ConfigTest, CommandsOfTheClientAreReadWithTheirOptionsAndVariables) {
+  const auto migrate = [&](std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "migrate");
+    auto line = Parse(arguments);
+    EXPECT_TRUE(line.ok()) << line.status();
+    if (line.ok()) EXPECT_EQ(line->command, Command::kClient);
+    return line.ok() ? line->client : ClientRequest();
+  };
+  const auto command = [](const ClientRequest& request) { return std::get<MigrateCommand>(request.command); };
+  ClientRequest request = migrate({"--dry-run", "orders"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kPlan);
+  EXPECT_EQ(command(request).module, "orders");
+  EXPECT_FALSE(command(request).down);
+  EXPECT_EQ(request.options.server, "127.0.0.1:4001");
+  EXPECT_EQ(request.options.token, "");
+  EXPECT_EQ(request.options.token_file, folder_ + "/.bulkhead/admin.token");
+  EXPECT_EQ(command(migrate({"status"})).module, "");
+  EXPECT_EQ(command(migrate({"up", "orders"})).what, MigrateCommand::What::kUp);
+  request = migrate({"down", "orders", "--to", "3", "--json", "--server", "db:1"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kDown);
+  EXPECT_EQ(command(request).to, 3);
+  EXPECT_TRUE(request.options.json);
+  EXPECT_EQ(request.options.server, "db:1");
+  request = migrate({"down", "--dry-run", "orders"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kPlan);
+  EXPECT_TRUE(command(request).down);
+
+  environment_ = {{"BULKHEAD_SERVER", "host:2"}, {"BULKHEAD_TOKEN", "secret"}, {"BULKHEAD_DATA", "/data"}};
+  request = migrate({"status", "orders"});
+  EXPECT_EQ(request.options.server, "host:2");
+  EXPECT_EQ(request.options.token, "secret");
+  EXPECT_EQ(request.options.token_file, "/data/admin.token");
+  request = migrate({"status", "--token-file", "mine", "--server", "other:3"});
+  EXPECT_EQ(request.options.token, "") << "a file that was named goes before the variable";
+  EXPECT_EQ(request.options.token_file, "mine");
+  EXPECT_EQ(request.options.server, "other:3");
+  EXPECT_TRUE(Good({"serve"}).warnings.empty()) << "they are known to serve, which reads none of them";
+}
+
+TEST_F(ConfigTest, AMistakeInACommandOfTheClientIsNamed) {
+  EXPECT_THAT(Bad({"migrate"}), HasSubstr("Say what to do"));
+  EXPECT_THAT(Bad({"migrate", "orders"}), HasSubstr("Say what to do"));
+  EXPECT_THAT(Bad({"migrate", "--dry-run"}), HasSubstr("NAME is missing"));
+  EXPECT_THAT(Bad({"migrate", "up"}), HasSubstr("`bulkhead migrate up --help`"));
+  EXPECT_THAT(Bad({"migrate", "up", "orders", "--jsn"}), HasSubstr("Unknown option --jsn. Did you mean \"--json\"? `bulkhead migrate up --help`"));
+  EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "x"}), HasSubstr("--to"));
+  EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "-1"}), HasSubstr("--to"));
+  EXPECT_THAT(Bad({"migrat"}), HasSubstr("Did you mean \"migrate\"?"));
+}
+
+TEST_F(ConfigTest, TheLimitOfAMigrationsStatementIsADuration) {
+  EXPECT_EQ(Good({"serve"}).migration_timeout, Millis(3'600'000));
+  EXPECT_EQ(Good({"serve", "--migration-timeout", "90s"}).migration_timeout, Millis(90'000));
+  Write("store:\n  migrationTimeout: 0\n");
+  EXPECT_EQ(Good({"serve", "--config", "b.yaml"}).migration_timeout, Millis(0));
+  for (const char* bad : {"90", "soon", "-1s", "1w", "99999h", ""}) {
+    EXPECT_THAT(Bad({"serve", "--migration-timeout", bad}), HasSubstr("--migration-timeout: ")) << bad;
+  }
+  for (const char* text : {"1h", "90s", "2m", "1500ms"}) EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);

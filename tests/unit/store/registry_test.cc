@@ -265,12 +265,16 @@ TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
   auto schema = registry_.EnsureSchema("orders", 4, {});
   auto lingering = Login(*schema);
   ASSERT_TRUE(lingering->Run("CREATE TABLE t (n int)").ok());
-  ASSERT_TRUE(lingering->RunScript("SELECT bulkhead.record_migration(1, 'x', 'y', NULL, true); BEGIN; LOCK TABLE t").ok());
+  ASSERT_TRUE(lingering->RunScript("BEGIN; LOCK TABLE t").ok());
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migrations (owner, number, name, checksum) VALUES ('orders', 1, 'x', 'y')").ok());
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migration_log (owner, number, name, checksum, action, took_ms) "
+                            "VALUES ('orders', 1, 'x', 'y', 'applied', 1)").ok());
   absl::Status dropped = registry_.DropSchema("orders");
   ASSERT_TRUE(dropped.ok()) << dropped;
   EXPECT_EQ(database_.Run("SELECT FROM pg_namespace WHERE nspname = $1", {schema->schema})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM pg_roles WHERE rolname = $1", {schema->role})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migrations WHERE owner = 'orders'")->size(), 0);
+  EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migration_log WHERE owner = 'orders'")->size(), 0);
   EXPECT_FALSE(lingering->Run("SELECT 1").ok());
   EXPECT_TRUE(registry_.DropSchema("orders").ok());
   EXPECT_TRUE(registry_.EnsureSchema("orders", 4, {}).ok());

@@ -89,6 +89,49 @@ TEST(SqlScript, WhatOnlyLooksLikeTransactionControlIsNot) {
   }
 }
 
+TEST(SqlScript, ColumnsCountCharacters) {
+  auto statements = SplitSql("SELECT 'äö'; SELECT 2;\r\n\t/* é */ SELECT 3");
+  ASSERT_EQ(statements->size(), 3u);
+  EXPECT_EQ((*statements)[1].column, 14);
+  EXPECT_EQ((*statements)[2].line, 2);
+  EXPECT_EQ((*statements)[2].column, 10);
+  EXPECT_EQ(PlaceOfCharacter("ä\nöx", 4).line, 2);
+  EXPECT_EQ(PlaceOfCharacter("ä\nöx", 4).column, 2);
+  EXPECT_EQ(PlaceOfCharacter("ab", 3).column, 3);
+  EXPECT_EQ(PlaceOfCharacter("ab", 0).line, 0);
+}
+
+TEST(SqlScript, WhatOnlyPsqlUnderstandsIsRefusedWhereItStands) {
+  for (const char* script : {"SELECT 1;\n  \\i other.sql", "SELECT 1\n  \\gx", "SELECT 1;\n  \\copy t from 'x'", "SELECT 1;\n  \\."}) {
+    auto refused = SplitSql(script);
+    ASSERT_EQ(ErrorCode(refused.status()), "MIGRATION_FAILED") << script;
+    EXPECT_EQ(ErrorDetails(refused.status())[0].line, 2) << script;
+    EXPECT_EQ(ErrorDetails(refused.status())[0].column, 3) << script;
+  }
+  EXPECT_TRUE(SplitSql("SELECT 'a\\b', \"c\\d\", $$\\i$$; -- \\c\n/* \\! */").ok());
+}
+
+TEST(SqlScript, CopyWithTheClientIsRefusedAndItsDataNeverRead) {
+  for (const char* script : {"COPY t FROM stdin;\n'\"$$", "copy t (a, b) from STDIN with csv;\n\\.",
+                             "COPY (SELECT 1) TO STDOUT", "/* ; */ COPY t FROM /* x */ STDIN"}) {
+    EXPECT_EQ(ErrorCode(SplitSql(script).status()), "MIGRATION_FAILED") << script;
+  }
+  for (const char* script : {"COPY t FROM '/x/stdin'", "COPY (SELECT * FROM stdin) TO '/x'", "SELECT * FROM stdin", "COPY t TO PROGRAM 'stdout'"}) {
+    EXPECT_TRUE(SplitSql(script).ok()) << script;
+  }
+}
+
+TEST(SqlScript, TheIndexThatIsMadeConcurrentlyIsNamedAsTheServerWouldReadIt) {
+  const auto index = [](const char* script) { return ConcurrentIndex((*SplitSql(script))[0]); };
+  EXPECT_EQ(index("CREATE INDEX CONCURRENTLY Sales_ix ON t (n)"), "sales_ix");
+  EXPECT_EQ(index("create unique index concurrently if not exists a ON t (n)"), "a");
+  EXPECT_EQ(index("CREATE UNIQUE INDEX CONCURRENTLY \"My \"\"ix\"\"\" ON t (n)"), "\"My \"\"ix\"\"\"");
+  EXPECT_EQ(index("CREATE INDEX CONCURRENTLY IF NOT EXISTS \"a\" ON t (n)"), "\"a\"");
+  EXPECT_EQ(index("CREATE INDEX CONCURRENTLY ON t (n)"), "");
+  EXPECT_EQ(index("CREATE INDEX a ON t (n)"), "");
+  EXPECT_EQ(index("DROP INDEX CONCURRENTLY a"), "");
+}
+
 TEST(SqlScript, WhatNeverEndsIsAnErrorWithTheLineWhereItOpens) {
   for (const char* open : {"'abc", "\"abc", "E'abc\\'", "$$ abc $ $", "$a$ $b$", "/* /* */"}) {
     auto statements = SplitSql(std::string("SELECT 1;\nSELECT ") + open + "\n\n");
