@@ -11,7 +11,9 @@
 #include <mutex>
 #include <vector>
 
+#include "bulkhead/admin/v1/audit.pb.h"
 #include "bulkhead/admin/v1/auth.pb.h"
+#include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/migrations.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
@@ -84,11 +86,13 @@ absl::Status TryBind(const std::string& listen, bool warn) {
 
 class AdminServer : public Admin {
  public:
-  AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
+  AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeAuditService(guard_));
+    services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
     services_.push_back(MakeAuthService(guard_, parts_.accounts, parts_.pool));
     services_.push_back(MakeUsersService(guard_, parts_.accounts, parts_.pool));

@@ -48,15 +48,8 @@ const google::protobuf::FieldDescriptor* ModuleFieldOf(const google::protobuf::M
 
 }  // namespace
 
-void Audit(std::string_view method, const Caller& caller, const absl::Status& result) {
-  LogInfo("admin", method.substr(method.rfind('.') + 1),
-          {{"subject", caller.identity ? caller.identity->subject : "-"},
-           {"address", caller.address},
-           {"request", caller.request_id},
-           {"result", result.ok() ? "OK" : ErrorCode(result)}});
-}
-
-Guard::Guard(const Authenticator& authenticator) : authenticator_(authenticator), secret_(RandomHex(kSecretBytes)) {}
+Guard::Guard(const Authenticator& authenticator, Records& records)
+    : authenticator_(authenticator), records_(records), secret_(RandomHex(kSecretBytes)) {}
 
 absl::Status Guard::Add(const google::protobuf::ServiceDescriptor& service) {
   for (int i = 0; i < service.method_count(); ++i) {
@@ -72,6 +65,11 @@ absl::Status Guard::Add(const google::protobuf::ServiceDescriptor& service) {
     wants.module = ModuleFieldOf(method);
     const bool gets = method.options().ExtensionSize(admin::v1::rest) > 0 && method.options().GetExtension(admin::v1::rest, 0).method() == "GET";
     wants.writes = by_access ? !gets : !std::string_view(wants.permission).ends_with(":read");
+    wants.action = method.options().GetExtension(admin::v1::action);
+    if (wants.writes == wants.action.empty()) {
+      return absl::FailedPreconditionError("the admin method " + method.full_name() + (wants.writes ? " writes and has no" : " only reads and has an") +
+                                           " `action` option");
+    }
     methods_[method.full_name()] = std::move(wants);
   }
   return absl::OkStatus();

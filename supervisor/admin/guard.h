@@ -14,6 +14,7 @@
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "grpcpp/support/string_ref.h"
+#include "supervisor/admin/records.h"
 #include "supervisor/auth/authenticator.h"
 
 namespace bulkhead {
@@ -26,16 +27,14 @@ struct Caller {
   bool in_process = false;  // came through the REST transcoder
 };
 
-// The audit line of one call.
-void Audit(std::string_view method, const Caller& caller, const absl::Status& result);
-
 class Guard {
  public:
   using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
-  explicit Guard(const Authenticator& authenticator);
+  Guard(const Authenticator& authenticator, Records& records);
 
-  // Learns a service's methods. FAILED_PRECONDITION names a method that has neither `permission` nor `access`, or both.
+  // Learns a service's methods. FAILED_PRECONDITION names a method that has neither `permission` nor `access`, or both,
+  // and one that writes without an `action`.
   absl::Status Add(const google::protobuf::ServiceDescriptor& service);
 
   // A verdict on a call: `status`, or `pending`, a token that Await() decides about. The identity is there where the token is somebody's:
@@ -60,8 +59,10 @@ class Guard {
   // The name of the module that a request is about, "" when there is none: its field `module`, or `name` in the service Modules.
   std::string ModuleOf(std::string_view method, const google::protobuf::Message& request) const;
   std::string_view ModuleField(std::string_view method) const;  // JSON name, "" without one
-  // Whether calls of it belong into the audit lines: whatever does more than read.
+  // Whether calls of it belong into the audit: whatever does more than read; and what they are called there.
   bool Writes(std::string_view method) const { return Of(method).writes; }
+  const std::string& Action(std::string_view method) const { return Of(method).action; }
+  Records& records() const { return records_; }
 
   // Metadata with which the transcoder tells address and request id across the in-process channel, signed with a secret of
   // this boot and bound to the method.
@@ -74,10 +75,12 @@ class Guard {
     admin::v1::Access::Enum access = admin::v1::Access::UNSPECIFIED;
     const google::protobuf::FieldDescriptor* module = nullptr;
     bool writes = false;
+    std::string action;  // of what writes
   };
   const Requirement& Of(std::string_view method) const;
 
   const Authenticator& authenticator_;
+  Records& records_;
   const std::string secret_;
   std::map<std::string, Requirement, std::less<>> methods_;  // by full name
 };

@@ -14,6 +14,8 @@ namespace {
 
 using admin::v1::DeleteModuleRequest;
 using admin::v1::DeleteModuleResponse;
+using admin::v1::GetModulePlanRequest;
+using admin::v1::GetModulePlanResponse;
 using admin::v1::GetModuleRequest;
 using admin::v1::ListModulesRequest;
 using admin::v1::ListModulesResponse;
@@ -21,6 +23,9 @@ using admin::v1::ModuleActionRequest;
 using admin::v1::ModuleActionResponse;
 using admin::v1::ModuleResponse;
 using admin::v1::RegisterModuleRequest;
+using admin::v1::RescanModulesRequest;
+using admin::v1::RescanModulesResponse;
+using admin::v1::SetModuleConfigRequest;
 using admin::v1::SetModuleStatusRequest;
 using admin::v1::ValidateManifestRequest;
 using admin::v1::ValidateManifestResponse;
@@ -99,6 +104,7 @@ class ModulesService : public admin::v1::Modules::CallbackService {
       wanted.manifest_json = ToJson(request->manifest()).dump();
       if (request->has_config()) wanted.config_json = ToJson(request->config()).dump();
       wanted.path = request->path();
+      wanted.by = call->actor();
       modules_.Register(std::move(wanted), [call](absl::StatusOr<ModuleView> view) {
         if (!view.ok()) return call->Fail(view.status());
         call->Answer(ToResponse(*view));
@@ -126,7 +132,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                  [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       auto wait = ParseWait(request->wait(), limits::kDefaultWait);
       if (!wait.ok()) return call->Fail(wait.status());
-      modules_.Install(Target(*request), *wait, AnswerAction(call));
+      if (request->with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      modules_.Install(Target(call, *request), *wait, AnswerAction(call));
     });
   }
 
@@ -156,11 +163,54 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
+  ServerUnaryReactor* SetModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
+                                      ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("SetModuleConfig"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleConfigRequest* request) { Configure(call, *request, false); });
+  }
+
+  ServerUnaryReactor* PatchModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
+                                        ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("PatchModuleConfig"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleConfigRequest* request) { Configure(call, *request, true); });
+  }
+
+  ServerUnaryReactor* GetModulePlan(CallbackServerContext* context, const GetModulePlanRequest* request,
+                                    GetModulePlanResponse* response) override {
+    return Serve(guard_, context, METHOD("GetModulePlan"), request, response,
+                 [this](CallPtr<GetModulePlanResponse> call, const GetModulePlanRequest* request) {
+      const auto action = ParseModuleAction(request->action());
+      if (!action) return call->Fail(BadParameter("action", "must be one of install, enable, disable, configure, delete"));
+      modules_.MakePlan(request->name(), {*action, request->with_dependencies(), request->purge()}, [call](absl::StatusOr<Plan> plan) {
+        if (!plan.ok()) return call->Fail(plan.status());
+        GetModulePlanResponse answer;
+        *answer.mutable_plan() = ToMessage(*plan);
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
+  ServerUnaryReactor* RescanModules(CallbackServerContext* context, const RescanModulesRequest* request,
+                                    RescanModulesResponse* response) override {
+    return Serve(guard_, context, METHOD("RescanModules"), request, response,
+                 [this](CallPtr<RescanModulesResponse> call, const RescanModulesRequest*) {
+      modules_.Rescan(call->actor(), [call](absl::StatusOr<RescanResult> result) {
+        if (!result.ok()) return call->Fail(result.status());
+        RescanModulesResponse answer;
+        for (const RescanResult::Folder& folder : result->folders) *answer.add_folders() = ToMessage(folder);
+        answer.mutable_meta()->set_total(static_cast<int>(result->folders.size()));
+        answer.mutable_meta()->set_page(1);
+        answer.mutable_meta()->set_page_size(static_cast<int>(result->folders.size()));
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
   ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request,
                                    DeleteModuleResponse* response) override {
     return Serve(guard_, context, METHOD("DeleteModule"), request, response,
                  [this](CallPtr<DeleteModuleResponse> call, const DeleteModuleRequest* request) {
-      modules_.Delete(Target(*request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
+      modules_.Delete(Target(call, *request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
         if (!purged.ok()) return call->Fail(purged.status());
         DeleteModuleResponse answer;
         answer.set_name(name);
@@ -171,17 +221,29 @@ class ModulesService : public admin::v1::Modules::CallbackService {
   }
 
  private:
+  void Configure(const CallPtr<ModuleActionResponse>& call, const SetModuleConfigRequest& request, bool merge) {
+    if (!request.has_config()) return call->Fail(BadParameter("config", "is missing: send {\"config\": {…}}"));
+    auto wait = ParseWait(request.wait(), limits::kDefaultWait);
+    if (!wait.ok()) return call->Fail(wait.status());
+    modules_.Configure(Target(call, request), {ToJson(request.config()).dump(), merge}, *wait, AnswerAction(call));
+  }
+
   // A request with `name` and `if_generation`.
   template <typename Request>
-  static ModuleTarget Target(const Request& request) {
-    return {request.name(), IfGeneration(request)};
+  static ModuleTarget Target(const std::shared_ptr<CallBase>& call, const Request& request) {
+    return {request.name(), IfGeneration(request), call->actor()};
   }
 
   template <typename Request>
   void Switch(const CallPtr<ModuleActionResponse>& call, const Request& request, bool enable) {
     auto wait = ParseWait(request.wait(), limits::kDefaultWait);
     if (!wait.ok()) return call->Fail(wait.status());
-    enable ? modules_.Enable(Target(request), *wait, AnswerAction(call)) : modules_.Disable(Target(request), *wait, AnswerAction(call));
+    if constexpr (std::is_same_v<Request, ModuleActionRequest>) {
+      if (request.with_dependencies() && !enable) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      if (request.with_dependencies()) return modules_.EnableWithDependencies(Target(call, request), *wait, AnswerAction(call));
+    }
+    enable ? modules_.Enable(Target(call, request), *wait, AnswerAction(call))
+           : modules_.Disable(Target(call, request), *wait, AnswerAction(call));
   }
 
   const Guard& guard_;

@@ -49,6 +49,17 @@ std::string Envelope(const RestRoute& route, const Message& response) {
   return body;
 }
 
+// The number at the dotted path of fields that the route names, below its data.
+std::string Etag(const RestRoute& route, const Message& response) {
+  const Message* at = &response.GetReflection()->GetMessage(response, response.GetDescriptor()->FindFieldByName(route.rest.data()));
+  std::string_view path = route.rest.etag();
+  for (size_t dot = path.find('.'); dot != path.npos; dot = path.find('.')) {
+    at = &at->GetReflection()->GetMessage(*at, at->GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot))));
+    path.remove_prefix(dot + 1);
+  }
+  return std::to_string(at->GetReflection()->GetInt64(*at, at->GetDescriptor()->FindFieldByName(std::string(path))));
+}
+
 std::string Location(const RestRoute& route, const Message& response) {
   const FieldDescriptor* field = response.GetDescriptor()->FindFieldByName(route.rest.data());
   const Message& data = response.GetReflection()->GetMessage(response, field);
@@ -157,6 +168,7 @@ struct Rest::Exchange {
     HeaderList headers;
     if (!route->rest.location().empty() && (http == 201 || http == 202))
       headers.emplace_back("location", Location(*route, *response));
+    if (!route->rest.etag().empty()) headers.emplace_back("etag", "\"" + Etag(*route, *response) + "\"");
     RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
   }
 };
@@ -221,9 +233,13 @@ void Rest::Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decisio
   const auto refuse = [&](const absl::Status& why) {
     HeaderList headers;
     if (ErrorCode(why) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
-    // What is refused here never comes to its handler, which writes the audit line otherwise.
-    if (match.route != nullptr && guard_.Writes(match.route->method->full_name()))
-      Audit(match.route->method->full_name(), {decision.identity, request.remote_address, request.request_id, true}, why);
+    // What is refused here never comes to its handler, which tells the audit otherwise.
+    if (match.route != nullptr && guard_.Writes(match.route->method->full_name())) {
+      const std::string method = match.route->method->full_name();
+      const auto module = match.values.find(std::string(guard_.ModuleField(method)));
+      guard_.records().Ended(guard_.Action(method), guard_.records().ActorOf(decision.identity.get(), request.remote_address, request.request_id),
+                             module == match.values.end() ? "" : module->second, why);
+    }
     RespondError(*exchange->responder, why, request.request_id, std::move(headers));
   };
   if (in_flight_->stopping()) return refuse(Error("SHUTTING_DOWN", "The supervisor stops."));
@@ -241,6 +257,7 @@ void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   auto& context = exchange->context;
   context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
   if (!exchange->request.authorization.empty()) context.AddMetadata("authorization", exchange->request.authorization);
+  if (!exchange->request.idempotency_key.empty()) context.AddMetadata("idempotency-key", exchange->request.idempotency_key);
   for (auto& [key, value] :
        guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->match.route->method->full_name())) {
     context.AddMetadata(key, value);

@@ -11,6 +11,8 @@ namespace bulkhead {
 namespace {
 
 using admin::v1::GetSystemHealthRequest;
+using admin::v1::RotateSecretsRequest;
+using admin::v1::RotateSecretsResponse;
 using admin::v1::SystemHealth;
 
 class SystemService : public admin::v1::System::CallbackService {
@@ -37,6 +39,20 @@ class SystemService : public admin::v1::System::CallbackService {
           (*answer.mutable_modules())[view.row.name] = std::move(health);
         }
         *answer.mutable_checked_at() = ToTimestamp(clock.Wall());
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
+  grpc::ServerUnaryReactor* RotateSecrets(grpc::CallbackServerContext* context, const RotateSecretsRequest* request,
+                                          RotateSecretsResponse* response) override {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.RotateSecrets", request, response,
+                 [this](CallPtr<RotateSecretsResponse> call, const RotateSecretsRequest*) {
+      modules_.RotateSecrets([call](absl::StatusOr<Modules::RotatedSecrets> rotated) {
+        if (!rotated.ok()) return call->Fail(rotated.status());
+        RotateSecretsResponse answer;
+        for (const std::string& key : rotated->keys) answer.add_keys(key);
+        answer.set_modules(rotated->modules);
         call->Answer(std::move(answer));
       });
     });

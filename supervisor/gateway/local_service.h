@@ -20,6 +20,7 @@ struct LocalRequest {
   std::string authorization;  // value of the header, "" when absent
   std::string content_type;
   std::string if_match;
+  std::string idempotency_key;
   std::string body;
   std::string remote_address;  // "127.0.0.1:51234"
   std::string request_id;

@@ -213,11 +213,11 @@ void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target,
       });
 }
 
-absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& target, ModuleAction action) const {
+absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& target, std::optional<ModuleAction> action) const {
   EntryPtr entry = Find(target.name);
   if (!entry) return NotFound(target.name);
   RETURN_IF_ERROR(target.Check(entry->row.generation));
-  RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, action));
+  if (action) RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, *action));
   return entry;
 }
 

@@ -224,36 +224,70 @@ void Reconciler::StoreRollout(const EntryPtr& entry) {
       });
 }
 
-void Reconciler::ResealSecrets(std::function<void(absl::StatusOr<int>)> done) {
-  auto names = std::make_shared<std::vector<std::string>>();
-  for (const auto& [name, entry] : entries_) {
-    if (SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
-  }
-  auto next = std::make_shared<std::function<void(size_t)>>();
-  *next = [this, names, done, weak = std::weak_ptr(next)](size_t at) {
-    if (at == names->size()) return done(static_cast<int>(at));
-    Serialized((*names)[at], [this, names, at, done, next = weak.lock()](std::function<void()> release) {
-      EntryPtr entry = Find((*names)[at]);
-      if (!entry) {
+void Reconciler::RotateSecrets(Done<RotatedSecrets> done) {
+  loop_.Post([this, done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    // One rotation at a time; no module can have that name.
+    Serialized("/secrets", [this, done](std::function<void()> release) {
+      auto answer = [done, release](absl::StatusOr<RotatedSecrets> rotated) {
+        done(std::move(rotated));
         release();
-        return (*next)(at + 1);
-      }
-      auto opened = OpenConfig(secrets_, entry->row.name, entry->row.config_json);
-      if (!opened.ok()) {
-        release();
-        return done(opened.status());
-      }
-      Blocking<ModuleRow>([this, name = entry->row.name, sealed = SealConfig(secrets_, *entry->manifest, *opened)] {
-                            return registry_.ResealConfig(name, sealed);
-                          },
-                          [entry, at, done, next, release](absl::StatusOr<ModuleRow> row) {
-                            if (row.ok()) entry->row = *row;
-                            release();
-                            row.ok() ? (*next)(at + 1) : done(row.status());
-                          });
+      };
+      Blocking<bool>(
+          [this]() -> absl::StatusOr<bool> {
+            // With keys of the environment the operator has put the new one in front.
+            if (!secrets_.from_environment()) RETURN_IF_ERROR(secrets_.AddKey());
+            return true;
+          },
+          [this, answer](absl::StatusOr<bool> added) {
+            if (!added.ok()) return answer(added.status());
+            auto names = std::make_shared<std::deque<std::string>>();
+            for (const auto& [name, entry] : entries_) {
+              if (SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
+            }
+            const int count = static_cast<int>(names->size());
+            ResealNext(names, [this, answer, count](absl::Status status) {
+              if (!status.ok()) return answer(status);
+              Blocking<bool>(
+                  [this]() -> absl::StatusOr<bool> {
+                    RETURN_IF_ERROR(secrets_.DropOldKeys());
+                    return true;
+                  },
+                  [this, answer, count](absl::StatusOr<bool> dropped) {
+                    if (!dropped.ok()) return answer(dropped.status());
+                    LogInfo("secrets", "the key was rotated", {{"key", secrets_.KeyNames().front()}, {"modules", std::to_string(count)}});
+                    answer(RotatedSecrets{secrets_.KeyNames(), count});
+                  });
+            });
+          });
     });
-  };
-  loop_.Post([next] { (*next)(0); });
+  });
+}
+
+// Seals the secrets of the first of `names` anew, then of the rest. Each in its turn among the commands for that module.
+void Reconciler::ResealNext(std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done) {
+  if (names->empty()) return done(absl::OkStatus());
+  const std::string name = names->front();
+  names->pop_front();
+  Serialized(name, [this, name, names, done](std::function<void()> release) {
+    EntryPtr entry = Find(name);
+    if (!entry) {  // deleted meanwhile
+      release();
+      return ResealNext(names, done);
+    }
+    auto opened = OpenConfig(secrets_, name, entry->row.config_json);
+    if (!opened.ok()) {
+      release();
+      return done(opened.status());
+    }
+    Blocking<ModuleRow>(
+        [this, name, sealed = SealConfig(secrets_, *entry->manifest, *opened)] { return registry_.ResealConfig(name, sealed); },
+        [this, entry, names, done, release](absl::StatusOr<ModuleRow> row) {
+          if (row.ok()) entry->row = *row;
+          release();
+          row.ok() ? ResealNext(names, done) : done(row.status());
+        });
+  });
 }
 
 }  // namespace bulkhead

@@ -73,8 +73,6 @@ class Reconciler : public Modules {
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
   void SetFlags(std::map<std::string, bool> flags);
-  // Seals every module's secrets with the newest key of the ring. Blocking work on the pool; `done` with how many modules had some.
-  void ResealSecrets(std::function<void(absl::StatusOr<int>)> done);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
 
@@ -87,6 +85,7 @@ class Reconciler : public Modules {
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
+  void RotateSecrets(Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
@@ -160,7 +159,7 @@ class Reconciler : public Modules {
   // actions.cc
   EntryPtr Find(const std::string& name) const;
   // MODULE_NOT_FOUND, PRECONDITION_FAILED, and the refusals of CheckTransition.
-  absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, ModuleAction action) const;
+  absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, std::optional<ModuleAction> action = std::nullopt) const;
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
@@ -186,6 +185,7 @@ class Reconciler : public Modules {
   void RolloutUnwanted(const EntryPtr& entry);
   void RolloutFailed(const EntryPtr& entry, const std::string& why);
   void StoreRollout(const EntryPtr& entry);
+  void ResealNext(std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
 
   // chain.cc
   void EnableNext(const std::shared_ptr<Chain>& chain);
