@@ -4,6 +4,7 @@ tables, JSON, errors and exit codes, as the administrator and as somebody else."
 import json
 import os
 import pathlib
+import pty
 import pwd
 import shutil
 import subprocess
@@ -131,6 +132,26 @@ class Migrate(DaemonTest):
         self.assertError(enabled[0], 502, "MODULE_START_FAILED")  # behind its migrations
         self.assertEqual(daemon.get("/api/v1/modules/slow/migrations").data["applied"], 1)
 
+    def test_who_watches_is_told_which_file_runs(self):
+        modules = self.temporary_folder(0o755)
+        module_with(modules, "slow", **{"001_slow": "SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7);"})
+        daemon = self.daemon(modules_dir=modules)
+        daemon.post("/api/v1/modules/slow/install")
+        holder = self.hold(daemon)
+        terminal, inside = pty.openpty()
+        environment = {**os.environ, "BULKHEAD_SERVER": daemon.admin_address, "BULKHEAD_TOKEN": daemon.token}
+        process = subprocess.Popen([harness.BINARY, "migrate", "up", "slow"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=inside, text=True)
+        os.close(inside)
+        shown = ""
+        while "slow: 001_slow.sql (" not in shown:
+            shown += os.read(terminal, 4096).decode()
+        holder.communicate("SELECT pg_advisory_unlock(7);\n", timeout=30)
+        out, _err = process.communicate(timeout=60 * SLOW)
+        os.close(terminal)
+        self.assertEqual(process.returncode, DONE)
+        self.assertRegex(out, r"^applied 001_slow\.sql \(\d+ m?s\)\n$")
+
     def hold(self, daemon):
         """psql that holds the advisory lock 7."""
         if database := daemon.database():
@@ -249,14 +270,16 @@ class TwoSupervisors(DaemonTest):
             self.server.remove()
 
     def test_that_start_at_once_on_one_database_migrate_a_module_once(self):
-        config = f"store:\n  url: {self.server.url}\nmodules:\n  {MODULE}:\n    enabled: true\n"
-        first = self.daemon(config=config, modules_dir=self.temporary_folder(0o755))  # knows no module yet, and makes the master key
+        config = f"store:\n  url: {self.server.url}\n"
+        first = self.daemon(config=config)
+        self.assertEqual(first.post(f"/api/v1/modules/{MODULE}/install").status, 200)
         first.stop()
+        # The second one has the same secrets and the same package, as two machines of a cluster would.
         folder = self.temporary_folder()
         subprocess.run(["cp", "-a", f"{first.data}", f"{folder}/data"], check=True)
         (folder / "bulkhead.yaml").write_text(config)
         second = self.daemon(start=False, folder=folder)
-        first.modules_dir = harness.MODULES
+        self.server.sql("UPDATE bulkhead_internal.modules SET status = 'ENABLED'")
         for daemon in (first, second):
             daemon.launch()
         for daemon in (first, second):

@@ -325,6 +325,13 @@ TEST(RegistryOfAnOperatorsDatabase, NeedsNoSuperuser) {
     ASSERT_TRUE((*login)->Run("CREATE TABLE IF NOT EXISTS t (n int)").ok());
   }
   EXPECT_TRUE(Migrate(database, "orders", registry.EnsureSchema("orders", 4, {})->conninfo, {*MakeMigration("001_a.sql", "CREATE TABLE a (n int)")}).ok());
+  // A module that holds the lock of migrations is in nobody's way here either.
+  auto greedy = Connection::Open(registry.EnsureSchema("billing", 4, {})->conninfo);
+  ASSERT_TRUE((*greedy)->Run("SELECT pg_advisory_lock(1651862635, hashtext('orders'))").ok());
+  auto again = Migrate(database, "orders", registry.EnsureSchema("orders", 4, {})->conninfo,
+                       {*MakeMigration("001_a.sql", "CREATE TABLE a (n int)"), *MakeMigration("002_b.sql", "CREATE TABLE b (n int)")});
+  EXPECT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE((*greedy)->Run("SELECT 1").ok());
   absl::Status dropped = registry.DropSchema("orders");
   EXPECT_TRUE(dropped.ok()) << dropped;
 }
