@@ -117,13 +117,7 @@ bool MadeByKubernetes(const std::string& name) {
 void ApplyFlagVariable(const std::string& name, const std::string& value, Config& config, Mistakes& mistakes) {
   const auto on = ParseBool(value);
   if (!on) return mistakes.Add(name, 0, absl::StrCat("\"", value.substr(0, 64), "\" is neither true nor false."));
-  bool known = false;
-  for (auto& [flag, state] : config.flags) {
-    if (FeatureFlagVariable(flag) != name) continue;
-    state = *on;
-    known = true;
-  }
-  if (!known) config.flags[absl::AsciiStrToLower(name.substr(sizeof kFlagPrefix - 1))] = *on;
+  config.environment_flags[absl::AsciiStrToLower(name.substr(sizeof kFlagPrefix - 1))] = *on;
 }
 
 }  // namespace
@@ -183,7 +177,7 @@ void ApplyDefaults(bool is_root, const std::string& cwd, Config& config) {
 
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,
                       Mistakes& mistakes) {
-  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT", "BULKHEAD_SERVER", "BULKHEAD_TOKEN"};
+  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT", "BULKHEAD_SERVER", "BULKHEAD_TOKEN", "BULKHEAD_SECRETS_KEYS"};
   for (const Setting& setting : Settings()) {
     known.emplace_back(setting.variable);
     auto variable = environment.find(setting.variable);
@@ -201,6 +195,8 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
   }
   if (auto variable = environment.find("BULKHEAD_ENVIRONMENT"); variable != environment.end())
     config.environment = variable->second;
+  if (auto variable = environment.find("BULKHEAD_SECRETS_KEYS"); variable != environment.end())
+    config.secrets_keys = variable->second;
 }
 
 void CheckWhole(Config& config, Mistakes& mistakes) {

@@ -35,7 +35,9 @@ struct Config {
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
-  std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it; look up with FlagValue() of manifest.h
+  std::map<std::string, bool> flags;    // flags.<name> of the file
+  std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
+  std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
   std::map<std::string, ModuleSettings> modules;
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery

@@ -28,6 +28,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/data_folder.h"
+#include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/reconciler.h"
@@ -35,6 +36,7 @@
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
+#include "supervisor/store/secret_box.h"
 #include "supervisor/worker/host.h"
 
 namespace bulkhead {
@@ -106,6 +108,13 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Flags as modules are told of them.
+std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
+  std::map<std::string, HostFlag> told;
+  for (const auto& [variable, flag] : flags.all()) told[flag.name] = {flag.enabled, flag.percentage, flag.identities};
+  return told;
+}
+
 class Daemon {
  public:
   Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
@@ -161,6 +170,9 @@ class Daemon {
       RETURN_IF_ERROR(registry_->Open());
       authenticator_ = std::make_unique<Authenticator>(clock_, *registry_);
       RETURN_IF_ERROR(authenticator_->LoadAdminToken(folder_.path + "/admin.token"));
+      ASSIGN_OR_RETURN(secrets_, SecretBox::Load(folder_.path + "/secrets/config.keys", config_.secrets_keys));
+      flags_ = std::make_unique<Flags>(loop_, pool_, *database_, Flags::Sources{config_.environment_flags, config_.flags});
+      RETURN_IF_ERROR(flags_->Load());
       return authenticator_->Reload();
     };
     BULKHEAD_CHECK(pool_.Submit([this, work] {
@@ -191,21 +203,28 @@ class Daemon {
     options.gid = folder_.gid;
     std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
     options.migration_limits.statement_timeout = config_.migration_timeout;
-    options.flags = config_.flags;
+    options.flags = flags_->current()->Values();
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
-    reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, publisher_, clock_, options);
+    reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, *secrets_, publisher_, clock_,
+                                              options);
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
 
-    auto host = HostServer::Listen(options.host_socket, config_.flags);
+    auto host = HostServer::Listen(options.host_socket, HostFlags(*flags_->current()));
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });
 
+    flags_->OnChange([this](const std::shared_ptr<const FlagSet>& flags) {
+      host_->SetFlags(HostFlags(*flags));
+      reconciler_->SetFlags(flags->Values());
+    });
+
+    records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
-    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, *migrations_});
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, *migrations_, *flags_, *records_});
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     gateway_->Start(*authenticator_, *admin_);
@@ -333,6 +352,9 @@ class Daemon {
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<SecretBox> secrets_;
+  std::unique_ptr<Flags> flags_;
+  std::unique_ptr<Records> records_;
   std::unique_ptr<ModuleMigrations> migrations_;
   std::unique_ptr<Authenticator> authenticator_;
   DirectoryPublisher publisher_{loop_};

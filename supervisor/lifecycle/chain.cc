@@ -1,6 +1,4 @@
 // What goes beyond one module: enabling it with all that it depends on, and saying beforehand what an action would do.
-#include <set>
-
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
@@ -9,16 +7,18 @@
 namespace bulkhead {
 namespace {
 
-// Files that are not applied yet, in order. Errors: those of ReadMigrations, DATABASE_UNAVAILABLE.
+// Files that enabling would run, in order; an error for what would keep them from running.
 absl::StatusOr<std::vector<std::string>> PendingMigrations(Database& database, const std::string& module, const std::string& folder) {
   ASSIGN_OR_RETURN(const std::vector<MigrationFile> files, ReadMigrations(folder));
-  ASSIGN_OR_RETURN(const Rows rows,
-                   database.Run("SELECT number FROM bulkhead_internal.migrations WHERE owner = $1 AND applied_at IS NOT NULL", {module}));
-  std::set<int64_t> applied;
-  for (int r = 0; r < rows.size(); ++r) applied.insert(rows.Int(r, "number"));
+  ASSIGN_OR_RETURN(const MigrationOverview overview, InspectMigrations(database, module, files));
+  if (!overview.problems.empty()) {
+    std::vector<ErrorDetail> details;
+    for (const MigrationProblem& problem : overview.problems) details.push_back({problem.file, problem.code, problem.message, problem.line});
+    return Error(overview.problems[0].code, overview.problems[0].message, std::move(details));
+  }
   std::vector<std::string> pending;
-  for (const MigrationFile& file : files) {
-    if (!applied.contains(file.number)) pending.push_back(file.name);
+  for (const MigrationInfo& file : overview.files) {
+    if (file.state != MigrationState::kApplied) pending.push_back(file.name);
   }
   return pending;
 }

@@ -2,6 +2,7 @@
 
 #include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
+#include "supervisor/manifest/config_change.h"
 
 namespace bulkhead {
 namespace {
@@ -9,7 +10,6 @@ namespace {
 using nlohmann::json;
 
 constexpr char kSealed[] = "$sealed";
-constexpr char kMask[] = "********";  // what MaskConfig shows of a secret
 
 std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
@@ -55,41 +55,30 @@ bool SealedWithOldKey(const SecretBox& box, const std::string& config_json) {
 }
 
 absl::StatusOr<std::string> NewConfig(const Manifest& manifest, const std::string& stored_json, const std::string& change_json, bool merge) {
-  json change = json::parse(change_json, nullptr, false);
-  if (!change.is_object())
-    return Error("CONFIG_INVALID", "a configuration is an object", {{"/config", "WRONG_TYPE", "send {\"config\": {…}}", 0}});
-  json stored = json::parse(stored_json, nullptr, false);
-  if (!stored.is_object()) stored = json::object();
-  for (const ConfigField& field : manifest.config_schema) {
-    auto value = change.find(field.name);
-    if (!field.sensitive || value == change.end() || *value != kMask) continue;
-    auto kept = stored.find(field.name);
-    kept == stored.end() ? void(change.erase(value)) : void(*value = *kept);
-  }
+  std::string wanted = KeepMasked(manifest, stored_json, change_json);
   if (merge) {
-    stored.merge_patch(change);
-    change = std::move(stored);
+    ASSIGN_OR_RETURN(wanted, MergePatch(stored_json, wanted));
   }
-  for (const auto& [name, value] : change.items()) {
+  const json config = json::parse(wanted, nullptr, false);
+  if (!config.is_object())
+    return Error("CONFIG_INVALID", "a configuration is an object", {{"/config", "WRONG_TYPE", "send {\"config\": {…}}", 0}});
+  for (const auto& [name, value] : config.items()) {
     if (IsSealed(value)) {
       return Error("CONFIG_INVALID", "sealed values are made by the supervisor: send the secret itself",
                    {{"/config/" + name, "SEALED", "this is no value that can be sent", 0}});
     }
   }
-  return Dump(change);
+  return Dump(config);
 }
 
 bool SameConfig(const std::string& a, const std::string& b) { return json::parse(a, nullptr, false) == json::parse(b, nullptr, false); }
 
 std::pair<std::string, std::string> MaskedChange(const Manifest& manifest, const std::string& before_json, const std::string& after_json) {
-  const json before = json::parse(before_json, nullptr, false), after = json::parse(after_json, nullptr, false);
-  json from = json::parse(MaskConfig(manifest, before_json), nullptr, false);
-  json to = json::parse(MaskConfig(manifest, after_json), nullptr, false);
-  for (const auto& [name, value] : before.items()) {
-    auto now = after.find(name);
-    if (now == after.end() || *now != value) continue;
-    from.erase(name);
-    to.erase(name);
+  json from = json::object(), to = json::object();
+  const json changes = json::parse(MaskedDiff(manifest, before_json, after_json), nullptr, false);
+  for (const auto& [name, change] : changes.items()) {
+    if (!change["from"].is_null()) from[name] = change["from"];
+    if (!change["to"].is_null()) to[name] = change["to"];
   }
   return {Dump(from), Dump(to)};
 }
