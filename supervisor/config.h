@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/auth/jwt_settings.h"
 #include "supervisor/base/log.h"
 
 namespace bulkhead {
@@ -33,6 +34,7 @@ struct Config {
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
   std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it; look up with FlagValue() of manifest.h
   std::map<std::string, ModuleSettings> modules;
+  JwtSettings jwt;                      // auth.jwt: in the file only
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads

@@ -58,7 +58,7 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, modules_, jobs_, pool_, Clock::Real(), node_}; }
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
@@ -147,7 +147,9 @@ class AdminTest : public testing::Test {
   std::thread loop_thread_{[this] { loop_.Run(); }};
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
   Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{Clock::Real(), registry_};
+  CredentialStore credentials_{database_};
+  Authenticator authenticator_{Clock::Real(), credentials_, {{}, {}, AccessKey("master")}};
+  Accounts accounts_{Clock::Real(), credentials_, authenticator_, AccessKey("master")};
   BlockingPool pool_{2, 256};
   FakeModules modules_{loop_, Clock::Real()};
   FakeJobs jobs_{loop_, Clock::Real()};

@@ -39,8 +39,8 @@ TEST_F(GatewayTest, WantsALoginUnlessTheRouteIsPublic) {
 class TokenTest : public GatewayTest {
  protected:
   Database tokens_database_{TestPostgres::Instance().FreshDatabase(), 2};
-  Registry tokens_registry_{tokens_database_, std::string(32, 'k')};
-  Authenticator tokens_{clock_, tokens_registry_};
+  CredentialStore credentials_of_tokens_{tokens_database_};
+  Authenticator tokens_{clock_, credentials_of_tokens_};
   void SetUp() override {
     ASSERT_TRUE(tokens_.LoadAdminToken(folder_ + "/admin.token").ok());
     gateway_->Start(tokens_, local_);
