@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/auth/jwt_settings.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -39,6 +40,7 @@ struct Config {
   std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
   std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
   std::map<std::string, ModuleSettings> modules;
+  JwtSettings jwt;                      // auth.jwt: in the file only
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads

@@ -20,7 +20,9 @@
 #include <tuple>
 
 #include "supervisor/admin/admin.h"
+#include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
+#include "supervisor/auth/credential_store.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -118,9 +120,10 @@ std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
 class Daemon {
  public:
   Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
-         UniqueFd modules, UniqueFd signals)
+         UniqueFd modules, UniqueFd signals, std::vector<VerificationKey> jwt_keys)
       : config_(config),
         folder_(std::move(folder)),
+        jwt_keys_(std::move(jwt_keys)),
         modules_(std::move(modules)),
         signals_(std::move(signals)),
         spawner_(std::move(spawner)),
@@ -168,7 +171,9 @@ class Daemon {
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
       registry_ = std::make_unique<Registry>(*database_, key);
       RETURN_IF_ERROR(registry_->Open());
-      authenticator_ = std::make_unique<Authenticator>(clock_, *registry_);
+      credentials_ = std::make_unique<CredentialStore>(*database_);
+      authenticator_ = std::make_unique<Authenticator>(clock_, *credentials_, JwtVerifier::Options{config_.jwt, jwt_keys_, AccessKey(key)});
+      accounts_ = std::make_unique<Accounts>(clock_, *credentials_, *authenticator_, AccessKey(key));
       RETURN_IF_ERROR(authenticator_->LoadAdminToken(folder_.path + "/admin.token"));
       ASSIGN_OR_RETURN(secrets_, SecretBox::Load(folder_.path + "/secrets/config.keys", config_.secrets_keys));
       flags_ = std::make_unique<Flags>(loop_, pool_, *database_, Flags::Sources{config_.environment_flags, config_.flags});
@@ -224,9 +229,11 @@ class Daemon {
 
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
-    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_, *migrations_, *flags_, *records_});
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_, *migrations_, *flags_, *records_});
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
+    authenticator_->Start();
+    KeepAuth();
     gateway_->Start(*authenticator_, *admin_);
     jobs_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
@@ -234,6 +241,16 @@ class Daemon {
       if (!status.ok()) return FailStart(status);
       Ready(failures);
     });
+  }
+
+  // What other nodes change of tokens, users and roles is read, and when tokens were used is written.
+  void KeepAuth() {
+    if (stopping_) return;
+    const bool queued = pool_.Submit([this] {
+      authenticator_->Upkeep(false);
+      loop_.Post([this] { loop_.After(limits::kAuthPoll, [this] { KeepAuth(); }); });
+    });
+    if (!queued) loop_.After(limits::kAuthPoll, [this] { KeepAuth(); });
   }
 
   void Ready(const std::vector<Reconciler::BootFailure>& failures) {
@@ -312,7 +329,10 @@ class Daemon {
   void CloseDoors() {
     closer_ = std::thread([this] {
       if (gateway_ && admin_) gateway_->Stop(kDrainGrace);
+      authenticator_->Close();  // nobody waits any more for a token to be verified
       if (admin_) admin_->Stop(kDrainGrace);
+      accounts_->Close();
+      authenticator_->Upkeep(true);
       if (host_) host_->Stop();
       loop_.Post([this] { StopPostgres(); });
     });
@@ -344,6 +364,7 @@ class Daemon {
   const Config config_;
   const Clock& clock_ = Clock::Real();
   DataFolder folder_;
+  const std::vector<VerificationKey> jwt_keys_;  // read before the privilege drop
   UniqueFd modules_;  // the modules directory, opened before the privilege drop
   UniqueFd signals_;
   NodeStatus node_;
@@ -356,7 +377,9 @@ class Daemon {
   std::unique_ptr<Flags> flags_;
   std::unique_ptr<Records> records_;
   std::unique_ptr<ModuleMigrations> migrations_;
+  std::unique_ptr<CredentialStore> credentials_;
   std::unique_ptr<Authenticator> authenticator_;
+  std::unique_ptr<Accounts> accounts_;
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
@@ -386,6 +409,7 @@ absl::StatusOr<UniqueFd> BlockSignals() {
 absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   umask(022);
   RaiseFileLimit();
+  ASSIGN_OR_RETURN(std::vector<VerificationKey> jwt_keys, ReadKeyFiles(config.jwt));
   // The ports first: when one is taken, nothing is made.
   RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
   int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);
@@ -398,7 +422,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
   return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules),
-                                  std::move(signals));
+                                  std::move(signals), std::move(jwt_keys));
 }
 
 }  // namespace

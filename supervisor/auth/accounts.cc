@@ -89,8 +89,11 @@ void Accounts::LogIn(const std::string& name, const std::string& password, const
                      std::function<void(absl::StatusOr<Login>)> done) {
   const std::string from = AttemptAddress(address);
   const std::string user = name.substr(0, kMaxUserName + 1);
-  const Millis wait = std::max(address_attempts_.Begin(from), user_attempts_.Begin(user));
-  if (wait > Millis(0)) return done(TooManyAttempts(wait));
+  if (const Millis wait = address_attempts_.Begin(from); wait > Millis(0)) return done(TooManyAttempts(wait));
+  if (const Millis wait = user_attempts_.Begin(user); wait > Millis(0)) {
+    address_attempts_.TakeBack(from);  // nothing was tried
+    return done(TooManyAttempts(wait));
+  }
   const bool queued = Submit([this, name, password, user, from, address, done] {
     absl::StatusOr<Login> login = CheckAndBegin(name, password);
     const bool wrong = ErrorCode(login.status()) == "INVALID_CREDENTIALS";

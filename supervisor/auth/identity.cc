@@ -21,6 +21,7 @@ bool ScopedCovers(std::string_view held, std::string_view permission, std::strin
   constexpr std::string_view kAll = "modules:";
   if (!held.starts_with(kScope)) return false;
   held.remove_prefix(kScope.size());
+  if (held == "*") return true;  // of every module
   if (!held.starts_with(module) || held.size() <= module.size() + 1 || held[module.size()] != ':') return false;
   held.remove_prefix(module.size() + 1);
   if (permission.starts_with(kAll)) permission.remove_prefix(kAll.size());

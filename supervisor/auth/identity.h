@@ -32,7 +32,7 @@ struct Identity {
   // True when one of the permissions covers `permission`: equal, "*", or "prefix:*".
   bool Allows(std::string_view permission) const;
   // The same for something of one module, which its scoped form allows, too: "module:<module>:<verb>" stands for "modules:<verb>", and
-  // "module:<module>:<permission>" for every other permission. So "module:<module>:*" is everything of that module.
+  // "module:<module>:<permission>" for every other permission. So "module:<module>:*" is everything of that module, "module:*" of every one.
   // An empty `module` is none.
   bool Allows(std::string_view permission, std::string_view module) const;
 };

@@ -39,11 +39,12 @@ class Source(unittest.TestCase):
                 self.assertEqual(golden.unrecorded(golden.stored(name), read()), [],
                                  "record it with: python3 tests/interface/golden.py --update")
 
-    def test_every_rpc_of_the_admin_api_has_a_rest_route_and_a_permission(self):
+    def test_every_rpc_of_the_admin_api_has_a_rest_route_and_says_who_may(self):
         for name, rpc in golden.protos()["rpcs"].items():
             if name.startswith("bulkhead.admin."):
                 with self.subTest(name):
-                    self.assertTrue(rpc.get("rest") and rpc.get("permission"))
+                    self.assertTrue(rpc.get("rest"))
+                    self.assertNotEqual("permission" in rpc, "access" in rpc)
 
     def test_no_field_number_is_used_twice(self):
         for name, fields in golden.protos()["messages"].items():
@@ -91,6 +92,8 @@ class CommandLine(DaemonTest):
                     name = f"{prefix}<name>"
                 if isinstance(value, dict) and name not in ("clients.<name>", "modules.<name>.config"):
                     yield from flat(value, f"{name}.")
+                elif isinstance(value, list) and isinstance(value[0], dict):
+                    yield from {f"{name}.{member}" for entry in value for member in entry}
                 else:
                     yield name
 
@@ -303,6 +306,16 @@ class Rest(SharedDaemonTest):
     def test_tokens(self):
         self.assertShape("Token", self.daemon.post("/api/v1/tokens", {"name": "shape", "permissions": ["modules:read"]}).data)
         self.assertShape("Token", self.daemon.get("/api/v1/tokens").data[0])
+
+    def test_users_roles_and_logins(self):
+        self.assertShape("User", self.daemon.post("/api/v1/users", {"name": "shape", "password": "a long enough one", "roles": ["viewer"]}).data)
+        self.assertShape("User", self.daemon.get("/api/v1/users").data[0])
+        self.assertShape("Role", self.daemon.get("/api/v1/roles").data[0])
+        login = self.daemon.post("/api/v1/auth/login", {"username": "shape", "password": "a long enough one"}, token=None).data
+        self.assertShape("Login", login)
+        me = self.daemon.get("/api/v1/auth/me", token=login["accessToken"]).data
+        self.assertShape("Me", me)
+        self.assertShape("Me.credential", me["credential"])
 
     def test_raw_answers(self):
         self.assertShape("Health", self.daemon.get("/health", token=None).json)

@@ -56,7 +56,7 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_}; }
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
@@ -150,8 +150,7 @@ class AdminTest : public testing::Test {
   std::thread loop_thread_{[this] { loop_.Run(); }};
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
   Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{Clock::Real(), registry_};
-  ModuleMigrations migrations_{database_, registry_, folder_, {.lock_wait = Millis(300)}};
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_}; }
   BlockingPool pool_{2, 256};
   FakeModules modules_{loop_, Clock::Real()};
   FakeJobs jobs_{loop_, Clock::Real()};

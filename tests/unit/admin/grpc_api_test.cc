@@ -99,7 +99,7 @@ TEST_F(GrpcApi, AGenuineOriginIsForItsMethodAloneAndNeverInPlaceOfAToken) {
     Guard::Metadata map;
     for (const auto& [key, value] : metadata) map.emplace(grpc::string_ref(key), grpc::string_ref(value));
     Caller caller;
-    const absl::Status checked = guard.Check(map, "inproc", method, caller);
+    const absl::Status checked = guard.Check(map, "inproc", method, "", caller).status;
     return checked.ok() ? absl::StatusOr<Caller>(caller) : checked;
   };
   auto origin = guard.SignOrigin("192.0.2.7:1", "request-9", list);
