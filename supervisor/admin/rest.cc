@@ -44,11 +44,12 @@ bool Converged(const Message& response) {
 
 std::string Envelope(const RestRoute& route, const Message& response) {
   std::string body;
+  const auto& type = *response.GetDescriptor();
   if (route.rest.raw()) {
+    if (!route.rest.data().empty()) return response.GetReflection()->GetString(response, type.FindFieldByName(route.rest.data()));
     PrintMessage(response, body);
     return body;
   }
-  const auto& type = *response.GetDescriptor();
   body = "{\"success\":true,\"data\":";
   if (route.rest.data().empty()) {
     PrintMessage(response, body);
