@@ -8,12 +8,15 @@
 #include "supervisor/admin/services.h"
 #include "supervisor/admin/views.h"
 #include "supervisor/base/limits.h"
+#include "supervisor/manifest/manifest_schema.h"
 
 namespace bulkhead {
 namespace {
 
 using admin::v1::DeleteModuleRequest;
 using admin::v1::DeleteModuleResponse;
+using admin::v1::GetManifestSchemaRequest;
+using admin::v1::GetManifestSchemaResponse;
 using admin::v1::GetModulePlanRequest;
 using admin::v1::GetModulePlanResponse;
 using admin::v1::GetModuleRequest;
@@ -116,12 +119,27 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                                        ValidateManifestResponse* response) override {
     return Serve(guard_, context, METHOD("ValidateManifest"), request, response,
                  [this](CallPtr<ValidateManifestResponse> call, const ValidateManifestRequest* request) {
-      if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
-      const ManifestResult result = ParseManifestJson(ToJson(request->manifest()));
+      if (request->has_manifest() == request->has_text()) {
+        return call->Fail(BadParameter("manifest", "is wanted, or text: send {\"manifest\": {…}} or {\"text\": \"…\", \"format\": \"yaml\"}"));
+      }
+      const std::string& format = request->format();
+      if (!format.empty() && format != "json" && format != "yaml") return call->Fail(BadParameter("format", "must be json or yaml"));
+      const ManifestResult result =
+          request->has_text() ? ParseManifest(request->text(), format == "yaml") : ParseManifestJson(ToJson(request->manifest()));
       ValidateManifestResponse answer;
       answer.set_valid(result.errors.empty());
       for (const Finding& finding : result.errors) *answer.add_errors() = ToMessage(finding);
       for (const Finding& finding : result.warnings) *answer.add_warnings() = ToMessage(finding);
+      call->Answer(std::move(answer));
+    });
+  }
+
+  ServerUnaryReactor* GetManifestSchema(CallbackServerContext* context, const GetManifestSchemaRequest* request,
+                                        GetManifestSchemaResponse* response) override {
+    return Serve(guard_, context, METHOD("GetManifestSchema"), request, response,
+                 [](CallPtr<GetManifestSchemaResponse> call, const GetManifestSchemaRequest*) {
+      GetManifestSchemaResponse answer;
+      answer.set_schema_json(std::string(ManifestSchemaJson()));
       call->Answer(std::move(answer));
     });
   }

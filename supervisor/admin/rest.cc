@@ -45,6 +45,9 @@ bool Converged(const Message& response) {
 std::string Envelope(const RestRoute& route, const Message& response) {
   if (!route.rest.raw()) return SuccessBody(response, route.rest.data());
   std::string body;
+  if (!route.rest.data().empty()) {  // a text that is the whole answer
+    return response.GetReflection()->GetString(response, response.GetDescriptor()->FindFieldByName(route.rest.data()));
+  }
   PrintMessage(response, body);
   return body;
 }

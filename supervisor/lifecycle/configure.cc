@@ -224,11 +224,11 @@ void Reconciler::StoreRollout(const EntryPtr& entry) {
       });
 }
 
-void Reconciler::RotateSecrets(Done<RotatedSecrets> done) {
-  loop_.Post([this, done = std::move(done)] {
+void Reconciler::RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) {
+  loop_.Post([this, also = std::move(also), done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
     // One rotation at a time; no module can have that name.
-    Serialized("/secrets", [this, done](std::function<void()> release) {
+    Serialized("/secrets", [this, also, done](std::function<void()> release) {
       auto answer = [done, release](absl::StatusOr<RotatedSecrets> rotated) {
         done(std::move(rotated));
         release();
@@ -239,17 +239,18 @@ void Reconciler::RotateSecrets(Done<RotatedSecrets> done) {
             if (!secrets_.from_environment()) RETURN_IF_ERROR(secrets_.AddKey());
             return true;
           },
-          [this, answer](absl::StatusOr<bool> added) {
+          [this, also, answer](absl::StatusOr<bool> added) {
             if (!added.ok()) return answer(added.status());
             auto names = std::make_shared<std::deque<std::string>>();
             for (const auto& [name, entry] : entries_) {
               if (SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
             }
             const int count = static_cast<int>(names->size());
-            ResealNext(names, [this, answer, count](absl::Status status) {
+            ResealNext(names, [this, also, answer, count](absl::Status status) {
               if (!status.ok()) return answer(status);
               Blocking<bool>(
-                  [this]() -> absl::StatusOr<bool> {
+                  [this, also]() -> absl::StatusOr<bool> {
+                    RETURN_IF_ERROR(also());
                     RETURN_IF_ERROR(secrets_.DropOldKeys());
                     return true;
                   },

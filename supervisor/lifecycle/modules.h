@@ -139,12 +139,12 @@ class Modules {
   virtual void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) = 0;
   // Looks at the modules directory: registers what is new, says what is on offer and what is broken.
   virtual void Rescan(Actor by, Done<RescanResult> done) = 0;
-  // A new key for secrets at rest, all of them sealed anew with it, the old keys forgotten.
+  // A new key for secrets at rest, all of them sealed anew with it, the old keys forgotten. `also` seals what others keep, on the pool.
   struct RotatedSecrets {
     std::vector<std::string> keys;  // names, the one that seals first
     int modules = 0;                // that had something to seal
   };
-  virtual void RotateSecrets(Done<RotatedSecrets> done) = 0;
+  virtual void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) = 0;
 };
 
 }  // namespace bulkhead

@@ -85,7 +85,7 @@ class Reconciler : public Modules {
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
-  void RotateSecrets(Done<RotatedSecrets> done) override;
+  void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;

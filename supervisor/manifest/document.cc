@@ -195,7 +195,7 @@ class YamlReader {
  public:
   absl::Status Read(const YAML::Node& node, const std::string& path, size_t depth, json& out, Lines& lines) {
     const int line = node.Mark().line + 1;
-    if (depth > kMaxDepth) return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
+    if (depth >= kMaxDepth && (node.IsSequence() || node.IsMap())) return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
     if (++values_ > kMaxValues) return Broken(path, line, "TOO_LARGE", "There are more than 100,000 values.");
     if (lines.line == 0) lines.line = line;
     switch (node.Type()) {

@@ -57,6 +57,22 @@ absl::Status IdempotentCalls::Finish(const std::string& subject, const std::stri
       .status();
 }
 
+absl::Status IdempotentCalls::Reseal() {
+  ASSIGN_OR_RETURN(const Rows rows,
+                   database_.Run("SELECT subject, key, answer FROM bulkhead_internal.idempotent_calls WHERE answer IS NOT NULL"));
+  for (int r = 0; r < rows.size(); ++r) {
+    const std::string subject = rows.Text(r, "subject"), key = rows.Text(r, "key"), sealed = rows.Text(r, "answer");
+    if (secrets_.Current(sealed)) continue;
+    auto plain = secrets_.Open(sealed, Purpose(subject, key));
+    if (!plain.ok()) continue;  // of a key that is gone: nothing is left to be lost
+    RETURN_IF_ERROR(database_
+                        .Run("UPDATE bulkhead_internal.idempotent_calls SET answer = $3 WHERE subject = $1 AND key = $2 AND answer = $4",
+                             {subject, key, secrets_.Seal(*plain, Purpose(subject, key)), sealed})
+                        .status());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status IdempotentCalls::Forget(const std::string& subject, const std::string& key) {
   return database_.Run("DELETE FROM bulkhead_internal.idempotent_calls WHERE subject = $1 AND key = $2", {subject, key}).status();
 }

@@ -150,10 +150,16 @@ class AdminTest : public testing::Test {
   std::thread loop_thread_{[this] { loop_.Run(); }};
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
   Registry registry_{database_, std::string(32, 'k')};
-  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_}; }
+  CredentialStore credentials_{database_};
+  Authenticator authenticator_{Clock::Real(), credentials_, {{}, {}, AccessKey("master")}};
+  Accounts accounts_{Clock::Real(), credentials_, authenticator_, AccessKey("master")};
+  ModuleMigrations migrations_{database_, registry_, folder_, {.lock_wait = Millis(300)}};
+  std::unique_ptr<SecretBox> secrets_ = *SecretBox::Load(folder_ + "/config.keys", "");
   BlockingPool pool_{2, 256};
   FakeModules modules_{loop_, Clock::Real()};
   FakeJobs jobs_{loop_, Clock::Real()};
+  Flags flags_{loop_, pool_, database_, {}};
+  Records records_{database_, *secrets_, pool_, "node"};
   NodeStatus node_;
   std::unique_ptr<Admin> admin_;
 };

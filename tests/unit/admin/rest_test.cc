@@ -1,5 +1,6 @@
 // REST as a client sees it, through Handle(), the transcoder, the in-process channel and the guard.
 #include "gmock/gmock.h"
+#include "supervisor/manifest/manifest_schema.h"
 #include "tests/unit/admin/admin_harness.h"
 
 namespace bulkhead {
@@ -207,6 +208,29 @@ TEST_F(ModulesApi, ValidateAnswers200WhateverTheManifestIsLike) {
   EXPECT_EQ(bad.data()["valid"], false);
   EXPECT_THAT(Keys(bad.data()["errors"][0]), UnorderedElementsAre("path", "line", "code", "message"));
   EXPECT_EQ(Get("/api/v1/modules").json()["meta"]["total"], 0);
+}
+
+TEST_F(ModulesApi, ATextIsValidatedWithItsLines) {
+  const Reply yaml = Post("/api/v1/modules/validate", {{"text", "name: meter\nversion: 1.0.0\nworkers: 99\n"}, {"format", "yaml"}});
+  EXPECT_EQ(yaml.status, 200);
+  EXPECT_EQ(yaml.data()["errors"], json::parse(R"([{"path": "/workers", "line": 3, "code": "OUT_OF_RANGE",
+                                                    "message": "\"workers\" must be a whole number from 1 to 32."}])"));
+  const Reply text = Post("/api/v1/modules/validate", {{"text", "{\n\"name\": \"meter\",\n}"}});
+  EXPECT_EQ(text.data()["errors"][0]["line"], 3);
+  EXPECT_EQ(text.data()["errors"][0]["code"], "SYNTAX");
+  EXPECT_EQ(Post("/api/v1/modules/validate", {{"text", ""}}).data()["valid"], false);
+  EXPECT_EQ(Post("/api/v1/modules/validate", {{"text", ManifestOf("meter").dump()}}).data()["valid"], true);
+  for (const json& wrong : {json::object(), json{{"text", "{}"}, {"manifest", json::object()}}, json{{"text", "{}"}, {"format", "toml"}}}) {
+    const Reply refused = Post("/api/v1/modules/validate", wrong);
+    EXPECT_EQ(refused.status, 400) << wrong;
+    EXPECT_EQ(refused.code(), "INVALID_ARGUMENT") << wrong;
+  }
+}
+
+TEST_F(ModulesApi, TheSchemaOfManifestsIsServedAsItStands) {
+  const Reply reply = Get("/api/v1/manifest-schema");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.body, ManifestSchemaJson());
 }
 
 TEST_F(ModulesApi, ListsAreFilteredSortedAndPaged) {
