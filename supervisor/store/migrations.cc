@@ -143,6 +143,7 @@ absl::Status Runner::Failed(const std::string& file, const absl::Status& status,
   std::string sentence = details.empty() ? std::string(status.message()) : details[0].message;
   const std::string state = SqlState(status);
   if (state == "55P03" && !blockers_.empty()) sentence += ". It waited for " + blockers_;
+  if (state == "25001" && !file.ends_with(".down.sql")) sentence += ". Put it into a file whose first line is -- bulkhead: no-transaction";
   if (state == "57014" && limits_.statement_timeout > Millis(0)) {
     sentence += ". A statement of a migration may take " + FormatDuration(limits_.statement_timeout) +
                 " (store.migrationTimeout; a file may set its own statement_timeout)";

@@ -48,7 +48,7 @@ TEST(Table, AlignsItsColumnsAndEndsNoLineInBlanks) {
 TEST(Table, CutsTheLastColumnToTheTerminalAndNothingForAPipe) {
   Table table({"A", "NOTE"});
   table.Add({"x", "a sentence that is far too long for it"});
-  EXPECT_EQ(table.Text(20), "A  NOTE\nx  a sentence that…\n");
+  EXPECT_EQ(table.Text(20), "A  NOTE\nx  a sentence that …\n");
   EXPECT_NE(table.Text(0).find("for it\n"), std::string::npos);
 }
 

@@ -251,7 +251,9 @@ TEST_F(ConfigTest, CommandsOfTheClientAreReadWithTheirOptionsAndVariables) {
     arguments.insert(arguments.begin(), "migrate");
     auto line = Parse(arguments);
     EXPECT_TRUE(line.ok()) << line.status();
-    if (line.ok()) EXPECT_EQ(line->command, Command::kClient);
+    if (line.ok()) {
+      EXPECT_EQ(line->command, Command::kClient);
+    }
     return line.ok() ? line->client : ClientRequest();
   };
   const auto command = [](const ClientRequest& request) { return std::get<MigrateCommand>(request.command); };

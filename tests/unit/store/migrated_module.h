@@ -26,7 +26,9 @@ class MigratedModuleTest : public ::testing::Test {
   static MigrationFile File(const std::string& name, const std::string& sql, const std::string& down = "") {
     auto file = MakeMigration(name, sql);
     EXPECT_TRUE(file.ok()) << file.status();
-    if (!down.empty()) EXPECT_TRUE(AddDown(*file, down).ok());
+    if (!down.empty()) {
+      EXPECT_TRUE(AddDown(*file, down).ok());
+    }
     return *std::move(file);
   }
   absl::StatusOr<MigrationReport> Run(const std::vector<MigrationFile>& files, const MigrationLimits& limits = {}) {

@@ -66,7 +66,7 @@ CREATE RULE twice AS ON DELETE TO t DO ALSO (SELECT 1; SELECT 2);
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.s := NEW.s || '!'; RETURN NEW; END $$;
 CREATE TRIGGER touched BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION touch();
 DO LANGUAGE plpgsql $do$ BEGIN CALL fill(7); PERFORM nested(); END $do$;
-WITH gone AS (DELETE FROM t WHERE n = 0 RETURNING n) SELECT count(*) FROM gone;
+WITH changed AS (UPDATE t SET n = n RETURNING n) SELECT count(*) FROM changed;
 SELECT atomic(2);
 )sql")});
   ASSERT_TRUE(report.ok()) << report.status();
@@ -117,6 +117,12 @@ TEST_F(MigrationScripts, WithoutATransactionABlockMayCommit) {
                                        "DO $$ BEGIN FOR i IN 1..3 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$;")});
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_EQ(Count(schema_.schema + ".t"), 3);
+}
+
+TEST_F(MigrationScripts, WhatNeedsAFileWithoutATransactionSaysHowToWriteOne) {
+  const ErrorDetail detail = Refused("CREATE TABLE t (n int);\nCREATE INDEX CONCURRENTLY i ON t (n);");
+  EXPECT_EQ(detail.code, "25001");
+  EXPECT_THAT(detail.message, HasSubstr("-- bulkhead: no-transaction"));
 }
 
 TEST_F(MigrationScripts, SavepointsAreTheFilesOwn) {
