@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"

@@ -1,13 +1,13 @@
 // `auth.jwt` of the configuration file: whose JSON Web Tokens are taken.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <filesystem>
 
 #include "nlohmann/json.hpp"
 #include "supervisor/auth/jwk.h"
 #include "supervisor/auth/jwt_verifier.h"
 #include "supervisor/auth/key_source.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/document.h"
@@ -23,16 +23,6 @@ constexpr std::array kKeyKeys{"id", "algorithm", "secretFile", "publicKeyFile"};
 constexpr Millis kMinRefresh{10'000};
 constexpr Millis kMaxRefresh{int64_t{24} * 3'600'000};
 constexpr size_t kMaxKeyId = 256;
-
-// "500ms", "30s", "5m", "1h".
-std::optional<Millis> ParseDuration(const std::string& text) {
-  int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const std::string unit(end, text.data() + text.size());
-  const int64_t factor = unit == "ms" ? 1 : unit == "s" ? 1'000 : unit == "m" ? 60'000 : unit == "h" ? 3'600'000 : 0;
-  if (error != std::errc() || factor == 0 || number < 0 || number > 1'000'000'000) return std::nullopt;
-  return Millis(number * factor);
-}
 
 class JwtReader {
  public:

@@ -41,7 +41,8 @@ absl::Status Unauthenticated(std::string_view why) { return Error("UNAUTHENTICAT
 const google::protobuf::FieldDescriptor* ModuleFieldOf(const google::protobuf::MethodDescriptor& method) {
   const auto& request = *method.input_type();
   const auto* field = request.FindFieldByName("module");
-  if (field == nullptr && method.service()->name() == "Modules") field = request.FindFieldByName("name");
+  const std::string& service = method.service()->name();
+  if (field == nullptr && (service == "Modules" || service == "Migrations")) field = request.FindFieldByName("name");
   const bool text = field != nullptr && field->type() == google::protobuf::FieldDescriptor::TYPE_STRING && !field->is_repeated();
   return text ? field : nullptr;
 }

@@ -56,7 +56,7 @@ class Guard {
   void AwaitIdentity(const std::string& pending, std::string address, std::function<void(Decision)> done) const;
   absl::Status Authorize(const Identity& identity, std::string_view method, std::string_view module) const;
   bool ForAnybody(std::string_view method) const;
-  // The name of the module that a request is about, "" when there is none: its field `module`, or `name` in the service Modules.
+  // The name of the module that a request is about, "" when there is none: its field `module`, or `name` in the services Modules and Migrations.
   std::string ModuleOf(std::string_view method, const google::protobuf::Message& request) const;
   std::string_view ModuleField(std::string_view method) const;  // JSON name, "" without one
   // Whether calls of it belong into the audit: whatever does more than read; and what they are called there.

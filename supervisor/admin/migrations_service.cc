@@ -118,7 +118,8 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
 
   ServerUnaryReactor* GetMigrations(CallbackServerContext* context, const GetMigrationsRequest* request,
                                     GetMigrationsResponse* response) override {
-    return Serve(guard_, context, METHOD("GetMigrations"), response, [&](CallPtr<GetMigrationsResponse> call) {
+    return Serve(guard_, context, METHOD("GetMigrations"), request, response,
+                 [this](CallPtr<GetMigrationsResponse> call, const GetMigrationsRequest* request) {
       const auto answer = [call](const std::string& name, const absl::StatusOr<MigrationOverview>& overview) {
         overview.ok() ? call->Answer(ToResponse(name, *overview)) : call->Fail(overview.status());
       };
@@ -133,7 +134,8 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
 
   ServerUnaryReactor* PlanMigrations(CallbackServerContext* context, const PlanMigrationsRequest* request,
                                      PlanMigrationsResponse* response) override {
-    return Serve(guard_, context, METHOD("PlanMigrations"), response, [&](CallPtr<PlanMigrationsResponse> call) {
+    return Serve(guard_, context, METHOD("PlanMigrations"), request, response,
+                 [this](CallPtr<PlanMigrationsResponse> call, const PlanMigrationsRequest* request) {
       if (request->name() == kOwn) return call->Fail(OwnIsReadOnly());
       if (request->has_to() && !request->down()) return call->Fail(BadParameter("to", "is for a plan with \"down\" only"));
       WithModule(call, request->name(),
@@ -160,13 +162,15 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
   }
 
   ServerUnaryReactor* MigrateUp(CallbackServerContext* context, const MigrateUpRequest* request, MigrateResponse* response) override {
-    return Serve(guard_, context, METHOD("MigrateUp"), response, [&](CallPtr<MigrateResponse> call) {
+    return Serve(guard_, context, METHOD("MigrateUp"), request, response,
+                 [this](CallPtr<MigrateResponse> call, const MigrateUpRequest* request) {
       Run(call, *request, false, [&migrations = migrations_](const MigratedModule& module) { return migrations.Up(module); });
     });
   }
 
   ServerUnaryReactor* MigrateDown(CallbackServerContext* context, const MigrateDownRequest* request, MigrateResponse* response) override {
-    return Serve(guard_, context, METHOD("MigrateDown"), response, [&](CallPtr<MigrateResponse> call) {
+    return Serve(guard_, context, METHOD("MigrateDown"), request, response,
+                 [this](CallPtr<MigrateResponse> call, const MigrateDownRequest* request) {
       if (request->has_to() && request->to() < 0) return call->Fail(BadParameter("to", "must be the number of a migration, or 0"));
       const auto to = To(request->has_to(), request->to());
       Run(call, *request, true, [to, &migrations = migrations_](const MigratedModule& module) { return migrations.Down(module, to); });

@@ -26,9 +26,4 @@ std::string FormatWall(WallTime time);
 // RFC 3339 with any offset, "2026-01-31T09:30:00Z", "2026-01-31 10:30:00.5+01:00"; nullopt for anything else.
 std::optional<WallTime> ParseWall(std::string_view text);
 
-// "1500ms", "30s", "2m", "1h", "0": at most kMaxDuration. And back, in the largest unit that is exact: "90s", "1h".
-inline constexpr Millis kMaxDuration{7 * 24 * 3'600'000};
-std::optional<Millis> ParseDuration(std::string_view text);
-std::string FormatDuration(Millis duration);
-
 }  // namespace bulkhead

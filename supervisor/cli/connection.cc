@@ -4,6 +4,7 @@
 
 #include "google/rpc/status.pb.h"
 #include "supervisor/admin/rpc_status.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/status.h"
 

@@ -4,6 +4,7 @@
 #include "bulkhead/admin/v1/migrations.grpc.pb.h"
 #include "bulkhead/admin/v1/modules.grpc.pb.h"
 #include "supervisor/admin/json.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/base/status.h"
 #include "supervisor/cli/commands.h"
 #include "supervisor/cli/report.h"

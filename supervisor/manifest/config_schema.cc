@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "supervisor/base/status.h"
-#include "supervisor/manifest/duration.h"
+#include "supervisor/base/duration.h"
 
 namespace bulkhead {
 namespace {

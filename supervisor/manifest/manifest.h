@@ -48,7 +48,7 @@ struct DependencySpec {
 };
 
 // A field of the configuration. Types: string, password, text, url, email (JSON strings), number, integer (within ±(2^53 - 1)),
-// boolean, select (one of `options`), multiselect (a list of some of them), json (anything, at most 64 KiB), duration (see duration.h).
+// boolean, select (one of `options`), multiselect (a list of some of them), json (anything, at most 64 KiB), duration (see base/duration.h).
 // One with `dependsOn` applies only when what it names is so; when it does not apply it is neither required nor checked:
 //   "dependsOn": "tls"                        `tls` applies and is set: not absent, null, false, "" or an empty list
 //   "dependsOn": {"mode": "tls"}              `mode` applies and has that value (a multiselect: it is among those chosen)

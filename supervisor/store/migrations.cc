@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "supervisor/base/duration.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"

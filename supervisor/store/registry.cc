@@ -4,6 +4,7 @@
 #include <array>
 #include <tuple>
 
+#include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"

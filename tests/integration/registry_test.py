@@ -176,7 +176,7 @@ class Rescan(DaemonTest):
 
 class Configuration(DaemonTest):
     def greeting(self, daemon):
-        return daemon.get("/api/v1/m/echo/config").json
+        return daemon.get("/api/v1/m/echo/config").data
 
     def test_a_change_reaches_the_running_module_which_says_what_it_applied(self):
         daemon = self.daemon(**ECHO)
@@ -236,9 +236,9 @@ class Configuration(DaemonTest):
         shown = daemon.module("echo")["config"]
         self.assertEqual(daemon.put("/api/v1/modules/echo/config", {"config": {**shown, "greeting": "ho"}}).status, 200)
         self.assertTrue(self.greeting(daemon)["hasKey"])
-        stored = daemon.sql("SELECT config FROM bulkhead_internal.modules WHERE name = 'echo'")
+        stored = str(daemon.sql("SELECT config FROM bulkhead_internal.modules WHERE name = 'echo'"))
         self.assertIn("$sealed", stored)
-        for place in (stored, daemon.log(), json.dumps(audit(daemon)), daemon.sql("SELECT * FROM bulkhead_internal.audit"),
+        for place in (stored, daemon.log(), json.dumps(audit(daemon)), str(daemon.sql("SELECT * FROM bulkhead_internal.audit")),
                       json.dumps(daemon.get("/api/v1/modules/echo/plan?action=configure").json)):
             self.assertNotIn(secret, place)
         change = audit(daemon, action="modules.configure")[-1]
@@ -353,7 +353,7 @@ class FeatureFlags(DaemonTest):
 
     def test_a_running_module_is_told_of_each_change_and_of_whom_it_is_for(self):
         daemon = self.daemon(**ECHO)
-        ask = lambda identity="": daemon.get(f"/api/v1/m/echo/flags/new-pricing?identity={identity}").json  # noqa: E731
+        ask = lambda identity="": daemon.get(f"/api/v1/m/echo/flags/new-pricing?identity={identity}").data  # noqa: E731
         self.assertEqual((ask()["on"], ask("ann")["onFor"]), (False, False))
         daemon.put("/api/v1/flags/new-pricing", {"enabled": True, "identities": ["ann"], "percentage": 30})
         wait_until(lambda: ask()["on"], "the module is told")
@@ -397,7 +397,7 @@ class Keys(SharedDaemonTest):
         again = self.daemon.post("/api/v1/tokens", body, headers={"Idempotency-Key": key})
         self.assertEqual((again.status, again.data["secret"]), (201, made.data["secret"]))
         self.assertError(self.daemon.post("/api/v1/tokens", {**body, "name": "other"}, headers={"Idempotency-Key": key}), 409, "IDEMPOTENCY_KEY_REUSED")
-        self.assertNotIn(made.data["secret"], self.daemon.sql("SELECT * FROM bulkhead_internal.idempotent_calls"))
+        self.assertNotIn(made.data["secret"], str(self.daemon.sql("SELECT * FROM bulkhead_internal.idempotent_calls")))
 
     def test_of_twenty_at_once_one_is_done(self):
         key, name = str(uuid.uuid4()), f"t-{uuid.uuid4()}"
@@ -451,7 +451,7 @@ class Audit(SharedDaemonTest):
         for statement in ("UPDATE bulkhead_internal.audit SET subject = 'nobody'", "DELETE FROM bulkhead_internal.audit", "TRUNCATE bulkhead_internal.audit"):
             with self.assertRaises(Exception):
                 self.daemon.sql(statement)
-        self.assertGreater(int(self.daemon.sql("SELECT count(*) FROM bulkhead_internal.audit")), 0)
+        self.assertNotEqual(self.daemon.sql("SELECT id FROM bulkhead_internal.audit"), [])
 
 
 if __name__ == "__main__":

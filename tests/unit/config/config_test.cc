@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/base/status.h"
 #include "supervisor/manifest/manifest.h"
 

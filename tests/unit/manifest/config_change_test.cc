@@ -6,7 +6,7 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
-#include "supervisor/manifest/duration.h"
+#include "supervisor/base/duration.h"
 
 namespace bulkhead {
 namespace {

@@ -1,12 +1,18 @@
-#include "supervisor/manifest/duration.h"
+#include "supervisor/base/duration.h"
 
 #include <charconv>
 
 namespace bulkhead {
 
+namespace {
+
+constexpr std::pair<std::string_view, int64_t> kUnits[] = {{"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}};
+
+}  // namespace
+
 std::optional<Millis> ParseDuration(std::string_view text) {
-  static constexpr std::pair<std::string_view, int64_t> kUnits[] = {{"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}};
   if (text.empty()) return std::nullopt;
+  if (text == "0") return Millis(0);
   int64_t total = 0;
   size_t next_unit = 0;  // those before it are greater than the last one
   while (!text.empty()) {
@@ -24,6 +30,13 @@ std::optional<Millis> ParseDuration(std::string_view text) {
     total += number * factor;
   }
   return Millis(total);
+}
+
+std::string FormatDuration(Millis duration) {
+  for (const auto& [name, ms] : kUnits) {
+    if (name != "d" && duration.count() >= ms && duration.count() % ms == 0) return std::to_string(duration.count() / ms) + std::string(name);
+  }
+  return std::to_string(duration.count()) + "ms";
 }
 
 }  // namespace bulkhead
