@@ -264,7 +264,8 @@ TEST(Jwks, GivesWhatIsForVerifyingSignaturesAndPassesOverTheRest) {
   EXPECT_EQ(set->Find("d")->algorithm(), JwtAlgorithm::kEdDsa);
   EXPECT_EQ(set->Find("1"), nullptr);
   EXPECT_EQ(set->Find(""), nullptr);
-  for (const char* bad : {"{}", "[]", "", R"({"keys":{}})", R"({"keys":[]})", R"({"keys":[{"kty":"oct","k":"AAAA"}]})"}) EXPECT_FALSE(ParseJwks(bad).ok()) << bad;
+  for (const char* bad : {"{}", "[]", "", R"({"keys":{}})", R"({"keys":[]})", R"({"keys":[{"kty":"oct","k":"AAAA"}]})"})
+    EXPECT_FALSE(ParseJwks(bad).ok()) << bad;
   json many = {{"keys", json::array()}};
   for (size_t i = 0; i <= limits::kMaxKeys; ++i) many["keys"].push_back(with(ed, {{"kid", std::to_string(i)}}));
   EXPECT_FALSE(ParseJwks(many.dump()).ok());
