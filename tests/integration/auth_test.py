@@ -101,7 +101,7 @@ class Accounts(SharedDaemonTest):
         cls.auth_pb2, cls.modules_pb2 = auth_pb2, modules_pb2
         cls.channel = grpc.insecure_channel(cls.daemon.admin_address)
         cls.auth, cls.users = auth_pb2_grpc.AuthStub(cls.channel), auth_pb2_grpc.UsersStub(cls.channel)
-        cls.modules = modules_pb2_grpc.ModulesStub(cls.channel)
+        cls.modules, cls.roles = modules_pb2_grpc.ModulesStub(cls.channel), auth_pb2_grpc.RolesStub(cls.channel)
 
     @classmethod
     def tearDownClass(cls):
@@ -274,6 +274,25 @@ class Accounts(SharedDaemonTest):
         self.assertEqual(self.modules.InstallModule(request, metadata=self.metadata(secret), timeout=TIMEOUT_S).module.name, MODULE)
         self.assert_rpc_error(grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN", self.modules.InstallModule,
                               self.modules_pb2.ModuleActionRequest(name="other"), metadata=self.metadata(secret))
+
+    def test_refusals_have_the_same_code_over_grpc(self):
+        pb, admin = self.auth_pb2, {"metadata": self.metadata(self.daemon.token)}
+        roles = self.roles
+        self.make_user("olga")
+        self.daemon.post("/api/v1/roles", {"name": "there", "permissions": ["a:b"]})
+        self.daemon.post("/api/v1/tokens", {"name": "holder", "roles": ["there"]})
+        status = grpc.StatusCode
+        self.assert_rpc_error(status.NOT_FOUND, "USER_NOT_FOUND", self.users.GetUser, pb.GetUserRequest(name="nobody"), **admin)
+        self.assert_rpc_error(status.ALREADY_EXISTS, "USER_EXISTS", self.users.CreateUser, pb.CreateUserRequest(name="olga", password=PASSWORD), **admin)
+        self.assert_rpc_error(status.NOT_FOUND, "ROLE_NOT_FOUND", roles.DeleteRole, pb.DeleteRoleRequest(name="nonesuch"), **admin)
+        self.assert_rpc_error(status.ALREADY_EXISTS, "ROLE_EXISTS", roles.CreateRole, pb.CreateRoleRequest(name="viewer"), **admin)
+        self.assert_rpc_error(status.FAILED_PRECONDITION, "ROLE_BUILT_IN", roles.UpdateRole, pb.UpdateRoleRequest(name="viewer"), **admin)
+        self.assert_rpc_error(status.FAILED_PRECONDITION, "ROLE_IN_USE", roles.DeleteRole, pb.DeleteRoleRequest(name="there"), **admin)
+        for _ in range(5):
+            self.assert_rpc_error(status.UNAUTHENTICATED, "INVALID_CREDENTIALS", self.auth.LogIn, pb.LogInRequest(username="olga", password="wrong"))
+        error = self.assert_rpc_error(status.RESOURCE_EXHAUSTED, "TOO_MANY_ATTEMPTS", self.auth.LogIn, pb.LogInRequest(username="olga", password=PASSWORD))
+        self.assertIn(b"google.rpc.RetryInfo", dict(error.trailing_metadata())["grpc-status-details-bin"])
+        self.assert_rpc_error(status.UNAUTHENTICATED, "UNAUTHENTICATED", self.users.ListUsers, pb.ListUsersRequest(), metadata=self.metadata("ey.ey.ey"))
 
     def test_a_login_needs_no_token_and_takes_a_small_body_only(self):
         self.assertError(self.daemon.post("/api/v1/auth/login", {"username": "x" * 20_000, "password": ""}, token=None), 413, "BODY_TOO_LARGE")
