@@ -108,7 +108,8 @@ class JwtReader {
     if (!algorithm) return wrong_(pointer, key, "The algorithm must be HS256, RS256, ES256 or EdDSA.");
     const bool symmetric = *algorithm == JwtAlgorithm::kHs256;
     if (secret.empty() == symmetric || shown.empty() != symmetric) {
-      return wrong_(pointer, key, symmetric ? "HS256 wants a secretFile, and no publicKeyFile." : file.algorithm + " wants a publicKeyFile, and no secretFile.");
+      return wrong_(pointer, key,
+                    symmetric ? "HS256 wants a secretFile, and no publicKeyFile." : file.algorithm + " wants a publicKeyFile, and no secretFile.");
     }
     file.file = (std::filesystem::path(cwd_) / (symmetric ? secret : shown)).lexically_normal().string();
     jwt_.keys.push_back(std::move(file));

@@ -16,9 +16,10 @@ constexpr std::string_view kRefreshPrefix = "bhr_";
 constexpr size_t kRefreshBytes = 32;
 constexpr size_t kRefreshSize = 4 + 2 * kRefreshBytes;
 constexpr size_t kMaxUserName = 64;
-constexpr size_t kMaxRoles = 16;
+constexpr size_t kMaxRoles = 8;  // of a user; with what each may hold they fit into the head of a request to a module
 constexpr size_t kMaxRoleNameSize = 64;
-constexpr size_t kMaxRolePermissions = 256;
+constexpr size_t kMaxRolePermissions = 64;
+constexpr size_t kMaxRoleBytes = 4 * 1024;  // of a role's permissions together
 constexpr size_t kMaxDescription = 1'000;
 constexpr size_t kMaxPasswordBytes = 4 * limits::kMaxPassword;
 
@@ -44,7 +45,7 @@ absl::Status Invalid(std::string_view what, std::vector<ErrorDetail> wrong) {
 }
 
 void CheckRoleNames(const std::vector<std::string>& roles, const AccountTable& accounts, std::vector<ErrorDetail>& wrong) {
-  if (roles.size() > kMaxRoles) wrong.push_back({"/roles", "INVALID_ARGUMENT", "At most 16 roles are possible."});
+  if (roles.size() > kMaxRoles) wrong.push_back({"/roles", "INVALID_ARGUMENT", "At most 8 roles are possible."});
   for (size_t i = 0; i < roles.size(); ++i) {
     if (!accounts.roles.contains(roles[i])) wrong.push_back({"/roles/" + std::to_string(i), "INVALID_ARGUMENT", "There is no such role."});
   }
@@ -56,7 +57,10 @@ absl::Status CheckRoleRow(const RoleRow& role) {
   if (!KebabCase(role.name) || role.name.size() > kMaxRoleNameSize)
     add("/name", "The name must be kebab-case (a-z, 0-9, single dashes between), at most 64 characters.");
   if (role.description.size() > kMaxDescription || !IsValidUtf8(role.description)) add("/description", "The description has at most 1000 bytes of text.");
-  if (role.permissions.size() > kMaxRolePermissions) add("/permissions", "At most 256 permissions are possible.");
+  size_t bytes = 0;
+  for (const std::string& permission : role.permissions) bytes += permission.size() + 1;
+  if (role.permissions.size() > kMaxRolePermissions || bytes > kMaxRoleBytes)
+    add("/permissions", "At most 64 permissions are possible, of 4 KiB together.");
   for (size_t i = 0; i < role.permissions.size(); ++i) {
     if (!ValidPermission(role.permissions[i]))
       add("/permissions/" + std::to_string(i), "A permission looks like \"modules:read\", \"module:orders:*\" or \"*\", at most 128 characters.");

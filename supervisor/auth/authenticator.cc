@@ -16,7 +16,7 @@ constexpr size_t kTokenSecretBytes = 24;  // as 48 hex digits after the prefix
 constexpr std::string_view kTokenPrefix = "bhk_";
 constexpr size_t kMaxTokenName = 64;
 constexpr size_t kMaxTokenPermissions = 64;
-constexpr size_t kMaxTokenRoles = 16;
+constexpr size_t kMaxTokenRoles = 8;
 constexpr Millis kPruneInterval{3'600'000};
 constexpr Millis kEndedSessionMemory = 2 * limits::kAccessTokenLife;  // longer than an access token and the difference of clocks
 constexpr Millis kSessionKept{int64_t{7} * 24 * 3'600'000};           // after its end, to look into what happened
@@ -37,7 +37,7 @@ absl::Status CheckNewToken(const std::string& name, const std::string& subject, 
     add(name == kAdminSubject ? "/name" : "/subject", "The subject \"admin\" belongs to the admin token.");
   if (permissions.empty() && roles.empty())
     add("/permissions", "At least one permission or role is needed, such as \"modules:read\".");
-  if (roles.size() > kMaxTokenRoles) add("/roles", "At most 16 roles are possible.");
+  if (roles.size() > kMaxTokenRoles) add("/roles", "At most 8 roles are possible.");
   for (size_t i = 0; i < roles.size(); ++i) {
     if (!accounts.roles.contains(roles[i])) add("/roles/" + std::to_string(i), "There is no such role.");
   }

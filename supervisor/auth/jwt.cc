@@ -38,8 +38,8 @@ absl::StatusOr<std::optional<WallTime>> Moment(const json& claims, const char* n
   if (!found->is_number()) return Refuse("The token's " + std::string(name) + " is not a number.");
   const double seconds = found->get<double>();
   if (!std::isfinite(seconds) || seconds < 0 || seconds > kMaxSeconds) return Refuse("The token's " + std::string(name) + " is no time.");
-  // Beyond what the clock can say is the furthest that it can: 2262.
-  constexpr double kMost = 9'223'372'036.0;
+  // The clock can say times up to 2262; what lies beyond 2255 is taken for that, with room for the skew.
+  constexpr double kMost = 9'000'000'000.0;
   return std::optional(WallTime(std::chrono::duration_cast<WallTime::duration>(
       std::chrono::duration<int64_t, std::milli>(static_cast<int64_t>(std::min(seconds, kMost) * 1000)))));
 }

@@ -37,7 +37,7 @@ bool IsPlain(std::string_view url) { return url.starts_with("http://"); }
 std::string JwksUrlFault(const std::string& url) {
   const std::string host = HostOf(url);
   if (host.empty() || (!url.starts_with("https://") && !IsPlain(url))) return "This must be an https URL without a user name.";
-  const bool visible = std::all_of(url.begin(), url.end(), [](char c) { return c > ' ' && c < 127; });
+  const bool visible = std::all_of(url.begin(), url.end(), [](char c) { return c > ' ' && c < 127 && c != '\\'; });
   if (!visible || url.size() > 2048) return "This is no URL.";
   const bool four = host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos;
   if (IsPlain(url) && !four && host != "::1" && host != "localhost") {
@@ -157,7 +157,8 @@ void KeySource::FetchOnce() {
     set = body.status();
   }
   if (!set.ok()) {
-    if (!stopped()) LogWarn("auth", "the key set could not be fetched; the last good one stays", {{"url", url_}, {"reason", std::string(set.status().message())}});
+    const std::string why(set.status().message());
+    if (!stopped()) LogWarn("auth", "the key set could not be fetched; the last good one stays", {{"url", url_}, {"reason", why}});
     return;
   }
   std::vector<VerificationKey> keys = configured_;

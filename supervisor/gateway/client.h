@@ -1,6 +1,6 @@
 // One client's connection: reads requests, one at a time and in order, and answers each from a module's stream, from the LocalService
-// or by itself. A request whose worker is about to come back waits for it (is parked), and so does one whose token has to be verified. Belongs to its gateway thread. What it keeps
-// is bounded: 64 KiB of input that waits, one window of output.
+// or by itself. A request whose worker is about to come back waits for it (is parked), and so does one whose token has to be verified.
+// Belongs to its gateway thread. What it keeps is bounded: 64 KiB of input that waits, one window of output.
 #pragma once
 
 #include <memory>

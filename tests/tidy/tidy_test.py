@@ -172,6 +172,12 @@ class OneDoor(unittest.TestCase):
                     seen.setdefault(name, here)
         self.assertEqual(wrong, [])
 
+    def test_handlers_of_the_admin_api_borrow_nothing_of_their_caller(self):
+        """Serve() may run them after the handler has returned (admin/call.h)."""
+        wrong = [str(path) for path in ours(".cc") if path.parts[:2] == ("supervisor", "admin")
+                 and re.search(r"return Serve\([^;{]*\[[&=]\]", read(path))]
+        self.assertEqual(wrong, [])
+
     def test_modules_know_the_sdk_only(self):
         wrong = [f"{path}: {line}" for path in ours(".h", ".cc") if path.parts[0] == "modules"
                  for line in read(path).splitlines() if re.match(r'\s*#\s*include\s*[<"](supervisor/|grpc|google/|libpq)', line)]

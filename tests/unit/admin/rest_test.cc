@@ -101,7 +101,7 @@ TEST_F(WhoMay, TokensAreMadeListedAndEndAtOnce) {
   const Reply made =
       Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}, {"expiresAt", "2999-01-01T00:00:00Z"}});
   ASSERT_EQ(made.status, 201) << made.body;
-  EXPECT_THAT(Keys(made.data()), UnorderedElementsAre("name", "subject", "permissions", "secret", "createdAt", "expiresAt"));
+  EXPECT_THAT(Keys(made.data()), UnorderedElementsAre("id", "name", "subject", "roles", "permissions", "secret", "createdAt", "expiresAt", "lastUsedAt"));
   const std::string secret = made.data()["secret"];
   EXPECT_EQ(As(secret, Request("GET", "/api/v1/modules")).status, 200);
   EXPECT_EQ(Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}}).code(), "TOKEN_EXISTS");

@@ -230,7 +230,8 @@ TEST_F(JwtVerifierTest, KeysBehindAUrlAreFetchedRotatedAndKeptWhenAFetchFails) {
   EXPECT_NE(source.Current()->Find("second"), nullptr);
   EXPECT_EQ(changes, 2);
   const std::string large(limits::kMaxJwks + 1, ' ');
-  for (const auto& [status, body] : {std::pair<std::string, std::string>{"500 Broken", "{}"}, {"200 OK", "no json"}, {"200 OK", R"({"keys":[]})"}, {"200 OK", large}}) {
+  using Answer = std::pair<std::string, std::string>;
+  for (const auto& [status, body] : {Answer{"500 Broken", "{}"}, Answer{"200 OK", "no json"}, Answer{"200 OK", R"({"keys":[]})"}, Answer{"200 OK", large}}) {
     server.Say(status, body);
     clock_.shift_ms += limits::kJwksPause.count();
     const int fetched = server.requests;
@@ -279,8 +280,9 @@ TEST(JwksUrl, IsHttpsOrOnThisHost) {
   for (const char* good : {"https://issuer.example/.well-known/jwks.json", "https://issuer.example:8443/keys", "http://127.0.0.1:80/", "http://[::1]:1/k",
                            "http://localhost/keys", "http://127.9.9.9/"})
     EXPECT_EQ(JwksUrlFault(good), "") << good;
-  for (const char* bad : {"", "issuer.example", "http://issuer.example/", "http://127.0.0.1.evil.example/", "http://localhost@evil.example/", "ftp://127.0.0.1/",
-                          "file:///etc/passwd", "http://127.0.0.1\\@evil.example/", "https://", "https://user:pw@issuer.example/", "http://1270.0.0.1/x y", "HTTP://evil"})
+  for (const char* bad :
+       {"", "issuer.example", "http://issuer.example/", "http://127.0.0.1.evil.example/", "http://localhost@evil.example/", "ftp://127.0.0.1/",
+        "file:///etc/passwd", "http://127.0.0.1\\@evil.example/", "https://", "https://user:pw@issuer.example/", "http://1270.0.0.1/x y", "HTTP://evil"})
     EXPECT_NE(JwksUrlFault(bad), "") << bad;
 }
 

@@ -12,7 +12,8 @@ TEST(Password, MustBeLongAndMayBeAnythingElse) {
   for (const std::string& good : {std::string("twelve chars"), std::string("éééééééééééé"), std::string(255, 'x') + "y", std::string("            ") + "a"})
     EXPECT_TRUE(CheckNewPassword(good, "somebody", "password").ok()) << good;
   for (const std::string& bad : {std::string(), std::string("eleven char"), std::string("éééééé"), std::string(257, 'x') + "y", std::string("aaaaaaaaaaaa"),
-                                 std::string("PASSWORD1234"), std::string("Some-Long-Name"), std::string("\xff") + "not valid utf-8", std::string("with\0a nul", 10) + "abcdef"}) {
+                                 std::string("PASSWORD1234"), std::string("Some-Long-Name"), std::string("\xff") + "not valid utf-8",
+                                 std::string("with\0a nul", 10) + "abcdef"}) {
     const absl::Status checked = CheckNewPassword(bad, "some-long-name", "newPassword");
     EXPECT_EQ(ErrorCode(checked), "INVALID_ARGUMENT") << bad;
     ASSERT_EQ(ErrorDetails(checked).size(), 1u);

@@ -337,5 +337,67 @@ TEST_F(ConfigTest, TheSampleConfigurationIsValid) {
   EXPECT_TRUE(config.modules.at("consumption-monitor").enabled);
 }
 
+TEST_F(ConfigTest, WhoseTokensAreTakenIsReadFromTheFile) {
+  Write(R"(
+auth:
+  jwt:
+    issuer: https://issuer
+    audience: [a, b]
+    clockSkew: 5m
+    rolesClaim: realm_access.roles
+    permissionsClaim: scope
+    subjectClaim: email
+    jwksUrl: https://issuer/keys
+    jwksRefresh: 30s
+    keys:
+      - {id: one, algorithm: EdDSA, publicKeyFile: keys/one.pem}
+      - {id: two, algorithm: HS256, secretFile: /etc/two}
+)");
+  const JwtSettings jwt = Good({"serve", "--config", "b.yaml"}).jwt;
+  EXPECT_EQ(jwt.issuer, "https://issuer");
+  EXPECT_THAT(jwt.audience, ElementsAre("a", "b"));
+  EXPECT_EQ(jwt.clock_skew, Millis(300'000));
+  EXPECT_EQ(jwt.roles_claim, "realm_access.roles");
+  EXPECT_EQ(jwt.permissions_claim, "scope");
+  EXPECT_EQ(jwt.subject_claim, "email");
+  EXPECT_EQ(jwt.jwks_url, "https://issuer/keys");
+  EXPECT_EQ(jwt.jwks_refresh, Millis(30'000));
+  ASSERT_EQ(jwt.keys.size(), 2u);
+  EXPECT_EQ(jwt.keys[0].file, folder_ + "/keys/one.pem");
+  EXPECT_EQ(jwt.keys[1].file, "/etc/two");
+  Write("auth: {jwt: {audience: one}}\n");
+  const JwtSettings defaults = Good({"serve", "--config", "b.yaml"}).jwt;
+  EXPECT_THAT(defaults.audience, ElementsAre("one"));
+  EXPECT_EQ(defaults.clock_skew, Millis(60'000));
+  EXPECT_EQ(defaults.roles_claim, "roles");
+  EXPECT_EQ(defaults.jwks_refresh, Millis(300'000));
+}
+
+TEST_F(ConfigTest, EveryMistakeOfTheTokensHasItsLine) {
+  const std::string wrong = BadFile(R"(auth:
+  jwt:
+    issuer: 7
+    clockSkew: 301s
+    jwksRefresh: 1s
+    jwksUrl: http://elsewhere/keys
+    audience: [1]
+    keys:
+      - {id: a, algorithm: none, secretFile: x}
+      - {id: b, algorithm: RS256, secretFile: x}
+      - {id: bulkhead, algorithm: HS256, secretFile: x}
+      - {id: c, algorithm: HS256, secretFile: x, publicKeyFile: y}
+      - {id: d, algorithm: HS256, secretFile: x}
+      - {id: d, algorithm: HS256, secretFile: x}
+      - {algorithm: HS256, secretFile: x}
+      - {id: e, algorithm: HS256, secret: x}
+  jwts: {}
+)");
+  for (const char* line : {":3: auth.jwt.issuer", ":4: auth.jwt.clockSkew", ":5: auth.jwt.jwksRefresh", ":6: auth.jwt.jwksUrl", ":7: auth.jwt.audience",
+                           ":9: auth.jwt.keys[0]", ":10: auth.jwt.keys[1]", ":11: auth.jwt.keys[2]", ":12: auth.jwt.keys[3]", ":14: auth.jwt.keys[5]",
+                           ":15: auth.jwt.keys[6]", ":16: auth.jwt.keys[7].secret", ":17: auth.jwts"})
+    EXPECT_THAT(wrong, HasSubstr(std::string("b.yaml") + line));
+  EXPECT_THAT(wrong, testing::Not(HasSubstr(":13:")));
+}
+
 }  // namespace
 }  // namespace bulkhead
