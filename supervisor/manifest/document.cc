@@ -19,7 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr size_t kMaxText = 1 << 20;
 constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxValues = 100'000;
@@ -321,7 +320,6 @@ absl::StatusOr<Document> ReadDocument(std::string_view text, bool yaml) {
   if (const int line = LineThatIsNoText(text); line > 0) {
     return Broken("", line, "SYNTAX", "There is a NUL here, or bytes that are not UTF-8: this is no text.");
   }
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   return yaml ? ReadYaml(text) : ReadJson(text);
 }
 

@@ -3,7 +3,6 @@
 
 #include <chrono>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "supervisor/base/random.h"
@@ -51,7 +50,8 @@ TEST(RouteConflicts, AgreesWithComparingEachPair) {
       std::string path;
       for (uint64_t i = random.Below(longest + 1); i > 0; --i) {
         const uint64_t kind = random.Below(3);
-        absl::StrAppend(&path, "/", kind == 0 ? ":p" : "", static_cast<char>('a' + random.Below(alphabet)));
+        path += kind == 0 ? "/:p" : "/";
+          path += static_cast<char>('a' + random.Below(alphabet));
       }
       if (random.Below(6) == 0) path += "/*";
       if (path.empty()) path = "/";
