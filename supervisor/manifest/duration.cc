@@ -5,7 +5,8 @@
 namespace bulkhead {
 
 std::optional<Millis> ParseDuration(std::string_view text) {
-  static constexpr std::pair<std::string_view, int64_t> kUnits[] = {{"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}};
+  static constexpr std::pair<std::string_view, int64_t> kUnits[] = {
+      {"d", 86'400'000}, {"h", 3'600'000}, {"m", 60'000}, {"s", 1'000}, {"ms", 1}};
   if (text.empty()) return std::nullopt;
   int64_t total = 0;
   size_t next_unit = 0;  // those before it are greater than the last one
