@@ -67,7 +67,8 @@ void ReadCatchUp(ObjectReader& reader, JobSpec& job, Findings& out) {
       job.catch_up = text;
       return;
     }
-    const bool all = absl::ConsumePrefix(&number, "all:") && !number.empty() && absl::ascii_isdigit(number[0]) && number[0] != '0';
+    const bool all =
+        absl::ConsumePrefix(&number, "all:") && !number.empty() && absl::ascii_isdigit(number[0]) && number[0] != '0';
     if (!all || !absl::SimpleAtoi(number, &most) || most > kMaxCatchUp || number.size() > 4) {
       out.Error(path, "INVALID_VALUE",
                 absl::StrCat("\"catchUp\" is \"none\", \"latest\", or \"all:N\" with N from 1 to ", kMaxCatchUp, "."));
@@ -156,7 +157,8 @@ void ReadRange(const std::string& range, const std::string& path, Findings& out)
   }
 }
 
-// Versions of what the module runs in. Only the supervisor's is checked; "node" and the like speak to a build of the module's own.
+// Versions of what the module runs in. Only the supervisor's is checked; "node" and the like speak to a build of the module's
+// own.
 void ReadSystem(const json& system, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader known(system, path, out);
   if (auto range = known.String("bulkhead", kMaxRange)) {
@@ -191,8 +193,10 @@ void ReadEvents(const json& events, const std::string& path, Manifest& manifest,
   ObjectReader reader(events, path, out);
   manifest.publishes = ReadTopics(reader, "publishes", false, out);
   manifest.subscribes = ReadTopics(reader, "subscribes", true, out);
-  if (const json* handlers = reader.Get("handlers"); handlers != nullptr && !handlers->is_structured()) {  // labels of older systems
-    out.Error(reader.PathOf("handlers"), "WRONG_TYPE", absl::StrCat("\"handlers\" must be a list or an object, not ", TypeName(*handlers), "."));
+  if (const json* handlers = reader.Get("handlers");
+      handlers != nullptr && !handlers->is_structured()) {  // labels of older systems
+    out.Error(reader.PathOf("handlers"), "WRONG_TYPE",
+              absl::StrCat("\"handlers\" must be a list or an object, not ", TypeName(*handlers), "."));
   }
   if (!manifest.publishes.empty() || !manifest.subscribes.empty()) {
     out.Warn(path, "NOT_APPLIED", "\"events\" has no effect in this version: events are not delivered.");

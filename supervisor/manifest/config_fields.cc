@@ -25,7 +25,8 @@ const std::vector<std::string>& Types() {
 }
 
 bool IsFieldName(const std::string& name) {
-  return !name.empty() && name.size() <= kMaxFieldName && (absl::ascii_isalpha(static_cast<unsigned char>(name[0])) || name[0] == '_') &&
+  return !name.empty() && name.size() <= kMaxFieldName &&
+         (absl::ascii_isalpha(static_cast<unsigned char>(name[0])) || name[0] == '_') &&
          std::all_of(name.begin(), name.end(),
                      [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.'; });
 }
@@ -87,7 +88,8 @@ ConfigField ReadField(const std::string& name, const json& value, const std::str
       field.type = *type;
     } else {
       out.Error(reader.PathOf("type"), "INVALID_TYPE",
-                absl::StrCat("The type of a configuration field is one of ", absl::StrJoin(Types(), ", "), ".", out.Suggest(*type, Types())));
+                absl::StrCat("The type of a configuration field is one of ", absl::StrJoin(Types(), ", "), ".",
+                             out.Suggest(*type, Types())));
     }
   }
   field.required = reader.Bool("required").value_or(false);
@@ -104,7 +106,8 @@ ConfigField ReadField(const std::string& name, const json& value, const std::str
   reader.Get("default");
   if (const json* on = reader.Get("dependsOn"); on != nullptr && !on->is_string() && !on->is_object()) {
     out.Error(reader.PathOf("dependsOn"), "WRONG_TYPE",
-              absl::StrCat("\"dependsOn\" must be the name of a field or an object of fields and their values, not ", TypeName(*on), "."));
+              absl::StrCat("\"dependsOn\" must be the name of a field or an object of fields and their values, not ",
+                           TypeName(*on), "."));
   }
   reader.Labels({"label", "placeholder", "group", "unit"});
   reader.Labels({"description", "help"}, 4096);
@@ -151,7 +154,8 @@ class DependencyCheck {
       CheckValue(*other, schema_.at(other->name), other->type == "multiselect" ? json::array({wanted}) : wanted, "", wrong);
       std::erase_if(wrong.errors, [](const Finding& f) { return f.code == "TOO_FEW"; });
       if (wrong.errors.empty()) continue;
-      out_.Error(path, "INVALID_VALUE", absl::StrCat("\"", other->name, "\" can never have that value, so that this field would never apply."));
+      out_.Error(path, "INVALID_VALUE",
+                 absl::StrCat("\"", other->name, "\" can never have that value, so that this field would never apply."));
       return;
     }
   }
@@ -162,7 +166,8 @@ class DependencyCheck {
     if (began != way_.end()) {
       std::vector<std::string> cycle(began, way_.end());
       cycle.push_back(name);
-      out_.Error(PathOf(name), "DEPENDENCY_CYCLE", absl::StrCat("These fields depend on each other: ", absl::StrJoin(cycle, " → "), "."));
+      out_.Error(PathOf(name), "DEPENDENCY_CYCLE",
+                 absl::StrCat("These fields depend on each other: ", absl::StrJoin(cycle, " → "), "."));
       return;
     }
     way_.push_back(name);
@@ -190,7 +195,8 @@ void ReadFields(const json& schema, const std::string& path, Manifest& manifest,
     const std::string field_path = PointerTo(path, name);
     if (!IsFieldName(name)) {
       out.Error(field_path, "INVALID_NAME",
-                absl::StrCat("A field's name is at most ", kMaxFieldName, " letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\"."));
+                absl::StrCat("A field's name is at most ", kMaxFieldName,
+                             " letters, digits, \"_\", \"-\" and \".\", beginning with a letter or \"_\"."));
       continue;
     }
     manifest.config_schema.push_back(ReadField(name, value, field_path, out));

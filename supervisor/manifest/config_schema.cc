@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxChosen = 1'000;  // entries of a multiselect, as many as options
+constexpr size_t kMaxChosen = 1'000;              // entries of a multiselect, as many as options
 constexpr double kMaxWhole = 9007199254740991.0;  // 2^53 - 1: what every JSON reader keeps
 
 bool IsUrl(const std::string& text) {
@@ -62,7 +62,8 @@ class ValueCheck {
   }
 
   void Between(double number, const char* unit) {
-    if (auto min = NumberRule("min"); min && number < *min) Wrong("TOO_SMALL", absl::StrCat("must be at least ", *min, unit, "."));
+    if (auto min = NumberRule("min"); min && number < *min)
+      Wrong("TOO_SMALL", absl::StrCat("must be at least ", *min, unit, "."));
     if (auto max = NumberRule("max"); max && number > *max) Wrong("TOO_LARGE", absl::StrCat("must be at most ", *max, unit, "."));
   }
   void Number(const json& value) {
@@ -92,9 +93,11 @@ class ValueCheck {
   void Multiselect(const json& value) {
     if (!value.is_array()) return WrongType("a list", value);
     const auto chosen = static_cast<double>(value.size());
-    if (auto min = NumberRule("minItems"); min && chosen < *min) Wrong("TOO_FEW", absl::StrCat("must have at least ", *min, " entries."));
+    if (auto min = NumberRule("minItems"); min && chosen < *min)
+      Wrong("TOO_FEW", absl::StrCat("must have at least ", *min, " entries."));
     const double most = NumberRule("maxItems").value_or(static_cast<double>(kMaxChosen));
-    if (chosen > most || value.size() > kMaxChosen) return Wrong("TOO_MANY", absl::StrCat("may have at most ", most, " entries."));
+    if (chosen > most || value.size() > kMaxChosen)
+      return Wrong("TOO_MANY", absl::StrCat("may have at most ", most, " entries."));
     std::set<json> seen;
     for (size_t i = 0; i < value.size(); ++i) {
       const char* wrong = !IsOption(value[i]) ? "NOT_AN_OPTION" : !seen.insert(value[i]).second ? "DUPLICATE" : nullptr;
@@ -118,7 +121,9 @@ class ValueCheck {
       return;  // none, as with texts
     }
     if (!(ms >= 0 && ms <= static_cast<double>(kMaxDuration.count())) || ms != std::floor(ms)) {
-      return Wrong("INVALID_DURATION", "must be a duration such as \"1500ms\", \"30s\" or \"1h30m\", or a whole number of milliseconds, at most ten years.");
+      return Wrong(
+          "INVALID_DURATION",
+          "must be a duration such as \"1500ms\", \"30s\" or \"1h30m\", or a whole number of milliseconds, at most ten years.");
     }
     Between(ms, " ms");
   }
@@ -207,7 +212,8 @@ class Applicability {
   std::map<std::string, size_t> places_;
 };
 
-void CheckRequired(const std::vector<ConfigField>& schema, const json& effective, const std::vector<bool>& applying, Findings& out) {
+void CheckRequired(const std::vector<ConfigField>& schema, const json& effective, const std::vector<bool>& applying,
+                   Findings& out) {
   for (size_t i = 0; i < schema.size(); ++i) {
     const ConfigField& field = schema[i];
     if (!field.required || !applying[i]) continue;
@@ -245,8 +251,8 @@ void CheckValue(const ConfigField& field, const json& definition, const json& va
   ValueCheck(field, definition, std::move(path), out).Run(value);
 }
 
-void CheckValues(const std::vector<ConfigField>& schema, const json& config, const std::string& path, const std::vector<bool>* applying,
-                 Findings& out) {
+void CheckValues(const std::vector<ConfigField>& schema, const json& config, const std::string& path,
+                 const std::vector<bool>* applying, Findings& out) {
   if (schema.empty()) return;  // no schema: the module takes what it likes
   std::map<std::string_view, size_t> places;
   for (size_t i = 0; i < schema.size(); ++i) places[schema[i].name] = i;

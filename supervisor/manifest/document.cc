@@ -19,7 +19,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr size_t kMaxText = 1 << 20;
 constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxValues = 100'000;
@@ -93,7 +92,8 @@ class JsonBuilder : public nlohmann::json_sax<json> {
       return false;
     }
     if (top.value->contains(name)) {
-      status = Broken(PointerTo(Path(), name), counter_.line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+      status =
+          Broken(PointerTo(Path(), name), counter_.line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
       return false;
     }
     top.member = &top.lines->members[name];
@@ -195,7 +195,8 @@ class YamlReader {
  public:
   absl::Status Read(const YAML::Node& node, const std::string& path, size_t depth, json& out, Lines& lines) {
     const int line = node.Mark().line + 1;
-    if (depth >= kMaxDepth && (node.IsSequence() || node.IsMap())) return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
+    if (depth >= kMaxDepth && (node.IsSequence() || node.IsMap()))
+      return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
     if (++values_ > kMaxValues) return Broken(path, line, "TOO_LARGE", "There are more than 100,000 values.");
     if (lines.line == 0) lines.line = line;
     switch (node.Type()) {
@@ -231,7 +232,8 @@ class YamlReader {
   absl::Status ReadScalar(const YAML::Node& node, const std::string& path, json& out) {
     RETURN_IF_ERROR(CheckTag(node, path, {"str", "int", "float", "bool", "null"}));
     expanded_ += node.Scalar().size();
-    if (expanded_ > kMaxExpanded) return Broken(path, node.Mark().line + 1, "TOO_LARGE", "With its aliases the text is longer than 10 MiB.");
+    if (expanded_ > kMaxExpanded)
+      return Broken(path, node.Mark().line + 1, "TOO_LARGE", "With its aliases the text is longer than 10 MiB.");
     if (!IsValidUtf8(node.Scalar())) {  // by an escape: "\0", "\xff" is U+00FF
       return Broken(path, node.Mark().line + 1, "SYNTAX", "A text has a NUL, or is not UTF-8.");
     }
@@ -248,7 +250,8 @@ class YamlReader {
       const std::string& name = member.first.Scalar();
       if (name.size() > kMaxKey) return Broken(path, line, "TOO_LARGE", "A key is longer than 1,024 bytes.");
       if (name == "<<" && member.first.Tag() != "!") {
-        return Broken(path, line, "SYNTAX", "\"<<\" does not merge here: write the fields out, or repeat the values with an alias each.");
+        return Broken(path, line, "SYNTAX",
+                      "\"<<\" does not merge here: write the fields out, or repeat the values with an alias each.");
       }
       const std::string member_path = PointerTo(path, name);
       if (out.contains(name))
@@ -282,7 +285,8 @@ absl::StatusOr<Document> ReadYaml(std::string_view text) {
 int LineThatIsNoText(std::string_view text) {
   if (IsValidUtf8(text)) return 0;
   int line = 1;
-  for (size_t end; (end = text.find('\n')) != std::string_view::npos && IsValidUtf8(text.substr(0, end)); ++line) text.remove_prefix(end + 1);
+  for (size_t end; (end = text.find('\n')) != std::string_view::npos && IsValidUtf8(text.substr(0, end)); ++line)
+    text.remove_prefix(end + 1);
   return line;
 }
 
@@ -321,7 +325,6 @@ absl::StatusOr<Document> ReadDocument(std::string_view text, bool yaml) {
   if (const int line = LineThatIsNoText(text); line > 0) {
     return Broken("", line, "SYNTAX", "There is a NUL here, or bytes that are not UTF-8: this is no text.");
   }
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   return yaml ? ReadYaml(text) : ReadJson(text);
 }
 

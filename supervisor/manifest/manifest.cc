@@ -60,8 +60,9 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
     const std::string& permission = manifest.permissions[i];
     const std::string path = PointerTo("/permissions", i);
     if (!ValidPermission(permission)) {
-      out.Error(path, "INVALID_PERMISSION",
-                "A permission is made of lower-case letters, digits and _ . - in segments split by \":\", such as \"orders:write\".");
+      out.Error(
+          path, "INVALID_PERMISSION",
+          "A permission is made of lower-case letters, digits and _ . - in segments split by \":\", such as \"orders:write\".");
     } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) !=
                manifest.permissions.begin() + i) {
       out.Warn(path, "DUPLICATE", absl::StrCat("The permission \"", permission, "\" is declared twice."));
@@ -203,8 +204,9 @@ void Bound(std::vector<Finding>& findings) {
   findings.push_back({"", 0, "TOO_MANY", absl::StrCat("There are ", more, " more like these; they are left out.")});
 }
 
-// The schema first, then the readers. Where both refuse the same place the reader is right, because it knows more than a keyword: its
-// code stays and the schema's finding goes; so does what the schema misses in an object that the reader calls wrong as a whole.
+// The schema first, then the readers. Where both refuse the same place the reader is right, because it knows more than a keyword:
+// its code stays and the schema's finding goes; so does what the schema misses in an object that the reader calls wrong as a
+// whole.
 ManifestResult Check(const json& document) {
   std::vector<Finding> structural = CheckAgainstSchema(document);
   Findings texts;
@@ -229,8 +231,8 @@ absl::Status CheckBulkheadRange(const Manifest& manifest) {
   const auto version = ParseSemVer(BULKHEAD_VERSION);
   BULKHEAD_CHECK(range && version);  // the manifest was read, the version is the project's
   if (range->Contains(*version)) return absl::OkStatus();
-  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ", manifest.bulkhead_range,
-                                       ", this is " BULKHEAD_VERSION);
+  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ",
+                                       manifest.bulkhead_range, ", this is " BULKHEAD_VERSION);
   return Error("DEPENDENCY_UNSATISFIED", why,
                {{.path = "/dependencies/system/bulkhead", .code = "DEPENDENCY_UNSATISFIED", .message = why}});
 }

@@ -1,7 +1,7 @@
 // A module's manifest as a value, and how it is read and checked. Pure: no files, no clock, no database.
 // README.md of this folder describes every field, manifest_schema.h has the JSON Schema; here are the fields that this version
-// applies (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written here.
-// Times in milliseconds.
+// applies (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written
+// here. Times in milliseconds.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,13 @@ struct RouteSpec {
 enum class Overlap { kSkip, kQueue, kReplace };
 struct JobSpec {
   std::string name;
-  std::string schedule;   // cron; empty = manual only
+  std::string schedule;  // cron; empty = manual only
   std::string time_zone = "UTC";
   Millis timeout = limits::kDefaultJobTimeout;
   int retries = 0;
   Overlap overlap = Overlap::kSkip;
   std::string catch_up = "none";  // or "latest"
-  int catch_up_most = 0;  // N of "all:N", which this version runs as "latest"; else 0
+  int catch_up_most = 0;          // N of "all:N", which this version runs as "latest"; else 0
   std::string config_json = "{}";
   bool operator==(const JobSpec&) const = default;
 };
@@ -69,10 +69,10 @@ enum class ConfigReload { kPush, kRestart };  // a changed configuration is hand
 struct Manifest {
   int manifest_version = 1;
   std::string name, version, display_name, description, author, license;
-  std::string entry;                     // "bin/<name>" by default
+  std::string entry;  // "bin/<name>" by default
   std::vector<std::string> args;
   int workers = 1;
-  std::optional<bool> critical;          // absent: critical when another module depends on it
+  std::optional<bool> critical;  // absent: critical when another module depends on it
   std::string feature_flag;
   Transport transport = Transport::kLink;
   ConfigReload config_reload = ConfigReload::kPush;
@@ -80,12 +80,12 @@ struct Manifest {
   std::vector<JobSpec> jobs;
   std::vector<std::string> publishes, subscribes;
   std::vector<DependencySpec> dependencies;
-  std::string bulkhead_range;            // dependencies.system.bulkhead
+  std::string bulkhead_range;  // dependencies.system.bulkhead
   std::vector<ConfigField> config_schema;
   std::string config_defaults_json = "{}";
   std::vector<std::string> permissions;
   std::vector<std::string> tags;
-  bool has_database = false;             // a `database` object in the manifest, or files in migrations/
+  bool has_database = false;  // a `database` object in the manifest, or files in migrations/
   std::string migrations_dir = "migrations";
   std::vector<std::string> extensions;
   Millis handshake_timeout = limits::kHandshakeTimeout;
@@ -94,10 +94,10 @@ struct Manifest {
   Millis drain_timeout = limits::kDrainTimeout;
   Millis health_interval = limits::kHealthInterval;
   Millis health_timeout = limits::kHealthTimeout;
-  int64_t limit_memory = 0;              // bytes
+  int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;
-  std::string json;                      // the whole document as JSON, unknown fields included
+  std::string json;  // the whole document as JSON, unknown fields included
   bool operator==(const Manifest&) const = default;
 };
 
@@ -126,8 +126,8 @@ struct ConfigResult {
   std::vector<Finding> errors;
 };
 ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_json);
-// The configuration with every sensitive value as "********"; also what a schema does not know, which may have been a secret of an
-// earlier version.
+// The configuration with every sensitive value as "********"; also what a schema does not know, which may have been a secret of
+// an earlier version.
 std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.

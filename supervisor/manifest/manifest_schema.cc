@@ -48,7 +48,8 @@ const Compiled& Compile() {
   return compiled;
 }
 
-// A place that the library reports ("<root>", "[capabilities]", "[0]"): its pointer, the value there and what the schema says of it.
+// A place that the library reports ("<root>", "[capabilities]", "[0]"): its pointer, the value there and what the schema says of
+// it.
 struct Place {
   std::string pointer;
   std::string name;  // the last part, "" at the top
@@ -116,14 +117,16 @@ std::optional<Finding> Translate(const json& document, const valijson::Validatio
   }
   if (starts("Value type not permitted")) {
     if (IsWholeNumber(place)) return std::nullopt;
-    return Finding{place.pointer, 0, "WRONG_TYPE", absl::StrCat(it, " must be ", Types(rules), ", not ", TypeName(*place.value), ".")};
+    return Finding{place.pointer, 0, "WRONG_TYPE",
+                   absl::StrCat(it, " must be ", Types(rules), ", not ", TypeName(*place.value), ".")};
   }
   if (starts("Expected number")) {
     return Finding{place.pointer, 0, "OUT_OF_RANGE",
                    absl::StrCat(it, " must be from ", rules.at("minimum").dump(), " to ", rules.at("maximum").dump(), ".")};
   }
   if (starts("String should be no more")) {
-    return Finding{place.pointer, 0, "TOO_LONG", absl::StrCat(it, " may have at most ", rules.at("maxLength").dump(), " characters.")};
+    return Finding{place.pointer, 0, "TOO_LONG",
+                   absl::StrCat(it, " may have at most ", rules.at("maxLength").dump(), " characters.")};
   }
   if (starts("Array should contain no more") || starts("Object should have no more")) {
     const json& most = rules.contains("maxItems") ? rules["maxItems"] : rules.at("maxProperties");
@@ -134,7 +137,8 @@ std::optional<Finding> Translate(const json& document, const valijson::Validatio
     if (!value.is_null()) values.push_back(value.dump());
   }
   const std::string allowed = values.empty() ? "what the schema allows" : absl::StrJoin(values, ", ");
-  return Finding{place.pointer, 0, "INVALID_VALUE", absl::StrCat(it, " must be ", values.size() > 1 ? "one of " : "", allowed, ".")};
+  return Finding{place.pointer, 0, "INVALID_VALUE",
+                 absl::StrCat(it, " must be ", values.size() > 1 ? "one of " : "", allowed, ".")};
 }
 
 }  // namespace
@@ -146,7 +150,8 @@ std::vector<Finding> CheckAgainstSchema(const json& document) {
   std::vector<Finding> findings;
   std::set<std::string> seen;
   for (const auto& error : results) {
-    if (auto finding = Translate(document, error); finding && seen.insert(finding->path).second) findings.push_back(*std::move(finding));
+    if (auto finding = Translate(document, error); finding && seen.insert(finding->path).second)
+      findings.push_back(*std::move(finding));
   }
   return findings;
 }

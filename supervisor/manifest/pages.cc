@@ -35,9 +35,10 @@ std::string PagePathFault(const std::string& path) {
 void CheckFile(ObjectReader& item, const char* name, Findings& out) {
   const auto file = item.String(name, 255);
   if (!file || (IsInnerPath(*file) && !absl::StrContains(*file, ":"))) return;
-  out.Error(item.PathOf(name), "INVALID_PATH",
-            absl::StrCat("\"", name, "\" must be a file below the module's ui/: no URL, not absolute, without \"..\", empty parts, ",
-                         "backslashes and percent-encoding."));
+  out.Error(
+      item.PathOf(name), "INVALID_PATH",
+      absl::StrCat("\"", name, "\" must be a file below the module's ui/: no URL, not absolute, without \"..\", empty parts, ",
+                   "backslashes and percent-encoding."));
 }
 
 void ReadEntries(ObjectReader& parent, const char* list, bool pages, const Manifest& manifest, Findings& out) {

@@ -130,9 +130,9 @@ std::vector<std::string> ObjectReader::Strings(std::string_view name, size_t max
       out_.Error(item_path, "WRONG_TYPE",
                  absl::StrCat("Each entry of \"", View(name), "\" must be a string, not ", TypeName(item), "."));
     } else if (Characters(item.get_ref<const std::string&>()) > max_length || HasControl(item.get_ref<const std::string&>())) {
-      out_.Error(
-          item_path, "INVALID_TEXT",
-          absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length, " characters, none of them a control character."));
+      out_.Error(item_path, "INVALID_TEXT",
+                 absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length,
+                              " characters, none of them a control character."));
     } else {
       strings.push_back(item.get<std::string>());
     }
@@ -148,7 +148,8 @@ void ObjectReader::TextOrObject(std::string_view name) {
   const json* value = Get(name);
   if (value != nullptr && value->is_object()) return;
   if (value != nullptr && !value->is_string()) {
-    out_.Error(PathOf(name), "WRONG_TYPE", absl::StrCat("\"", View(name), "\" must be a string or an object, not ", TypeName(*value), "."));
+    out_.Error(PathOf(name), "WRONG_TYPE",
+               absl::StrCat("\"", View(name), "\" must be a string or an object, not ", TypeName(*value), "."));
   } else {
     String(name);
   }
@@ -203,7 +204,8 @@ bool IsInnerPath(std::string_view path) {
 void CheckInnerPath(const std::string& path, std::string pointer, std::string_view what, Findings& out) {
   if (IsInnerPath(path)) return;
   out.Error(std::move(pointer), "INVALID_PATH",
-            absl::StrCat("\"", View(what), "\" must be a path inside the module's folder: not absolute, at most 255 bytes, without \"..\", ",
+            absl::StrCat("\"", View(what),
+                         "\" must be a path inside the module's folder: not absolute, at most 255 bytes, without \"..\", ",
                          "empty parts, backslashes and percent-encoding."));
 }
 

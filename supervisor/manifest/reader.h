@@ -20,7 +20,7 @@ inline absl::string_view View(std::string_view text) { return {text.data(), text
 
 struct Findings {
   static constexpr size_t kMaxReported = 1'000;  // of errors, and of warnings; beyond: one that says how many more
-  static constexpr int kMaxSuggestions = 200;    // comparing names takes time; a text with more slips than that gets no more advice
+  static constexpr int kMaxSuggestions = 200;  // comparing names takes time; a text with more slips than that gets no more advice
 
   std::vector<Finding> errors, warnings;
   void Error(std::string path, std::string code, std::string message) {

@@ -1,6 +1,6 @@
-// Which of the routes that came before claims the same requests as a new one. Time and memory grow with the number of routes times the
-// number of different shapes among them (where the parameters stand), which stays small whatever the number of routes; comparing each pair
-// would grow with its square. Pure; one thread.
+// Which of the routes that came before claims the same requests as a new one. Time and memory grow with the number of routes
+// times the number of different shapes among them (where the parameters stand), which stays small whatever the number of routes;
+// comparing each pair would grow with its square. Pure; one thread.
 #pragma once
 
 #include <cstddef>
@@ -30,11 +30,12 @@ class RouteConflicts {
  private:
   // Routes of one shape, found again by their literals at those places where another shape has literals too.
   struct Bucket {
-    std::vector<std::pair<size_t, std::vector<std::string>>> routes;  // their number, their literals by place ("" for a parameter)
+    std::vector<std::pair<size_t, std::vector<std::string>>>
+        routes;  // their number, their literals by place ("" for a parameter)
     std::map<std::vector<bool>, std::unordered_map<std::string, size_t>> by_places;  // places → literals there → the first route
   };
-  // What can be in each other's way: the same method, number of segments, number of literals and wildcard. By shape: where a path has
-  // literals.
+  // What can be in each other's way: the same method, number of segments, number of literals and wildcard. By shape: where a path
+  // has literals.
   using Group = std::map<std::vector<bool>, Bucket>;
 
   static std::string Key(const std::vector<std::string>& literals, const std::vector<bool>& places);

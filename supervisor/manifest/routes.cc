@@ -65,7 +65,8 @@ std::string PathFault(const std::string& path) {
   return "";
 }
 
-void CheckAgainstEarlier(RouteConflicts& conflicts, const Manifest& manifest, const RouteSpec& route, const std::string& path, Findings& out) {
+void CheckAgainstEarlier(RouteConflicts& conflicts, const Manifest& manifest, const RouteSpec& route, const std::string& path,
+                         Findings& out) {
   const RouteConflicts::Conflict conflict = conflicts.Add(route.method, route.path);
   if (conflict.kind == RouteConflicts::Kind::kNone) return;
   const std::string& earlier = manifest.routes[conflict.earlier].path;

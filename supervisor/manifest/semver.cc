@@ -349,8 +349,8 @@ bool SemVerRange::Contains(const SemVer& version) const {
   return std::any_of(sets_.begin(), sets_.end(), [&](const Set& set) { return Holds(set, version); });
 }
 
-// Versions of which the lowest that holds is the lowest of the whole set: what lies at or right above each bound, the release of its
-// numbers, and the first pre-release of those that are let in.
+// Versions of which the lowest that holds is the lowest of the whole set: what lies at or right above each bound, the release of
+// its numbers, and the first pre-release of those that are let in.
 std::vector<SemVer> SemVerRange::Candidates(const Set& set) {
   std::vector<SemVer> candidates{At(0, 0, 0)};
   for (const Comparator& c : set) {

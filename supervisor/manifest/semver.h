@@ -1,4 +1,5 @@
-// Semantic versions and ranges as npm's `semver` has them (https://semver.org 2.0.0; https://docs.npmjs.com/cli/using-npm/semver). Pure.
+// Semantic versions and ranges as npm's `semver` has them (https://semver.org 2.0.0;
+// https://docs.npmjs.com/cli/using-npm/semver). Pure.
 #pragma once
 
 #include <compare>
@@ -24,7 +25,8 @@ std::optional<SemVer> ParseSemVer(std::string_view text);
 
 class SemVerRange {
  public:
-  // "", "*", "^1.2", "1.x || >=2.5 <3", "1.2 - 2.3.4", "~1.2.3-beta.2". nullopt for what npm refuses, and beyond 1,024 characters.
+  // "", "*", "^1.2", "1.x || >=2.5 <3", "1.2 - 2.3.4", "~1.2.3-beta.2". nullopt for what npm refuses, and beyond 1,024
+  // characters.
   static std::optional<SemVerRange> Parse(std::string_view text);
   bool Contains(const SemVer& version) const;
   // The lowest version within the range; nullopt when none is, as with ">2 <1". It is npm's minVersion where that finds one: it

@@ -1,5 +1,5 @@
-// Configurations as any text, against a schema with one field of each type, and any text as such a schema: no secret is told, what is
-// masked comes back as it was, and a change that is made twice is made once.
+// Configurations as any text, against a schema with one field of each type, and any text as such a schema: no secret is told,
+// what is masked comes back as it was, and a change that is made twice is made once.
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
 #include "supervisor/manifest/config_change.h"
@@ -33,7 +33,8 @@ void CheckHidden(const json& config, const std::string& told) {
     const auto& secret = value->get_ref<const std::string&>();
     if (secret.size() < 12 || json::parse(kSchema).dump().find(secret) != std::string::npos) continue;
     bool elsewhere = false;  // in the name of a field, which is shown
-    for (const auto& [other, member] : config.items()) elsewhere = elsewhere || (other != name && (other + member.dump()).find(secret) != std::string::npos);
+    for (const auto& [other, member] : config.items())
+      elsewhere = elsewhere || (other != name && (other + member.dump()).find(secret) != std::string::npos);
     if (!elsewhere) BULKHEAD_CHECK(told.find(secret) == std::string::npos);
   }
 }
@@ -41,10 +42,14 @@ void CheckHidden(const json& config, const std::string& told) {
 }  // namespace
 
 std::vector<std::string> FuzzSeeds() {
-  return {R"({"text":"aaa","secret":"hunter2hunter2","number":5,"integer":-1,"on":true,"one":"a","some":["a",3],"hidden":{"a":[1]},"every":"1h30m","url":"https://a/b","mail":"a@b.c"})",
-          R"({"text":"aaaaaaaaaaaaaaaa!","secret":"********","some":["b","b"],"every":-5,"mail":"x","gone":{"x":null}})", R"({"integer":1e300,"every":"90s","hidden":"********"})",
-          R"({"a":{"type":"select","options":[1,{"value":"x"}],"default":1,"dependsOn":"b"},"b":{"type":"string","pattern":"^(x|y)*$"}})",
-          R"({"a":{"type":"integer","dependsOn":{"b":1}},"b":{"type":"integer","dependsOn":"a","min":1,"max":0}})", "1d2h3m4s5ms"};
+  return {
+      R"({"text":"aaa","secret":"hunter2hunter2","number":5,"integer":-1,"on":true,"one":"a",)"
+          R"("some":["a",3],"hidden":{"a":[1]},"every":"1h30m","url":"https://a/b","mail":"a@b.c"})",
+      R"({"text":"aaaaaaaaaaaaaaaa!","secret":"********","some":["b","b"],"every":-5,"mail":"x","gone":{"x":null}})",
+      R"({"integer":1e300,"every":"90s","hidden":"********"})",
+      R"({"a":{"type":"select","options":[1,{"value":"x"}],"default":1,"dependsOn":"b"},"b":{"type":"string","pattern":"^(x|y)*$"}})",
+      R"({"a":{"type":"integer","dependsOn":{"b":1}},"b":{"type":"integer","dependsOn":"a","min":1,"max":0}})",
+      "1d2h3m4s5ms"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

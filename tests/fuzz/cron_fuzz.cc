@@ -1,5 +1,5 @@
-// Cron expressions as any text, then a line with a time zone and one with a moment: a tick lies behind its moment and fits every field as
-// a second, simpler reading of them has it; no minute between was left out.
+// Cron expressions as any text, then a line with a time zone and one with a moment: a tick lies behind its moment and fits every
+// field as a second, simpler reading of them has it; no minute between was left out.
 #include <cstring>
 
 #include "absl/strings/ascii.h"
@@ -13,8 +13,8 @@ namespace {
 
 using namespace bulkhead;
 
-const char* const kNames[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-                              "sun", "mon", "tue", "wed", "thu", "fri", "sat"};
+const char* const kNames[] = {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
+                              "nov", "dec", "sun", "mon", "tue", "wed", "thu", "fri", "sat"};
 
 int Number(absl::string_view text, bool month) {
   for (int i = 0; i < 19; ++i) {
@@ -61,9 +61,10 @@ void CheckFields(absl::string_view expression, absl::CivilSecond at) {
 }  // namespace
 
 std::vector<std::string> FuzzSeeds() {
-  return {"0 */6 * * *\nUTC\n1767225600", "*/15 9-17 * jan-mar mon-fri\nEurope/Berlin\n1774746000", "30 2 * * *\nEurope/Berlin\n1774742400",
-          "@daily\nAustralia/Lord_Howe\n1791072000", "0 0 29 2 *\nUTC\n3976214400", "59 59 23 31 12 ?\nPacific/Apia\n1325203200", "5/7,1-3/2,? * 1,15 * 0,7\nUTC\n0",
-          "* * * * * *\nUTC\n-62135596800"};
+  return {"0 */6 * * *\nUTC\n1767225600",          "*/15 9-17 * jan-mar mon-fri\nEurope/Berlin\n1774746000",
+          "30 2 * * *\nEurope/Berlin\n1774742400", "@daily\nAustralia/Lord_Howe\n1791072000",
+          "0 0 29 2 *\nUTC\n3976214400",           "59 59 23 31 12 ?\nPacific/Apia\n1325203200",
+          "5/7,1-3/2,? * 1,15 * 0,7\nUTC\n0",      "* * * * * *\nUTC\n-62135596800"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -72,7 +73,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view expression = text.substr(0, first);
   const std::string_view zone = first < text.size() ? text.substr(first + 1, second - first - 1) : "UTC";
   int64_t seconds = 0;
-  if (second < text.size()) (void)absl::SimpleAtoi(absl::string_view(text.data() + second + 1, text.size() - second - 1), &seconds);
+  if (second < text.size())
+    (void)absl::SimpleAtoi(absl::string_view(text.data() + second + 1, text.size() - second - 1), &seconds);
   constexpr int64_t kReach = int64_t{9'000'000'000};  // the year 2255, and as far back: nanoseconds hold no more
   const WallTime after = absl::ToChronoTime(absl::FromUnixSeconds(std::clamp(seconds, -kReach, kReach)));
   const auto cron = Cron::Parse(expression, zone);

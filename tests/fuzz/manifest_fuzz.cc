@@ -1,5 +1,5 @@
-// Manifests as any text, as JSON and as YAML: every finding has a code and a sentence, a valid one reads the same again, and the same
-// document is judged the same in both forms.
+// Manifests as any text, as JSON and as YAML: every finding has a code and a sentence, a valid one reads the same again, and the
+// same document is judged the same in both forms.
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -59,11 +59,17 @@ std::string Text(const std::string& name) {
 }  // namespace
 
 std::vector<std::string> FuzzSeeds() {
-  return {Text("interface/manifest_full.json"), Text("unit/manifest/vmware_vcenter.json"), R"({"name": "a", "version": "1.0.0"})",
-          "name: a\nversion: 1.0.0\nargs: &x [a, \"b\\n\", 'c']\ncapabilities:\n  api:\n    routes:\n      - {method: GET, path: /a/:id}\n"
-          "      - method: POST\n        path: /a/*\nmetadata: {tags: *x}\nlimits: {memory: 512Mi, cpu: 0.5}\n",
-          R"({"name":"a","version":"1.0.0","config":{"schema":{"a":{"type":"select","options":[1,{"value":"x"}],"dependsOn":{"b":[true]}},"b":{"type":"boolean"}}}})",
-          "- [{? a : b}, !!str 5, ~, |\n  text\n, >-\n  folded]\n", "%YAML 1.2\n---\na: &a [*a]\n...\n"};
+  return {
+      Text("interface/manifest_full.json"),
+      Text("unit/manifest/vmware_vcenter.json"),
+      R"({"name": "a", "version": "1.0.0"})",
+      "name: a\nversion: 1.0.0\nargs: &x [a, \"b\\n\", 'c']\ncapabilities:\n  api:\n    routes:\n      - {method: GET, path: "
+      "/a/:id}\n"
+      "      - method: POST\n        path: /a/*\nmetadata: {tags: *x}\nlimits: {memory: 512Mi, cpu: 0.5}\n",
+      R"({"name":"a","version":"1.0.0","config":{"schema":{"a":{"type":"select","options":[1,{"value":"x"}],"dependsOn":{"b":[true]}},)"
+          R"("b":{"type":"boolean"}}}})",
+      "- [{? a : b}, !!str 5, ~, |\n  text\n, >-\n  folded]\n",
+      "%YAML 1.2\n---\na: &a [*a]\n...\n"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

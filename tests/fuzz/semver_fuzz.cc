@@ -1,5 +1,5 @@
-// Versions and ranges as any text, a line each: printing is the inverse of parsing, the order is total, the lowest version of a range is
-// in it and nothing in it is lower, "||" is a union.
+// Versions and ranges as any text, a line each: printing is the inverse of parsing, the order is total, the lowest version of a
+// range is in it and nothing in it is lower, "||" is a union.
 #include "absl/strings/str_split.h"
 #include "supervisor/base/log.h"
 #include "supervisor/manifest/semver.h"
@@ -8,8 +8,9 @@
 using namespace bulkhead;
 
 std::vector<std::string> FuzzSeeds() {
-  return {"1.2.3\n1.2.3-rc.1+build.7\n^1.2 || ~2.0.3-beta\n>=1.0.0 <2.0.0-0", "0.0.0-0\n9007199254740991.0.0\n>1.2.2 <1.2.3-beta\n1.2 - 2.x",
-          "1.0.0-alpha.1\n1.0.0-alpha.beta\n*\n", "10.0.0\n9.99.999\n= v1.2.3 <=4\n>2 <1", "1.2.3-x-y.0a\n1.2.3-01\n~> 1.x || 1.2.3 - 1.2\n< x"};
+  return {"1.2.3\n1.2.3-rc.1+build.7\n^1.2 || ~2.0.3-beta\n>=1.0.0 <2.0.0-0",
+          "0.0.0-0\n9007199254740991.0.0\n>1.2.2 <1.2.3-beta\n1.2 - 2.x", "1.0.0-alpha.1\n1.0.0-alpha.beta\n*\n",
+          "10.0.0\n9.99.999\n= v1.2.3 <=4\n>2 <1", "1.2.3-x-y.0a\n1.2.3-01\n~> 1.x || 1.2.3 - 1.2\n< x"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -45,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (!both) continue;  // too long together
       for (const SemVer& version : versions) {
         // "*" is the one set that swallows the others: it lets no pre-release in, whatever they say.
-        if (version.prerelease.empty()) BULKHEAD_CHECK(both->Contains(version) == (range.Contains(version) || other.Contains(version)));
+        if (version.prerelease.empty())
+          BULKHEAD_CHECK(both->Contains(version) == (range.Contains(version) || other.Contains(version)));
         if (both->Contains(version)) BULKHEAD_CHECK(range.Contains(version) || other.Contains(version));
       }
     }

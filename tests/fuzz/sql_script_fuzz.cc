@@ -1,5 +1,5 @@
-// Migrations as any text: what is cut out of them, put together again, lacks nothing but separators, blanks and comments, and a statement
-// by itself is one statement.
+// Migrations as any text: what is cut out of them, put together again, lacks nothing but separators, blanks and comments, and a
+// statement by itself is one statement.
 #include <algorithm>
 
 #include "supervisor/base/log.h"
@@ -33,11 +33,17 @@ bool IsBetween(std::string_view gap) {
 }  // namespace
 
 std::vector<std::string> FuzzSeeds() {
-  return {"CREATE TABLE a (b text DEFAULT 'x;''y');\n-- a comment; with one\nINSERT INTO a VALUES (E'\\';', $$;$$, $t$ ; $u$ ; $t$);\n",
-          "/* outer /* inner ; */ still ; */ SELECT 1; ; ;; DO $body$ BEGIN PERFORM 1; END $body$;",
-          "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;\nCOMMIT;",
-          "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); COPY a FROM stdin; \"quoted;\"\"name\"; U&'\\0041;' ; $1 $ $a",
-          "begin; Savepoint x; ROLLBACK TO x; prepare transaction 'a'; end", "SELECT 'never ends", "SELECT $x$ never ends", "/* never ends"};
+  return {
+      "CREATE TABLE a (b text DEFAULT 'x;''y');\n-- a comment; with one\nINSERT INTO a VALUES (E'\\';', $$;$$, $t$ ; $u$ ; "
+      "$t$);\n",
+      "/* outer /* inner ; */ still ; */ SELECT 1; ; ;; DO $body$ BEGIN PERFORM 1; END $body$;",
+      "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; "
+      "END;\nCOMMIT;",
+      "CREATE RULE r AS ON INSERT TO a DO (SELECT 1; SELECT 2); COPY a FROM stdin; \"quoted;\"\"name\"; U&'\\0041;' ; $1 $ $a",
+      "begin; Savepoint x; ROLLBACK TO x; prepare transaction 'a'; end",
+      "SELECT 'never ends",
+      "SELECT $x$ never ends",
+      "/* never ends"};
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -54,7 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     BULKHEAD_CHECK(statement.line == 1 + std::count(script.begin(), script.begin() + static_cast<std::ptrdiff_t>(begin), '\n'));
     BULKHEAD_CHECK(statement.words.size() <= SqlStatement::kMaxWords);
     const auto alone = SplitSql(statement.text);
-    BULKHEAD_CHECK(alone.ok() && alone->size() == 1 && alone->front().text == statement.text && alone->front().words == statement.words);
+    BULKHEAD_CHECK(alone.ok() && alone->size() == 1 && alone->front().text == statement.text &&
+                   alone->front().words == statement.words);
     BULKHEAD_CHECK(IsTransactionControl(alone->front()) == IsTransactionControl(statement));
     at = begin + statement.text.size();
   }

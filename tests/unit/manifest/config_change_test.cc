@@ -25,17 +25,16 @@ Manifest Module() {
 
 TEST(MergePatch, FollowsTheExamplesOfRfc7396) {
   // Appendix A, those about objects.
-  const std::array<const char*, 3> examples[] = {
-      {R"({"a":"b"})", R"({"a":"c"})", R"({"a":"c"})"},
-      {R"({"a":"b"})", R"({"b":"c"})", R"({"a":"b","b":"c"})"},
-      {R"({"a":"b"})", R"({"a":null})", R"({})"},
-      {R"({"a":"b","b":"c"})", R"({"a":null})", R"({"b":"c"})"},
-      {R"({"a":["b"]})", R"({"a":"c"})", R"({"a":"c"})"},
-      {R"({"a":"c"})", R"({"a":["b"]})", R"({"a":["b"]})"},
-      {R"({"a":{"b":"c"}})", R"({"a":{"b":"d","c":null}})", R"({"a":{"b":"d"}})"},
-      {R"({"a":[{"b":"c"}]})", R"({"a":[1]})", R"({"a":[1]})"},
-      {R"({"e":null})", R"({"a":1})", R"({"e":null,"a":1})"},
-      {R"({})", R"({"a":{"bb":{"ccc":null}}})", R"({"a":{"bb":{}}})"}};
+  const std::array<const char*, 3> examples[] = {{R"({"a":"b"})", R"({"a":"c"})", R"({"a":"c"})"},
+                                                 {R"({"a":"b"})", R"({"b":"c"})", R"({"a":"b","b":"c"})"},
+                                                 {R"({"a":"b"})", R"({"a":null})", R"({})"},
+                                                 {R"({"a":"b","b":"c"})", R"({"a":null})", R"({"b":"c"})"},
+                                                 {R"({"a":["b"]})", R"({"a":"c"})", R"({"a":"c"})"},
+                                                 {R"({"a":"c"})", R"({"a":["b"]})", R"({"a":["b"]})"},
+                                                 {R"({"a":{"b":"c"}})", R"({"a":{"b":"d","c":null}})", R"({"a":{"b":"d"}})"},
+                                                 {R"({"a":[{"b":"c"}]})", R"({"a":[1]})", R"({"a":[1]})"},
+                                                 {R"({"e":null})", R"({"a":1})", R"({"e":null,"a":1})"},
+                                                 {R"({})", R"({"a":{"bb":{"ccc":null}}})", R"({"a":{"bb":{}}})"}};
   for (const auto& [target, patch, expected] : examples) {
     const auto merged = MergePatch(target, patch);
     ASSERT_TRUE(merged.ok()) << merged.status();
@@ -61,7 +60,8 @@ TEST(KeepMasked, ASecretThatComesBackMaskedStaysAsItIs) {
   const Manifest m = Module();
   const char stored[] = R"({"host":"h","key":"s3cret","tls":{"pem":"x"}})";
   EXPECT_EQ(json::parse(KeepMasked(m, stored, MaskConfig(m, stored))), json::parse(stored));
-  EXPECT_EQ(json::parse(KeepMasked(m, stored, R"({"key":"new","tls":"********"})")), json::parse(R"({"key":"new","tls":{"pem":"x"}})"));
+  EXPECT_EQ(json::parse(KeepMasked(m, stored, R"({"key":"new","tls":"********"})")),
+            json::parse(R"({"key":"new","tls":{"pem":"x"}})"));
   // Nothing stored: the default, or nothing, and not eight stars.
   EXPECT_EQ(KeepMasked(m, "{}", R"({"key":"********"})"), "{}");
   // What is no secret may be stars.
@@ -73,7 +73,8 @@ TEST(KeepMasked, ASecretThatComesBackMaskedStaysAsItIs) {
 
 TEST(MaskedDiff, TellsWhatChangedAndNoSecret) {
   const Manifest m = Module();
-  EXPECT_EQ(json::parse(MaskedDiff(m, R"({"host":"a","port":1,"key":"one","tls":{"x":1}})", R"({"host":"b","port":1,"key":"two","other":[1]})")),
+  EXPECT_EQ(json::parse(MaskedDiff(m, R"({"host":"a","port":1,"key":"one","tls":{"x":1}})",
+                                   R"({"host":"b","port":1,"key":"two","other":[1]})")),
             json::parse(R"({"host":{"from":"a","to":"b"},"key":{"from":"********","to":"********"},
                             "tls":{"from":"********","to":null},"other":{"from":null,"to":[1]}})"));
   EXPECT_EQ(MaskedDiff(m, R"({"key":"one"})", R"({"key":"one"})"), "{}");
@@ -86,7 +87,8 @@ TEST(MaskedDiff, TellsWhatChangedAndNoSecret) {
 TEST(Secrets, AppearNowhereWhateverTheyAre) {
   const Manifest m = Module();
   Random random(3);
-  const json values[] = {"hunter2", 7777777, json{{"a", "hunter2"}}, json::array({"hunter2"}), json{{"b", json::array({7777777})}}};
+  const json values[] = {"hunter2", 7777777, json{{"a", "hunter2"}}, json::array({"hunter2"}),
+                         json{{"b", json::array({7777777})}}};
   for (int round = 0; round < 300; ++round) {
     auto config = [&] {
       json all = json::object();
@@ -104,16 +106,42 @@ TEST(Secrets, AppearNowhereWhateverTheyAre) {
 }
 
 TEST(Duration, IsReadAsPeopleWriteIt) {
-  const std::pair<const char*, int64_t> good[] = {{"1500ms", 1500},       {"30s", 30'000},  {"2m", 120'000},     {"1h30m", 5'400'000}, {"0s", 0},
-                                                  {"7d", 604'800'000},    {"1m1ms", 60'001}, {"90m", 5'400'000}, {"007s", 7'000},
-                                                  {"1d2h3m4s5ms", 93'784'005}, {"3650d", kMaxDuration.count()}};
+  const std::pair<const char*, int64_t> good[] = {{"1500ms", 1500},
+                                                  {"30s", 30'000},
+                                                  {"2m", 120'000},
+                                                  {"1h30m", 5'400'000},
+                                                  {"0s", 0},
+                                                  {"7d", 604'800'000},
+                                                  {"1m1ms", 60'001},
+                                                  {"90m", 5'400'000},
+                                                  {"007s", 7'000},
+                                                  {"1d2h3m4s5ms", 93'784'005},
+                                                  {"3650d", kMaxDuration.count()}};
   for (const auto& [text, ms] : good) {
     const auto parsed = ParseDuration(text);
     ASSERT_TRUE(parsed) << text;
     EXPECT_EQ(parsed->count(), ms) << text;
   }
-  for (const char* text : {"", "5", "s", "-5s", "+5s", "5 s", " 5s", "5s ", "1.5h", "5S", "5min", "30m1h", "1s1s", "1ms1s", "5sm", "3650d1ms", "3651d",
-                           "99999999999999999999s", "9223372036854775807d", "1h30"}) {
+  for (const char* text : {"",
+                           "5",
+                           "s",
+                           "-5s",
+                           "+5s",
+                           "5 s",
+                           " 5s",
+                           "5s ",
+                           "1.5h",
+                           "5S",
+                           "5min",
+                           "30m1h",
+                           "1s1s",
+                           "1ms1s",
+                           "5sm",
+                           "3650d1ms",
+                           "3651d",
+                           "99999999999999999999s",
+                           "9223372036854775807d",
+                           "1h30"}) {
     EXPECT_FALSE(ParseDuration(text)) << text;
   }
 }

@@ -86,7 +86,8 @@ TEST(ConfigSchema, FieldsHaveNames) {
   }
   const std::string longest(128, 'n');
   EXPECT_THAT(SchemaErrors(R"({"schema":{")" + longest + R"(":{"type":"string"},"_a.b-c1":{"type":"string"}}})"), IsEmpty());
-  EXPECT_THAT(SchemaErrors(R"({"schema":{")" + longest + R"(n":{"type":"string"}}})"), ElementsAre(testing::EndsWith(" INVALID_NAME")));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{")" + longest + R"(n":{"type":"string"}}})"),
+              ElementsAre(testing::EndsWith(" INVALID_NAME")));
 }
 
 TEST(ConfigSchema, EachTypeTakesItsValuesAndNoOthers) {
@@ -95,23 +96,33 @@ TEST(ConfigSchema, EachTypeTakesItsValuesAndNoOthers) {
       "validation": {"minItems": 1, "maxItems": 2}}, "json": {"type": "json"}, "every": {"type": "duration", "validation": {"min": 1000, "max": 60000}},
     "string": {"type": "string"}, "text": {"type": "text"}, "number": {"type": "number"}}})");
   auto errors = [&](const std::string& config) { return Brief(EffectiveConfig(m, config).errors); };
-  for (const char* good : {R"({"integer":-5})", R"({"integer":9007199254740991})", R"({"integer":2.0})", R"({"multi":["a"]})", R"({"multi":["b",3]})",
-                           R"({"multi":[true]})", R"({"json":{"a":[1,{"b":null}]}})", R"({"json":"x"})", R"({"json":false})", R"({"every":"30s"})",
-                           R"({"every":"1m"})", R"({"every":1500})", R"({"every":""})", R"({"number":1e300})", R"({"string":"\n"})"}) {
+  for (const char* good : {R"({"integer":-5})", R"({"integer":9007199254740991})", R"({"integer":2.0})", R"({"multi":["a"]})",
+                           R"({"multi":["b",3]})", R"({"multi":[true]})", R"({"json":{"a":[1,{"b":null}]}})", R"({"json":"x"})",
+                           R"({"json":false})", R"({"every":"30s"})", R"({"every":"1m"})", R"({"every":1500})", R"({"every":""})",
+                           R"({"number":1e300})", R"({"string":"\n"})"}) {
     EXPECT_THAT(errors(good), IsEmpty()) << good;
   }
-  const std::pair<const char*, const char*> bad[] = {
-      {R"({"integer":1.5})", "/integer NOT_INTEGER"},        {R"({"integer":"1"})", "/integer WRONG_TYPE"},
-      {R"({"integer":9007199254740992})", "/integer OUT_OF_RANGE"}, {R"({"integer":1e300})", "/integer OUT_OF_RANGE"},
-      {R"({"integer":-6})", "/integer TOO_SMALL"},           {R"({"integer":true})", "/integer WRONG_TYPE"},
-      {R"({"multi":"a"})", "/multi WRONG_TYPE"},             {R"({"multi":[]})", "/multi TOO_FEW"},
-      {R"({"multi":["a","b",3]})", "/multi TOO_MANY"},       {R"({"multi":["a","z"]})", "/multi/1 NOT_AN_OPTION"},
-      {R"({"multi":["a","a"]})", "/multi/1 DUPLICATE"},      {R"({"every":"30"})", "/every INVALID_DURATION"},
-      {R"({"every":-1})", "/every INVALID_DURATION"},        {R"({"every":1.5})", "/every INVALID_DURATION"},
-      {R"({"every":1e18})", "/every INVALID_DURATION"},      {R"({"every":true})", "/every WRONG_TYPE"},
-      {R"({"every":"500ms"})", "/every TOO_SMALL"},          {R"({"every":"2m"})", "/every TOO_LARGE"},
-      {R"({"every":["1s"]})", "/every WRONG_TYPE"},          {R"({"number":"1"})", "/number WRONG_TYPE"},
-      {R"({"string":1})", "/string WRONG_TYPE"}};
+  const std::pair<const char*, const char*> bad[] = {{R"({"integer":1.5})", "/integer NOT_INTEGER"},
+                                                     {R"({"integer":"1"})", "/integer WRONG_TYPE"},
+                                                     {R"({"integer":9007199254740992})", "/integer OUT_OF_RANGE"},
+                                                     {R"({"integer":1e300})", "/integer OUT_OF_RANGE"},
+                                                     {R"({"integer":-6})", "/integer TOO_SMALL"},
+                                                     {R"({"integer":true})", "/integer WRONG_TYPE"},
+                                                     {R"({"multi":"a"})", "/multi WRONG_TYPE"},
+                                                     {R"({"multi":[]})", "/multi TOO_FEW"},
+                                                     {R"({"multi":["a","b",3]})", "/multi TOO_MANY"},
+                                                     {R"({"multi":["a","z"]})", "/multi/1 NOT_AN_OPTION"},
+                                                     {R"({"multi":["a","a"]})", "/multi/1 DUPLICATE"},
+                                                     {R"({"every":"30"})", "/every INVALID_DURATION"},
+                                                     {R"({"every":-1})", "/every INVALID_DURATION"},
+                                                     {R"({"every":1.5})", "/every INVALID_DURATION"},
+                                                     {R"({"every":1e18})", "/every INVALID_DURATION"},
+                                                     {R"({"every":true})", "/every WRONG_TYPE"},
+                                                     {R"({"every":"500ms"})", "/every TOO_SMALL"},
+                                                     {R"({"every":"2m"})", "/every TOO_LARGE"},
+                                                     {R"({"every":["1s"]})", "/every WRONG_TYPE"},
+                                                     {R"({"number":"1"})", "/number WRONG_TYPE"},
+                                                     {R"({"string":1})", "/string WRONG_TYPE"}};
   for (const auto& [config, error] : bad) EXPECT_THAT(errors(config), ElementsAre(error)) << config;
   EXPECT_THAT(errors("{\"json\":\"" + std::string(70'000, 'x') + "\"}"), ElementsAre("/json TOO_LONG"));
 }
@@ -147,20 +158,26 @@ TEST(DependsOn, AFieldIsWantedAndCheckedOnlyWhenItApplies) {
 }
 
 TEST(DependsOn, MistakesAreFoundInTheManifest) {
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"c":{"type":"string","dependsOn":{"a":"x","d":1}}}})"),
-              ElementsAre("/config/schema/a/dependsOn UNKNOWN_FIELD", "/config/schema/c/dependsOn/d UNKNOWN_FIELD"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"a"}}})"), ElementsAre("/config/schema/a/dependsOn DEPENDENCY_CYCLE"));
-  const ManifestResult cycle = WithConfig(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"b":{"type":"string","dependsOn":{"c":"x"}},
+  EXPECT_THAT(
+      SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"c":{"type":"string","dependsOn":{"a":"x","d":1}}}})"),
+      ElementsAre("/config/schema/a/dependsOn UNKNOWN_FIELD", "/config/schema/c/dependsOn/d UNKNOWN_FIELD"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"a"}}})"),
+              ElementsAre("/config/schema/a/dependsOn DEPENDENCY_CYCLE"));
+  const ManifestResult cycle =
+      WithConfig(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"b":{"type":"string","dependsOn":{"c":"x"}},
                                                         "c":{"type":"string","dependsOn":"a"},"d":{"type":"string","dependsOn":"a"}}})");
   EXPECT_THAT(Brief(cycle.errors), ElementsAre("/config/schema/a/dependsOn DEPENDENCY_CYCLE"));
   EXPECT_THAT(cycle.errors[0].message, testing::HasSubstr("a → b → c → a"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"m":{"type":"select","options":["x"]},"n":{"type":"multiselect","options":["x"]},"o":{"type":"boolean"},
+  EXPECT_THAT(
+      SchemaErrors(
+          R"({"schema":{"m":{"type":"select","options":["x"]},"n":{"type":"multiselect","options":["x"]},"o":{"type":"boolean"},
                                "a":{"type":"string","dependsOn":{"m":"y"}},"b":{"type":"string","dependsOn":{"m":["x","y"]}},
                                "c":{"type":"string","dependsOn":{"n":"y"}},"d":{"type":"string","dependsOn":{"o":"yes"}},
                                "e":{"type":"string","dependsOn":{"m":"x","n":"x","o":false}}}})"),
-              ElementsAre("/config/schema/a/dependsOn/m INVALID_VALUE", "/config/schema/b/dependsOn/m INVALID_VALUE",
-                          "/config/schema/c/dependsOn/n INVALID_VALUE", "/config/schema/d/dependsOn/o INVALID_VALUE"));
-  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":5}}})"), ElementsAre("/config/schema/a/dependsOn WRONG_TYPE"));
+      ElementsAre("/config/schema/a/dependsOn/m INVALID_VALUE", "/config/schema/b/dependsOn/m INVALID_VALUE",
+                  "/config/schema/c/dependsOn/n INVALID_VALUE", "/config/schema/d/dependsOn/o INVALID_VALUE"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":5}}})"),
+              ElementsAre("/config/schema/a/dependsOn WRONG_TYPE"));
 }
 
 TEST(EffectiveConfig, DeepAndDoubledConfigurationsAreRefused) {

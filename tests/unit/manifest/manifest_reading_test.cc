@@ -322,11 +322,13 @@ TEST(Manifest, DependenciesAreRanges) {
 }
 
 TEST(Manifest, ARangeThatNoVersionIsWithinIsSaid) {
-  EXPECT_THAT(Errors(R"({"dependencies":{"modules":{"a":">2 <1","b":">=1.0.0 <1.0.0","c":"1.2.3 2.3.4","d":">2 <1 || 3","e":"<0.0.0-0","f":">1.2.2 <1.2.3-beta"},
+  EXPECT_THAT(
+      Errors(
+          R"({"dependencies":{"modules":{"a":">2 <1","b":">=1.0.0 <1.0.0","c":"1.2.3 2.3.4","d":">2 <1 || 3","e":"<0.0.0-0","f":">1.2.2 <1.2.3-beta"},
                           "system":{"bulkhead":"<0.1 >=0.2"}}})"),
-              testing::UnorderedElementsAre("/dependencies/modules/a UNSATISFIABLE_RANGE", "/dependencies/modules/b UNSATISFIABLE_RANGE",
-                                            "/dependencies/modules/c UNSATISFIABLE_RANGE", "/dependencies/modules/e UNSATISFIABLE_RANGE",
-                                            "/dependencies/system/bulkhead UNSATISFIABLE_RANGE"));
+      testing::UnorderedElementsAre("/dependencies/modules/a UNSATISFIABLE_RANGE", "/dependencies/modules/b UNSATISFIABLE_RANGE",
+                                    "/dependencies/modules/c UNSATISFIABLE_RANGE", "/dependencies/modules/e UNSATISFIABLE_RANGE",
+                                    "/dependencies/system/bulkhead UNSATISFIABLE_RANGE"));
 }
 
 TEST(Manifest, WhatTheModulesOwnBuildNeedsIsNotedAndRefusesNothing) {
@@ -345,7 +347,8 @@ TEST(Manifest, MissedTicksMayAllBeWantedAndTheLatestIsRun) {
     EXPECT_EQ(m.jobs[0].catch_up_most, 25);
     EXPECT_THAT(Warnings(patch.c_str()), ElementsAre("/capabilities/jobs/handlers/0/catchUp NOT_APPLIED"));
   }
-  for (const char* bad : {R"("all:0")", R"("all:1001")", R"("all:")", R"("all:-1")", R"("all:1e2")", R"("all: 5")", R"("all:05")", R"("All:5")"}) {
+  for (const char* bad :
+       {R"("all:0")", R"("all:1001")", R"("all:")", R"("all:-1")", R"("all:1e2")", R"("all: 5")", R"("all:05")", R"("All:5")"}) {
     EXPECT_THAT(JobErrors(R"({"name":"a","catchUp":)" + std::string(bad) + "}"), ElementsAre("0/catchUp INVALID_VALUE")) << bad;
   }
   EXPECT_THAT(JobErrors(R"({"name":"a","catchUp":{"all":0}},{"name":"b","catchUp":{}},{"name":"c","catchUp":5})"),
@@ -353,22 +356,24 @@ TEST(Manifest, MissedTicksMayAllBeWantedAndTheLatestIsRun) {
 }
 
 TEST(Manifest, PagesHaveAPathEachAndFilesOfTheirOwnFolder) {
-  EXPECT_THAT(Errors(R"({"capabilities":{"ui":{"pages":[{"path":"/a"},{"path":"/a"},{"path":"/b/:id","component":"pages/B.tsx"}],
+  EXPECT_THAT(
+      Errors(R"({"capabilities":{"ui":{"pages":[{"path":"/a"},{"path":"/a"},{"path":"/b/:id","component":"pages/B.tsx"}],
                          "navigation":[{"path":"/a"},{"path":"/a"},{"path":"/c","children":[{"path":"d","permissions":["x:y"]}]}]}}})"),
-              ElementsAre("/capabilities/ui/pages/1/path DUPLICATE", "/capabilities/ui/navigation/2/children/0/path INVALID_ROUTE_PATH",
-                          "/capabilities/ui/navigation/2/children/0/permissions/0 UNDECLARED_PERMISSION"));
+      ElementsAre("/capabilities/ui/pages/1/path DUPLICATE", "/capabilities/ui/navigation/2/children/0/path INVALID_ROUTE_PATH",
+                  "/capabilities/ui/navigation/2/children/0/permissions/0 UNDECLARED_PERMISSION"));
 }
 
 TEST(Manifest, UnknownFieldsAreFoundAtEveryLevel) {
-  EXPECT_THAT(Warnings(R"({"metadata":{"homepag":"x"},"lifecycle":{"stopTimout":1},"limits":{"pid":1},"database":{"migration":"m"},
+  EXPECT_THAT(
+      Warnings(R"({"metadata":{"homepag":"x"},"lifecycle":{"stopTimout":1},"limits":{"pid":1},"database":{"migration":"m"},
                            "config":{"schema":{"a":{"type":"select","lable":"A","options":[{"value":1,"labl":"x"}],"validation":{"mim":1}}}},
                            "capabilities":{"jobs":{"handlers":[{"name":"a","schedul":"x"}]},"ui":{"pages":[{"path":"/a","titel":"x"}]}}})"),
-              testing::UnorderedElementsAre(
-                  "/metadata/homepag UNKNOWN_FIELD", "/lifecycle/stopTimout UNKNOWN_FIELD", "/limits/pid UNKNOWN_FIELD",
-                  "/database/migration UNKNOWN_FIELD", "/config/schema/a/lable UNKNOWN_FIELD",
-                  "/config/schema/a/options/0/labl UNKNOWN_FIELD", "/config/schema/a/validation/mim UNKNOWN_FIELD",
-                  "/capabilities/jobs/handlers/0/schedul UNKNOWN_FIELD", "/capabilities/ui/pages/0/titel UNKNOWN_FIELD",
-                  "/capabilities/ui NOT_APPLIED"));
+      testing::UnorderedElementsAre("/metadata/homepag UNKNOWN_FIELD", "/lifecycle/stopTimout UNKNOWN_FIELD",
+                                    "/limits/pid UNKNOWN_FIELD", "/database/migration UNKNOWN_FIELD",
+                                    "/config/schema/a/lable UNKNOWN_FIELD", "/config/schema/a/options/0/labl UNKNOWN_FIELD",
+                                    "/config/schema/a/validation/mim UNKNOWN_FIELD",
+                                    "/capabilities/jobs/handlers/0/schedul UNKNOWN_FIELD",
+                                    "/capabilities/ui/pages/0/titel UNKNOWN_FIELD", "/capabilities/ui NOT_APPLIED"));
 }
 
 TEST(Manifest, LabelsOfOlderSystemsAreTexts) {

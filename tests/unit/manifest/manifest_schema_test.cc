@@ -29,7 +29,8 @@ json FullManifest() {
   json full = json::parse(FileText("../../interface/manifest_full.json"));
   // The fields that came later.
   full["capabilities"]["jobs"]["handlers"][1]["catchUp"] = {{"all", 10}};
-  full["config"]["schema"]["tags"] = {{"type", "multiselect"}, {"options", {"a", {{"value", "b"}, {"label", "B"}}}}, {"validation", {{"maxItems", 2}}}};
+  full["config"]["schema"]["tags"] = {
+      {"type", "multiselect"}, {"options", {"a", {{"value", "b"}, {"label", "B"}}}}, {"validation", {{"maxItems", 2}}}};
   full["config"]["schema"]["every"] = {{"type", "duration"}, {"default", "30s"}, {"dependsOn", "loud"}};
   full["config"]["schema"]["size"] = {{"type", "integer"}, {"min", 1}, {"dependsOn", {{"level", "high"}}}};
   full["capabilities"]["ui"]["navigation"][0]["children"] = {{{"path", "/things/a"}, {"label", "A"}}};
@@ -51,8 +52,10 @@ const json* RulesOf(const json& document, const Pointer& pointer) {
   if (pointer.empty()) return &Schema();
   const json* around = RulesOf(document, pointer.parent_pointer());
   if (around == nullptr) return nullptr;
-  if (document.at(pointer.parent_pointer()).is_array()) return around->contains("items") ? &Resolved((*around)["items"]) : nullptr;
-  if (around->contains("properties") && (*around)["properties"].contains(pointer.back())) return &Resolved((*around)["properties"][pointer.back()]);
+  if (document.at(pointer.parent_pointer()).is_array())
+    return around->contains("items") ? &Resolved((*around)["items"]) : nullptr;
+  if (around->contains("properties") && (*around)["properties"].contains(pointer.back()))
+    return &Resolved((*around)["properties"][pointer.back()]);
   return around->contains("additionalProperties") ? &(*around)["additionalProperties"] : nullptr;
 }
 
@@ -85,7 +88,8 @@ bool IsBetweenFields(const Finding& f) {
   return is_value || is_rule || is_options || is_pattern;
 }
 bool IsStructural(const Finding& f) {
-  static const std::set<std::string> kCodes{"WRONG_TYPE", "REQUIRED", "OUT_OF_RANGE", "TOO_LONG", "TOO_MANY", "INVALID_VALUE", "INVALID_TYPE"};
+  static const std::set<std::string> kCodes{"WRONG_TYPE", "REQUIRED",      "OUT_OF_RANGE", "TOO_LONG",
+                                            "TOO_MANY",   "INVALID_VALUE", "INVALID_TYPE"};
   return kCodes.contains(f.code) && !IsBetweenFields(f);
 }
 
@@ -106,7 +110,8 @@ std::vector<Finding> ExpectAgreement(const json& document, const std::string& wh
   for (const Finding& f : reader) {
     if (!IsStructural(f)) continue;
     // What the reader says of an option without a value, the schema says of the value.
-    EXPECT_TRUE(by_schema.contains(f.path) || by_schema.contains(f.path + "/value")) << what << ": the reader alone has " << f.path << " " << f.code;
+    EXPECT_TRUE(by_schema.contains(f.path) || by_schema.contains(f.path + "/value"))
+        << what << ": the reader alone has " << f.path << " " << f.code;
   }
   const ManifestResult both = ParseManifestJson(document);  // the two together
   EXPECT_EQ(both.errors.empty(), schema.empty() && reader.empty()) << what;
@@ -117,14 +122,29 @@ std::vector<Finding> ExpectAgreement(const json& document, const std::string& wh
     EXPECT_THAT(f.message, testing::AnyOf(testing::EndsWith("."), testing::EndsWith("?"))) << what;
     places.insert(f.path + " " + f.code);
   }
-  EXPECT_EQ(places.size(), both.errors.size()) << what << ": something is said twice: " << testing::PrintToString(Brief(both.errors));
+  EXPECT_EQ(places.size(), both.errors.size())
+      << what << ": something is said twice: " << testing::PrintToString(Brief(both.errors));
   return schema;
 }
 
 const std::vector<json>& OtherValues() {
-  static const auto* values = new std::vector<json>{
-      nullptr, true, "", "text", std::string(5000, 'x'), 1,          -1,        1.5, 1e300, int64_t{1} << 62,
-      2.0,     json::array(), json::object(), {5},       {{"a", 1}}, {nullptr}, {json::object()}};
+  static const auto* values = new std::vector<json>{nullptr,
+                                                    true,
+                                                    "",
+                                                    "text",
+                                                    std::string(5000, 'x'),
+                                                    1,
+                                                    -1,
+                                                    1.5,
+                                                    1e300,
+                                                    int64_t{1} << 62,
+                                                    2.0,
+                                                    json::array(),
+                                                    json::object(),
+                                                    {5},
+                                                    {{"a", 1}},
+                                                    {nullptr},
+                                                    {json::object()}};
   return *values;
 }
 
@@ -143,9 +163,9 @@ TEST(ManifestSchema, EveryFieldOfTheFullManifestIsKnownToBoth) {
     for (const Pointer& pointer : Pointers(document)) {
       const std::string text = pointer.to_string();
       // Objects of the author's own.
-      if (text.find("/dependencies/npm/") == 0 || text.find("/dependencies/system/node") == 0 || text.find("/config/defaults/") == 0 ||
-          text.find("/config/schema/size/dependsOn/") == 0 || text.find("/metadata/repository/") == 0 ||
-          text.find("/handlers/0/config/") != text.npos)
+      if (text.find("/dependencies/npm/") == 0 || text.find("/dependencies/system/node") == 0 ||
+          text.find("/config/defaults/") == 0 || text.find("/config/schema/size/dependsOn/") == 0 ||
+          text.find("/metadata/repository/") == 0 || text.find("/handlers/0/config/") != text.npos)
         continue;
       EXPECT_NE(RulesOf(document, pointer), nullptr) << text;
     }
@@ -180,11 +200,14 @@ TEST(ManifestSchema, EveryFieldIsDescribedInTheReadme) {
   const std::string readme = FileText("../../../supervisor/manifest/README.md");
   std::set<std::string> names;
   for (const Pointer& pointer : Pointers(Schema())) {
-    if (!pointer.empty() && pointer.parent_pointer() != Pointer() && pointer.parent_pointer().back() == "properties") names.insert(pointer.back());
+    if (!pointer.empty() && pointer.parent_pointer() != Pointer() && pointer.parent_pointer().back() == "properties")
+      names.insert(pointer.back());
   }
   ASSERT_GT(names.size(), 80u);
-  for (const std::string& name : names) EXPECT_NE(readme.find("`" + name + "`"), std::string::npos) << name << " is not in README.md";
-  for (const json& type : Schema()["properties"]["config"]["properties"]["schema"]["additionalProperties"]["properties"]["type"]["enum"]) {
+  for (const std::string& name : names)
+    EXPECT_NE(readme.find("`" + name + "`"), std::string::npos) << name << " is not in README.md";
+  for (const json& type :
+       Schema()["properties"]["config"]["properties"]["schema"]["additionalProperties"]["properties"]["type"]["enum"]) {
     EXPECT_NE(readme.find("`" + type.get<std::string>() + "`"), std::string::npos) << type;
   }
 }
@@ -247,7 +270,8 @@ TEST(ManifestSchema, BothHaveTheSameLimits) {
       json changed = document;
       changed[pointer] = std::move(value);
       const std::vector<Finding> findings = ExpectAgreement(changed, "limit of " + pointer.to_string());
-      EXPECT_EQ(std::none_of(findings.begin(), findings.end(), [&](const Finding& f) { return f.path == pointer.to_string(); }), fits)
+      EXPECT_EQ(std::none_of(findings.begin(), findings.end(), [&](const Finding& f) { return f.path == pointer.to_string(); }),
+                fits)
           << pointer.to_string();
       ++limits;
     };
@@ -278,12 +302,14 @@ TEST(ManifestSchema, BothHaveTheSameLimits) {
 
 // Patterns are for editors; here the readers check, and must not be laxer. "^/" is all that a pattern says of a path.
 TEST(ManifestSchema, ItsPatternsSayWhatTheReadersSay) {
-  const char* const texts[] = {"",           "a",         "order-intake", "a--b",       "a-",    "-a",        "A",         "1a",       "1.0.0",    "1.0",
-                               "v1.0.0",     "1.0.0-rc.1", "1.0.0-01",    "1.0.0+b",    "GET",   "get",       "gEt",       "GETX",     "TRACE",    "/a",
-                               "//",         "*",         "a:*",          "a:b",        "a::b",  "a:*:b",     "order.*",   "order.created", "a..b", "a.b.c",
-                               "a.b.*",      ".a",        "none",         "latest",     "all:1", "all:1000",  "all:1001",  "all:0",    "all:01",   "all:",
-                               "all",        "outbound",  "loopback",     "everything", "a_b",   "pg-trgm",   "a;b",       "a b",      "ä",        "x.y-z_1",
-                               "OPTIONS",    "a.b:c_d",   "a/b",          "enable_x",   "all:1e2", "all: 5"};
+  const char* const texts[] = {"",         "a",          "order-intake", "a--b",    "a-",         "-a",       "A",
+                               "1a",       "1.0.0",      "1.0",          "v1.0.0",  "1.0.0-rc.1", "1.0.0-01", "1.0.0+b",
+                               "GET",      "get",        "gEt",          "GETX",    "TRACE",      "/a",       "//",
+                               "*",        "a:*",        "a:b",          "a::b",    "a:*:b",      "order.*",  "order.created",
+                               "a..b",     "a.b.c",      "a.b.*",        ".a",      "none",       "latest",   "all:1",
+                               "all:1000", "all:1001",   "all:0",        "all:01",  "all:",       "all",      "outbound",
+                               "loopback", "everything", "a_b",          "pg-trgm", "a;b",        "a b",      "ä",
+                               "x.y-z_1",  "OPTIONS",    "a.b:c_d",      "a/b",     "enable_x",   "all:1e2",  "all: 5"};
   const json document = FullManifest();
   int patterns = 0;
   for (const Pointer& pointer : Pointers(document)) {
@@ -297,8 +323,9 @@ TEST(ManifestSchema, ItsPatternsSayWhatTheReadersSay) {
       json changed = document;
       changed[pointer] = text;
       const ManifestResult result = ReadManifest(changed);
-      const bool taken = std::none_of(result.errors.begin(), result.errors.end(),
-                                      [&](const Finding& f) { return f.path == pointer.to_string() && f.code != "UNDECLARED_PERMISSION"; });
+      const bool taken = std::none_of(result.errors.begin(), result.errors.end(), [&](const Finding& f) {
+        return f.path == pointer.to_string() && f.code != "UNDECLARED_PERMISSION";
+      });
       if (!re2::RE2::PartialMatch(text, compiled)) {
         EXPECT_FALSE(taken) << pointer.to_string() << " " << text;
       } else if (pattern != "^/") {
@@ -311,12 +338,15 @@ TEST(ManifestSchema, ItsPatternsSayWhatTheReadersSay) {
 
 TEST(ManifestSchema, AWholeNumberMayBeWrittenWithAPoint) {
   EXPECT_THAT(Brief(ParseManifestJson({{"name", "m"}, {"version", "1.0.0"}, {"workers", 2.0}}).errors), IsEmpty());
-  EXPECT_THAT(Brief(CheckAgainstSchema({{"name", "m"}, {"version", "1.0.0"}, {"workers", 2.5}})), ElementsAre("/workers WRONG_TYPE"));
-  EXPECT_THAT(Brief(ParseManifestJson({{"name", "m"}, {"version", "1.0.0"}, {"workers", 2.5}}).errors), ElementsAre("/workers OUT_OF_RANGE"));
+  EXPECT_THAT(Brief(CheckAgainstSchema({{"name", "m"}, {"version", "1.0.0"}, {"workers", 2.5}})),
+              ElementsAre("/workers WRONG_TYPE"));
+  EXPECT_THAT(Brief(ParseManifestJson({{"name", "m"}, {"version", "1.0.0"}, {"workers", 2.5}}).errors),
+              ElementsAre("/workers OUT_OF_RANGE"));
 }
 
 TEST(ManifestSchema, SentencesNameWhatIsWanted) {
-  const json document = {{"name", 5}, {"transport", "pigeon"}, {"args", json(65, "x")}, {"workers", 99}, {"description", std::string(5000, 'x')}};
+  const json document = {
+      {"name", 5}, {"transport", "pigeon"}, {"args", json(65, "x")}, {"workers", 99}, {"description", std::string(5000, 'x')}};
   std::vector<std::string> sentences;
   for (const Finding& f : CheckAgainstSchema(document)) sentences.push_back(f.message);
   EXPECT_THAT(sentences, testing::UnorderedElementsAre(

@@ -1,9 +1,9 @@
-// Which route claims the requests of another: the same answer as comparing each pair, in time that grows with the number of routes.
+// Which route claims the requests of another: the same answer as comparing each pair, in time that grows with the number of
+// routes.
 #include "supervisor/manifest/route_conflicts.h"
 
 #include <chrono>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "supervisor/base/random.h"
@@ -26,12 +26,15 @@ struct Path {
     }
   }
   bool IsParam(size_t i) const { return fixed[i][0] == ':'; }
-  auto Literals() const { return std::count_if(fixed.begin(), fixed.end(), [](const std::string& s) { return s[0] != ':'; }); }
+  auto Literals() const {
+    return std::count_if(fixed.begin(), fixed.end(), [](const std::string& s) { return s[0] != ':'; });
+  }
 };
 
 // By the definition, for one pair.
 Kind Compare(const Path& a, const Path& b) {
-  if (a.fixed.size() != b.fixed.size() || a.wild != b.wild) return Kind::kNone;  // one is longer, or has the wildcard: more specific
+  if (a.fixed.size() != b.fixed.size() || a.wild != b.wild)
+    return Kind::kNone;  // one is longer, or has the wildcard: more specific
   bool same = true;
   for (size_t i = 0; i < a.fixed.size(); ++i) {
     if (!a.IsParam(i) && !b.IsParam(i) && a.fixed[i] != b.fixed[i]) return Kind::kNone;  // no request fits both
@@ -51,7 +54,8 @@ TEST(RouteConflicts, AgreesWithComparingEachPair) {
       std::string path;
       for (uint64_t i = random.Below(longest + 1); i > 0; --i) {
         const uint64_t kind = random.Below(3);
-        absl::StrAppend(&path, "/", kind == 0 ? ":p" : "", static_cast<char>('a' + random.Below(alphabet)));
+        path += kind == 0 ? "/:p" : "/";
+        path += static_cast<char>('a' + random.Below(alphabet));
       }
       if (random.Below(6) == 0) path += "/*";
       if (path.empty()) path = "/";

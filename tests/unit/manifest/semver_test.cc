@@ -159,7 +159,8 @@ TEST(SemVerRange, BarsAreAUnion) {
   for (const json& record : Vectors("range")) {
     // "*" swallows its neighbours, pre-releases included, and a union is one range with a limit of its own.
     const auto text = record[1].get<std::string>();
-    if (!record[2].is_null() && text.size() < 200 && !Range(text).Contains(*ParseSemVer("9007199254740991.9.9"))) texts.push_back(text);
+    if (!record[2].is_null() && text.size() < 200 && !Range(text).Contains(*ParseSemVer("9007199254740991.9.9")))
+      texts.push_back(text);
   }
   ASSERT_GT(texts.size(), 500u);
   for (size_t i = 0; i < texts.size(); ++i) {
