@@ -231,7 +231,7 @@ absl::Status Runner::DropInvalidIndex(const MigrationFile& file, const SqlStatem
   if (index.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const Rows rows, session_->Run(
       "SELECT c.oid::pg_catalog.regclass::text AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid "
-      "WHERE c.oid = pg_catalog.to_regclass($1) AND NOT i.indisvalid AND c.relowner = current_user::pg_catalog.regrole", {index}));
+      "WHERE c.oid = pg_catalog.to_regclass($1) AND NOT i.indisvalid AND pg_catalog.pg_get_userbyid(c.relowner) = current_user", {index}));
   if (rows.size() == 0) return absl::OkStatus();
   LogWarn("store", "an invalid index that an earlier attempt left is dropped before it is made anew",
           {{"owner", owner_}, {"file", file.name}, {"line", std::to_string(statement.line)}, {"index", rows.Text(0, "name")}});

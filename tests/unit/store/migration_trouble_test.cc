@@ -69,6 +69,10 @@ TEST_F(MigrationTrouble, AModuleThatTakesTheLockOfMigrationsLosesItsSession) {
   waits.join();
   EXPECT_TRUE(report.ok()) << report.status();
   EXPECT_FALSE(foreign->Run("SELECT 1").ok());
+  // Nor that of the supervisor's own, which would keep every daemon from starting.
+  auto against = *Connection::Open(other->conninfo);
+  ASSERT_TRUE(against->Run("SELECT pg_advisory_lock(1651862635, hashtext('bulkhead'))").ok());
+  EXPECT_TRUE(Migrate(admin_, "bulkhead", conninfo_, OwnMigrations(), {.lock_wait = Millis(10'000)}).ok());
   // Nor can it keep roles and schemas from being made: nothing there is locked by a key that it could take.
   auto again = *Connection::Open(other->conninfo);
   ASSERT_TRUE(again->Run("SELECT pg_advisory_lock(1651862635, 0)").ok());

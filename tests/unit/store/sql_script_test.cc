@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "supervisor/base/status.h"
 #include "supervisor/store/database.h"
 
@@ -130,6 +132,40 @@ TEST(SqlScript, TheIndexThatIsMadeConcurrentlyIsNamedAsTheServerWouldReadIt) {
   EXPECT_EQ(index("CREATE INDEX CONCURRENTLY ON t (n)"), "");
   EXPECT_EQ(index("CREATE INDEX a ON t (n)"), "");
   EXPECT_EQ(index("DROP INDEX CONCURRENTLY a"), "");
+}
+
+TEST(SqlScript, AnyTextIsCutIntoPiecesOfItselfInOrderOrRefusedWithAPlaceInIt) {
+  const std::vector<std::string> pieces = {"'", "\"", "$$", "$a$", "/*", "*/", "--", "\n", ";", "E'", "\\", "(", ")", " ", "COPY", "FROM", "STDIN", "BEGIN",
+                                           "ATOMIC", "END", "CASE", "CREATE", "FUNCTION", "INDEX", "CONCURRENTLY", "ü", "x", "1", "\xFF", "$"};
+  uint64_t state = 42;
+  const auto chance = [&](size_t below) { return static_cast<size_t>((state = state * 6364136223846793005u + 1442695040888963407u) >> 33) % below; };
+  int cut = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    std::string script;
+    for (size_t n = chance(24); n > 0; --n) script += pieces[chance(pieces.size())];
+    auto statements = SplitSql(script);
+    if (!statements.ok()) {
+      const ErrorDetail detail = ErrorDetails(statements.status()).at(0);
+      EXPECT_GE(detail.line, 1) << script;
+      EXPECT_GE(detail.column, 1) << script;
+      EXPECT_LE(detail.line, 1 + std::count(script.begin(), script.end(), '\n')) << script;
+      continue;
+    }
+    size_t end = 0;
+    for (const SqlStatement& statement : *statements) {
+      const size_t begin = static_cast<size_t>(statement.text.data() - script.data());
+      ASSERT_LE(end, begin) << script;
+      end = begin + statement.text.size();
+      ASSERT_LE(end, script.size()) << script;
+      ASSERT_FALSE(statement.text.empty()) << script;
+      EXPECT_EQ(statement.line, PlaceOfByte(script, begin).line) << script;
+      EXPECT_EQ(statement.column, PlaceOfByte(script, begin).column) << script;
+      (void)ConcurrentIndex(statement);
+      (void)IsTransactionControl(statement);
+      ++cut;
+    }
+  }
+  EXPECT_GT(cut, 5'000) << "too little was not refused to say anything";
 }
 
 TEST(SqlScript, WhatNeverEndsIsAnErrorWithTheLineWhereItOpens) {
