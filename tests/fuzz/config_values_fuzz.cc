@@ -4,7 +4,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/manifest/config_change.h"
 #include "supervisor/manifest/document.h"
-#include "supervisor/manifest/duration.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/manifest/manifest.h"
 #include "tests/fuzz/fuzz.h"
 

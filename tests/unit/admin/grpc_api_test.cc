@@ -83,7 +83,7 @@ TEST_F(GrpcApi, RefusesMetadataThatOnlyTheSupervisorMaySend) {
   EXPECT_EQ(List({Bearer(), {"x-bulkhead-subject", "root"}}).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(List({Bearer(), {"x-bulkhead-origin-bin", "{}"}}).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   // Well-formed, signed with the secret of another boot.
-  Guard other(authenticator_);
+  Guard other(authenticator_, records_);
   auto forged = other.SignOrigin("10.0.0.1:1", "r", method);
   forged.push_back(Bearer());
   EXPECT_EQ(List(forged).error_code(), grpc::StatusCode::PERMISSION_DENIED);
@@ -92,7 +92,7 @@ TEST_F(GrpcApi, RefusesMetadataThatOnlyTheSupervisorMaySend) {
 }
 
 TEST_F(GrpcApi, AGenuineOriginIsForItsMethodAloneAndNeverInPlaceOfAToken) {
-  Guard guard(authenticator_);
+  Guard guard(authenticator_, records_);
   ASSERT_TRUE(guard.Add(*admin::v1::ListModulesRequest::descriptor()->file()->service(0)).ok());
   const std::string list = "bulkhead.admin.v1.Modules.ListModules", get = "bulkhead.admin.v1.Modules.GetModule";
   const auto check = [&](const std::vector<std::pair<std::string, std::string>>& metadata, const std::string& method) {
