@@ -148,7 +148,7 @@ TEST_F(GrpcApi, ARefusedWriteIsWrittenDownWithItsSenderAndAnsweredWithItsId) {
     google::rpc::ErrorInfo info;
     EXPECT_TRUE(details.ParseFromString(status.error_details()) && details.details(0).UnpackTo(&info));
     EXPECT_EQ(info.metadata().at("requestId"), "order-4711");
-    EXPECT_THAT(log, testing::AllOf(HasSubstr("EnableModule"), HasSubstr("order-4711"), HasSubstr("127.0.0.1:")));
+    EXPECT_THAT(log, testing::AllOf(HasSubstr("modules.enable"), HasSubstr("order-4711"), HasSubstr("127.0.0.1:")));
     return log;
   };
   EXPECT_THAT(enable("Bearer wrong"), testing::AllOf(HasSubstr("UNAUTHENTICATED"), HasSubstr("subject=-")));

@@ -75,12 +75,12 @@ TEST_F(WhoMay, ARefusedWriteIsWrittenDownAndARefusedReadIsNot) {
     return testing::internal::GetCapturedStderr();
   };
   EXPECT_THAT(log(reader, "POST", "/api/v1/modules"),
-              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=reader"), HasSubstr("address=192.0.2.7:1234"),
+              testing::AllOf(HasSubstr("modules.register"), HasSubstr("subject=reader"), HasSubstr("address=192.0.2.7:1234"),
                              HasSubstr("request=request-1"), HasSubstr("result=FORBIDDEN")));
   EXPECT_THAT(log("wrong", "DELETE", "/api/v1/modules/x"),
-              testing::AllOf(HasSubstr("DeleteModule"), HasSubstr("subject=-"), HasSubstr("result=UNAUTHENTICATED")));
+              testing::AllOf(HasSubstr("modules.delete"), HasSubstr("subject=-"), HasSubstr("result=UNAUTHENTICATED")));
   EXPECT_THAT(log(admin_token_, "POST", "/api/v1/modules"),
-              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=admin"), HasSubstr("result=INVALID_JSON")));
+              testing::AllOf(HasSubstr("modules.register"), HasSubstr("subject=admin"), HasSubstr("result=INVALID_JSON")));
   EXPECT_EQ(log("wrong", "GET", "/api/v1/modules"), "");
 }
 
@@ -177,7 +177,7 @@ TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
   const json module = reply.data();
   EXPECT_THAT(Keys(module),
               UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
-                                   "observed", "workers", "exits", "isolation", "config", "configRevision",
+                                   "observed", "offer", "workers", "exits", "isolation", "config", "configRevision",
                                    "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest"));
   EXPECT_EQ(module["status"], "REGISTERED");
   EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}}));

@@ -167,15 +167,15 @@ TEST_F(ConfigTest, AVariableThatNothingReadsIsAWarningUnlessKubernetesMadeIt) {
               ElementsAre(HasSubstr("BULKHEAD_LISTN is read by nothing here. Did you mean \"BULKHEAD_LISTEN\"?")));
 }
 
-TEST_F(ConfigTest, FlagVariablesGoBeforeTheFile) {
+TEST_F(ConfigTest, FlagsOfVariablesAndOfTheFileAreKeptApart) {
   Write("flags: {new-pricing: true, kept: true}\n");
   environment_ = {{"FEATURE_FLAG_NEW_PRICING", "false"}, {"FEATURE_FLAG_ENABLE_SHIPPING", "1"}};
   const Config config = Good({"serve", "--config", "b.yaml"});
-  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), false);
+  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), true);
   EXPECT_EQ(FlagValue(config.flags, "kept"), true);
-  EXPECT_EQ(FlagValue(config.flags, "enable_shipping"), true);
-  EXPECT_EQ(FlagValue(config.flags, "enable-shipping"), true);
-  EXPECT_EQ(FlagValue(config.flags, "unknown"), std::nullopt);
+  EXPECT_EQ(FlagValue(config.environment_flags, "new-pricing"), false);
+  EXPECT_EQ(FlagValue(config.environment_flags, "enable-shipping"), true);
+  EXPECT_EQ(FlagValue(config.environment_flags, "kept"), std::nullopt);
   environment_ = {{"FEATURE_FLAG_X", "maybe"}};
   EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
 }
