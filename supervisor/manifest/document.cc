@@ -5,6 +5,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -12,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/text.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace bulkhead {
@@ -267,14 +269,45 @@ class YamlReader {
   size_t values_ = 0, expanded_ = 0;
 };
 
+// Where the first thing of a document was written.
+class FirstEvent : public YAML::EventHandler {
+ public:
+  int line = 0;  // 0: nothing yet
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { At(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { At(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string&) override { At(mark); }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { At(mark); }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { At(mark); }
+  void OnMapEnd() override {}
+
+ private:
+  void At(const YAML::Mark& mark) {
+    if (line == 0) line = mark.line + 1;
+  }
+};
+
+// The line of a second document, 0 without one. YAML::LoadAll would do, but a stray bracket makes the library see documents without end
+// and without a byte of their own; so nobody may ask for more than the second.
+int SecondDocument(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  FirstEvent first, second;
+  return parser.HandleNextDocument(first) && parser.HandleNextDocument(second) ? std::max(second.line, 1) : 0;
+}
+
 absl::StatusOr<Document> ReadYaml(std::string_view text) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1) return Broken("", documents[1].Mark().line + 1, "SYNTAX", "There is more than one YAML document.");
+    const std::string copy(text);
+    if (const int line = SecondDocument(copy); line > 0) {
+      return Broken("", line, "SYNTAX", "There is more than one YAML document, or something that belongs to none.");
+    }
     Document document;
-    if (documents.empty()) return document;
     YamlReader reader;
-    RETURN_IF_ERROR(reader.Read(documents[0], "", 0, document.root, document.lines));
+    RETURN_IF_ERROR(reader.Read(YAML::Load(copy), "", 0, document.root, document.lines));
     return document;
   } catch (const YAML::Exception& e) {
     return Broken("", e.mark.is_null() ? 0 : e.mark.line + 1, "SYNTAX", absl::StrCat("This is not YAML: ", e.msg, "."));

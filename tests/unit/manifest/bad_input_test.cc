@@ -51,6 +51,13 @@ TEST(BadInput, BytesThatAreNoText) {
   EXPECT_THAT(Json("\xfe\xff\0{\0}"), ElementsAre(":1 SYNTAX"));  // UTF-16
 }
 
+// Each of these once made the YAML library see documents without end.
+TEST(BadInput, StrayBracketsOfYaml) {
+  for (const char* stray : {"]", "}", "a: 1\n]", "a: 1\n}\n", "[a]]", "{a: 1}}", "- a\n]\n- b", "---\n]\n", ",", "[a] ]", "a ]", "\"a\" }", "*", "&"}) {
+    EXPECT_THAT(Yaml(stray), testing::SizeIs(testing::Ge(1u))) << stray;
+  }
+}
+
 TEST(BadInput, NulByEscape) {
   EXPECT_THAT(Json(JsonWith(R"("author": "a\u0000b")")), ElementsAre("/author:2 INVALID_TEXT"));
   EXPECT_THAT(Json(JsonWith(R"("whatever": [1, {"a\u0000": "\u0000"}])")),
