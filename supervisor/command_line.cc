@@ -11,7 +11,8 @@ constexpr char kFooter[] =
     "In brackets stands the variable that sets the same; all but --config and --disable can be set in the file, too. What is given\n"
     "twice is taken from the options first, then from the variables, then from the file, then from the defaults.\n"
     "FEATURE_FLAG_<NAME>=true|false sets a feature flag; BULKHEAD_ENVIRONMENT is the name that /health shows (default development\n"
-    "with --development true, else production). BULKHEAD_SERVER and BULKHEAD_TOKEN are for the client's commands.\n"
+    "with --development true, else production). BULKHEAD_SECRETS_KEYS holds the keys of secrets at rest (64 hexadecimal digits each, split by\n"
+    "commas, the first seals; default: a key file in the data folder). BULKHEAD_SERVER and BULKHEAD_TOKEN are for the client's commands.\n"
     "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds.\n";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {

@@ -110,48 +110,60 @@ Reconciler::EntryPtr Reconciler::AddEntry(ModuleRow row, Manifest manifest) {
   return entry;
 }
 
+// On the pool: a manifest of hundreds of routes takes milliseconds.
+absl::StatusOr<Reconciler::Checked> Reconciler::CheckRegistration(const RegisterRequest& request) const {
+  ManifestResult parsed = ParseManifest(request.manifest_json, false);
+  if (!parsed.manifest) {
+    return Error("MANIFEST_INVALID",
+                 "the manifest has " + std::to_string(parsed.errors.size()) +
+                     " error(s); POST it to /api/v1/modules/validate to see them all",
+                 Details(parsed.errors));
+  }
+  if (!request.path.empty() && request.path[0] != '/')
+    return Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}});
+  RETURN_IF_ERROR(CheckBulkheadRange(*parsed.manifest));
+  // A secret sent as it is shown is none.
+  ASSIGN_OR_RETURN(std::string config, NewConfig(*parsed.manifest, "{}", request.config_json.empty() ? "{}" : request.config_json, false));
+  if (config != "{}") {
+    ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
+    if (!checked.errors.empty())
+      return Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors));
+  }
+  std::string sealed = SealConfig(secrets_, *parsed.manifest, config);
+  return Checked{std::move(*parsed.manifest), std::move(sealed)};
+}
+
 void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
   loop_.Post([this, request = std::move(request), done = std::move(done)] {
-    ManifestResult parsed = ParseManifest(request.manifest_json, false);
-    if (!parsed.manifest) {
-      return done(Error("MANIFEST_INVALID",
-                        "the manifest has " + std::to_string(parsed.errors.size()) +
-                            " error(s); POST it to /api/v1/modules/validate to see them all",
-                        Details(parsed.errors)));
-    }
-    if (!request.path.empty() && request.path[0] != '/') {
-      return done(
-          Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
-    }
-    if (absl::Status fits = CheckBulkheadRange(*parsed.manifest); !fits.ok()) return done(fits);
-    std::string config = request.config_json.empty() ? "{}" : request.config_json;
-    if (config != "{}") {
-      ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
-      if (!checked.errors.empty())
-        return done(Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors)));
-    }
-    Manifest manifest = std::move(*parsed.manifest);
-    std::string sealed = SealConfig(secrets_, manifest, config);
-    Serialized(manifest.name, [this, manifest, config = sealed, path = request.path, by = request.by, done](std::function<void()> release) {
-      ModuleRow row;
-      row.name = manifest.name;
-      row.version = manifest.version;
-      row.manifest_json = manifest.json;
-      row.config_json = config;
-      row.path = path;
-      AuditRecord audit = RecordOf({row.name, std::nullopt, by}, "modules.register");
-      Blocking<ModuleRow>([this, row, audit] { return registry_.Insert(row, &audit); },
-                          [this, manifest, done, release](absl::StatusOr<ModuleRow> row) {
-                            if (!row.ok()) {
-                              done(row.status());
-                              return release();
-                            }
-                            EntryPtr entry = AddEntry(*row, manifest);
-                            LogInfo("lifecycle", "registered", {{"module", row->name}, {"version", row->version}});
-                            done(View(*entry));
-                            release();
-                          });
-    });
+    Blocking<Checked>([this, request] { return CheckRegistration(request); },
+                      [this, path = request.path, by = request.by, done](absl::StatusOr<Checked> checked) {
+                        if (!checked.ok()) return done(checked.status());
+                        RegisterChecked(*std::move(checked), path, by, done);
+                      });
+  });
+}
+
+void Reconciler::RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done) {
+  Serialized(checked.manifest.name, [this, manifest = checked.manifest, config = checked.sealed_config, path, by,
+                                     done = std::move(done)](std::function<void()> release) {
+    ModuleRow row;
+    row.name = manifest.name;
+    row.version = manifest.version;
+    row.manifest_json = manifest.json;
+    row.config_json = config;
+    row.path = path;
+    AuditRecord audit = RecordOf({row.name, std::nullopt, by}, "modules.register");
+    Blocking<ModuleRow>([this, row, audit] { return registry_.Insert(row, &audit); },
+                        [this, manifest, done, release](absl::StatusOr<ModuleRow> row) {
+                          if (!row.ok()) {
+                            done(row.status());
+                            return release();
+                          }
+                          EntryPtr entry = AddEntry(*row, manifest);
+                          LogInfo("lifecycle", "registered", {{"module", row->name}, {"version", row->version}});
+                          done(View(*entry));
+                          release();
+                        });
   });
 }
 

@@ -105,6 +105,10 @@ class Reconciler : public Modules {
   };
   struct Rollout;                 // of a new configuration, configure.cc
   struct Chain;                   // of modules that are enabled together, chain.cc
+  struct Checked {                // a registration that may be made
+    Manifest manifest;
+    std::string sealed_config;
+  };
   struct Installed {
     ModuleRow row;
     Manifest manifest;
@@ -164,6 +168,8 @@ class Reconciler : public Modules {
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
   void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
+  absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
+  void RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done);
   std::string Accessible(const std::string& folder) const;
   absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
   void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);

@@ -133,8 +133,9 @@ struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
-using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
-                           event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault, event::Tick>;
+using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Prepared, event::WorkerReady,
+                           event::WorkerDrained, event::WorkerDied, event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault,
+                           event::Tick>;
 
 namespace action {
 struct Prepare {};

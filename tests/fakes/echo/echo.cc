@@ -165,7 +165,10 @@ class Echo : public Module {
     Accept(context.config());
     router.Get("/config", [&context](Request&) {
       const Json config = context.config();
-      return Ok({{"greeting", config.value("greeting", "")}, {"revision", context.config_revision()}, {"hasKey", config.contains("apiKey")}, {"pid", getpid()}});
+      return Ok({{"greeting", config.value("greeting", "")},
+                 {"revision", context.config_revision()},
+                 {"hasKey", config.contains("apiKey")},
+                 {"pid", getpid()}});
     });
     router.Get("/flags/:name", [&context](Request& request) {
       const std::string name(request.param("name"));
