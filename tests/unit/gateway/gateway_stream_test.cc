@@ -104,7 +104,9 @@ TEST_F(GatewayTest, LosesNothingOfAFewBytesBehindManyWhenMoreFollowsAtOnce) {
   FakeRequest request;
   std::tie(request.connection, request.stream) = begun.get_future().get();
   while (client.buffered().size() < 2 * much.size() || !client.buffered().ends_with("m")) ASSERT_TRUE(client.More());
-  module.Do([request, little](FakeLinkModule& m) mutable { m.Raw(request, DataFrame(request.stream, little, false) + DataFrame(request.stream, little, true)); });
+  module.Do([request, little](FakeLinkModule& m) mutable {
+    m.Raw(request, DataFrame(request.stream, little, false) + DataFrame(request.stream, little, true));
+  });
   EXPECT_EQ(client.Read().body, much + much + little + little);
 }
 
