@@ -163,7 +163,10 @@ int RunModule(std::unique_ptr<Module> module, int argc, char** argv) {
       [[maybe_unused]] ssize_t n = read(wake_fd, &count, sizeof count);
     }
   }
-  if (!clean) _exit(code);
+  if (!clean) {
+    closer.detach();  // whatever it waits for, nobody waits for it
+    _exit(code);
+  }
   closer.join();
   return code;
 }

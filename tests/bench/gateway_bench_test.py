@@ -9,11 +9,12 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import gateway  # noqa: E402
+from harness import SLOW  # noqa: E402
 
 
 class Benchmark(unittest.TestCase):
     def test_one_short_round_gives_every_figure(self):
-        command = [sys.executable, "-B", gateway.__file__, "--only", "bulkhead", "--rounds", "1", "--seconds", "0.1", "--idle", "50"]
+        command = [sys.executable, "-B", gateway.__file__, "--only", "bulkhead", "--rounds", "1", "--seconds", f"{0.1 * SLOW}", "--idle", "50"]
         done = subprocess.run([*command, "--anyway", "--json"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)

@@ -15,7 +15,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
+#ifdef BULKHEAD_SANITIZED
+constexpr uint64_t kWorlds = 300;  // one thread and no memory of its own: the sanitizers have little to find in more of them
+#else
 constexpr uint64_t kWorlds = 3'000;
+#endif
 constexpr Millis kSettleTime = 2h;                    // faults off: far beyond the longest wait of a quarantine
 constexpr Millis kQuietTime = 30min;                  // settled: nothing happens any more
 constexpr Millis kShutdownGrace = kKillTime + 100ms;  // behind the budget: the kill itself, and the Directory without it

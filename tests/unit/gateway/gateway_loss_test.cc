@@ -121,7 +121,7 @@ TEST_F(GatewayTest, ClosesTheClientWhenTheWorkerEndsDuringTheAnswer) {
   client.Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\n\r\n");
   FakeRequest request = begun.get_future().get();
   while (client.buffered().find("half") == std::string::npos) ASSERT_TRUE(client.More());
-  module.Do([&](FakeLinkModule& m) { m.CloseConnection(request); });
+  module.Do([request](FakeLinkModule& m) mutable { m.CloseConnection(request); });
   EXPECT_TRUE(client.Read().truncated);
 }
 
@@ -241,7 +241,7 @@ TEST_F(GatewayTest, DropsFramesForAStreamThatWasCancelled) {
     request = first.get_future().get();
   }
   ASSERT_TRUE(module.WaitFor([](const auto& c) { return c.cancels == 1; }));
-  module.Do([&](FakeLinkModule& m) { m.Raw(request, Frame(request.stream, Type::kResponse, 1, 200, Pairs({}), "late")); });
+  module.Do([request](FakeLinkModule& m) mutable { m.Raw(request, Frame(request.stream, Type::kResponse, 1, 200, Pairs({}), "late")); });
   HttpClient client = Client();
   EXPECT_EQ(client.Get("/api/v1/m/m/ok").body, "ok");
   EXPECT_EQ(module.counts().connections, 1) << "a late answer is no reason to end the link";
@@ -264,7 +264,7 @@ TEST_F(GatewayTest, SaysDrainedWhenTheLastRequestOfAnInstanceHasEnded) {
   HttpClient other = Client();
   EXPECT_EQ(other.Get("/api/v1/m/m/x").body, "new") << "no new requests to who leaves";
   EXPECT_EQ(done.wait_for(Millis(50)), std::future_status::timeout);
-  old.Do([&](FakeLinkModule& m) { m.Respond(request, 200, {}, "old"); });
+  old.Do([request](FakeLinkModule& m) mutable { m.Respond(request, 200, {}, "old"); });
   EXPECT_EQ(client.Read().body, "old");
   EXPECT_EQ(done.wait_for(std::chrono::seconds(5)), std::future_status::ready);
   EXPECT_TRUE(old.WaitFor([](const auto& c) { return c.goaways == 1 && c.closed == 1; }));
@@ -290,7 +290,7 @@ TEST_F(GatewayTest, StopLetsWhatIsInFlightEndAndTakesNothingNew) {
   EXPECT_EQ(idle.Get("/healthz").status, 200);
   std::thread stop([&] { gateway_->Stop(Millis(5'000)); });
   EXPECT_TRUE(idle.AtEnd());
-  module.Do([&](FakeLinkModule& m) { m.Respond(request, 200, {}, "last"); });
+  module.Do([request](FakeLinkModule& m) mutable { m.Respond(request, 200, {}, "last"); });
   HttpResponse r = busy.Read();
   EXPECT_EQ(r.body, "last");
   EXPECT_EQ(r.Header("connection"), "close");

@@ -35,9 +35,9 @@ TEST_F(GatewayTest, StreamsAnAnswerOfUnknownLengthInChunksAsItComes) {
   std::tie(request.connection, request.stream) = begun.get_future().get();
   // Each piece is there before the next is made.
   while (client.buffered().find("3\r\none\r\n") == std::string::npos) ASSERT_TRUE(client.More());
-  module.Do([&](FakeLinkModule& m) { m.Send(request, "three", false); });
+  module.Do([request](FakeLinkModule& m) mutable { m.Send(request, "three", false); });
   while (client.buffered().find("5\r\nthree\r\n") == std::string::npos) ASSERT_TRUE(client.More());
-  module.Do([&](FakeLinkModule& m) { m.Send(request, "", true); });
+  module.Do([request](FakeLinkModule& m) mutable { m.Send(request, "", true); });
   HttpResponse r = client.Read();
   EXPECT_EQ(r.body, "onethree");
   EXPECT_EQ(r.Header("transfer-encoding"), "chunked");
@@ -104,7 +104,9 @@ TEST_F(GatewayTest, LosesNothingOfAFewBytesBehindManyWhenMoreFollowsAtOnce) {
   FakeRequest request;
   std::tie(request.connection, request.stream) = begun.get_future().get();
   while (client.buffered().size() < 2 * much.size() || !client.buffered().ends_with("m")) ASSERT_TRUE(client.More());
-  module.Do([&](FakeLinkModule& m) { m.Raw(request, DataFrame(request.stream, little, false) + DataFrame(request.stream, little, true)); });
+  module.Do([request, little](FakeLinkModule& m) mutable {
+    m.Raw(request, DataFrame(request.stream, little, false) + DataFrame(request.stream, little, true));
+  });
   EXPECT_EQ(client.Read().body, much + much + little + little);
 }
 
