@@ -136,10 +136,7 @@ absl::Status SecretBox::Write(const std::vector<Key>& keys) const {
 }
 
 absl::Status SecretBox::AddKey() {
-  if (from_environment_) {
-    return Error("SECRETS_IN_ENVIRONMENT",
-                 "the keys come from BULKHEAD_SECRETS_KEYS: put a new one in front there, the old ones behind it, and restart; then rotate");
-  }
+  BULKHEAD_CHECK(!from_environment_);
   std::vector<Key> longer = keys_.With([](const std::vector<Key>& keys) { return keys; });
   ASSIGN_OR_RETURN(Key key, ParseKey(RandomHex(kKeyBytes)));
   longer.insert(longer.begin(), std::move(key));

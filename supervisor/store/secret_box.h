@@ -32,8 +32,8 @@ class SecretBox {
   std::vector<std::string> KeyNames() const;
 
   // One rotation at a time: a new key that seals from now on, which is in the file before this returns; then everything is sealed anew
-  // by who keeps it; then the old keys are forgotten. SECRETS_IN_ENVIRONMENT when the keys come from there: the operator puts the
-  // new one in front, and takes the old ones away when all is sealed anew.
+  // by who keeps it; then the old keys are forgotten. Not for keys that come from the environment: there the operator puts
+  // the new one in front, and takes the old ones away when all is sealed anew.
   absl::Status AddKey();
   absl::Status DropOldKeys();
   bool from_environment() const { return from_environment_; }

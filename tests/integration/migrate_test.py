@@ -37,6 +37,22 @@ def module_with(modules, name, **files):
     return folder
 
 
+def hold(daemon, *locks):
+    """psql that holds advisory locks, by default the number 7, until its input ends or unlocks them."""
+    if database := daemon.database():
+        command, env = ["psql", "-X", "-q", database.url()], dict(os.environ)
+    else:
+        command = ["psql", "-X", "-q", f"host={daemon.data}/run/pg user=bulkhead dbname=bulkhead"]
+        env = {**os.environ, "PGPASSWORD": harness._read(daemon.data / "secrets" / "postgres.password").decode().strip()}
+    holder = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder.stdin.write("".join(f"SELECT {lock};\n" for lock in locks or ["pg_advisory_lock(7)"]) + "\\echo held\n")
+    holder.stdin.flush()
+    for line in holder.stdout:
+        if line == "held\n":
+            return holder
+    raise AssertionError("psql ended")
+
+
 class Migrate(DaemonTest):
     def refused(self, answer, code, *words):
         exit_code, out, err = answer
@@ -116,7 +132,7 @@ class Migrate(DaemonTest):
         module_with(modules, "slow", **{"001_slow": "CREATE TABLE a (n int); SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7);"})
         daemon = self.daemon(modules_dir=modules)
         daemon.post("/api/v1/modules/slow/install")
-        holder = self.hold(daemon)
+        holder = hold(daemon)
         answer = daemon.post("/api/v1/modules/slow/migrations/up?wait=false")
         self.assertEqual((answer.status, answer.json["meta"], answer.data["steps"]), (202, {"converged": False}, []))
         running = wait_until(lambda: daemon.get("/api/v1/modules/slow/migrations").data["running"], "it is seen running")
@@ -137,7 +153,7 @@ class Migrate(DaemonTest):
         module_with(modules, "slow", **{"001_slow": "SELECT pg_advisory_lock(7); SELECT pg_advisory_unlock(7);"})
         daemon = self.daemon(modules_dir=modules)
         daemon.post("/api/v1/modules/slow/install")
-        holder = self.hold(daemon)
+        holder = hold(daemon)
         terminal, inside = pty.openpty()
         environment = {**os.environ, "BULKHEAD_SERVER": daemon.admin_address, "BULKHEAD_TOKEN": daemon.token}
         process = subprocess.Popen([harness.BINARY, "migrate", "up", "slow"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -151,21 +167,6 @@ class Migrate(DaemonTest):
         os.close(terminal)
         self.assertEqual(process.returncode, DONE)
         self.assertRegex(out, r"^applied 001_slow\.sql \(\d+ m?s\)\n$")
-
-    def hold(self, daemon):
-        """psql that holds the advisory lock 7."""
-        if database := daemon.database():
-            command, env = ["psql", "-X", "-q", database.url()], dict(os.environ)
-        else:
-            command = ["psql", "-X", "-q", f"host={daemon.data}/run/pg user=bulkhead dbname=bulkhead"]
-            env = {**os.environ, "PGPASSWORD": harness._read(daemon.data / "secrets" / "postgres.password").decode().strip()}
-        holder = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        holder.stdin.write("SELECT pg_advisory_lock(7);\n\\echo held\n")
-        holder.stdin.flush()
-        for line in holder.stdout:
-            if line == "held\n":
-                return holder
-        self.fail("psql ended")
 
     def test_a_database_of_a_later_version_is_refused_at_the_start(self):
         daemon = self.daemon()

@@ -89,7 +89,7 @@ def link():
 def errors():
     """{public error code: HTTP status}, from the one table."""
     text = (SOURCE / "supervisor/base/status.cc").read_text()
-    return {code: int(http) for code, http in re.findall(r'\{"([A-Z_]+)", Code::k\w+, (\d+)\}', text)}
+    return {code: int(http) for code, http in re.findall(r'\{"([A-Z_]+)", Code::k\w+, (\d+),', text)}
 
 
 def settings():

@@ -18,6 +18,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import errors  # noqa: E402
 import golden  # noqa: E402
 import harness  # noqa: E402
 from harness import DaemonTest, SharedDaemonTest, run_serve, wait_until, write_module  # noqa: E402
@@ -51,6 +52,14 @@ class Source(unittest.TestCase):
             numbers = [field[0] for field in fields.values()]
             self.assertEqual(len(numbers), len(set(numbers)), name)
 
+    def test_the_documented_error_codes_are_those_of_the_table(self):
+        clients, processes = errors.table()
+        self.assertEqual([code.code for code in clients + processes], list(golden.errors()), "an entry can't be read")
+        self.assertEqual([code.http for code in clients], sorted(code.http for code in clients))
+        for code in clients + processes:
+            self.assertRegex(code.meaning, r"^[A-Z].*[.]$", code.code)
+            self.assertNotIn("|", code.meaning, code.code)
+        self.assertEqual(errors.DOCUMENT.read_text(), errors.document(), "write it with: python3 tests/interface/errors.py --update")
 
     def test_every_recorded_shape_and_part_of_the_handshake_is_looked_at(self):
         here = pathlib.Path(__file__).read_text()
