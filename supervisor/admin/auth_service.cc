@@ -33,7 +33,7 @@ class AuthService : public Auth::CallbackService {
 
   ServerUnaryReactor* LogIn(CallbackServerContext* context, const LogInRequest* request, LogInResponse* response) override {
     return Serve(guard_, context, METHOD("LogIn"), request, response, [this](CallPtr<LogInResponse> call, const LogInRequest* request) {
-      accounts_.LogIn(request->username(), request->password(), call->caller().address,
+      accounts_.LogIn(request->username(), request->password(), call->actor(),
                       [call](absl::StatusOr<Accounts::Login> login) { AnswerLogin(call, login); });
     });
   }
@@ -43,7 +43,7 @@ class AuthService : public Auth::CallbackService {
                  [this](CallPtr<LogInResponse> call, const RefreshLoginRequest* request) {
       // A client that has left keeps its token: only one that can be answered is used up.
       OnPool(pool_, call, [call, token = request->refresh_token(), &accounts = accounts_] {
-        if (call->live()) AnswerLogin(call, accounts.Refresh(token, call->caller().address));
+        if (call->live()) AnswerLogin(call, accounts.Refresh(token, call->actor()));
       });
     });
   }
@@ -51,7 +51,7 @@ class AuthService : public Auth::CallbackService {
   ServerUnaryReactor* LogOut(CallbackServerContext* context, const LogOutRequest* request, LogOutResponse* response) override {
     return Serve(guard_, context, METHOD("LogOut"), request, response, [this](CallPtr<LogOutResponse> call, const LogOutRequest* request) {
       OnPool(pool_, call, [call, token = request->refresh_token(), &accounts = accounts_] {
-        if (absl::Status ended = accounts.LogOut(token); !ended.ok()) return call->Fail(ended);
+        if (absl::Status ended = accounts.LogOut(token, call->actor()); !ended.ok()) return call->Fail(ended);
         call->Answer(LogOutResponse());
       });
     });
@@ -77,7 +77,8 @@ class AuthService : public Auth::CallbackService {
                  [this](CallPtr<ChangePasswordResponse> call, const ChangePasswordRequest* request) {
       const bool queued = accounts_.Submit([call, wanted = *request, &accounts = accounts_] {
         if (!call->live()) return;
-        const absl::Status changed = accounts.ChangePassword(*call->caller().identity, wanted.current_password(), wanted.new_password());
+        const absl::Status changed =
+            accounts.ChangePassword(*call->caller().identity, wanted.current_password(), wanted.new_password(), call->actor());
         if (!changed.ok()) return call->Fail(changed);
         call->Answer(ChangePasswordResponse());
       });

@@ -66,7 +66,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
       }
       WithModule(call, request->module(),
                  [call, job = request->job(), payload = std::move(payload), wait = *wait, &jobs = jobs_](const ModuleView& view) {
-                   jobs.Run(view.row.name, job, payload, wait, [call, wait](absl::StatusOr<RunView> run) {
+                   AuditRecord audit{.by = call->actor(), .action = "jobs.run", .module = view.row.name};
+                   jobs.Run(view.row.name, job, payload, wait, std::move(audit), [call, wait](absl::StatusOr<RunView> run) {
                      if (!run.ok()) return call->Fail(run.status());
                      RunJobResponse answer;
                      *answer.mutable_run() = ToMessage(*run);

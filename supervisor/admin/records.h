@@ -25,7 +25,8 @@ class Records {
   // The actor of one call.
   Actor ActorOf(const Identity* identity, std::string address, std::string request_id) const;
   // The end of a call that writes. A change has written its row itself, in its own transaction; every other outcome is written here,
-  // but for those of nobody: they are in the log alone, because anybody can make as many of them as he likes.
+  // but for those of nobody: they are in the log alone, because anybody can make as many of them as he likes. (Failed logins of users that
+  // exist are bounded, and written by Accounts.)
   void Ended(std::string_view action, const Actor& by, const std::string& module, const absl::Status& result);
 
   AuditLog& audit() { return audit_; }

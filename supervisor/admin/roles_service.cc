@@ -56,7 +56,7 @@ class RolesService : public Roles::CallbackService {
   ServerUnaryReactor* CreateRole(CallbackServerContext* context, const CreateRoleRequest* request, RoleResponse* response) override {
     return Serve(guard_, context, METHOD("CreateRole"), request, response, [this](CallPtr<RoleResponse> call, const CreateRoleRequest* request) {
       OnPool(pool_, call, [call, role = Wanted(*request), &accounts = accounts_] {
-        if (call->live()) AnswerRole(call, accounts.CreateRole(*call->caller().identity, role));
+        if (call->live()) AnswerRole(call, accounts.CreateRole(*call->caller().identity, role, call->actor()));
       });
     });
   }
@@ -64,7 +64,7 @@ class RolesService : public Roles::CallbackService {
   ServerUnaryReactor* UpdateRole(CallbackServerContext* context, const UpdateRoleRequest* request, RoleResponse* response) override {
     return Serve(guard_, context, METHOD("UpdateRole"), request, response, [this](CallPtr<RoleResponse> call, const UpdateRoleRequest* request) {
       OnPool(pool_, call, [call, role = Wanted(*request), &accounts = accounts_] {
-        if (call->live()) AnswerRole(call, accounts.UpdateRole(*call->caller().identity, role));
+        if (call->live()) AnswerRole(call, accounts.UpdateRole(*call->caller().identity, role, call->actor()));
       });
     });
   }
@@ -74,7 +74,7 @@ class RolesService : public Roles::CallbackService {
                  [this](CallPtr<DeleteRoleResponse> call, const DeleteRoleRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
         if (!call->live()) return;
-        if (absl::Status deleted = accounts.DeleteRole(*call->caller().identity, name); !deleted.ok()) return call->Fail(deleted);
+        if (absl::Status deleted = accounts.DeleteRole(*call->caller().identity, name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteRoleResponse answer;
         answer.set_name(name);
         call->Answer(std::move(answer));

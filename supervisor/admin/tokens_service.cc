@@ -34,7 +34,7 @@ class TokensService : public admin::v1::Tokens::CallbackService {
         if (wanted.has_expires_at()) expires_at = FromTimestamp(wanted.expires_at());
         auto made = authenticator.Create(*call->caller().identity, wanted.name(), wanted.subject(),
                                          {wanted.permissions().begin(), wanted.permissions().end()}, expires_at,
-                                         {wanted.roles().begin(), wanted.roles().end()});
+                                         {wanted.roles().begin(), wanted.roles().end()}, call->actor());
         if (!made.ok()) return call->Fail(made.status());
         CreateTokenResponse answer;
         *answer.mutable_token() = ToMessage(made->row);
@@ -69,7 +69,7 @@ class TokensService : public admin::v1::Tokens::CallbackService {
                  [this](CallPtr<DeleteTokenResponse> call, const DeleteTokenRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &authenticator = authenticator_] {
         if (!call->live()) return;
-        if (absl::Status deleted = authenticator.Delete(name); !deleted.ok()) return call->Fail(deleted);
+        if (absl::Status deleted = authenticator.Delete(name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteTokenResponse answer;
         answer.set_name(name);
         call->Answer(std::move(answer));

@@ -60,7 +60,7 @@ class UsersService : public Users::CallbackService {
       OnHashing(accounts_, call, [call, wanted = *request, &accounts = accounts_] {
         if (!call->live()) return;
         AnswerUser(call, accounts.CreateUser(*call->caller().identity, wanted.name(), wanted.password(),
-                                             {wanted.roles().begin(), wanted.roles().end()}, !wanted.has_enabled() || wanted.enabled()));
+                                             {wanted.roles().begin(), wanted.roles().end()}, !wanted.has_enabled() || wanted.enabled(), call->actor()));
       });
     });
   }
@@ -75,7 +75,7 @@ class UsersService : public Users::CallbackService {
       if (request->has_enabled()) change.enabled = request->enabled();
       if (request->has_password()) change.password = request->password();
       OnHashing(accounts_, call, [call, name = request->name(), change = std::move(change), &accounts = accounts_] {
-        if (call->live()) AnswerUser(call, accounts.UpdateUser(*call->caller().identity, name, change));
+        if (call->live()) AnswerUser(call, accounts.UpdateUser(*call->caller().identity, name, change, call->actor()));
       });
     });
   }
@@ -85,7 +85,7 @@ class UsersService : public Users::CallbackService {
                  [this](CallPtr<DeleteUserResponse> call, const DeleteUserRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
         if (!call->live()) return;
-        if (absl::Status deleted = accounts.DeleteUser(*call->caller().identity, name); !deleted.ok()) return call->Fail(deleted);
+        if (absl::Status deleted = accounts.DeleteUser(*call->caller().identity, name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteUserResponse answer;
         answer.set_name(name);
         call->Answer(std::move(answer));

@@ -89,25 +89,29 @@ void Accounts::Publish() {
 
 // ---- sessions ----
 
-void Accounts::LogIn(const std::string& name, const std::string& password, const std::string& address,
+void Accounts::LogIn(const std::string& name, const std::string& password, const Actor& by,
                      std::function<void(absl::StatusOr<Login>)> done) {
-  const std::string from = AttemptAddress(address);
+  const std::string from = AttemptAddress(by.address);
   const std::string user = name.substr(0, kMaxUserName + 1);
   if (const Millis wait = address_attempts_.Begin(from); wait > Millis(0)) return done(TooManyAttempts(wait));
   if (const Millis wait = user_attempts_.Begin(user); wait > Millis(0)) {
     address_attempts_.TakeBack(from);  // nothing was tried
     return done(TooManyAttempts(wait));
   }
-  const bool queued = Submit([this, name, password, user, from, address, done] {
-    absl::StatusOr<Login> login = CheckAndBegin(name, password);
+  const bool queued = Submit([this, name, password, user, from, by, done] {
+    bool known = false;
+    absl::StatusOr<Login> login = CheckAndBegin(name, password, by, known);
     const bool wrong = ErrorCode(login.status()) == "INVALID_CREDENTIALS";
     // Somebody who knows one password is not free to try others from there: his own try alone is taken back.
     if (!wrong) address_attempts_.TakeBack(from);
     if (login.ok()) user_attempts_.Succeeded(user);
     else if (!wrong) user_attempts_.TakeBack(user);
     LogInfo("auth", login.ok() ? "a user logged in" : "a login failed",
-            {{"user", ValidUtf8(user)}, {"address", address}, {"result", login.ok() ? "OK" : ErrorCode(login.status())}});
+            {{"user", ValidUtf8(user)}, {"address", by.address}, {"result", login.ok() ? "OK" : ErrorCode(login.status())}});
+    const absl::Status outcome = login.status();
     done(std::move(login));
+    // Behind the answer: how long it took must not tell whether there is such a user.
+    if (wrong && known) RecordFailedLogin(name, by, outcome);
   });
   if (queued) return;
   address_attempts_.TakeBack(from);
@@ -115,8 +119,19 @@ void Accounts::LogIn(const std::string& name, const std::string& password, const
   done(Error("OVERLOADED", "Too many logins are under way. Try again in a moment."));
 }
 
-absl::StatusOr<Accounts::Login> Accounts::CheckAndBegin(const std::string& name, const std::string& password) {
+// The actor is nobody: whoever it was did not show who he is. So many are the tries that `Attempts` grants.
+void Accounts::RecordFailedLogin(const std::string& name, Actor by, const absl::Status& failure) {
+  by.subject = by.credential = by.credential_id = "";
+  AuditRecord record{.by = std::move(by), .action = "auth.login", .target = name};
+  record.outcome = ErrorCode(failure);
+  record.message = std::string(failure.message());
+  if (const absl::Status written = store_.Append(record); !written.ok())
+    LogWarn("auth", "a login that failed is missing in the audit", {{"user", name}, {"reason", std::string(written.message())}});
+}
+
+absl::StatusOr<Accounts::Login> Accounts::CheckAndBegin(const std::string& name, const std::string& password, const Actor& by, bool& known) {
   absl::StatusOr<UserRow> user = ValidUserName(name) ? store_.User(name) : Error("USER_NOT_FOUND", "");
+  known = user.ok();
   if (!user.ok() && ErrorCode(user.status()) != "USER_NOT_FOUND") return user.status();
   const bool fits = password.size() <= kMaxPasswordBytes;
   const std::string& tried = fits ? password : name;
@@ -126,7 +141,8 @@ absl::StatusOr<Accounts::Login> Accounts::CheckAndBegin(const std::string& name,
     if (auto phc = HashPassword(password); phc.ok()) (void)store_.RehashPassword(user->id, user->password, *phc);
   }
   std::string refresh_token = std::string(kRefreshPrefix) + RandomHex(kRefreshBytes);
-  auto session = store_.BeginSession(*user, Sha256Hex(refresh_token), clock_.Wall() + limits::kRefreshTokenLife);
+  const AuditRecord audit{.by = by, .action = "auth.login"};
+  auto session = store_.BeginSession(*user, Sha256Hex(refresh_token), clock_.Wall() + limits::kRefreshTokenLife, &audit);
   if (ErrorCode(session.status()) == "USER_NOT_FOUND") return InvalidCredentials();
   RETURN_IF_ERROR(session.status());
   return MakeLogin(*session, std::move(refresh_token));
@@ -149,16 +165,21 @@ absl::StatusOr<Accounts::Login> Accounts::MakeLogin(const SessionRow& session, s
   return login;
 }
 
-absl::StatusOr<Accounts::Login> Accounts::Refresh(const std::string& refresh_token, const std::string& address) {
-  const std::string from = AttemptAddress(address);
+absl::StatusOr<Accounts::Login> Accounts::Refresh(const std::string& refresh_token, const Actor& by) {
+  const std::string from = AttemptAddress(by.address);
   if (const Millis wait = address_attempts_.Begin(from); wait > Millis(0)) return TooManyAttempts(wait);
   if (refresh_token.size() != kRefreshSize || !refresh_token.starts_with(kRefreshPrefix)) return RefreshInvalid();
   std::string next = std::string(kRefreshPrefix) + RandomHex(kRefreshBytes);
   bool reused = false;
   const WallTime now = clock_.Wall();
-  auto session = store_.Refresh(Sha256Hex(refresh_token), Sha256Hex(next), now, now + limits::kRefreshTokenLife, reused);
+  const absl::Status invalid = RefreshInvalid();
+  AuditRecord audit{.by = by, .action = "auth.refresh", .outcome = ErrorCode(invalid)};
+  audit.by.subject = audit.by.credential = "system";
+  audit.by.credential_id = "";
+  audit.message = "The refresh token was used a second time, by its user or by who has stolen it: its session has ended.";
+  auto session = store_.Refresh(Sha256Hex(refresh_token), Sha256Hex(next), now, now + limits::kRefreshTokenLife, reused, &audit);
   if (reused) {
-    LogWarn("auth", "a refresh token was used twice: its session has ended", {{"address", address}});
+    LogWarn("auth", "a refresh token was used twice: its session has ended", {{"address", by.address}});
     Publish();
   }
   if (ErrorCode(session.status()) == "REFRESH_TOKEN_INVALID") return session.status();
@@ -167,14 +188,15 @@ absl::StatusOr<Accounts::Login> Accounts::Refresh(const std::string& refresh_tok
   return MakeLogin(*session, std::move(next));
 }
 
-absl::Status Accounts::LogOut(const std::string& refresh_token) {
+absl::Status Accounts::LogOut(const std::string& refresh_token, const Actor& by) {
   if (refresh_token.size() != kRefreshSize || !refresh_token.starts_with(kRefreshPrefix)) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const bool ended, store_.EndSession(Sha256Hex(refresh_token)));
+  const AuditRecord audit{.by = by, .action = "auth.logout"};
+  ASSIGN_OR_RETURN(const bool ended, store_.EndSession(Sha256Hex(refresh_token), &audit));
   if (ended) Publish();
   return absl::OkStatus();
 }
 
-absl::Status Accounts::ChangePassword(const Identity& caller, const std::string& current, const std::string& next) {
+absl::Status Accounts::ChangePassword(const Identity& caller, const std::string& current, const std::string& next, const Actor& by) {
   if (caller.user_id.empty()) return Error("FORBIDDEN", "\"" + caller.subject + "\" is no user with a password here.");
   RETURN_IF_ERROR(CheckNewPassword(next, caller.subject, "newPassword"));
   if (const Millis wait = user_attempts_.Begin(caller.subject); wait > Millis(0)) return TooManyAttempts(wait);
@@ -186,7 +208,8 @@ absl::Status Accounts::ChangePassword(const Identity& caller, const std::string&
   }
   user_attempts_.Succeeded(caller.subject);
   ASSIGN_OR_RETURN(const std::string phc, HashPassword(next));
-  RETURN_IF_ERROR(store_.UpdateUser(*user, *user, phc).status());
+  const AuditRecord audit{.by = by, .action = "auth.change-password"};
+  RETURN_IF_ERROR(store_.UpdateUser(*user, *user, phc, &audit).status());
   Publish();
   return absl::OkStatus();
 }
@@ -199,7 +222,7 @@ absl::StatusOr<UserRow> Accounts::User(const std::string& name) {
 }
 
 absl::StatusOr<UserRow> Accounts::CreateUser(const Identity& caller, const std::string& name, const std::string& password,
-                                             const std::vector<std::string>& roles, bool enabled) {
+                                             const std::vector<std::string>& roles, bool enabled, const Actor& by) {
   const auto accounts = authenticator_.Accounts();
   std::vector<ErrorDetail> wrong;
   if (!ValidUserName(name)) {
@@ -218,12 +241,13 @@ absl::StatusOr<UserRow> Accounts::CreateUser(const Identity& caller, const std::
   user.roles = roles;
   user.enabled = enabled;
   ASSIGN_OR_RETURN(user.password, HashPassword(password));
-  ASSIGN_OR_RETURN(user, store_.InsertUser(user));
+  const AuditRecord audit{.by = by, .action = "users.create"};
+  ASSIGN_OR_RETURN(user, store_.InsertUser(user, &audit));
   Publish();
   return user;
 }
 
-absl::StatusOr<UserRow> Accounts::UpdateUser(const Identity& caller, const std::string& name, const UserChange& change) {
+absl::StatusOr<UserRow> Accounts::UpdateUser(const Identity& caller, const std::string& name, const UserChange& change, const Actor& by) {
   ASSIGN_OR_RETURN(const UserRow before, User(name));
   UserRow user = before;
   const auto accounts = authenticator_.Accounts();
@@ -243,16 +267,18 @@ absl::StatusOr<UserRow> Accounts::UpdateUser(const Identity& caller, const std::
   if (change.password) {
     ASSIGN_OR_RETURN(phc, HashPassword(*change.password));
   }
-  ASSIGN_OR_RETURN(user, store_.UpdateUser(before, user, phc));
+  const AuditRecord audit{.by = by, .action = "users.update"};
+  ASSIGN_OR_RETURN(user, store_.UpdateUser(before, user, phc, &audit));
   if (change.password) user_attempts_.Succeeded(name);
   Publish();
   return user;
 }
 
-absl::Status Accounts::DeleteUser(const Identity& caller, const std::string& name) {
+absl::Status Accounts::DeleteUser(const Identity& caller, const std::string& name, const Actor& by) {
   ASSIGN_OR_RETURN(const UserRow user, User(name));
   RETURN_IF_ERROR(CheckGiving(caller, *authenticator_.Accounts(), user.roles, {}, "The user"));
-  RETURN_IF_ERROR(store_.DeleteUser(name));
+  const AuditRecord audit{.by = by, .action = "users.delete"};
+  RETURN_IF_ERROR(store_.DeleteUser(name, &audit));
   Publish();
   return absl::OkStatus();
 }
@@ -281,27 +307,30 @@ absl::StatusOr<RoleRow> Accounts::CustomRole(const Identity& caller, const std::
   return role;
 }
 
-absl::StatusOr<RoleRow> Accounts::CreateRole(const Identity& caller, const RoleRow& role) {
+absl::StatusOr<RoleRow> Accounts::CreateRole(const Identity& caller, const RoleRow& role, const Actor& by) {
   RETURN_IF_ERROR(CheckRoleRow(role));
   if (IsBuiltInRole(role.name)) return Error("ROLE_EXISTS", "A role \"" + role.name + "\" exists already: it is built in.");
   RETURN_IF_ERROR(CheckGiving(caller, *authenticator_.Accounts(), {}, role.permissions, "A role"));
-  ASSIGN_OR_RETURN(RoleRow made, store_.InsertRole(role));
+  const AuditRecord audit{.by = by, .action = "roles.create"};
+  ASSIGN_OR_RETURN(RoleRow made, store_.InsertRole(role, &audit));
   Publish();
   return made;
 }
 
-absl::StatusOr<RoleRow> Accounts::UpdateRole(const Identity& caller, const RoleRow& role) {
+absl::StatusOr<RoleRow> Accounts::UpdateRole(const Identity& caller, const RoleRow& role, const Actor& by) {
   RETURN_IF_ERROR(CustomRole(caller, role.name).status());
   RETURN_IF_ERROR(CheckRoleRow(role));
   RETURN_IF_ERROR(CheckGiving(caller, *authenticator_.Accounts(), {}, role.permissions, "The role"));
-  ASSIGN_OR_RETURN(RoleRow updated, store_.UpdateRole(role));
+  const AuditRecord audit{.by = by, .action = "roles.update"};
+  ASSIGN_OR_RETURN(RoleRow updated, store_.UpdateRole(role, &audit));
   Publish();
   return updated;
 }
 
-absl::Status Accounts::DeleteRole(const Identity& caller, const std::string& name) {
+absl::Status Accounts::DeleteRole(const Identity& caller, const std::string& name, const Actor& by) {
   RETURN_IF_ERROR(CustomRole(caller, name).status());
-  RETURN_IF_ERROR(store_.DeleteRole(name));
+  const AuditRecord audit{.by = by, .action = "roles.delete"};
+  RETURN_IF_ERROR(store_.DeleteRole(name, &audit));
   Publish();
   return absl::OkStatus();
 }

@@ -205,7 +205,7 @@ absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& ca
                                                               const std::string& subject,
                                                               const std::vector<std::string>& permissions,
                                                               std::optional<WallTime> expires_at,
-                                                              const std::vector<std::string>& roles) {
+                                                              const std::vector<std::string>& roles, const Actor& by) {
   NewToken made;
   made.row.name = name;
   made.row.subject = subject.empty() ? name : subject;
@@ -219,7 +219,8 @@ absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& ca
   made.secret = std::string(kTokenPrefix) + RandomHex(kTokenSecretBytes);
   made.row.secret_sha256 = Sha256Hex(made.secret);
   std::lock_guard lock(store_mutex_);
-  ASSIGN_OR_RETURN(made.row, store_.InsertToken(made.row));
+  const AuditRecord audit{.by = by, .action = "tokens.create"};
+  ASSIGN_OR_RETURN(made.row, store_.InsertToken(made.row, &audit));
   state_.With([&](State& state) {
     state.rows.push_back(made.row);
     Rebuild(state);
@@ -240,9 +241,10 @@ absl::StatusOr<std::vector<TokenRow>> Authenticator::List() {
   return rows;
 }
 
-absl::Status Authenticator::Delete(const std::string& name) {
+absl::Status Authenticator::Delete(const std::string& name, const Actor& by) {
+  const AuditRecord audit{.by = by, .action = "tokens.delete"};
   std::lock_guard lock(store_mutex_);
-  const absl::Status deleted = store_.DeleteToken(name);
+  const absl::Status deleted = store_.DeleteToken(name, &audit);
   // Deleted through another node: it must end here, too.
   if (deleted.ok() || ErrorCode(deleted) == "TOKEN_NOT_FOUND") {
     state_.With([&](State& state) {

@@ -59,16 +59,16 @@ class Authenticator {
   std::shared_ptr<const AccountTable> Accounts() const;
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
-  // API tokens. Blocking. See proto/bulkhead/admin/v1/tokens.proto for the errors.
+  // API tokens. Blocking. See proto/bulkhead/admin/v1/tokens.proto for the errors. `by` is who the audit names.
   struct NewToken {
     TokenRow row;
     std::string secret;
   };
   absl::StatusOr<NewToken> Create(const Identity& caller, const std::string& name, const std::string& subject,
                                   const std::vector<std::string>& permissions, std::optional<WallTime> expires_at,
-                                  const std::vector<std::string>& roles = {});
+                                  const std::vector<std::string>& roles = {}, const Actor& by = {});
   absl::StatusOr<std::vector<TokenRow>> List();
-  absl::Status Delete(const std::string& name);
+  absl::Status Delete(const std::string& name, const Actor& by = {});
 
  private:
   struct LastUse {

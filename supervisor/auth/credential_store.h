@@ -1,5 +1,8 @@
 // The rows of who may call: API tokens, custom roles, users, their sessions and refresh tokens. Blocking; thread-safe. Only hashes of
 // secrets are in them. What they mean is said in authenticator.h and accounts.h.
+//
+// A change that is given an AuditRecord (its actor and action) writes it in its own transaction, with what was before and after; hashes
+// and secrets are in neither.
 #pragma once
 
 #include <map>
@@ -8,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
 
 namespace bulkhead {
@@ -49,38 +53,44 @@ class CredentialStore {
   absl::StatusOr<int64_t> Version();
 
   absl::StatusOr<std::vector<TokenRow>> Tokens();
-  absl::StatusOr<TokenRow> InsertToken(const TokenRow& token);  // TOKEN_EXISTS
-  absl::Status DeleteToken(const std::string& name);            // TOKEN_NOT_FOUND
+  absl::StatusOr<TokenRow> InsertToken(const TokenRow& token, const AuditRecord* audit = nullptr);  // TOKEN_EXISTS
+  absl::Status DeleteToken(const std::string& name, const AuditRecord* audit = nullptr);            // TOKEN_NOT_FOUND
   // Writes when tokens (by id) were used last; never back in time.
   absl::Status TouchTokens(const std::map<std::string, WallTime>& used);
 
   absl::StatusOr<std::vector<RoleRow>> Roles();
-  absl::StatusOr<RoleRow> InsertRole(const RoleRow& role);      // ROLE_EXISTS
-  absl::StatusOr<RoleRow> UpdateRole(const RoleRow& role);      // ROLE_NOT_FOUND
-  absl::Status DeleteRole(const std::string& name);             // ROLE_NOT_FOUND; ROLE_IN_USE names users and tokens
+  absl::StatusOr<RoleRow> InsertRole(const RoleRow& role, const AuditRecord* audit = nullptr);  // ROLE_EXISTS
+  absl::StatusOr<RoleRow> UpdateRole(const RoleRow& role, const AuditRecord* audit = nullptr);  // ROLE_NOT_FOUND
+  // ROLE_NOT_FOUND; ROLE_IN_USE names users and tokens.
+  absl::Status DeleteRole(const std::string& name, const AuditRecord* audit = nullptr);
 
   absl::StatusOr<std::vector<UserRow>> Users();
-  absl::StatusOr<UserRow> User(const std::string& name);        // USER_NOT_FOUND
-  absl::StatusOr<UserRow> InsertUser(const UserRow& user);      // USER_EXISTS
+  absl::StatusOr<UserRow> User(const std::string& name);                                        // USER_NOT_FOUND
+  absl::StatusOr<UserRow> InsertUser(const UserRow& user, const AuditRecord* audit = nullptr);  // USER_EXISTS
   // Writes roles, enabled and, when given, a new password. A password and a disabling move the epoch and end the sessions.
   // GENERATION_CHANGED when roles or password are no longer those of `before`.
-  absl::StatusOr<UserRow> UpdateUser(const UserRow& before, const UserRow& user, const std::optional<std::string>& password);
-  absl::Status DeleteUser(const std::string& name);             // USER_NOT_FOUND
+  absl::StatusOr<UserRow> UpdateUser(const UserRow& before, const UserRow& user, const std::optional<std::string>& password,
+                                     const AuditRecord* audit = nullptr);
+  absl::Status DeleteUser(const std::string& name, const AuditRecord* audit = nullptr);  // USER_NOT_FOUND
   // The same password hashed with other parameters: nothing ends. Nothing happens when it was changed meanwhile.
   absl::Status RehashPassword(const std::string& user_id, const std::string& before, const std::string& after);
 
   // A login: a session with its first refresh token. USER_NOT_FOUND when the user's password, epoch or enabling has changed since `user`
-  // was read.
-  absl::StatusOr<SessionRow> BeginSession(const UserRow& user, const std::string& refresh_sha256, WallTime expires_at);
+  // was read. Recorded as done by the user.
+  absl::StatusOr<SessionRow> BeginSession(const UserRow& user, const std::string& refresh_sha256, WallTime expires_at,
+                                          const AuditRecord* audit = nullptr);
   // Takes a refresh token for its successor. REFRESH_TOKEN_INVALID: unknown, expired, of an ended session or a disabled user; used
-  // already, which ends the session (`reused` is set then).
+  // already, which ends the session (`reused` is set then). Only that end is recorded, as done by the supervisor: who came is not known.
   absl::StatusOr<SessionRow> Refresh(const std::string& refresh_sha256, const std::string& next_sha256, WallTime now, WallTime expires_at,
-                                     bool& reused);
-  // Ends the session of a refresh token; true when there was one to end.
-  absl::StatusOr<bool> EndSession(const std::string& refresh_sha256);
+                                     bool& reused, const AuditRecord* audit = nullptr);
+  // Ends the session of a refresh token; true when there was one to end. Recorded as done by the user.
+  absl::StatusOr<bool> EndSession(const std::string& refresh_sha256, const AuditRecord* audit = nullptr);
   // Sessions that ended so late that an access token of theirs may still be unexpired.
   absl::StatusOr<std::vector<std::string>> EndedSessions(Millis since);
   absl::Status DeleteOldSessions(Millis ended_before);
+
+  // What changed nothing: a login that failed.
+  absl::Status Append(const AuditRecord& refusal) { return AuditLog(database_).Append(refusal); }
 
  private:
   Database& database_;

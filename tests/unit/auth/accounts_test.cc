@@ -36,10 +36,16 @@ class AccountsTest : public testing::Test {
     Authenticator authenticator;
     Accounts accounts;
   };
+  static Actor From(const std::string& address) {
+    Actor by;
+    by.address = address;
+    by.node = "n1";
+    return by;
+  }
   absl::StatusOr<Accounts::Login> LogIn(Node& node, const std::string& name, const std::string& password = kPassword,
                                         const std::string& address = "192.0.2.1:99") {
     auto promise = std::make_shared<std::promise<absl::StatusOr<Accounts::Login>>>();
-    node.accounts.LogIn(name, password, address, [promise](absl::StatusOr<Accounts::Login> login) { promise->set_value(std::move(login)); });
+    node.accounts.LogIn(name, password, From(address), [promise](absl::StatusOr<Accounts::Login> login) { promise->set_value(std::move(login)); });
     return promise->get_future().get();
   }
   static std::shared_ptr<const Identity> Who(Node& node, const std::string& token) {
@@ -51,6 +57,29 @@ class AccountsTest : public testing::Test {
     auto made = node_.accounts.CreateUser(admin_, name, kPassword, roles, true);
     EXPECT_TRUE(made.ok()) << made.status();
     return *made;
+  }
+
+  // Rows of the audit as "action target subject/credential before after outcome", oldest first; waits until there are `count`.
+  std::vector<std::string> Audit(size_t count) {
+    AuditLog log(database_);
+    std::vector<std::string> told;
+    for (const Instant until = Clock::Real().Now() + std::chrono::seconds(10); told.size() < count && Clock::Real().Now() < until;) {
+      told.clear();
+      auto page = log.Find({.page_size = 100});
+      for (auto row = page->rows.rbegin(); row != page->rows.rend(); ++row) {
+        const AuditRecord& r = row->record;
+        told.push_back(r.action + " " + r.target + " " + r.by.subject + "/" + r.by.credential + " " + r.before_json + " " + r.after_json + " " + r.outcome);
+      }
+    }
+    return told;
+  }
+  Actor Root() {
+    Actor by = From("192.0.2.7:1");
+    by.subject = "root";
+    by.credential = "admin-token";
+    by.request_id = "r-1";
+    by.recorded = std::make_shared<std::atomic<bool>>(false);
+    return by;
   }
 
   const Identity admin_{"admin", {"admin"}, {"*"}, {}, ""};
@@ -84,11 +113,11 @@ TEST_F(AccountsTest, TwoRefreshesAtOnceEndTheSession) {
   ASSERT_TRUE(login.ok());
   std::vector<std::future<absl::StatusOr<Accounts::Login>>> both;
   for (int i = 0; i < 2; ++i)
-    both.push_back(std::async(std::launch::async, [&] { return node_.accounts.Refresh(login->refresh_token, "192.0.2.1:1"); }));
+    both.push_back(std::async(std::launch::async, [&] { return node_.accounts.Refresh(login->refresh_token, From("192.0.2.1:1")); }));
   const auto first = both[0].get(), second = both[1].get();
   EXPECT_NE(first.ok(), second.ok()) << first.status() << second.status();
   const auto& won = first.ok() ? first : second;
-  EXPECT_EQ(ErrorCode(node_.accounts.Refresh(won->refresh_token, "192.0.2.1:1").status()), "REFRESH_TOKEN_INVALID");
+  EXPECT_EQ(ErrorCode(node_.accounts.Refresh(won->refresh_token, From("192.0.2.1:1")).status()), "REFRESH_TOKEN_INVALID");
   EXPECT_EQ(Who(node_, won->access_token), nullptr);
 }
 
@@ -97,7 +126,7 @@ TEST_F(AccountsTest, ARefreshTokenExpires) {
   const auto login = LogIn(node_, "carl");
   ASSERT_TRUE(login.ok());
   clock_.shift_ms += limits::kRefreshTokenLife.count() + 1'000;
-  EXPECT_EQ(ErrorCode(node_.accounts.Refresh(login->refresh_token, "192.0.2.1:1").status()), "REFRESH_TOKEN_INVALID");
+  EXPECT_EQ(ErrorCode(node_.accounts.Refresh(login->refresh_token, From("192.0.2.1:1")).status()), "REFRESH_TOKEN_INVALID");
 }
 
 TEST_F(AccountsTest, APasswordOfWeakerParametersIsHashedAnewAtALogin) {
@@ -163,6 +192,92 @@ TEST_F(AccountsTest, RolesAreResolvedWhereTheyAreHeld) {
   EXPECT_EQ(ErrorCode(node_.accounts.UpdateRole(admin_, {"admin", "", {}, {}, {}}).status()), "ROLE_BUILT_IN");
   EXPECT_EQ(ErrorCode(node_.authenticator.Create(admin_, "odd", "", {}, std::nullopt, {"nonesuch"}).status()), "INVALID_ARGUMENT");
   EXPECT_EQ(ErrorCode(node_.authenticator.Create({"x", {}, {"things:read"}, {}, ""}, "odd", "", {}, std::nullopt, {"operator"}).status()), "FORBIDDEN");
+}
+
+TEST_F(AccountsTest, EveryChangeIsInTheAuditWithWhatItChangedAndNoSecretIs) {
+  const Actor root = Root();
+  ASSERT_TRUE(node_.accounts.CreateRole(admin_, {"keeper", "", {"a:b"}, {}, {}}, root).ok());
+  EXPECT_TRUE(root.recorded->load());
+  ASSERT_TRUE(node_.accounts.UpdateRole(admin_, {"keeper", "", {"a:c"}, {}, {}}, root).ok());
+  ASSERT_TRUE(node_.accounts.DeleteRole(admin_, "keeper", root).ok());
+  auto token = node_.authenticator.Create(admin_, "ci", "", {"a:b"}, std::nullopt, {}, root);
+  ASSERT_TRUE(token.ok());
+  ASSERT_TRUE(node_.authenticator.Delete("ci", root).ok());
+  ASSERT_TRUE(node_.accounts.CreateUser(admin_, "hans", kPassword, {"viewer"}, true, root).ok());
+  ASSERT_TRUE(node_.accounts.UpdateUser(admin_, "hans", {.enabled = false}, root).ok());
+  ASSERT_TRUE(node_.accounts.UpdateUser(admin_, "hans", {.roles = {{"operator"}}, .enabled = true, .password = "another long sentence"}, root).ok());
+  Identity hans{"hans", {}, {}, {}, "an id"};
+  ASSERT_TRUE(node_.accounts.ChangePassword(hans, "another long sentence", kPassword, root).ok());
+  ASSERT_TRUE(node_.accounts.DeleteUser(admin_, "hans", root).ok());
+  const auto told = Audit(10);
+  const std::string id = "\"id\": \"" + token->row.id + "\"";
+  EXPECT_THAT(told, ElementsAre(
+      R"(roles.create keeper root/admin-token  {"description": "", "permissions": ["a:b"]} OK)",
+      R"(roles.update keeper root/admin-token {"permissions": ["a:b"]} {"permissions": ["a:c"]} OK)",
+      R"(roles.delete keeper root/admin-token {"description": "", "permissions": ["a:c"]}  OK)",
+      "tokens.create ci root/admin-token  {" + id + R"(, "roles": [], "subject": "ci", "expiresAt": null, "permissions": ["a:b"]} OK)",
+      "tokens.delete ci root/admin-token {" + id + R"(, "roles": [], "subject": "ci", "expiresAt": null, "permissions": ["a:b"]}  OK)",
+      R"(users.create hans root/admin-token  {"roles": ["viewer"], "enabled": true, "password": "********"} OK)",
+      R"(users.update hans root/admin-token {"enabled": true} {"enabled": false} OK)",
+      R"(users.update hans root/admin-token {"roles": ["viewer"], "enabled": false, "password": "********"} )"
+      R"({"roles": ["operator"], "enabled": true, "password": "********"} OK)",
+      R"(auth.change-password hans root/admin-token {"password": "********"} {"password": "********"} OK)",
+      R"(users.delete hans root/admin-token {"roles": ["operator"], "enabled": true}  OK)"));
+  const std::string all = database_.Run("SELECT string_agg(a::text, ' ') AS all FROM bulkhead_internal.audit a")->Text(0, "all");
+  for (const std::string& secret : {std::string(kPassword), std::string("argon2"), token->secret, token->row.secret_sha256})
+    EXPECT_EQ(all.find(secret), std::string::npos) << secret;
+}
+
+TEST_F(AccountsTest, LoginsAreInTheAuditAsDoneByTheUserAndFailedOnesOfUsersThatExist) {
+  MakeUser("ida");
+  auto login = LogIn(node_, "ida");
+  ASSERT_TRUE(login.ok());
+  const std::string session = R"({"session": ")" + database_.Run("SELECT id FROM bulkhead_internal.sessions")->Text(0, "id") + "\"}";
+  auto next = node_.accounts.Refresh(login->refresh_token, From("192.0.2.1:1"));
+  ASSERT_TRUE(next.ok()) << "which is no change that anybody asked for";
+  EXPECT_FALSE(node_.accounts.Refresh(login->refresh_token, From("192.0.2.1:1")).ok());
+  EXPECT_FALSE(LogIn(node_, "ida", "wrong").ok());
+  EXPECT_FALSE(LogIn(node_, "nobody", "wrong").ok());
+  EXPECT_FALSE(node_.accounts.Refresh("bhr_" + std::string(64, '0'), From("192.0.2.1:1")).ok());
+  ASSERT_EQ(Audit(4).size(), 4u);
+  login = LogIn(node_, "ida");
+  ASSERT_TRUE(login.ok());
+  ASSERT_TRUE(node_.accounts.LogOut(login->refresh_token, Root()).ok());
+  ASSERT_TRUE(node_.accounts.LogOut(login->refresh_token, Root()).ok()) << "and ends nothing";
+  const auto told = Audit(6);
+  ASSERT_EQ(told.size(), 6u);
+  EXPECT_EQ(told[1], "auth.login ida ida/user  " + session + " OK");
+  EXPECT_EQ(told[2], "auth.refresh ida system/system " + session + "  REFRESH_TOKEN_INVALID");
+  EXPECT_EQ(told[3], "auth.login ida /   INVALID_CREDENTIALS");
+  EXPECT_THAT(told[5], testing::StartsWith("auth.logout ida ida/user {\"session\""));
+}
+
+TEST_F(AccountsTest, AChangeThatCanNotBeRecordedIsNotMade) {
+  MakeUser("jana");
+  const auto login = LogIn(node_, "jana");
+  ASSERT_TRUE(login.ok());
+  ASSERT_TRUE(node_.accounts.CreateRole(admin_, {"keeper", "", {"a:b"}, {}, {}}).ok());
+  ASSERT_TRUE(node_.authenticator.Create(admin_, "ci", "", {"a:b"}, std::nullopt).ok());
+  ASSERT_TRUE(database_.Run("ALTER TABLE bulkhead_internal.audit RENAME TO audit_away").ok());
+  const Actor root = Root();
+  EXPECT_FALSE(node_.accounts.CreateRole(admin_, {"other", "", {"a:b"}, {}, {}}, root).ok());
+  EXPECT_FALSE(node_.accounts.UpdateRole(admin_, {"keeper", "", {"*"}, {}, {}}, root).ok());
+  EXPECT_FALSE(node_.accounts.DeleteRole(admin_, "keeper", root).ok());
+  EXPECT_FALSE(node_.authenticator.Create(admin_, "other", "", {"a:b"}, std::nullopt, {}, root).ok());
+  EXPECT_FALSE(node_.authenticator.Delete("ci", root).ok());
+  EXPECT_FALSE(node_.accounts.CreateUser(admin_, "other", kPassword, {}, true, root).ok());
+  EXPECT_FALSE(node_.accounts.UpdateUser(admin_, "jana", {.password = "another long sentence"}, root).ok());
+  EXPECT_FALSE(node_.accounts.DeleteUser(admin_, "jana", root).ok());
+  EXPECT_FALSE(LogIn(node_, "jana").ok());
+  EXPECT_FALSE(node_.accounts.LogOut(login->refresh_token, root).ok());
+  EXPECT_FALSE(root.recorded->load());
+  ASSERT_TRUE(database_.Run("ALTER TABLE bulkhead_internal.audit_away RENAME TO audit").ok());
+  EXPECT_EQ((*store_.Roles()).size(), 1u);
+  EXPECT_THAT((*store_.Roles())[0].permissions, ElementsAre("a:b"));
+  EXPECT_EQ((*store_.Tokens()).size(), 1u);
+  EXPECT_EQ((*store_.Users()).size(), 1u);
+  EXPECT_NE(Who(node_, login->access_token), nullptr) << "the session goes on";
+  EXPECT_TRUE(LogIn(node_, "jana").ok()) << "with the old password";
 }
 
 TEST_F(AccountsTest, WhenATokenWasUsedIsWrittenOnceInAWhileAndAtTheEnd) {

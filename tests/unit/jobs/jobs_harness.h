@@ -157,7 +157,7 @@ class Node {
   }
   std::future<absl::StatusOr<RunView>> Async(const std::string& job, Millis wait, const std::string& payload = "null") {
     auto answer = std::make_shared<std::promise<absl::StatusOr<RunView>>>();
-    jobs_->Run("m", job, payload, wait, [answer](absl::StatusOr<RunView> run) { answer->set_value(std::move(run)); });
+    jobs_->Run("m", job, payload, wait, std::nullopt, [answer](absl::StatusOr<RunView> run) { answer->set_value(std::move(run)); });
     return answer->get_future();
   }
   absl::StatusOr<RunView> Get(const std::string& id) {
