@@ -11,8 +11,8 @@ PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 build='
   g++ cmake ninja-build mold ccache
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
-  libpq-dev libssl-dev libre2-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
-run='postgresql-common postgresql-15 tzdata curl'
+  libpq-dev libssl-dev libcurl4-openssl-dev libargon2-dev libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
+run='postgresql-common postgresql-15 tzdata ca-certificates curl'
 tests='libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
 fuzz='clang libclang-rt-14-dev'
 

@@ -11,7 +11,8 @@ constexpr char kFooter[] =
     "In brackets stands the variable that sets the same; all but --config and --disable can be set in the file, too. What is given\n"
     "twice is taken from the options first, then from the variables, then from the file, then from the defaults.\n"
     "FEATURE_FLAG_<NAME>=true|false sets a feature flag; BULKHEAD_ENVIRONMENT is the name that /health shows (default development\n"
-    "with --development true, else production).\n"
+    "with --development true, else production). BULKHEAD_SECRETS_KEYS holds the keys of secrets at rest (64 hexadecimal digits each, split by\n"
+    "commas, the first seals; default: a key file in the data folder). BULKHEAD_SERVER and BULKHEAD_TOKEN are for the client's commands.\n"
     "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds.\n";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {
@@ -20,25 +21,116 @@ std::vector<std::string> OptionNames(const CLI::App& app) {
   return names;
 }
 
-// CLI11's complaint as a sentence, with the nearest option or command for something that it did not expect.
-absl::Status Refused(const CLI::App& app, const CLI::App& serve, const CLI::ParseError& error) {
-  const bool in_serve = serve.parsed();
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-    std::vector<std::string> extras = app.remaining(true);
-    const std::string extra = extras.empty() ? "" : extras.front().substr(0, extras.front().find('='));
-    const bool option = !extra.empty() && extra[0] == '-';
-    const std::string hint = option     ? DidYouMean(extra, OptionNames(in_serve ? serve : app))
-                             : in_serve ? ""
-                                        : DidYouMean(extra, {"serve", "version"});
-    return Error("CONFIG_INVALID", absl::StrCat(option     ? "Unknown option "
-                                                : in_serve ? "Unexpected argument "
-                                                           : "Unknown command ",
-                                                extra, ".", hint,
-                                                in_serve ? " `bulkhead serve --help` lists the options."
-                                                         : " `bulkhead --help` lists the commands."));
+constexpr char kExitCodes[] =
+    "Exit codes: 0 done, 1 refused by the supervisor, 2 wrong usage or no token, 3 no supervisor answers, 4 still under way.\n";
+
+// The innermost command that was named, and how it is called.
+const CLI::App& Named(const CLI::App& app, std::string& path) {
+  const CLI::App* at = &app;
+  path = at->get_name();
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    path += " " + at->get_name();
   }
-  return Error("CONFIG_INVALID",
-               absl::StrCat(error.what(), ". `bulkhead ", in_serve ? "serve " : "", "--help` says what is expected."));
+  return *at;
+}
+
+std::vector<std::string> CommandNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) names.push_back(command->get_name());
+  return names;
+}
+
+// CLI11's complaint as a sentence, with the nearest option or command for something that it did not expect.
+absl::Status Refused(const CLI::App& app, const CLI::ParseError& error) {
+  std::string path;
+  const CLI::App& named = Named(app, path);
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) {
+    return Error("CONFIG_INVALID", absl::StrCat(error.what(), ". `", path, " --help` says what is expected."));
+  }
+  const std::vector<std::string> extras = app.remaining(true), commands = CommandNames(named);
+  const std::string extra = extras.empty() ? "" : extras.front().substr(0, extras.front().find('='));
+  const bool option = !extra.empty() && extra[0] == '-', command = !option && !commands.empty();
+  const std::string hint = option ? DidYouMean(extra, OptionNames(named)) : command ? DidYouMean(extra, commands) : "";
+  return Error("CONFIG_INVALID", absl::StrCat(option ? "Unknown option " : command ? "Unknown command " : "Unexpected argument ", extra, ".", hint,
+                                              " `", path, " --help` lists the ", command ? "commands." : "options."));
+}
+
+// What every command of the client takes.
+void AddClientOptions(CLI::App& command, ClientOptions& options, std::string& token_file) {
+  command.set_help_flag("-h,--help", "this text");
+  command.add_option("--server", options.server, "gRPC admin API of the supervisor (default 127.0.0.1:4001) [BULKHEAD_SERVER]")
+      ->type_name("HOST:PORT")
+      ->take_last();
+  command.add_option("--token-file", token_file, "file with the token (default: BULKHEAD_TOKEN, then admin.token in the data folder, BULKHEAD_DATA)")
+      ->type_name("FILE")
+      ->take_last();
+  command.add_flag("--json", options.json, "print what the REST API answers");
+  command.footer(kExitCodes);
+}
+
+// bulkhead migrate …
+struct MigrateArguments {
+  CLI::App* command = nullptr;
+  CLI::App *status = nullptr, *up = nullptr, *down = nullptr;
+  bool dry_run = false;
+  std::string module;
+  int to = 0;
+
+  void Add(CLI::App& app, ClientOptions& options, std::string& token_file) {
+    const char* dry = "only list what would run, with checksums and problems; nothing is run or changed";
+    command = app.add_subcommand("migrate", "migrations of a module: what is applied, apply, take back");
+    AddClientOptions(*command, options, token_file);
+    command->require_subcommand(0, 1);
+    command->add_option("NAME", module, "the module, with --dry-run");
+    command->add_flag("--dry-run", dry_run, dry);
+    status = command->add_subcommand("status", "what is applied, pending or wrong");
+    status->add_option("NAME", module, "a module, or bulkhead for the supervisor's own tables (default: a line for each)");
+    up = command->add_subcommand("up", "apply what is pending; the module must not be enabled, an enable does the same");
+    up->add_option("NAME", module, "the module")->required();
+    down = command->add_subcommand("down", "take the last one back, by its down file; the module must not be enabled");
+    down->add_option("NAME", module, "the module")->required();
+    down->add_option("--to", to, "take back all above this number; 0 for all")->type_name("N")->take_last();
+    for (CLI::App* one : {status, up, down}) AddClientOptions(*one, options, token_file);
+    for (CLI::App* one : {up, down}) one->add_flag("--dry-run", dry_run, dry);
+  }
+
+  absl::StatusOr<MigrateCommand> Read() const {
+    MigrateCommand wanted;
+    wanted.module = module;
+    wanted.down = down->parsed();
+    if (down->count("--to") > 0) wanted.to = to;
+    if (to < 0) return Error("CONFIG_INVALID", "--to is the number of a migration, or 0 for none.");
+    if (status->parsed()) {
+      wanted.what = MigrateCommand::What::kStatus;
+    } else if (dry_run) {
+      wanted.what = MigrateCommand::What::kPlan;
+    } else if (up->parsed() || down->parsed()) {
+      wanted.what = down->parsed() ? MigrateCommand::What::kDown : MigrateCommand::What::kUp;
+    } else {
+      return Error("CONFIG_INVALID", "Say what to do: `bulkhead migrate --dry-run NAME`, or one of the commands status, up and down.");
+    }
+    if (wanted.module.empty() && !status->parsed()) return Error("CONFIG_INVALID", "NAME is missing: `bulkhead migrate --dry-run NAME`.");
+    return wanted;
+  }
+};
+
+// The layers below the options: variables, then what depends on who runs and where.
+void ApplyClientDefaults(const std::map<std::string, std::string>& environment, bool is_root, const std::string& cwd,
+                         const std::string& token_file, ClientOptions& options) {
+  const auto variable = [&](const char* name) {
+    const auto found = environment.find(name);
+    return found == environment.end() ? std::string() : found->second;
+  };
+  if (!token_file.empty()) {
+    options.token_file = token_file;
+    return;
+  }
+  options.token = variable("BULKHEAD_TOKEN");
+  Config config;
+  ApplyDefaults(is_root, cwd, config);
+  const std::string data = variable("BULKHEAD_DATA");
+  options.token_file = (data.empty() ? config.data : data) + "/admin.token";
 }
 
 }  // namespace
@@ -49,6 +141,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   CLI::App app("Bulkhead runs an application as modules, each in a process of its own.", "bulkhead");
   app.require_subcommand(0, 1);
   app.set_help_flag("-h,--help", "what there is");
+  app.footer("`bulkhead COMMAND --help` says more of each.\n");
   bool version_flag = false;
   app.add_flag("-V,--version", version_flag, "the version");
   CLI::App* version = app.add_subcommand("version", "print the version");
@@ -74,17 +167,31 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
       ->expected(1, CLI::detail::expected_max_vector_size);
 
   CommandLine result;
+  if (auto server = environment.find("BULKHEAD_SERVER"); server != environment.end() && !server->second.empty()) {
+    result.client.options.server = server->second;
+  }
+  MigrateArguments migrate;
+  std::string token_file;
+  migrate.Add(app, result.client.options, token_file);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    result.text = serve->parsed() ? serve->help("bulkhead") : version->parsed() ? version->help("bulkhead") : app.help();
+    std::string path;
+    const CLI::App& named = Named(app, path);
+    result.text = named.help(path.substr(0, path.size() - std::min(path.size(), named.get_name().size() + 1)));
     return result;
   } catch (const CLI::ParseError& error) {
-    return Refused(app, *serve, error);
+    return Refused(app, error);
   }
   if (version_flag || version->parsed()) {
     result.command = Command::kVersion;
     result.text = "bulkhead " BULKHEAD_VERSION "\n";
+    return result;
+  }
+  if (migrate.command->parsed()) {
+    ASSIGN_OR_RETURN(result.client.command, migrate.Read());
+    ApplyClientDefaults(environment, is_root, cwd, token_file, result.client.options);
+    result.command = Command::kClient;
     return result;
   }
   if (!serve->parsed()) {

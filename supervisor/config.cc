@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
@@ -63,6 +64,13 @@ std::string SetStoreUrl(Config& config, const std::string& value, const std::str
   return "";
 }
 
+std::string SetMigrationTimeout(Config& config, const std::string& value, const std::string&) {
+  const auto timeout = ParseDuration(value);
+  if (!timeout) return absl::StrCat("\"", value.substr(0, 64), "\" is no duration such as 90s, 30m or 1h; 0 is none.");
+  config.migration_timeout = *timeout;
+  return "";
+}
+
 std::string SetUids(Config& config, const std::string& value, const std::string&) {
   const std::vector<std::string> ends = absl::StrSplit(value, '-');
   uint32_t first = 0, last = 0;
@@ -110,13 +118,7 @@ bool MadeByKubernetes(const std::string& name) {
 void ApplyFlagVariable(const std::string& name, const std::string& value, Config& config, Mistakes& mistakes) {
   const auto on = ParseBool(value);
   if (!on) return mistakes.Add(name, 0, absl::StrCat("\"", value.substr(0, 64), "\" is neither true nor false."));
-  bool known = false;
-  for (auto& [flag, state] : config.flags) {
-    if (FeatureFlagVariable(flag) != name) continue;
-    state = *on;
-    known = true;
-  }
-  if (!known) config.flags[absl::AsciiStrToLower(name.substr(sizeof kFlagPrefix - 1))] = *on;
+  config.environment_flags[absl::AsciiStrToLower(name.substr(sizeof kFlagPrefix - 1))] = *on;
 }
 
 }  // namespace
@@ -135,6 +137,8 @@ const std::vector<Setting>& Settings() {
        [](Config& c, const std::string& v, const std::string& cwd) { return SetPath(c.modules_dir, v, cwd); }},
       {"store.url", "BULKHEAD_STORE_URL", "--store-url", "URL", "PostgreSQL to use (default: a private one in the data folder)",
        SetStoreUrl},
+      {"store.migrationTimeout", "BULKHEAD_MIGRATION_TIMEOUT", "--migration-timeout", "DURATION",
+       "longest statement of a migration, 0 for none (default 1h)", SetMigrationTimeout},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
@@ -174,7 +178,7 @@ void ApplyDefaults(bool is_root, const std::string& cwd, Config& config) {
 
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,
                       Mistakes& mistakes) {
-  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT"};
+  std::vector<std::string> known{"BULKHEAD_CONFIG", "BULKHEAD_ENVIRONMENT", "BULKHEAD_SERVER", "BULKHEAD_TOKEN", "BULKHEAD_SECRETS_KEYS"};
   for (const Setting& setting : Settings()) {
     known.emplace_back(setting.variable);
     auto variable = environment.find(setting.variable);
@@ -192,6 +196,8 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
   }
   if (auto variable = environment.find("BULKHEAD_ENVIRONMENT"); variable != environment.end())
     config.environment = variable->second;
+  if (auto variable = environment.find("BULKHEAD_SECRETS_KEYS"); variable != environment.end())
+    config.secrets_keys = variable->second;
 }
 
 void CheckWhole(Config& config, Mistakes& mistakes) {

@@ -10,7 +10,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/auth/jwt_settings.h"
+#include "supervisor/base/clock.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
+#include "supervisor/cli/command.h"
 
 namespace bulkhead {
 
@@ -26,22 +30,27 @@ struct Config {
   std::string data;              // absolute; /var/lib/bulkhead for root, <cwd>/.bulkhead for others
   std::string modules_dir;       // absolute; <cwd>/build/modules
   std::string store_url;         // "" = private PostgreSQL
+  Millis migration_timeout = limits::kMigrationStatementTimeout;  // store.migrationTimeout, of one statement; 0: none
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
-  std::map<std::string, bool> flags;    // flags.<name>, then FEATURE_FLAG_* over it; look up with FlagValue() of manifest.h
+  std::map<std::string, bool> flags;    // flags.<name> of the file
+  std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
+  std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
   std::map<std::string, ModuleSettings> modules;
+  JwtSettings jwt;                      // auth.jwt: in the file only
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
 };
 
-enum class Command { kServe, kVersion, kHelp };
+enum class Command { kServe, kClient, kVersion, kHelp };
 struct CommandLine {
   Command command = Command::kHelp;
-  Config config;
+  Config config;         // kServe
+  ClientRequest client;  // kClient
   std::string text;  // kHelp, kVersion: what to print
 };
 

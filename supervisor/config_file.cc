@@ -31,6 +31,7 @@ class FileReader {
     if (root.is_null()) return;  // an empty file
     if (!root.is_object()) return Wrong("", "", "The file must hold keys and values.");
     std::vector<std::string> known{"flags", "clients", "modules"};
+    known.emplace_back("auth");
     for (const Setting& setting : Settings())
       known.push_back(std::string(setting.key).substr(0, std::string(setting.key).find('.')));
     for (const auto& [key, value] : root.items()) {
@@ -45,6 +46,9 @@ class FileReader {
         Modules(value, pointer);
       } else if (key == "clients") {
         Clients(value, pointer);
+      } else if (key == "auth") {
+        ReadAuth(value, pointer, cwd_, config_.jwt,
+                 [this](const std::string& at, const std::string& name, std::string sentence) { Wrong(at, name, std::move(sentence)); });
       } else {
         Scalars(key, value, pointer);
       }

@@ -1,13 +1,15 @@
 // The layers of the configuration, lowest first: file, environment, flags. Each knows how to name the place of a wrong value.
-// Private to config.cc, config_file.cc and command_line.cc.
+// Private to config.cc, config_file.cc, config_auth.cc and command_line.cc.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "nlohmann/json_fwd.hpp"
 #include "supervisor/base/status.h"
 #include "supervisor/config.h"
 
@@ -36,6 +38,10 @@ class Mistakes {
  private:
   std::vector<ErrorDetail> details_;
 };
+
+// The mapping below `auth`, at `pointer` of the file. `wrong` is told of each mistake: its pointer, its key, a sentence. config_auth.cc.
+using Blame = std::function<void(const std::string& pointer, const std::string& key, std::string sentence)>;
+void ReadAuth(const nlohmann::json& value, const std::string& pointer, const std::string& cwd, JwtSettings& jwt, const Blame& wrong);
 
 void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,

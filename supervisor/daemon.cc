@@ -20,7 +20,9 @@
 #include <tuple>
 
 #include "supervisor/admin/admin.h"
+#include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
+#include "supervisor/auth/credential_store.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -28,12 +30,15 @@
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/data_folder.h"
+#include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/reconciler.h"
 #include "supervisor/process/spawner.h"
 #include "supervisor/store/migrations.h"
+#include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
+#include "supervisor/store/secret_box.h"
 #include "supervisor/worker/host.h"
 
 namespace bulkhead {
@@ -105,12 +110,20 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Flags as modules are told of them.
+std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
+  std::map<std::string, HostFlag> told;
+  for (const auto& [variable, flag] : flags.all()) told[flag.name] = {flag.enabled, flag.percentage, flag.identities};
+  return told;
+}
+
 class Daemon {
  public:
   Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
-         UniqueFd modules, UniqueFd signals)
+         UniqueFd modules, UniqueFd signals, std::vector<VerificationKey> jwt_keys)
       : config_(config),
         folder_(std::move(folder)),
+        jwt_keys_(std::move(jwt_keys)),
         modules_(std::move(modules)),
         signals_(std::move(signals)),
         spawner_(std::move(spawner)),
@@ -152,12 +165,19 @@ class Daemon {
 
   void PrepareStore() {
     auto work = [this]() -> absl::Status {
-      RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations()).status());
+      MigrationLimits limits;
+      limits.statement_timeout = config_.migration_timeout;
+      RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
       registry_ = std::make_unique<Registry>(*database_, key);
       RETURN_IF_ERROR(registry_->Open());
-      authenticator_ = std::make_unique<Authenticator>(clock_, *registry_);
+      credentials_ = std::make_unique<CredentialStore>(*database_);
+      authenticator_ = std::make_unique<Authenticator>(clock_, *credentials_, JwtVerifier::Options{config_.jwt, jwt_keys_, AccessKey(key)});
+      accounts_ = std::make_unique<Accounts>(clock_, *credentials_, *authenticator_, AccessKey(key));
       RETURN_IF_ERROR(authenticator_->LoadAdminToken(folder_.path + "/admin.token"));
+      ASSIGN_OR_RETURN(secrets_, SecretBox::Load(folder_.path + "/secrets/config.keys", config_.secrets_keys));
+      flags_ = std::make_unique<Flags>(loop_, pool_, *database_, Flags::Sources{config_.environment_flags, config_.flags});
+      RETURN_IF_ERROR(flags_->Load());
       return authenticator_->Reload();
     };
     BULKHEAD_CHECK(pool_.Submit([this, work] {
@@ -187,22 +207,34 @@ class Daemon {
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
     std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
-    options.flags = config_.flags;
+    options.migration_limits.statement_timeout = config_.migration_timeout;
+    options.flags = flags_->current()->Values();
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
-    reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, publisher_, clock_, options);
+    reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, *secrets_, publisher_, clock_,
+                                              options);
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
 
-    auto host = HostServer::Listen(options.host_socket, config_.flags);
+    auto host = HostServer::Listen(options.host_socket, HostFlags(*flags_->current()));
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });
 
-    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *reconciler_, *jobs_, pool_, clock_, node_});
+    flags_->OnChange([this](const std::shared_ptr<const FlagSet>& flags) {
+      host_->SetFlags(HostFlags(*flags));
+      reconciler_->SetFlags(flags->Values());
+    });
+
+    records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
+    migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
+    auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
+                                                     *migrations_, *flags_, *records_});
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
+    authenticator_->Start();
+    KeepAuth();
     gateway_->Start(*authenticator_, *admin_);
     jobs_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
@@ -210,6 +242,16 @@ class Daemon {
       if (!status.ok()) return FailStart(status);
       Ready(failures);
     });
+  }
+
+  // What other nodes change of tokens, users and roles is read, and when tokens were used is written.
+  void KeepAuth() {
+    if (stopping_) return;
+    const bool queued = pool_.Submit([this] {
+      authenticator_->Upkeep(false);
+      loop_.Post([this] { loop_.After(limits::kAuthPoll, [this] { KeepAuth(); }); });
+    });
+    if (!queued) loop_.After(limits::kAuthPoll, [this] { KeepAuth(); });
   }
 
   void Ready(const std::vector<Reconciler::BootFailure>& failures) {
@@ -288,7 +330,10 @@ class Daemon {
   void CloseDoors() {
     closer_ = std::thread([this] {
       if (gateway_ && admin_) gateway_->Stop(kDrainGrace);
+      authenticator_->Close();  // nobody waits any more for a token to be verified
       if (admin_) admin_->Stop(kDrainGrace);
+      accounts_->Close();
+      authenticator_->Upkeep(true);
       if (host_) host_->Stop();
       loop_.Post([this] { StopPostgres(); });
     });
@@ -320,6 +365,7 @@ class Daemon {
   const Config config_;
   const Clock& clock_ = Clock::Real();
   DataFolder folder_;
+  const std::vector<VerificationKey> jwt_keys_;  // read before the privilege drop
   UniqueFd modules_;  // the modules directory, opened before the privilege drop
   UniqueFd signals_;
   NodeStatus node_;
@@ -328,7 +374,13 @@ class Daemon {
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<SecretBox> secrets_;
+  std::unique_ptr<Flags> flags_;
+  std::unique_ptr<Records> records_;
+  std::unique_ptr<ModuleMigrations> migrations_;
+  std::unique_ptr<CredentialStore> credentials_;
   std::unique_ptr<Authenticator> authenticator_;
+  std::unique_ptr<Accounts> accounts_;
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
@@ -358,6 +410,7 @@ absl::StatusOr<UniqueFd> BlockSignals() {
 absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   umask(022);
   RaiseFileLimit();
+  ASSIGN_OR_RETURN(std::vector<VerificationKey> jwt_keys, ReadKeyFiles(config.jwt));
   // The ports first: when one is taken, nothing is made.
   RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
   int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);
@@ -370,7 +423,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
   return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules),
-                                  std::move(signals));
+                                  std::move(signals), std::move(jwt_keys));
 }
 
 }  // namespace

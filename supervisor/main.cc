@@ -7,10 +7,17 @@
 
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/cli/client.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 
 extern char** environ;
+
+namespace {
+
+constexpr int kServeRefused = 1;  // a configuration that `serve` can't use
+
+}  // namespace
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> environment;
@@ -28,11 +35,16 @@ int main(int argc, char** argv) {
     for (const auto& detail : bulkhead::ErrorDetails(line.status())) {
       if (detail.message != line.status().message()) fprintf(stderr, "  %s: %s\n", detail.path.c_str(), detail.message.c_str());
     }
-    return 1;
+    // A command of the client that can't be understood is not one that was refused.
+    return argc > 1 && std::string_view(argv[1]) == "serve" ? kServeRefused : static_cast<int>(bulkhead::Outcome::kUsage);
   }
   switch (line->command) {
     case bulkhead::Command::kHelp:
     case bulkhead::Command::kVersion: fputs(line->text.c_str(), stdout); return 0;
+    case bulkhead::Command::kClient: {
+      bulkhead::Terminal terminal = bulkhead::Terminal::Standard();
+      return static_cast<int>(bulkhead::RunClient(line->client, terminal));
+    }
     case bulkhead::Command::kServe: break;
   }
   bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);

@@ -13,6 +13,7 @@ HostContext::HostContext(Facts facts, Json config, int64_t revision)
     : facts_(std::move(facts)),
       config_(std::move(config)),
       revision_(revision),
+      flags_(facts_.flags),
       worker_threads_(kDefaultWorkers),
       max_waiting_(kDefaultWaiting) {
   if (facts_.conninfo.empty()) return;
@@ -34,8 +35,29 @@ int64_t HostContext::config_revision() const {
 }
 
 bool HostContext::flag(std::string_view name, bool fallback) const {
-  auto found = facts_.flags.find(name);
-  return found == facts_.flags.end() ? fallback : found->second;
+  std::lock_guard lock(flags_mutex_);
+  auto found = flags_.find(FlagVariable(name));
+  return found == flags_.end() ? fallback : found->second.enabled;
+}
+
+bool HostContext::flag_for(std::string_view name, std::string_view identity, bool fallback) const {
+  std::lock_guard lock(flags_mutex_);
+  auto found = flags_.find(FlagVariable(name));
+  return found == flags_.end() ? fallback : FlagOnFor(found->second, name, identity);
+}
+
+std::vector<std::string> HostContext::ReplaceFlags(FlagStates flags) {
+  std::lock_guard lock(flags_mutex_);
+  std::vector<std::string> changed;
+  for (const auto& [variable, state] : flags) {
+    auto before = flags_.find(variable);
+    if (before == flags_.end() || before->second != state) changed.push_back(variable);
+  }
+  for (const auto& [variable, state] : flags_) {
+    if (!flags.contains(variable)) changed.push_back(variable);
+  }
+  flags_ = std::move(flags);
+  return changed;
 }
 
 Database& HostContext::database() {

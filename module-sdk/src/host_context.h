@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bulkhead/context.h"
+#include "flag_watch.h"
 #include "health.h"
 
 namespace bulkhead::sdk {
@@ -21,7 +22,7 @@ class HostContext final : public Context {
     std::string module, version, data_dir, schema, conninfo;
     int slot = 0;
     std::vector<std::string> args;
-    std::map<std::string, bool, std::less<>> flags;
+    FlagStates flags;  // at the start
   };
   HostContext(Facts facts, Json config, int64_t revision);
 
@@ -34,6 +35,7 @@ class HostContext final : public Context {
   Json config() const override;
   int64_t config_revision() const override;
   bool flag(std::string_view name, bool fallback) const override;
+  bool flag_for(std::string_view name, std::string_view identity, bool fallback) const override;
   bool has_database() const override { return database_ != nullptr; }
   Database& database() override;
   const Logger& log() const override { return log_; }
@@ -47,6 +49,8 @@ class HostContext final : public Context {
   // After Initialize: nothing more can be registered, so that everything here may be read without a lock.
   void Freeze();
   void Replace(Json config, int64_t revision);
+  // Variables of the flags that differ from what was there.
+  std::vector<std::string> ReplaceFlags(FlagStates flags);
   void CloseDatabase();
   HealthChecks& health() { return health_; }
   int worker_threads() const { return worker_threads_; }
@@ -62,6 +66,8 @@ class HostContext final : public Context {
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;
+  mutable std::mutex flags_mutex_;
+  FlagStates flags_;
   // Filled before Freeze(), constant after it.
   std::atomic<bool> frozen_{false};
   Router router_;

@@ -34,8 +34,13 @@ pb::HealthStatus ToProto(HealthStatus status) {
 
 }  // namespace
 
-ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener)
-    : module_(std::move(module)), args_(std::move(args)), token_(std::move(token)), data_listener_(data_listener) {}
+ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener,
+                       std::string host_socket)
+    : module_(std::move(module)),
+      args_(std::move(args)),
+      token_(std::move(token)),
+      host_socket_(std::move(host_socket)),
+      data_listener_(data_listener) {}
 
 ModuleHost::~ModuleHost() {
   if (data_listener_ >= 0) close(data_listener_);
@@ -77,7 +82,7 @@ grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
   facts.conninfo = request.conninfo();
   facts.slot = request.slot();
   facts.args = args_;
-  facts.flags.insert(request.flags().begin(), request.flags().end());
+  for (const auto& [name, enabled] : request.flags()) facts.flags[FlagVariable(name)].enabled = enabled;
   context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
   grpc::Status status = Guard("Initialize", [&] { module_->Initialize(*context_); });
   if (!status.ok()) return status;
@@ -97,7 +102,22 @@ grpc::Status ModuleHost::Start() {
   if (!status.ok()) return status;
   state_ = State::kStarted;
   started_ = dispatcher_.get();
+  if (!host_socket_.empty()) {
+    flags_ = std::make_unique<FlagWatch>(host_socket_, token_, [this](FlagStates flags) { FlagsChanged(std::move(flags)); });
+  }
   return status;
+}
+
+void ModuleHost::FlagsChanged(FlagStates flags) {
+  const std::vector<std::string> changed = context_->ReplaceFlags(std::move(flags));
+  if (changed.empty()) return;
+  try {
+    module_->OnFlags(changed);
+  } catch (const std::exception& error) {
+    log_.Error("OnFlags failed", {{"error", error.what()}, {"type", TypeName(error)}});
+  } catch (...) {
+    log_.Error("OnFlags failed", {{"error", "something that is no std::exception was thrown"}});
+  }
 }
 
 void ModuleHost::Configure(const pb::ConfigureRequest& request, pb::ConfigureResponse& response) {
@@ -125,6 +145,7 @@ void ModuleHost::Stop(Clock::time_point deadline) {
   auto drained_by = now + budget * kDrainPercent / 100;
   auto cancelled_by = drained_by + budget * kCancelPercent / 100;
   runs_.Interrupt();
+  flags_.reset();
   if (link_) {
     auto socket_wait = std::chrono::duration_cast<std::chrono::milliseconds>(budget * kSocketPercent / 100);
     link_->BeginDrain(std::min(socket_wait, kMaxSocketWait));

@@ -25,7 +25,9 @@ class ModuleHost {
  public:
   using Clock = std::chrono::steady_clock;
   // Takes the data socket, which listens already; connections wait in its backlog until Start.
-  ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener);
+  // `host_socket` may be empty: then the flags stay as Initialize has them.
+  ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener,
+             std::string host_socket = {});
   ~ModuleHost();
 
   // ---- lifecycle thread ----
@@ -46,12 +48,14 @@ class ModuleHost {
   bool quiet();
 
  private:
+  void FlagsChanged(FlagStates flags);
   grpc::Status Guard(const char* where, const std::function<void()>& call);
 
   enum class State { kNew, kInitialized, kStarted, kStopped, kFailed };
   const std::unique_ptr<Module> module_;
   const std::vector<std::string> args_;
   const std::string token_;
+  const std::string host_socket_;
   Logger log_;
   int data_listener_;
   State state_ = State::kNew;  // lifecycle thread
@@ -60,6 +64,7 @@ class ModuleHost {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<LinkServer> link_;  // after the dispatcher, which it uses
   JobRuns runs_;
+  std::unique_ptr<FlagWatch> flags_;  // between Start and Stop
   // Set once, when what they point to is complete.
   std::atomic<HostContext*> initialized_{nullptr};
   std::atomic<Dispatcher*> started_{nullptr};

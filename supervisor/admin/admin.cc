@@ -11,7 +11,11 @@
 #include <mutex>
 #include <vector>
 
+#include "bulkhead/admin/v1/audit.pb.h"
+#include "bulkhead/admin/v1/auth.pb.h"
+#include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
+#include "bulkhead/admin/v1/migrations.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
 #include "bulkhead/admin/v1/tokens.pb.h"
@@ -82,11 +86,17 @@ absl::Status TryBind(const std::string& listen, bool warn) {
 
 class AdminServer : public Admin {
  public:
-  AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator), rest_(guard_, Descriptors()) {
+  AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeAuditService(guard_));
+    services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
+    services_.push_back(MakeAuthService(guard_, parts_.accounts, parts_.pool));
+    services_.push_back(MakeUsersService(guard_, parts_.accounts, parts_.pool));
+    services_.push_back(MakeRolesService(guard_, parts_.accounts, parts_.pool));
   }
   ~AdminServer() override { Stop(Millis(0)); }
 
@@ -122,6 +132,8 @@ class AdminServer : public Admin {
     rest_.Handle(std::move(request), std::move(responder));
   }
 
+  int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
+
   void Stop(Millis grace) override {
     rest_.Stop();
     std::lock_guard lock(stop_mutex_);
@@ -135,6 +147,7 @@ class AdminServer : public Admin {
     server_->Shutdown(gpr_time_from_millis(left.count(), GPR_TIMESPAN));
     server_->Wait();
     rest_.AwaitEnd();
+    parts_.authenticator.AwaitVerifications();  // the guard is asked when they end
   }
 
  private:
@@ -142,7 +155,9 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+          admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
+          admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
+          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;

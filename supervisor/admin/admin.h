@@ -8,11 +8,15 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "supervisor/auth/accounts.h"
+#include "supervisor/admin/records.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/gateway/local_service.h"
+#include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
 
@@ -28,11 +32,15 @@ class Admin : public LocalService {
  public:
   struct Parts {
     Authenticator& authenticator;
+    Accounts& accounts;
     Modules& modules;
     Jobs& jobs;
     BlockingPool& pool;
     const Clock& clock;
     const NodeStatus& node;
+    ModuleMigrations& migrations;
+    Flags& flags;
+    Records& records;
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);

@@ -17,7 +17,7 @@
 namespace bulkhead {
 
 // Thread-safe. Everything but the type of the response.
-class CallBase {
+class CallBase : public std::enable_shared_from_this<CallBase> {
  public:
   CallBase(const Guard& guard, std::string_view method);
   virtual ~CallBase();
@@ -27,24 +27,46 @@ class CallBase {
   void Fail(const absl::Status& status);
   bool live() const;
   const Caller& caller() const { return caller_; }
+  // On whose behalf it is; once the guard has admitted it.
+  const Actor& actor() const { return actor_; }
 
  protected:
-  // Ends the call: `write` fills the response while it is still there.
-  void End(const absl::Status& status, const std::function<void()>& write);
+  // The outcome: `write` fills the response while it is still there, from `bytes` that are kept when the call has an idempotency key.
+  void End(const absl::Status& status, std::function<void()> write, const std::function<std::string()>& bytes);
+  // Fills the response from such bytes.
+  virtual void Fill(const std::string& bytes) = 0;
 
  private:
-  template <typename Response, typename Body>
-  friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, Response*, Body);
+  template <typename Request, typename Response, typename Body>
+  friend grpc::ServerUnaryReactor* Serve(const Guard&, grpc::CallbackServerContext*, std::string_view, const Request*, Response*, Body);
   class Reactor;
-  // Makes the reactor, which keeps the call until gRPC is done with it, and runs the guard. False: the call has ended.
-  static grpc::ServerUnaryReactor* Begin(const std::shared_ptr<CallBase>& call, grpc::CallbackServerContext* context,
-                                         const Guard& guard);
+  // What a call has to wait for before it is done; both empty: nothing.
+  struct Wait {
+    std::string token;  // to be verified
+    std::string key;    // of idempotency
+  };
+  // Makes the reactor, which keeps the call until gRPC is done with it, and asks the guard.
+  Wait Begin(grpc::CallbackServerContext* context, const google::protobuf::Message& request, grpc::ServerUnaryReactor*& reactor);
+  // Takes the guard's decision; true when the call goes on.
+  bool Admit(Guard::Decision decision);
+  // Goes on with `then` when the call may be done and is the first with its key. `request` stays until then.
+  void Later(const Wait& wait, std::shared_ptr<const google::protobuf::Message> request, std::function<void()> then);
+  void Once(const std::string& key, const google::protobuf::Message& request, const std::function<void()>& then);
+  void Replay(const IdempotentCalls::Answer& answer);
+  void Remember(const absl::Status& status, const std::string& bytes);
+  // Ends what the client sees. False: it had ended.
+  bool Close(const absl::Status& status, const std::function<void()>& write);
 
+  const Guard& guard_;
   const std::string method_;
   const bool writes_;
-  Caller caller_;  // constant once the guard has decided
+  Caller caller_;       // constant once the guard has decided; its identity is set under mutex_ while the call is live
+  std::string module_;  // that the request names
+  Actor actor_;
   mutable std::mutex mutex_;
   grpc::ServerUnaryReactor* reactor_ = nullptr;  // null once the call has ended
+  std::string key_;                              // set while its outcome is to be kept
+  bool done_ = false;                            // it has an outcome, whether or not the client is still there
 };
 
 template <typename Response>
@@ -52,23 +74,33 @@ class Call : public CallBase {
  public:
   Call(const Guard& guard, std::string_view method, Response* response) : CallBase(guard, method), response_(response) {}
   void Answer(Response response) {
-    End(absl::OkStatus(), [&] { response_->Swap(&response); });
+    auto kept = std::make_shared<Response>(std::move(response));
+    End(absl::OkStatus(), [this, kept] { response_->Swap(kept.get()); }, [kept] { return kept->SerializeAsString(); });
   }
 
  private:
+  void Fill(const std::string& bytes) override { response_->ParseFromString(bytes); }
   Response* response_;
 };
 
 template <typename Response>
 using CallPtr = std::shared_ptr<Call<Response>>;
 
-// The whole of a handler: guard, then `body(call)`, which answers now or later. `body` copies what it needs of the request.
-template <typename Response, typename Body>
-grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method,
+// The whole of a handler: guard, then `body(call, request)`, which answers now or later. `body` copies what it needs of the request, and
+// captures nothing of the handler but `this`: where a token has still to be verified, or a key of idempotency to be looked up, it runs
+// after the handler has returned, on another thread and with a copy of the request.
+template <typename Request, typename Response, typename Body>
+grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method, const Request* request,
                                 Response* response, Body body) {
   auto call = std::make_shared<Call<Response>>(guard, method, response);
-  grpc::ServerUnaryReactor* reactor = CallBase::Begin(call, context, guard);
-  if (call->live()) body(call);
+  grpc::ServerUnaryReactor* reactor = nullptr;
+  const CallBase::Wait wait = call->Begin(context, *request, reactor);
+  if (!wait.token.empty() || !wait.key.empty()) {
+    auto copy = std::make_shared<const Request>(*request);
+    call->Later(wait, copy, [call, body, copy] { body(call, copy.get()); });
+  } else if (call->live()) {
+    body(call, request);
+  }
   return reactor;
 }
 

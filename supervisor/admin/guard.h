@@ -1,7 +1,8 @@
 // The authorisation of the admin API: called first in each handler, because neither an interceptor nor a metadata processor
-// can stop one (decision 6). Knows the permission of each method from its descriptor. Thread-safe after Add().
+// can stop one (decision 6). Knows what each method asks for from its descriptor. Thread-safe after Add().
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -9,42 +10,59 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "bulkhead/admin/v1/options.pb.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
 #include "grpcpp/support/string_ref.h"
+#include "supervisor/admin/records.h"
 #include "supervisor/auth/authenticator.h"
 
 namespace bulkhead {
 
 // Who is behind a call, as proven.
 struct Caller {
-  std::shared_ptr<const Identity> identity;
+  std::shared_ptr<const Identity> identity;  // null for a method that anybody may call
   std::string address;  // "127.0.0.1:51234"
   std::string request_id;
   bool in_process = false;  // came through the REST transcoder
 };
 
-// The audit line of one call.
-void Audit(std::string_view method, const Caller& caller, const absl::Status& result);
-
 class Guard {
  public:
   using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
 
-  explicit Guard(const Authenticator& authenticator);
+  Guard(const Authenticator& authenticator, Records& records);
 
-  // Learns a service's methods. FAILED_PRECONDITION names a method that has no `permission` option.
+  // Learns a service's methods. FAILED_PRECONDITION names a method that has neither `permission` nor `access`, or both,
+  // and one that writes without an `action`.
   absl::Status Add(const google::protobuf::ServiceDescriptor& service);
 
-  // `method` is a full name, "bulkhead.admin.v1.Modules.GetModule"; one that was not added is a bug.
-  // UNAUTHENTICATED, FORBIDDEN (also for metadata that only this supervisor may send). Of `caller` address and request id are filled
-  // in any case, and the identity where the token is somebody's: a refusal is answered and written down, too.
-  absl::Status Check(const Metadata& metadata, const std::string& peer, std::string_view method, Caller& caller) const;
+  // A verdict on a call: `status`, or `pending`, a token that Await() decides about. The identity is there where the token is somebody's:
+  // a refusal is answered and written down, too.
+  struct Decision {
+    absl::Status status;
+    std::shared_ptr<const Identity> identity;
+    std::string pending;
+  };
+  // `method` is a full name, "bulkhead.admin.v1.Modules.GetModule"; one that was not added is a bug. `module` is ModuleOf() its request.
+  // UNAUTHENTICATED, TOO_MANY_ATTEMPTS, FORBIDDEN (also for metadata that only this supervisor may send). Address and request id of
+  // `caller` are filled in any case; the identity is the decision's to give.
+  Decision Check(const Metadata& metadata, const std::string& peer, std::string_view method, std::string_view module, Caller& caller) const;
+  // The rest of it for a pending token: verifies, authorises, and calls `done` from any thread. The guard must stay until then.
+  void Await(const std::string& pending, std::string method, std::string module, std::string address, std::function<void(Decision)> done) const;
 
-  // The two halves of it, for REST, which must answer 401 before it says that a path does not exist.
-  absl::StatusOr<std::shared_ptr<const Identity>> Authenticate(std::string_view authorization) const;
-  absl::Status Authorize(const Identity& identity, std::string_view method) const;
-  // Whether calls of it belong into the audit lines: whatever does more than read.
-  bool Writes(std::string_view method) const;
+  // The parts of it, for REST, which must answer 401 before it says that a path does not exist.
+  Decision Authenticate(std::string_view authorization, std::string_view address) const;
+  void AwaitIdentity(const std::string& pending, std::string address, std::function<void(Decision)> done) const;
+  absl::Status Authorize(const Identity& identity, std::string_view method, std::string_view module) const;
+  bool ForAnybody(std::string_view method) const;
+  // The name of the module that a request is about, "" when there is none: its field `module`, or `name` in the services Modules and Migrations.
+  std::string ModuleOf(std::string_view method, const google::protobuf::Message& request) const;
+  std::string_view ModuleField(std::string_view method) const;  // JSON name, "" without one
+  // Whether calls of it belong into the audit: whatever does more than read; and what they are called there.
+  bool Writes(std::string_view method) const { return Of(method).writes; }
+  const std::string& Action(std::string_view method) const { return Of(method).action; }
+  Records& records() const { return records_; }
 
   // Metadata with which the transcoder tells address and request id across the in-process channel, signed with a secret of
   // this boot and bound to the method.
@@ -52,11 +70,19 @@ class Guard {
                                                               std::string_view method) const;
 
  private:
-  const std::string& Permission(std::string_view method) const;
+  struct Requirement {
+    std::string permission;  // "" where `access` says who may
+    admin::v1::Access::Enum access = admin::v1::Access::UNSPECIFIED;
+    const google::protobuf::FieldDescriptor* module = nullptr;
+    bool writes = false;
+    std::string action;  // of what writes
+  };
+  const Requirement& Of(std::string_view method) const;
 
   const Authenticator& authenticator_;
+  Records& records_;
   const std::string secret_;
-  std::map<std::string, std::string, std::less<>> permissions_;  // by full method name
+  std::map<std::string, Requirement, std::less<>> methods_;  // by full name
 };
 
 }  // namespace bulkhead

@@ -38,7 +38,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
 
   ServerUnaryReactor* ListJobs(CallbackServerContext* context, const ListJobsRequest* request,
                                ListJobsResponse* response) override {
-    return Serve(guard_, context, METHOD("ListJobs"), response, [&](CallPtr<ListJobsResponse> call) {
+    return Serve(guard_, context, METHOD("ListJobs"), request, response,
+                 [this](CallPtr<ListJobsResponse> call, const ListJobsRequest* request) {
       WithModule(call, request->module(), [call, &jobs = jobs_](const ModuleView& view) {
         jobs.ListJobs(view.row.name, view.manifest, [call](absl::StatusOr<std::vector<JobView>> list) {
           if (!list.ok()) return call->Fail(list.status());
@@ -55,7 +56,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
   }
 
   ServerUnaryReactor* RunJob(CallbackServerContext* context, const RunJobRequest* request, RunJobResponse* response) override {
-    return Serve(guard_, context, METHOD("RunJob"), response, [&](CallPtr<RunJobResponse> call) {
+    return Serve(guard_, context, METHOD("RunJob"), request, response,
+                 [this](CallPtr<RunJobResponse> call, const RunJobRequest* request) {
       auto wait = ParseWait(request->wait(), Millis(0));
       if (!wait.ok()) return call->Fail(wait.status());
       std::string payload = ToJson(request->payload()).dump();
@@ -64,7 +66,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
       }
       WithModule(call, request->module(),
                  [call, job = request->job(), payload = std::move(payload), wait = *wait, &jobs = jobs_](const ModuleView& view) {
-                   jobs.Run(view.row.name, job, payload, wait, [call, wait](absl::StatusOr<RunView> run) {
+                   AuditRecord audit{.by = call->actor(), .action = "jobs.run", .module = view.row.name};
+                   jobs.Run(view.row.name, job, payload, wait, std::move(audit), [call, wait](absl::StatusOr<RunView> run) {
                      if (!run.ok()) return call->Fail(run.status());
                      RunJobResponse answer;
                      *answer.mutable_run() = ToMessage(*run);
@@ -78,7 +81,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
 
   ServerUnaryReactor* ListRuns(CallbackServerContext* context, const ListRunsRequest* request,
                                ListRunsResponse* response) override {
-    return Serve(guard_, context, METHOD("ListRuns"), response, [&](CallPtr<ListRunsResponse> call) {
+    return Serve(guard_, context, METHOD("ListRuns"), request, response,
+                 [this](CallPtr<ListRunsResponse> call, const ListRunsRequest* request) {
       std::optional<RunStatus> status;
       if (!request->status().empty()) {
         status = ParseRunStatus(request->status());
@@ -106,7 +110,8 @@ class JobsService : public admin::v1::Jobs::CallbackService {
   }
 
   ServerUnaryReactor* GetRun(CallbackServerContext* context, const GetRunRequest* request, RunResponse* response) override {
-    return Serve(guard_, context, METHOD("GetRun"), response, [&](CallPtr<RunResponse> call) {
+    return Serve(guard_, context, METHOD("GetRun"), request, response,
+                 [this](CallPtr<RunResponse> call, const GetRunRequest* request) {
       jobs_.GetRun(request->id(), [call](absl::StatusOr<RunView> run) {
         if (!run.ok()) return call->Fail(run.status());
         RunResponse answer;

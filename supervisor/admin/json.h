@@ -37,6 +37,8 @@ bool IsScalar(const google::protobuf::FieldDescriptor& field);
 // Appends the message as one JSON object, or the value of one of its fields.
 void PrintMessage(const google::protobuf::Message& message, std::string& out);
 void PrintField(const google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field, std::string& out);
+// The whole answer {"success": true, "data": …, "meta": …}: `data` names the field that becomes the data, "" is the whole response, which then has no meta.
+std::string SuccessBody(const google::protobuf::Message& response, const std::string& data);
 void PrintString(std::string_view text, std::string& out);
 void PrintNumber(double number, std::string& out);  // null when it is none
 

@@ -194,6 +194,22 @@ void PrintMessage(const Message& message, std::string& out) {
   out += '}';
 }
 
+std::string SuccessBody(const Message& response, const std::string& data) {
+  const auto& type = *response.GetDescriptor();
+  std::string body = "{\"success\":true,\"data\":";
+  if (data.empty()) {
+    PrintMessage(response, body);
+  } else {
+    PrintField(response, *type.FindFieldByName(data), body);
+    if (const FieldDescriptor* meta = type.FindFieldByName("meta")) {
+      body += ",\"meta\":";
+      PrintField(response, *meta, body);
+    }
+  }
+  body += '}';
+  return body;
+}
+
 nlohmann::json ToJson(const Value& value) {
   switch (value.kind_case()) {
     case Value::kNumberValue:

@@ -8,12 +8,17 @@
 #include "supervisor/admin/services.h"
 #include "supervisor/admin/views.h"
 #include "supervisor/base/limits.h"
+#include "supervisor/manifest/manifest_schema.h"
 
 namespace bulkhead {
 namespace {
 
 using admin::v1::DeleteModuleRequest;
 using admin::v1::DeleteModuleResponse;
+using admin::v1::GetManifestSchemaRequest;
+using admin::v1::GetManifestSchemaResponse;
+using admin::v1::GetModulePlanRequest;
+using admin::v1::GetModulePlanResponse;
 using admin::v1::GetModuleRequest;
 using admin::v1::ListModulesRequest;
 using admin::v1::ListModulesResponse;
@@ -21,6 +26,9 @@ using admin::v1::ModuleActionRequest;
 using admin::v1::ModuleActionResponse;
 using admin::v1::ModuleResponse;
 using admin::v1::RegisterModuleRequest;
+using admin::v1::RescanModulesRequest;
+using admin::v1::RescanModulesResponse;
+using admin::v1::SetModuleConfigRequest;
 using admin::v1::SetModuleStatusRequest;
 using admin::v1::ValidateManifestRequest;
 using admin::v1::ValidateManifestResponse;
@@ -58,7 +66,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* ListModules(CallbackServerContext* context, const ListModulesRequest* request,
                                   ListModulesResponse* response) override {
-    return Serve(guard_, context, METHOD("ListModules"), response, [&](CallPtr<ListModulesResponse> call) {
+    return Serve(guard_, context, METHOD("ListModules"), request, response,
+                 [this](CallPtr<ListModulesResponse> call, const ListModulesRequest* request) {
       auto query = ModuleQuery::Parse(*request);
       if (!query.ok()) return call->Fail(query.status());
       modules_.List([call, query = *query, &pool = pool_](absl::StatusOr<std::vector<ModuleView>> views) {
@@ -80,7 +89,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* GetModule(CallbackServerContext* context, const GetModuleRequest* request,
                                 ModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("GetModule"), response, [&](CallPtr<ModuleResponse> call) {
+    return Serve(guard_, context, METHOD("GetModule"), request, response,
+                 [this](CallPtr<ModuleResponse> call, const GetModuleRequest* request) {
       modules_.Get(request->name(), [call](absl::StatusOr<ModuleView> view) {
         if (!view.ok()) return call->Fail(view.status());
         call->Answer(ToResponse(*view));
@@ -90,12 +100,14 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* RegisterModule(CallbackServerContext* context, const RegisterModuleRequest* request,
                                      ModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("RegisterModule"), response, [&](CallPtr<ModuleResponse> call) {
+    return Serve(guard_, context, METHOD("RegisterModule"), request, response,
+                 [this](CallPtr<ModuleResponse> call, const RegisterModuleRequest* request) {
       if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
       RegisterRequest wanted;
       wanted.manifest_json = ToJson(request->manifest()).dump();
       if (request->has_config()) wanted.config_json = ToJson(request->config()).dump();
       wanted.path = request->path();
+      wanted.by = call->actor();
       modules_.Register(std::move(wanted), [call](absl::StatusOr<ModuleView> view) {
         if (!view.ok()) return call->Fail(view.status());
         call->Answer(ToResponse(*view));
@@ -105,9 +117,15 @@ class ModulesService : public admin::v1::Modules::CallbackService {
 
   ServerUnaryReactor* ValidateManifest(CallbackServerContext* context, const ValidateManifestRequest* request,
                                        ValidateManifestResponse* response) override {
-    return Serve(guard_, context, METHOD("ValidateManifest"), response, [&](CallPtr<ValidateManifestResponse> call) {
-      if (!request->has_manifest()) return call->Fail(BadParameter("manifest", "is missing: send {\"manifest\": {…}}"));
-      const ManifestResult result = ParseManifestJson(ToJson(request->manifest()));
+    return Serve(guard_, context, METHOD("ValidateManifest"), request, response,
+                 [this](CallPtr<ValidateManifestResponse> call, const ValidateManifestRequest* request) {
+      if (request->has_manifest() == request->has_text()) {
+        return call->Fail(BadParameter("manifest", "is wanted, or text: send {\"manifest\": {…}} or {\"text\": \"…\", \"format\": \"yaml\"}"));
+      }
+      const std::string& format = request->format();
+      if (!format.empty() && format != "json" && format != "yaml") return call->Fail(BadParameter("format", "must be json or yaml"));
+      const ManifestResult result =
+          request->has_text() ? ParseManifest(request->text(), format == "yaml") : ParseManifestJson(ToJson(request->manifest()));
       ValidateManifestResponse answer;
       answer.set_valid(result.errors.empty());
       for (const Finding& finding : result.errors) *answer.add_errors() = ToMessage(finding);
@@ -116,42 +134,101 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
+  ServerUnaryReactor* GetManifestSchema(CallbackServerContext* context, const GetManifestSchemaRequest* request,
+                                        GetManifestSchemaResponse* response) override {
+    return Serve(guard_, context, METHOD("GetManifestSchema"), request, response,
+                 [](CallPtr<GetManifestSchemaResponse> call, const GetManifestSchemaRequest*) {
+      GetManifestSchemaResponse answer;
+      answer.set_schema_json(std::string(ManifestSchemaJson()));
+      call->Answer(std::move(answer));
+    });
+  }
+
   ServerUnaryReactor* InstallModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("InstallModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("InstallModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       auto wait = ParseWait(request->wait(), limits::kDefaultWait);
       if (!wait.ok()) return call->Fail(wait.status());
-      modules_.Install(Target(*request), *wait, AnswerAction(call));
+      if (request->with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      modules_.Install(Target(call, *request), *wait, AnswerAction(call));
     });
   }
 
   ServerUnaryReactor* EnableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                    ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("EnableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("EnableModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       Switch(call, *request, true);
     });
   }
 
   ServerUnaryReactor* DisableModule(CallbackServerContext* context, const ModuleActionRequest* request,
                                     ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("DisableModule"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("DisableModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
       Switch(call, *request, false);
     });
   }
 
   ServerUnaryReactor* SetModuleStatus(CallbackServerContext* context, const SetModuleStatusRequest* request,
                                       ModuleActionResponse* response) override {
-    return Serve(guard_, context, METHOD("SetModuleStatus"), response, [&](CallPtr<ModuleActionResponse> call) {
+    return Serve(guard_, context, METHOD("SetModuleStatus"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleStatusRequest* request) {
       const bool enable = request->status() == "ENABLED";
       if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
       Switch(call, *request, enable);
     });
   }
 
+  ServerUnaryReactor* SetModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
+                                      ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("SetModuleConfig"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleConfigRequest* request) { Configure(call, *request, false); });
+  }
+
+  ServerUnaryReactor* PatchModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
+                                        ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("PatchModuleConfig"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleConfigRequest* request) { Configure(call, *request, true); });
+  }
+
+  ServerUnaryReactor* GetModulePlan(CallbackServerContext* context, const GetModulePlanRequest* request,
+                                    GetModulePlanResponse* response) override {
+    return Serve(guard_, context, METHOD("GetModulePlan"), request, response,
+                 [this](CallPtr<GetModulePlanResponse> call, const GetModulePlanRequest* request) {
+      const auto action = ParseModuleAction(request->action());
+      if (!action) return call->Fail(BadParameter("action", "must be one of install, enable, disable, configure, delete"));
+      modules_.MakePlan(request->name(), {*action, request->with_dependencies(), request->purge()}, [call](absl::StatusOr<Plan> plan) {
+        if (!plan.ok()) return call->Fail(plan.status());
+        GetModulePlanResponse answer;
+        *answer.mutable_plan() = ToMessage(*plan);
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
+  ServerUnaryReactor* RescanModules(CallbackServerContext* context, const RescanModulesRequest* request,
+                                    RescanModulesResponse* response) override {
+    return Serve(guard_, context, METHOD("RescanModules"), request, response,
+                 [this](CallPtr<RescanModulesResponse> call, const RescanModulesRequest*) {
+      modules_.Rescan(call->actor(), [call](absl::StatusOr<RescanResult> result) {
+        if (!result.ok()) return call->Fail(result.status());
+        RescanModulesResponse answer;
+        for (const RescanResult::Folder& folder : result->folders) *answer.add_folders() = ToMessage(folder);
+        answer.mutable_meta()->set_total(static_cast<int>(result->folders.size()));
+        answer.mutable_meta()->set_page(1);
+        answer.mutable_meta()->set_page_size(static_cast<int>(result->folders.size()));
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
   ServerUnaryReactor* DeleteModule(CallbackServerContext* context, const DeleteModuleRequest* request,
                                    DeleteModuleResponse* response) override {
-    return Serve(guard_, context, METHOD("DeleteModule"), response, [&](CallPtr<DeleteModuleResponse> call) {
-      modules_.Delete(Target(*request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
+    return Serve(guard_, context, METHOD("DeleteModule"), request, response,
+                 [this](CallPtr<DeleteModuleResponse> call, const DeleteModuleRequest* request) {
+      modules_.Delete(Target(call, *request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
         if (!purged.ok()) return call->Fail(purged.status());
         DeleteModuleResponse answer;
         answer.set_name(name);
@@ -162,17 +239,29 @@ class ModulesService : public admin::v1::Modules::CallbackService {
   }
 
  private:
+  void Configure(const CallPtr<ModuleActionResponse>& call, const SetModuleConfigRequest& request, bool merge) {
+    if (!request.has_config()) return call->Fail(BadParameter("config", "is missing: send {\"config\": {…}}"));
+    auto wait = ParseWait(request.wait(), limits::kDefaultWait);
+    if (!wait.ok()) return call->Fail(wait.status());
+    modules_.Configure(Target(call, request), {ToJson(request.config()).dump(), merge}, *wait, AnswerAction(call));
+  }
+
   // A request with `name` and `if_generation`.
   template <typename Request>
-  static ModuleTarget Target(const Request& request) {
-    return {request.name(), IfGeneration(request)};
+  static ModuleTarget Target(const std::shared_ptr<CallBase>& call, const Request& request) {
+    return {request.name(), IfGeneration(request), call->actor()};
   }
 
   template <typename Request>
   void Switch(const CallPtr<ModuleActionResponse>& call, const Request& request, bool enable) {
     auto wait = ParseWait(request.wait(), limits::kDefaultWait);
     if (!wait.ok()) return call->Fail(wait.status());
-    enable ? modules_.Enable(Target(request), *wait, AnswerAction(call)) : modules_.Disable(Target(request), *wait, AnswerAction(call));
+    if constexpr (std::is_same_v<Request, ModuleActionRequest>) {
+      if (request.with_dependencies() && !enable) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      if (request.with_dependencies()) return modules_.EnableWithDependencies(Target(call, request), *wait, AnswerAction(call));
+    }
+    enable ? modules_.Enable(Target(call, request), *wait, AnswerAction(call))
+           : modules_.Disable(Target(call, request), *wait, AnswerAction(call));
   }
 
   const Guard& guard_;

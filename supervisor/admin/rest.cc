@@ -43,24 +43,24 @@ bool Converged(const Message& response) {
 }
 
 std::string Envelope(const RestRoute& route, const Message& response) {
+  if (!route.rest.raw()) return SuccessBody(response, route.rest.data());
   std::string body;
-  if (route.rest.raw()) {
-    PrintMessage(response, body);
-    return body;
+  if (!route.rest.data().empty()) {  // a text that is the whole answer
+    return response.GetReflection()->GetString(response, response.GetDescriptor()->FindFieldByName(route.rest.data()));
   }
-  const auto& type = *response.GetDescriptor();
-  body = "{\"success\":true,\"data\":";
-  if (route.rest.data().empty()) {
-    PrintMessage(response, body);
-  } else {
-    PrintField(response, *type.FindFieldByName(route.rest.data()), body);
-    if (const FieldDescriptor* meta = type.FindFieldByName("meta")) {
-      body += ",\"meta\":";
-      PrintField(response, *meta, body);
-    }
-  }
-  body += '}';
+  PrintMessage(response, body);
   return body;
+}
+
+// The number at the dotted path of fields that the route names, below its data.
+std::string Etag(const RestRoute& route, const Message& response) {
+  const Message* at = &response.GetReflection()->GetMessage(response, response.GetDescriptor()->FindFieldByName(route.rest.data()));
+  std::string_view path = route.rest.etag();
+  for (size_t dot = path.find('.'); dot != path.npos; dot = path.find('.')) {
+    at = &at->GetReflection()->GetMessage(*at, at->GetDescriptor()->FindFieldByName(std::string(path.substr(0, dot))));
+    path.remove_prefix(dot + 1);
+  }
+  return std::to_string(at->GetReflection()->GetInt64(*at, at->GetDescriptor()->FindFieldByName(std::string(path))));
 }
 
 std::string Location(const RestRoute& route, const Message& response) {
@@ -90,7 +90,8 @@ void RespondJson(LocalResponder& responder, int status, std::string body, Header
 void RespondError(LocalResponder& responder, const absl::Status& status, const std::string& request_id, HeaderList more) {
   const int http = HttpStatus(ErrorCode(status));
   if (http == 401) more.emplace_back("www-authenticate", "Bearer");
-  if (http == 503) more.emplace_back("retry-after", std::to_string(limits::kRetryAfterSeconds));
+  if (const int seconds = RetryAfter(status); http == 503 || seconds > 0)
+    more.emplace_back("retry-after", std::to_string(seconds > 0 ? seconds : limits::kRetryAfterSeconds));
   if (http == 500)
     LogError("admin",
              status.message().empty() ? "a call failed" : std::string_view(status.message().data(), status.message().size()),
@@ -147,12 +148,13 @@ struct Rest::Exchange {
   Place place;
   LocalRequest request;
   std::unique_ptr<LocalResponder> responder;
-  const RestRoute* route = nullptr;
+  RestRoutes::Match match;
   std::shared_ptr<RestRoutes> routes;
   grpc::ClientContext context;
   grpc::ByteBuffer sent, received;
 
   void Answer(const grpc::Status& status) {
+    const RestRoute* route = match.route;
     if (!status.ok()) {
       const bool ours = !status.error_details().empty();
       if (!ours && place.in_flight->stopping())
@@ -169,6 +171,7 @@ struct Rest::Exchange {
     HeaderList headers;
     if (!route->rest.location().empty() && (http == 201 || http == 202))
       headers.emplace_back("location", Location(*route, *response));
+    if (!route->rest.etag().empty()) headers.emplace_back("etag", "\"" + Etag(*route, *response) + "\"");
     RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
   }
 };
@@ -188,57 +191,81 @@ void Rest::AwaitEnd() { in_flight_->AwaitNone(); }
 
 void Rest::Connect(std::shared_ptr<grpc::Channel> channel) { stub_ = std::make_unique<grpc::GenericStub>(std::move(channel)); }
 
-absl::Status Rest::Check(const LocalRequest& request, const RestRoutes::Match& match, Caller& caller) const {
-  caller.address = request.remote_address;
-  caller.request_id = request.request_id;
-  if (in_flight_->stopping()) return Error("SHUTTING_DOWN", "The supervisor stops.");
-  // Nobody learns without a token which paths exist.
-  ASSIGN_OR_RETURN(caller.identity, guard_.Authenticate(request.authorization));
-  if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
-  if (match.route == nullptr)
-    return Error("METHOD_NOT_ALLOWED",
-                 request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
-  // The handler's guard decides; this one is before the body is looked at.
-  return guard_.Authorize(*caller.identity, match.route->method->full_name());
+int64_t Rest::AnonymousBody(std::string_view method, std::string_view path) const {
+  const RestRoutes::Match match = routes_->Find(method, path);
+  return match.route != nullptr && guard_.ForAnybody(match.route->method->full_name()) ? limits::kLoginBodyLimit : 0;
 }
 
 void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) {
   if (!request.path.starts_with(kApiPrefix)) {
     return RespondError(*responder, Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + "."), request.request_id);
   }
-  RestRoutes::Match match = routes_->Find(request.method, request.path);
-  Caller caller;
+  if (!in_flight_->Enter()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
+  auto exchange = std::make_shared<Exchange>(in_flight_);
+  exchange->routes = routes_;
+  exchange->match = routes_->Find(request.method, request.path);
+  exchange->request = std::move(request);
+  exchange->responder = std::move(responder);
+  const RestRoute* route = exchange->match.route;
+  if (route != nullptr && guard_.ForAnybody(route->method->full_name())) return Go(exchange, {});
+  Guard::Decision decision = guard_.Authenticate(exchange->request.authorization, exchange->request.remote_address);
+  if (decision.pending.empty()) return Go(exchange, std::move(decision));
+  guard_.AwaitIdentity(decision.pending, exchange->request.remote_address,
+                       [this, exchange](Guard::Decision verdict) { Go(exchange, std::move(verdict)); });
+}
+
+absl::Status Rest::Check(const Exchange& exchange, const Identity* identity) const {
+  const RestRoutes::Match& match = exchange.match;
+  const LocalRequest& request = exchange.request;
+  if (match.allow.empty()) return Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + ".");
+  if (match.route == nullptr)
+    return Error("METHOD_NOT_ALLOWED",
+                 request.method + " is not possible at " + request.path + ". Possible: " + match.allow + ".");
+  if (identity == nullptr) return absl::OkStatus();  // anybody may
+  // The handler's guard decides; this one is before the body is looked at. Where the module stands in the body, only that one can.
+  const std::string method = match.route->method->full_name();
+  const std::string field(guard_.ModuleField(method));
+  const auto module = match.values.find(field);
+  if (!field.empty() && module == match.values.end()) return absl::OkStatus();
+  return guard_.Authorize(*identity, method, field.empty() ? std::string_view() : std::string_view(module->second));
+}
+
+void Rest::Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision) {
+  const LocalRequest& request = exchange->request;
+  const RestRoutes::Match& match = exchange->match;
   const auto refuse = [&](const absl::Status& why) {
     HeaderList headers;
     if (ErrorCode(why) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
-    // What is refused here never comes to its handler, which writes the audit line otherwise.
-    if (match.route != nullptr && guard_.Writes(match.route->method->full_name()))
-      Audit(match.route->method->full_name(), caller, why);
-    RespondError(*responder, why, request.request_id, std::move(headers));
+    // What is refused here never comes to its handler, which tells the audit otherwise.
+    if (match.route != nullptr && guard_.Writes(match.route->method->full_name())) {
+      const std::string method = match.route->method->full_name();
+      const auto module = match.values.find(std::string(guard_.ModuleField(method)));
+      guard_.records().Ended(guard_.Action(method), guard_.records().ActorOf(decision.identity.get(), request.remote_address, request.request_id),
+                             module == match.values.end() ? "" : module->second, why);
+    }
+    RespondError(*exchange->responder, why, request.request_id, std::move(headers));
   };
-  if (absl::Status checked = Check(request, match, caller); !checked.ok()) return refuse(checked);
+  if (in_flight_->stopping()) return refuse(Error("SHUTTING_DOWN", "The supervisor stops."));
+  // Nobody learns without a token which paths exist.
+  if (!decision.status.ok()) return refuse(decision.status);
+  if (absl::Status checked = Check(*exchange, decision.identity.get()); !checked.ok()) return refuse(checked);
   auto message = ReadRequest(*match.route, match.values, request);
   if (!message.ok()) return refuse(message.status());
-  if (!in_flight_->Enter()) return refuse(Error("SHUTTING_DOWN", "The supervisor stops."));
-  auto exchange = std::make_shared<Exchange>(in_flight_);
-  exchange->request = std::move(request);
   exchange->request.body.clear();
-  exchange->responder = std::move(responder);
-  exchange->route = match.route;
-  exchange->routes = routes_;
-  Call(std::move(exchange), **message);
+  Call(exchange, **message);
 }
 
 void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   exchange->sent = ToBuffer(message);
   auto& context = exchange->context;
   context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
-  context.AddMetadata("authorization", exchange->request.authorization);
+  if (!exchange->request.authorization.empty()) context.AddMetadata("authorization", exchange->request.authorization);
+  if (!exchange->request.idempotency_key.empty()) context.AddMetadata("idempotency-key", exchange->request.idempotency_key);
   for (auto& [key, value] :
-       guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->route->method->full_name())) {
+       guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->match.route->method->full_name())) {
     context.AddMetadata(key, value);
   }
-  stub_->UnaryCall(&context, exchange->route->rpc_path, grpc::StubOptions(), &exchange->sent, &exchange->received,
+  stub_->UnaryCall(&context, exchange->match.route->rpc_path, grpc::StubOptions(), &exchange->sent, &exchange->received,
                    [exchange](grpc::Status status) { exchange->Answer(status); });
 }
 

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "grpcpp/generic/generic_stub.h"
@@ -29,14 +30,18 @@ class Rest {
   // After the server's own end: blocks until the last call has let go of the channel. gRPC joins its callback threads when the
   // last channel goes, and would join itself when that happened in a callback.
   void AwaitEnd();
+  // The largest body that a request may have whose caller has no token; 0: none.
+  int64_t AnonymousBody(std::string_view method, std::string_view path) const;
   // Paths under /api/; others are 404.
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);
 
  private:
   struct Exchange;
   class InFlight;
-  // Fills `caller` as Guard::Check does.
-  absl::Status Check(const LocalRequest& request, const RestRoutes::Match& match, Caller& caller) const;
+  // The caller is known, or the request is refused.
+  void Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision);
+  // Whether the known caller may, and there is anything to call.
+  absl::Status Check(const Exchange& exchange, const Identity* identity) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
 
   const Guard& guard_;

@@ -31,6 +31,7 @@ void CheckFields(const RestRoute& route, const std::vector<std::string>& segment
   const auto& output = *route.method->output_type();
   const auto* data = route.rest.data().empty() ? nullptr : output.FindFieldByName(route.rest.data());
   BULKHEAD_CHECK(route.rest.data().empty() || data != nullptr);
+  BULKHEAD_CHECK(!route.rest.raw() || data == nullptr || (data->type() == data->TYPE_STRING && !data->is_repeated()));
   if (route.rest.location().empty()) return;
   BULKHEAD_CHECK(data != nullptr && data->message_type() != nullptr && !data->is_repeated());
   for (const std::string& segment : PathSegments(route.rest.location())) {

@@ -54,6 +54,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status, std::string_view request_i
   wire.set_code(code);
   wire.set_message(message);
   wire.add_details()->PackFrom(info);
+  if (const int seconds = RetryAfter(status); seconds > 0) {
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(seconds);
+    wire.add_details()->PackFrom(retry);
+  }
   if (bad.field_violations_size() > 0 || findings.omitted() > 0) {
     wire.add_details()->PackFrom(bad);
     wire.add_details()->PackFrom(findings);
@@ -66,18 +71,25 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   const std::string message = status.error_message();
   google::rpc::Status wire;
   google::rpc::ErrorInfo info;
+  google::rpc::RetryInfo retry;
   std::vector<ErrorDetail> details;
   if (wire.ParseFromString(status.error_details())) {
     for (const auto& any : wire.details()) {
       admin::v1::Findings findings;
       if (any.Is<google::rpc::ErrorInfo>()) {
         any.UnpackTo(&info);
+      } else if (any.Is<google::rpc::RetryInfo>()) {
+        any.UnpackTo(&retry);
       } else if (any.UnpackTo(&findings)) {
         for (const auto& f : findings.findings()) details.push_back({f.path(), f.code(), f.message(), f.line()});
       }
     }
   }
-  if (info.domain() == kDomain && !info.reason().empty()) return Error(info.reason(), message, std::move(details));
+  if (info.domain() == kDomain && !info.reason().empty()) {
+    absl::Status ours = Error(info.reason(), message, std::move(details));
+    const int seconds = static_cast<int>(retry.retry_delay().seconds());
+    return seconds > 0 ? WithRetryAfter(std::move(ours), seconds) : ours;
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), message);
 }
 

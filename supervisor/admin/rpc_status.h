@@ -1,5 +1,5 @@
 // Errors across gRPC: an absl::Status with its stable code and details as a grpc::Status whose details are a serialized
-// google.rpc.Status{ErrorInfo, BadRequest, bulkhead Findings}, and back. Pure.
+// google.rpc.Status{ErrorInfo, RetryInfo, BadRequest, bulkhead Findings}, and back. Pure.
 #pragma once
 
 #include <cstddef>

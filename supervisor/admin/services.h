@@ -7,16 +7,26 @@
 
 #include "grpcpp/grpcpp.h"
 #include "supervisor/admin/guard.h"
+#include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
+#include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
 
 std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs);
+std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock);
+std::unique_ptr<grpc::Service> MakeAuditService(const Guard& guard);
+std::unique_ptr<grpc::Service> MakeFlagsService(const Guard& guard, Flags& flags, Modules& modules);
 std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool);
+
+std::unique_ptr<grpc::Service> MakeAuthService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeUsersService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeRolesService(const Guard& guard, Accounts& accounts, BlockingPool& pool);
 
 }  // namespace bulkhead

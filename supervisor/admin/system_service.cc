@@ -11,15 +11,18 @@ namespace bulkhead {
 namespace {
 
 using admin::v1::GetSystemHealthRequest;
+using admin::v1::RotateSecretsRequest;
+using admin::v1::RotateSecretsResponse;
 using admin::v1::SystemHealth;
 
 class SystemService : public admin::v1::System::CallbackService {
  public:
   SystemService(const Guard& guard, Modules& modules, const Clock& clock) : guard_(guard), modules_(modules), clock_(clock) {}
 
-  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest*,
+  grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest* request,
                                             SystemHealth* response) override {
-    return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", response, [&](CallPtr<SystemHealth> call) {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", request, response,
+                 [this](CallPtr<SystemHealth> call, const GetSystemHealthRequest* request) {
       modules_.List([call, &clock = clock_](absl::StatusOr<std::vector<ModuleView>> views) {
         if (!views.ok()) return call->Fail(views.status());
         if (!call->live()) return;
@@ -36,6 +39,20 @@ class SystemService : public admin::v1::System::CallbackService {
           (*answer.mutable_modules())[view.row.name] = std::move(health);
         }
         *answer.mutable_checked_at() = ToTimestamp(clock.Wall());
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
+  grpc::ServerUnaryReactor* RotateSecrets(grpc::CallbackServerContext* context, const RotateSecretsRequest* request,
+                                          RotateSecretsResponse* response) override {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.RotateSecrets", request, response,
+                 [this](CallPtr<RotateSecretsResponse> call, const RotateSecretsRequest*) {
+      modules_.RotateSecrets([&records = guard_.records()] { return records.idempotent().Reseal(); }, [call](absl::StatusOr<Modules::RotatedSecrets> rotated) {
+        if (!rotated.ok()) return call->Fail(rotated.status());
+        RotateSecretsResponse answer;
+        for (const std::string& key : rotated->keys) answer.add_keys(key);
+        answer.set_modules(rotated->modules);
         call->Answer(std::move(answer));
       });
     });

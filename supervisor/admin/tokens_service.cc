@@ -26,13 +26,15 @@ class TokensService : public admin::v1::Tokens::CallbackService {
 
   ServerUnaryReactor* CreateToken(CallbackServerContext* context, const CreateTokenRequest* request,
                                   CreateTokenResponse* response) override {
-    return Serve(guard_, context, METHOD("CreateToken"), response, [&](CallPtr<CreateTokenResponse> call) {
+    return Serve(guard_, context, METHOD("CreateToken"), request, response,
+                 [this](CallPtr<CreateTokenResponse> call, const CreateTokenRequest* request) {
       OnPool(pool_, call, [call, wanted = *request, &authenticator = authenticator_] {
         if (!call->live()) return;
         std::optional<WallTime> expires_at;
         if (wanted.has_expires_at()) expires_at = FromTimestamp(wanted.expires_at());
         auto made = authenticator.Create(*call->caller().identity, wanted.name(), wanted.subject(),
-                                         {wanted.permissions().begin(), wanted.permissions().end()}, expires_at);
+                                         {wanted.permissions().begin(), wanted.permissions().end()}, expires_at,
+                                         {wanted.roles().begin(), wanted.roles().end()}, call->actor());
         if (!made.ok()) return call->Fail(made.status());
         CreateTokenResponse answer;
         *answer.mutable_token() = ToMessage(made->row);
@@ -42,9 +44,10 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     });
   }
 
-  ServerUnaryReactor* ListTokens(CallbackServerContext* context, const ListTokensRequest*,
+  ServerUnaryReactor* ListTokens(CallbackServerContext* context, const ListTokensRequest* request,
                                  ListTokensResponse* response) override {
-    return Serve(guard_, context, METHOD("ListTokens"), response, [&](CallPtr<ListTokensResponse> call) {
+    return Serve(guard_, context, METHOD("ListTokens"), request, response,
+                 [this](CallPtr<ListTokensResponse> call, const ListTokensRequest* request) {
       OnPool(pool_, call, [call, &authenticator = authenticator_] {
         if (!call->live()) return;
         auto rows = authenticator.List();
@@ -62,10 +65,11 @@ class TokensService : public admin::v1::Tokens::CallbackService {
 
   ServerUnaryReactor* DeleteToken(CallbackServerContext* context, const DeleteTokenRequest* request,
                                   DeleteTokenResponse* response) override {
-    return Serve(guard_, context, METHOD("DeleteToken"), response, [&](CallPtr<DeleteTokenResponse> call) {
+    return Serve(guard_, context, METHOD("DeleteToken"), request, response,
+                 [this](CallPtr<DeleteTokenResponse> call, const DeleteTokenRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &authenticator = authenticator_] {
         if (!call->live()) return;
-        if (absl::Status deleted = authenticator.Delete(name); !deleted.ok()) return call->Fail(deleted);
+        if (absl::Status deleted = authenticator.Delete(name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteTokenResponse answer;
         answer.set_name(name);
         call->Answer(std::move(answer));

@@ -155,6 +155,10 @@ admin::v1::Module ToMessage(const ModuleView& view) {
               m.mutable_config());
   }
   SetStruct(view.row.manifest_json, m.mutable_manifest());
+  if (view.offer) {
+    m.mutable_offer()->set_version(view.offer->version);
+    m.mutable_offer()->set_path(ValidUtf8(view.offer->path));
+  }
   return m;
 }
 
@@ -205,7 +209,33 @@ admin::v1::Token ToMessage(const TokenRow& row) {
   for (const std::string& permission : row.permissions) t.add_permissions(permission);
   *t.mutable_created_at() = ToTimestamp(row.created_at);
   if (row.expires_at) *t.mutable_expires_at() = ToTimestamp(*row.expires_at);
+  t.set_id(row.id);
+  if (row.last_used_at) *t.mutable_last_used_at() = ToTimestamp(*row.last_used_at);
+  for (const std::string& role : row.roles) t.add_roles(role);
   return t;
+}
+
+admin::v1::User ToMessage(const UserRow& row) {
+  admin::v1::User u;
+  u.set_id(row.id);
+  u.set_name(row.name);
+  for (const std::string& role : row.roles) u.add_roles(role);
+  u.set_enabled(row.enabled);
+  *u.mutable_created_at() = ToTimestamp(row.created_at);
+  *u.mutable_updated_at() = ToTimestamp(row.updated_at);
+  if (row.last_login_at) *u.mutable_last_login_at() = ToTimestamp(*row.last_login_at);
+  return u;
+}
+
+admin::v1::Role ToMessage(const RoleRow& row) {
+  admin::v1::Role r;
+  r.set_name(row.name);
+  r.set_description(row.description);
+  for (const std::string& permission : row.permissions) r.add_permissions(permission);
+  r.set_built_in(IsBuiltInRole(row.name));
+  if (row.created_at) *r.mutable_created_at() = ToTimestamp(*row.created_at);
+  if (row.updated_at) *r.mutable_updated_at() = ToTimestamp(*row.updated_at);
+  return r;
 }
 
 admin::v1::Finding ToMessage(const Finding& finding) {
@@ -214,6 +244,79 @@ admin::v1::Finding ToMessage(const Finding& finding) {
   f.set_line(finding.line);
   f.set_code(finding.code);
   f.set_message(ValidUtf8(finding.message));
+  return f;
+}
+
+admin::v1::Finding ToMessage(const ErrorDetail& detail) {
+  admin::v1::Finding f;
+  f.set_path(ValidUtf8(detail.path));
+  f.set_line(detail.line);
+  f.set_code(detail.code);
+  f.set_message(ValidUtf8(detail.message));
+  return f;
+}
+
+admin::v1::Plan ToMessage(const Plan& plan) {
+  admin::v1::Plan p;
+  p.set_module(plan.module);
+  p.set_action(std::string(ModuleActionName(plan.action)));
+  p.set_allowed(plan.refusals.empty());
+  for (const ErrorDetail& refusal : plan.refusals) *p.add_refusals() = ToMessage(refusal);
+  for (const PlanStep& step : plan.steps) {
+    auto& s = *p.add_steps();
+    s.set_module(step.module);
+    s.set_effect(step.effect);
+    s.set_message(ValidUtf8(step.message));
+  }
+  return p;
+}
+
+admin::v1::ScannedFolder ToMessage(const RescanResult::Folder& folder) {
+  admin::v1::ScannedFolder f;
+  f.set_folder(ValidUtf8(folder.folder));
+  f.set_module(folder.name);
+  f.set_outcome(folder.outcome);
+  f.set_version(folder.version);
+  f.set_registered_version(folder.registered_version);
+  f.set_code(folder.code);
+  f.set_message(ValidUtf8(folder.message));
+  for (const ErrorDetail& detail : folder.details) *f.add_details() = ToMessage(detail);
+  return f;
+}
+
+admin::v1::AuditEntry ToMessage(const AuditRow& row) {
+  const AuditRecord& record = row.record;
+  admin::v1::AuditEntry e;
+  e.set_id(row.id);
+  *e.mutable_at() = ToTimestamp(row.at);
+  e.mutable_actor()->set_subject(record.by.subject);
+  e.mutable_actor()->set_credential(record.by.credential);
+  e.mutable_actor()->set_credential_id(record.by.credential_id);
+  e.mutable_actor()->set_address(record.by.address);
+  e.set_action(record.action);
+  e.set_module(record.module);
+  e.set_target(record.target);
+  if (!record.before_json.empty()) SetValue(record.before_json, e.mutable_before());
+  if (!record.after_json.empty()) SetValue(record.after_json, e.mutable_after());
+  e.set_outcome(record.outcome);
+  e.set_message(record.message);
+  e.set_request_id(record.by.request_id);
+  e.set_node(record.by.node);
+  return e;
+}
+
+admin::v1::Flag ToMessage(const Flag& flag, const std::vector<std::string>& modules) {
+  admin::v1::Flag f;
+  f.set_name(flag.name);
+  f.set_enabled(flag.enabled);
+  f.set_source(flag.source);
+  if (flag.percentage) f.set_percentage(*flag.percentage);
+  for (const std::string& identity : flag.identities) f.add_identities(identity);
+  f.set_description(flag.description);
+  for (const std::string& module : modules) f.add_modules(module);
+  f.set_revision(flag.revision);
+  if (flag.updated_at) *f.mutable_updated_at() = ToTimestamp(*flag.updated_at);
+  f.set_updated_by(flag.updated_by);
   return f;
 }
 

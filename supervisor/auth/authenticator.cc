@@ -1,13 +1,9 @@
 #include "supervisor/auth/authenticator.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 
-#include "supervisor/base/fd.h"
+#include "supervisor/auth/admin_token.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
@@ -16,108 +12,20 @@
 namespace bulkhead {
 namespace {
 
-constexpr size_t kAdminSecretBytes = 32;  // as 64 hex digits in the file
 constexpr size_t kTokenSecretBytes = 24;  // as 48 hex digits after the prefix
 constexpr std::string_view kTokenPrefix = "bhk_";
 constexpr size_t kMaxTokenName = 64;
-constexpr size_t kMaxSubject = 128;
 constexpr size_t kMaxTokenPermissions = 64;
-constexpr std::string_view kAdminSubject = "admin";
+constexpr size_t kMaxTokenRoles = 8;
+constexpr Millis kPruneInterval{3'600'000};
+constexpr Millis kEndedSessionMemory = 2 * limits::kAccessTokenLife;  // longer than an access token and the difference of clocks
+constexpr Millis kSessionKept{int64_t{7} * 24 * 3'600'000};           // after its end, to look into what happened
 
-bool IsHex(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
-
-std::string FromHex(std::string_view hex) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  std::string raw;
-  raw.reserve(hex.size() / 2);
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) raw += static_cast<char>(digit(hex[i]) << 4 | digit(hex[i + 1]));
-  return raw;
-}
-
-bool KebabCase(std::string_view name) {
-  if (name.empty() || name.front() == '-' || name.back() == '-' || name.find("--") != std::string_view::npos) return false;
-  return std::all_of(name.begin(), name.end(),
-                     [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
-}
-
-// A subject travels to modules in the header x-bulkhead-subject, so it holds nothing that a header can't.
-bool ValidSubject(std::string_view subject) {
-  if (subject.empty() || subject.size() > kMaxSubject) return false;
-  return std::all_of(subject.begin(), subject.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("._@:/+-").find(c) != std::string_view::npos;
-  });
-}
-
-absl::Status Unusable(const std::string& path, int error, const std::string& doing) {
-  return Error("DATA_UNUSABLE",
-               "The admin token " + path + " cannot be used: " + std::string(ErrnoStatus(error, doing).message()) + ".");
-}
-
-absl::StatusOr<std::string> ReadSecret(int fd, const std::string& path) {
-  struct stat info;
-  if (fstat(fd, &info) != 0) return Unusable(path, errno, "fstat");
-  if (!S_ISREG(info.st_mode))
-    return Error("DATA_UNUSABLE",
-                 "The admin token " + path + " is not a regular file. Remove it; a new one is made at the next start.");
-  if ((info.st_mode & 077) != 0) {
-    return Error("DATA_UNUSABLE", "The admin token " + path +
-                                      " can be read or written by group or others. If nobody has seen it, run chmod 600 " + path +
-                                      "; otherwise remove it, and a new one is made at the next start.");
-  }
-  char buffer[2 * kAdminSecretBytes + 2];
-  size_t size = 0;
-  while (size < sizeof buffer) {
-    const ssize_t n = read(fd, buffer + size, sizeof buffer - size);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Unusable(path, errno, "read");
-    if (n == 0) break;
-    size += static_cast<size_t>(n);
-  }
-  std::string_view text(buffer, size);
-  if (text.ends_with('\n')) text.remove_suffix(1);
-  if (text.size() != 2 * kAdminSecretBytes || !IsHex(text)) {
-    return Error("DATA_UNUSABLE",
-                 "The admin token " + path +
-                     " does not hold 64 hexadecimal digits and a newline. Remove it; a new one is made at the next start.");
-  }
-  return std::string(text);
-}
-
-absl::Status WriteAll(int fd, std::string_view text, const std::string& path) {
-  while (!text.empty()) {
-    const ssize_t n = write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Unusable(path, errno, "write");
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
-
-// The file appears whole or not at all: written beside its place, then linked there, which fails when one exists.
-absl::StatusOr<std::string> MakeSecret(const std::string& path) {
-  const std::string secret = RandomHex(kAdminSecretBytes);
-  const std::string temporary = path + ".new";
-  if (unlink(temporary.c_str()) != 0 && errno != ENOENT) return Unusable(path, errno, "unlink " + temporary);
-  UniqueFd file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) return Unusable(path, errno, "create " + temporary);
-  absl::Status written = WriteAll(file.get(), secret + "\n", path);
-  if (written.ok() && fsync(file.get()) != 0) written = Unusable(path, errno, "fsync");
-  if (written.ok() && link(temporary.c_str(), path.c_str()) != 0) written = Unusable(path, errno, "link");
-  unlink(temporary.c_str());
-  RETURN_IF_ERROR(written);
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-  UniqueFd parent(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!parent) return Unusable(path, errno, "open " + folder);
-  if (fsync(parent.get()) != 0) return Unusable(path, errno, "fsync " + folder);
-  return secret;
-}
+int64_t Seconds(WallTime time) { return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count(); }
 
 absl::Status CheckNewToken(const std::string& name, const std::string& subject, const std::vector<std::string>& permissions,
-                           std::optional<WallTime> expires_at, WallTime now) {
+                           const std::vector<std::string>& roles, const AccountTable& accounts, std::optional<WallTime> expires_at,
+                           WallTime now) {
   std::vector<ErrorDetail> wrong;
   const auto add = [&](std::string path, std::string message) {
     wrong.push_back({std::move(path), "INVALID_ARGUMENT", std::move(message)});
@@ -127,7 +35,12 @@ absl::Status CheckNewToken(const std::string& name, const std::string& subject, 
   if (!ValidSubject(subject)) add("/subject", "The subject must be 1 to 128 of the characters A-Z a-z 0-9 . _ @ : / + -.");
   if (subject == kAdminSubject)
     add(name == kAdminSubject ? "/name" : "/subject", "The subject \"admin\" belongs to the admin token.");
-  if (permissions.empty()) add("/permissions", "At least one permission is needed, such as \"modules:read\".");
+  if (permissions.empty() && roles.empty())
+    add("/permissions", "At least one permission or role is needed, such as \"modules:read\".");
+  if (roles.size() > kMaxTokenRoles) add("/roles", "At most 8 roles are possible.");
+  for (size_t i = 0; i < roles.size(); ++i) {
+    if (!accounts.roles.contains(roles[i])) add("/roles/" + std::to_string(i), "There is no such role.");
+  }
   if (permissions.size() > kMaxTokenPermissions) add("/permissions", "At most 64 permissions are possible.");
   for (size_t i = 0; i < permissions.size(); ++i) {
     if (!ValidPermission(permissions[i])) {
@@ -143,27 +56,28 @@ absl::Status CheckNewToken(const std::string& name, const std::string& subject, 
 
 }  // namespace
 
-Authenticator::Authenticator(const Clock& clock, Registry& registry) : clock_(clock), registry_(registry) {
+absl::Status CheckGiving(const Identity& giver, const AccountTable& accounts, const std::vector<std::string>& roles,
+                         const std::vector<std::string>& permissions, std::string_view what) {
+  for (const std::string& permission : accounts.Permissions(roles, permissions)) {
+    if (!giver.Allows(permission)) {
+      return Error("FORBIDDEN", std::string(what) + " cannot hold the permission \"" + permission + "\", because its maker \"" +
+                                    giver.subject + "\" does not hold it.");
+    }
+  }
+  return absl::OkStatus();
+}
+
+Authenticator::Authenticator(const Clock& clock, CredentialStore& store, JwtVerifier::Options options)
+    : clock_(clock), store_(store), bad_tokens_(clock, limits::kFreeBadTokensPerAddress) {
   state_.With([](State& state) {
     state.table = std::make_shared<const TokenTable>(std::unordered_map<std::string, TokenTable::Entry>{});
+    state.accounts = std::make_shared<const AccountTable>(MakeAccountTable({}, {}, {}));
   });
+  jwt_ = std::make_unique<JwtVerifier>(clock, std::move(options), [this] { return Accounts(); }, version_);
 }
 
 absl::Status Authenticator::LoadAdminToken(const std::string& path) {
-  std::string secret;
-  UniqueFd file(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
-  if (file) {
-    ASSIGN_OR_RETURN(secret, ReadSecret(file.get(), path));
-  } else if (errno == ENOENT) {
-    ASSIGN_OR_RETURN(secret, MakeSecret(path));
-    LogInfo("auth", "made the admin token", {{"path", path}});
-  } else if (errno == ELOOP) {
-    return Error("DATA_UNUSABLE",
-                 "The admin token " + path +
-                     " is a symbolic link, which is not followed. Remove it; a new one is made at the next start.");
-  } else {
-    return Unusable(path, errno, "open");
-  }
+  ASSIGN_OR_RETURN(const std::string secret, ReadOrMakeAdminToken(path));
   state_.With([&](State& state) {
     state.admin_sha256 = Sha256(secret);
     Rebuild(state);
@@ -172,63 +86,141 @@ absl::Status Authenticator::LoadAdminToken(const std::string& path) {
 }
 
 absl::Status Authenticator::Reload() {
-  // Reading and publishing are one step: of two reloads the later read must win, or a deleted token would come back.
-  std::lock_guard lock(registry_mutex_);
-  ASSIGN_OR_RETURN(auto rows, registry_.Tokens());
+  // Reading and publishing are one step: of two reloads the later read must win, or a deleted token would come back. The version is read
+  // first, so what changes while the rest is read is read once more.
+  std::lock_guard lock(store_mutex_);
+  ASSIGN_OR_RETURN(const int64_t version, store_.Version());
+  ASSIGN_OR_RETURN(auto rows, store_.Tokens());
+  ASSIGN_OR_RETURN(const auto roles, store_.Roles());
+  ASSIGN_OR_RETURN(const auto users, store_.Users());
+  ASSIGN_OR_RETURN(const auto ended, store_.EndedSessions(kEndedSessionMemory));
+  auto accounts = std::make_shared<const AccountTable>(MakeAccountTable(roles, users, ended));
   state_.With([&](State& state) {
     state.rows = std::move(rows);
+    state.accounts = std::move(accounts);
     Rebuild(state);
   });
+  store_version_ = version;
   return absl::OkStatus();
 }
 
 void Authenticator::Rebuild(State& state) {
   std::unordered_map<std::string, TokenTable::Entry> entries;
+  std::map<std::string, LastUse> last_use;
   for (const TokenRow& row : state.rows) {
     if (row.secret_sha256.size() != 64 || !IsHex(row.secret_sha256)) {
       LogError("auth", "ignored an API token whose stored hash is not one", {{"token", row.name}});
       continue;
     }
-    auto identity = std::make_shared<const Identity>(Identity{row.subject, {}, row.permissions});
-    entries[FromHex(row.secret_sha256)] = {std::move(identity), row.expires_at};
+    LastUse& use = last_use[row.id];
+    if (const auto known = state.last_use.find(row.id); known != state.last_use.end()) {
+      use = known->second;
+    } else {
+      use.written = row.last_used_at ? Seconds(*row.last_used_at) : 0;
+      use.seconds = std::make_shared<std::atomic<int64_t>>(use.written);
+    }
+    Identity identity{row.subject, row.roles, state.accounts->Permissions(row.roles, row.permissions),
+                      {Credential::Kind::kApiToken, row.id}, ""};
+    entries[FromHex(row.secret_sha256)] = {std::make_shared<const Identity>(std::move(identity)), row.expires_at, use.seconds};
   }
   if (!state.admin_sha256.empty()) {
-    entries[state.admin_sha256] = {std::make_shared<const Identity>(Identity{std::string(kAdminSubject), {"admin"}, {"*"}}),
-                                   std::nullopt};
+    entries[state.admin_sha256] = {std::make_shared<const Identity>(Identity{std::string(kAdminSubject), {"admin"}, {"*"}, {}, ""}),
+                                   std::nullopt, nullptr};
   }
+  state.last_use = std::move(last_use);
   state.table = std::make_shared<const TokenTable>(std::move(entries));
   version_.fetch_add(1, std::memory_order_release);
 }
 
-std::shared_ptr<const Identity> Authenticator::Authenticate(std::string_view secret) const {
-  return Table()->Find(secret, clock_.Wall());
+Authenticator::Known Authenticator::Find(std::string_view secret) const {
+  if (auto identity = Table()->Find(secret, clock_.Wall())) return {std::move(identity), false};
+  return FindJwt(secret);
+}
+
+Authenticator::Known Authenticator::FindJwt(std::string_view secret) const {
+  if (secret.size() > limits::kMaxJwt || !LooksLikeJwt(secret)) return {};
+  auto identity = jwt_->Remembered(secret);
+  const bool pending = identity == nullptr;
+  return {std::move(identity), pending};
+}
+
+absl::Status Authenticator::RefuseToken(std::string_view address, std::string_view why) const {
+  const Millis wait = bad_tokens_.Begin(AttemptAddress(address));
+  if (wait > Millis(0)) return TooManyAttempts(wait);
+  return Error("UNAUTHENTICATED", why);
 }
 
 std::shared_ptr<const TokenTable> Authenticator::Table() const {
   return state_.With([](const State& state) { return state.table; });
 }
 
+std::shared_ptr<const AccountTable> Authenticator::Accounts() const {
+  return state_.With([](const State& state) { return state.accounts; });
+}
+
+absl::Status Authenticator::WriteLastUse() {
+  std::map<std::string, WallTime> used;
+  std::map<std::string, int64_t> seconds;
+  state_.With([&](const State& state) {
+    for (const auto& [id, use] : state.last_use) {
+      const int64_t at = use.seconds->load(std::memory_order_relaxed);
+      if (at <= use.written) continue;
+      used[id] = WallTime(std::chrono::seconds(at));
+      seconds[id] = at;
+    }
+  });
+  RETURN_IF_ERROR(store_.TouchTokens(used));
+  state_.With([&](State& state) {
+    for (const auto& [id, at] : seconds) {
+      if (auto found = state.last_use.find(id); found != state.last_use.end()) found->second.written = at;
+    }
+  });
+  return absl::OkStatus();
+}
+
+void Authenticator::Upkeep(bool final) {
+  std::lock_guard one(upkeep_mutex_);
+  const Instant now = clock_.Now();
+  const auto quiet = [](const absl::Status& status) {
+    if (!status.ok()) LogDebug("auth", "upkeep waits for the database", {{"reason", std::string(status.message())}});
+  };
+  if (const auto version = store_.Version(); version.ok()) {
+    const bool moved = [&] {
+      std::lock_guard lock(store_mutex_);
+      return *version != store_version_;
+    }();
+    if (moved && !final) quiet(Reload());
+  }
+  if (final || now - last_written_ >= limits::kLastUsedInterval) {
+    last_written_ = now;
+    quiet(WriteLastUse());
+  }
+  if (!final && now - last_pruned_ >= kPruneInterval) {
+    last_pruned_ = now;
+    quiet(store_.DeleteOldSessions(kSessionKept));
+  }
+}
+
 absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& caller, const std::string& name,
                                                               const std::string& subject,
                                                               const std::vector<std::string>& permissions,
-                                                              std::optional<WallTime> expires_at) {
+                                                              std::optional<WallTime> expires_at,
+                                                              const std::vector<std::string>& roles, const Actor& by) {
   NewToken made;
   made.row.name = name;
   made.row.subject = subject.empty() ? name : subject;
+  made.row.roles = roles;
   made.row.permissions = permissions;
   made.row.created_at = clock_.Wall();
   made.row.expires_at = expires_at;
-  RETURN_IF_ERROR(CheckNewToken(name, made.row.subject, permissions, expires_at, made.row.created_at));
-  for (const std::string& permission : permissions) {
-    if (!caller.Allows(permission)) {
-      return Error("FORBIDDEN", "A token cannot hold the permission \"" + permission + "\", because its maker \"" +
-                                    caller.subject + "\" does not hold it.");
-    }
-  }
+  const auto accounts = Accounts();
+  RETURN_IF_ERROR(CheckNewToken(name, made.row.subject, permissions, roles, *accounts, expires_at, made.row.created_at));
+  RETURN_IF_ERROR(CheckGiving(caller, *accounts, roles, permissions, "A token"));
   made.secret = std::string(kTokenPrefix) + RandomHex(kTokenSecretBytes);
   made.row.secret_sha256 = Sha256Hex(made.secret);
-  std::lock_guard lock(registry_mutex_);
-  RETURN_IF_ERROR(registry_.InsertToken(made.row));
+  std::lock_guard lock(store_mutex_);
+  const AuditRecord audit{.by = by, .action = "tokens.create"};
+  ASSIGN_OR_RETURN(made.row, store_.InsertToken(made.row, &audit));
   state_.With([&](State& state) {
     state.rows.push_back(made.row);
     Rebuild(state);
@@ -236,11 +228,23 @@ absl::StatusOr<Authenticator::NewToken> Authenticator::Create(const Identity& ca
   return made;
 }
 
-absl::StatusOr<std::vector<TokenRow>> Authenticator::List() { return registry_.Tokens(); }
+absl::StatusOr<std::vector<TokenRow>> Authenticator::List() {
+  ASSIGN_OR_RETURN(std::vector<TokenRow> rows, store_.Tokens());
+  // What this node has seen and not written yet.
+  state_.With([&](const State& state) {
+    for (TokenRow& row : rows) {
+      const auto use = state.last_use.find(row.id);
+      const int64_t at = use == state.last_use.end() ? 0 : use->second.seconds->load(std::memory_order_relaxed);
+      if (at > (row.last_used_at ? Seconds(*row.last_used_at) : 0)) row.last_used_at = WallTime(std::chrono::seconds(at));
+    }
+  });
+  return rows;
+}
 
-absl::Status Authenticator::Delete(const std::string& name) {
-  std::lock_guard lock(registry_mutex_);
-  const absl::Status deleted = registry_.DeleteToken(name);
+absl::Status Authenticator::Delete(const std::string& name, const Actor& by) {
+  const AuditRecord audit{.by = by, .action = "tokens.delete"};
+  std::lock_guard lock(store_mutex_);
+  const absl::Status deleted = store_.DeleteToken(name, &audit);
   // Deleted through another node: it must end here, too.
   if (deleted.ok() || ErrorCode(deleted) == "TOKEN_NOT_FOUND") {
     state_.With([&](State& state) {

@@ -42,6 +42,7 @@ inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a mo
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
+inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
 
 // Restarts.
@@ -53,11 +54,44 @@ inline constexpr int kQuarantineWindows = 3;             // exhausted windows wi
 inline constexpr Millis kQuarantineSpan{3'600'000};
 inline constexpr Millis kQuarantineRetry{600'000};       // how often a quarantined slot is tried
 
+// Migrations.
+inline constexpr Millis kMigrationLockWait{60'000};      // for another supervisor that migrates the same; beyond: MIGRATION_LOCKED
+inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statement, unless store.migrationTimeout says otherwise
+
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
 inline constexpr Millis kMaxWait{600'000};
 inline constexpr int kConnectionsPerWorker = 4;          // PostgreSQL connections of one module worker
 inline constexpr size_t kMaxJobPayload = 256 * 1024;     // JSON bytes of a job's payload or result; beyond: 400, or the run fails
 inline constexpr Millis kDefaultJobTimeout{300'000};
+
+// Authentication.
+inline constexpr size_t kMaxJwt = 8 * 1024;              // bytes of a JSON Web Token; beyond: 401
+inline constexpr size_t kMaxJwtDepth = 16;               // nesting of its header and claims; beyond: 401
+inline constexpr Millis kMaxClockSkew{300'000};          // what auth.jwt.clockSkew may be; beyond: CONFIG_INVALID
+inline constexpr size_t kMaxVerifiedTokens = 16'384;     // verified JWTs that are remembered; beyond: an older one is verified again
+inline constexpr size_t kMaxVerifications = 4'096;       // JWTs that wait for their verification; beyond: 503 OVERLOADED
+inline constexpr size_t kMaxJwks = 256 * 1024;           // bytes of a key set behind a URL; beyond: the last good set is kept
+inline constexpr size_t kMaxKeys = 64;                   // of one key set; beyond: the last good set is kept
+inline constexpr Millis kJwksTimeout{5'000};             // for the whole fetch; beyond: the last good set is kept
+inline constexpr Millis kJwksPause{10'000};              // between two fetches because of an unknown `kid`; within: the token is refused
+inline constexpr Millis kAccessTokenLife{900'000};       // of a user's access token
+inline constexpr Millis kRefreshTokenLife{int64_t{30} * 24 * 3'600'000};
+inline constexpr Millis kLastUsedInterval{60'000};       // how often `lastUsedAt` of the API tokens is written
+inline constexpr Millis kAuthPoll{2'000};                // how late a node notices what another one changed of tokens, users and roles
+inline constexpr size_t kMinPassword = 12;               // characters; below or beyond: 400
+inline constexpr size_t kMaxPassword = 256;
+inline constexpr int kParallelHashes = 2;                // passwords hashed at a time, 19 MiB each
+inline constexpr size_t kMaxQueuedHashes = 64;           // beyond: 503 OVERLOADED
+inline constexpr int64_t kLoginBodyLimit = 16 * 1024;    // body of a request that needs no token; beyond: 413
+// Tries that fail: so many are free, then each failure doubles the wait for the next one, from the first pause up to the last;
+// within it: 429 with Retry-After. A key that has not failed for kAttemptMemory is forgotten.
+inline constexpr int kFreeLoginsPerUser = 5;
+inline constexpr int kFreeLoginsPerAddress = 20;
+inline constexpr int kFreeBadTokensPerAddress = 100;     // valid tokens from there are never refused
+inline constexpr Millis kAttemptPause{1'000};
+inline constexpr Millis kMaxAttemptPause{900'000};
+inline constexpr Millis kAttemptMemory{900'000};
+inline constexpr size_t kMaxAttemptKeys = 10'000;        // of each kind; beyond: the one that failed longest ago is forgotten
 
 }  // namespace bulkhead::limits

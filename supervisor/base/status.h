@@ -16,6 +16,7 @@ struct ErrorDetail {
   std::string code;     // UPPER_SNAKE; may be empty
   std::string message;  // a sentence
   int line = 0;         // 0 when there is none
+  int column = 0;       // in characters from 1; 0 when there is none
 };
 
 // Makes a status with a stable code (UPPER_SNAKE, one of kErrorCodes in status.cc; anything else is a bug and CHECKs).
@@ -25,6 +26,9 @@ absl::Status Error(std::string_view code, std::string_view message, std::vector<
 // The stable code of a status: what Error() was given, else one derived from the absl code ("INTERNAL", "NOT_FOUND", …).
 std::string ErrorCode(const absl::Status& status);
 std::vector<ErrorDetail> ErrorDetails(const absl::Status& status);
+// The seconds after which it makes sense to try again: Retry-After of REST, google.rpc.RetryInfo of gRPC. 0: not said.
+absl::Status WithRetryAfter(absl::Status status, int seconds);
+int RetryAfter(const absl::Status& status);
 // The HTTP status of a stable code; 500 for what is unknown.
 int HttpStatus(std::string_view code);
 

@@ -80,6 +80,7 @@ bool Client::WantsRead() const {
     case State::kLocalBody:
     case State::kDiscard:
     case State::kLinger: return true;
+    case State::kLogin:
     case State::kLocalWait:
     case State::kClosing:
     case State::kClosed: return false;
@@ -149,6 +150,7 @@ size_t Client::Consume(char* data, size_t size) {
         parser_.Reset();
         rest.remove_prefix(took);
         took += StartRequest(head, rest);
+        if (state_ == State::kLogin) return used;  // the head comes again when its token is known
         break;
       }
       case State::kModule:
@@ -164,6 +166,7 @@ size_t Client::Consume(char* data, size_t size) {
       case State::kDiscard: took = ConsumeDiscarded(rest); break;
       case State::kLinger:
       case State::kClosed: return size;  // nobody looks at it
+      case State::kLogin:
       case State::kClosing:
       case State::kLocalWait: return used;
     }
@@ -280,6 +283,7 @@ void Client::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   if (local_id_ != 0) thread_.ForgetLocal(std::exchange(local_id_, 0));
+  if (login_id_ != 0) thread_.ForgetLogin(std::exchange(login_id_, 0));
   if (std::exchange(parked_, false)) thread_.Forget(*this, module_, frame_.size());
   fd_.Reset();
   loop_.GiveBuffer(std::move(in_));
@@ -350,6 +354,7 @@ Instant Client::ComputeDeadline() const {
     case State::kLocalBody:
     case State::kDiscard: at(body_progress_ + limits::kClientBodyTimeout); break;
     case State::kLinger: at(linger_until_); break;
+    case State::kLogin:  // the verification has bounds of its own
     case State::kLocalWait:
     case State::kClosing:
     case State::kClosed: break;
@@ -398,6 +403,7 @@ void Client::OnDeadline() {
     case State::kLocalBody: return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
     case State::kDiscard:
     case State::kLinger: return Close();
+    case State::kLogin:
     case State::kLocalWait:
     case State::kClosing:
     case State::kClosed: return;

@@ -1,12 +1,14 @@
 // One client's connection: reads requests, one at a time and in order, and answers each from a module's stream, from the LocalService
-// or by itself. A request whose worker is about to come back waits for it (is parked). Belongs to its gateway thread. What it keeps
-// is bounded: 64 KiB of input that waits, one window of output.
+// or by itself. A request whose worker is about to come back waits for it (is parked), and so does one whose token has to be verified.
+// Belongs to its gateway thread. What it keeps is bounded: 64 KiB of input that waits, one window of output.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
+#include "supervisor/auth/identity.h"
 #include "supervisor/gateway/gateway_loop.h"
 #include "supervisor/gateway/http1.h"
 #include "supervisor/gateway/link.h"
@@ -30,6 +32,8 @@ class Client final : public Pollable, private StreamSink {
   void CloseNow();
   // The request that was parked is to try again, or to be told that there is nothing to wait for.
   void Unpark();
+  // The token that the request at the front of the input waits for has been verified, or not.
+  void LoginDecided(uint64_t id, const absl::StatusOr<std::shared_ptr<const Identity>>& verdict);
   // The LocalService has answered exchange `id`; a late answer is dropped. Status 0: it gave none.
   void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
 
@@ -43,6 +47,7 @@ class Client final : public Pollable, private StreamSink {
  private:
   enum class State : uint8_t {
     kHead,       // waits for a request
+    kLogin,      // has one, still in the input; its token is being verified, then it is read again
     kModule,     // a stream answers
     kTunnel,     // after a 101: bytes both ways, until either end closes
     kLocalBody,  // collects the body for the LocalService
@@ -54,6 +59,7 @@ class Client final : public Pollable, private StreamSink {
   };
   enum class Framing : uint8_t { kNone, kLength, kChunked, kUntilClose };
   struct Login;
+  enum class Known : uint8_t { kYes, kNo, kPending, kUndecided };
 
   // client.cc: reading, writing, time.
   void ReadOnce();
@@ -78,8 +84,10 @@ class Client final : public Pollable, private StreamSink {
   // client_request.cc: from a head to whoever answers.
   size_t StartRequest(const http1::RequestHead& head, std::string_view rest);
   size_t RouteToModule(const http1::RequestHead& head, std::string_view rest);
-  const char* Authorize(const http1::RequestHead& head, const RouteSpec& route);
-  bool KnowCaller(std::string_view authorization);
+  bool MayPass(const http1::RequestHead& head, const RouteSpec& route, std::string_view module);
+  Known KnowCaller(std::string_view authorization);
+  void AwaitLogin(std::string_view authorization);
+  void RefuseLogin(std::string_view authorization);
   size_t SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest);
   void Dispatch();
   void Unavailable(std::string_view message);
@@ -131,7 +139,7 @@ class Client final : public Pollable, private StreamSink {
   Stream stream_;
   Link* last_link_ = nullptr;  // alive while it calls us; else to compare only
   std::unique_ptr<LocalRequest> local_;
-  uint64_t local_id_ = 0;
+  uint64_t local_id_ = 0, login_id_ = 0;
   std::unique_ptr<Login> login_;
   int64_t body_limit_ = 0, body_seen_ = 0;
   int64_t response_left_ = 0;

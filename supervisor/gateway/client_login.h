@@ -4,13 +4,15 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "supervisor/gateway/client.h"
 
 namespace bulkhead {
 
 struct Client::Login {
   std::string authorization;  // the whole header
-  std::shared_ptr<const Identity> identity;
+  std::shared_ptr<const Identity> identity;  // null: nobody's, or not decided yet
+  absl::Status refusal;                      // why it was not decided; OK for one that is nobody's
   IdentityPairs pairs;
   uint64_t version = 0;  // of the token table
   Instant checked{};     // a token may expire without a new table

@@ -76,14 +76,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
     return 0;
   }
   const RouteSpec& route = *match.route;
-  if (const char* code = Authorize(head, route)) {
-    if (std::string_view(code) == "FORBIDDEN") {
-      RespondError(code, "The caller lacks a permission that this route needs.");
-    } else {
-      RespondError(code, kLoginWanted, {{"www-authenticate", "Bearer"}});
-    }
-    return 0;
-  }
+  if (!MayPass(head, route, name)) return 0;
   if (head.content_length > route.body_limit) {
     keep_alive_ = false;
     RespondError("BODY_TOO_LARGE", "The body is larger than this route takes.");
@@ -103,36 +96,92 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
   return SendRequest(head, match.head_as_get ? std::string_view("GET") : head.method, path, rest);
 }
 
-// nullptr when the caller may, else the code of the refusal.
-const char* Client::Authorize(const http1::RequestHead& head, const RouteSpec& route) {
-  identity_known_ = head.authorization.data() != nullptr && KnowCaller(head.authorization);
-  if (route.is_public) return nullptr;
-  if (!identity_known_) return "UNAUTHENTICATED";
-  for (const std::string& permission : route.permissions) {
-    if (!login_->identity->Allows(permission)) return "FORBIDDEN";
-  }
-  return nullptr;
-}
-
-bool Client::KnowCaller(std::string_view authorization) {
-  uint64_t version = thread_.token_version();
-  bool same = login_ && login_->version == version && ConstantTimeEquals(login_->authorization, authorization);
-  if (same && loop_.now() - login_->checked < kLoginCheck) return true;
-  std::string_view secret = BearerSecret(authorization);
-  std::shared_ptr<const Identity> identity = secret.empty() ? nullptr : thread_.Authenticate(secret);
-  if (!identity) {
-    login_.reset();
+// False: the request is answered, or waits for its token to be verified.
+bool Client::MayPass(const http1::RequestHead& head, const RouteSpec& route, std::string_view module) {
+  Known known = head.authorization.data() != nullptr ? KnowCaller(head.authorization) : Known::kNo;
+  if (known == Known::kPending) {
+    AwaitLogin(head.authorization);
     return false;
   }
-  if (!same || login_->identity != identity) {
+  identity_known_ = known == Known::kYes;
+  if (route.is_public) return true;
+  if (!identity_known_) {
+    RefuseLogin(head.authorization);
+    return false;
+  }
+  for (const std::string& permission : route.permissions) {
+    if (login_->identity->Allows(permission, module)) continue;
+    RespondError("FORBIDDEN", "The caller lacks a permission that this route needs.");
+    return false;
+  }
+  return true;
+}
+
+Client::Known Client::KnowCaller(std::string_view authorization) {
+  uint64_t version = thread_.token_version();
+  bool same = login_ && login_->version == version && ConstantTimeEquals(login_->authorization, authorization);
+  if (same && loop_.now() - login_->checked < kLoginCheck) {
+    return login_->identity ? Known::kYes : login_->refusal.ok() ? Known::kNo : Known::kUndecided;
+  }
+  std::string_view secret = BearerSecret(authorization);
+  Authenticator::Known found;
+  if (!secret.empty()) found = thread_.Authenticate(secret);
+  if (found.pending) return Known::kPending;
+  if (!found.identity) {
+    login_.reset();
+    return Known::kNo;
+  }
+  if (!same || login_->identity != found.identity) {
     login_ = std::make_unique<Login>();
     login_->authorization.assign(authorization);
-    login_->pairs = EncodeIdentity(*identity);
-    login_->identity = std::move(identity);
+    login_->pairs = EncodeIdentity(*found.identity);
+    login_->identity = std::move(found.identity);
   }
   login_->version = version;
   login_->checked = loop_.now();
-  return true;
+  return Known::kYes;
+}
+
+// The request stays at the front of the input until the verdict; nothing else is read meanwhile.
+void Client::AwaitLogin(std::string_view authorization) {
+  login_ = std::make_unique<Login>();
+  login_->authorization.assign(authorization);
+  login_->version = thread_.token_version();
+  state_ = State::kLogin;
+  thread_.Verify(*this, BearerSecret(authorization), login_id_);
+}
+
+void Client::LoginDecided(uint64_t id, const absl::StatusOr<std::shared_ptr<const Identity>>& verdict) {
+  if (state_ != State::kLogin || login_id_ != id) return;
+  login_id_ = 0;
+  if (verdict.ok()) {
+    login_->pairs = EncodeIdentity(**verdict);
+    login_->identity = *verdict;
+  } else if (ErrorCode(verdict.status()) != "UNAUTHENTICATED") {
+    login_->refusal = verdict.status();
+  }
+  // A table that has moved meanwhile decides anew when the request is read again.
+  login_->checked = loop_.now();
+  state_ = State::kHead;
+  more_input_ = true;
+  loop_.Schedule(*this);
+}
+
+void Client::RefuseLogin(std::string_view authorization) {
+  absl::Status why = Error("UNAUTHENTICATED", kLoginWanted);
+  // Refused a moment ago because nobody could say: not the caller's fault.
+  if (login_ && !login_->refusal.ok() && ConstantTimeEquals(login_->authorization, authorization)) {
+    why = login_->refusal;
+    login_.reset();
+  } else if (!authorization.empty()) {
+    why = thread_.authenticator().RefuseToken(peer_address_, kLoginWanted);
+  }
+  const std::string code = ErrorCode(why);
+  HeaderList headers;
+  if (code == "UNAUTHENTICATED") headers.emplace_back("www-authenticate", "Bearer");
+  if (const int seconds = bulkhead::RetryAfter(why); seconds > 0) headers.emplace_back("retry-after", std::to_string(seconds));
+  else if (HttpStatus(code) == 503) headers.emplace_back("retry-after", RetryAfter());
+  RespondError(code.c_str(), std::string_view(why.message().data(), why.message().size()), headers);
 }
 
 size_t Client::SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest) {
@@ -251,11 +300,18 @@ void Client::HandleLoss() {
 }
 
 void Client::StartLocal(const http1::RequestHead& head) {
-  // No memory for the body of somebody unknown. What the caller may do is the service's to say.
-  if (!body_.done() && !KnowCaller(head.authorization)) return RespondError("UNAUTHENTICATED", kLoginWanted, {{"www-authenticate", "Bearer"}});
-  if (head.content_length > int64_t(limits::kAdminBodyLimit)) {
+  body_limit_ = int64_t(limits::kAdminBodyLimit);
+  // No memory for the body of somebody unknown, but a little for who logs in. What the caller may do is the service's to say.
+  if (!body_.done()) {
+    const int64_t anonymous = thread_.local().AnonymousBody(head.method, head.path);
+    const Known known = anonymous > 0 ? Known::kNo : KnowCaller(head.authorization);
+    if (known == Known::kPending) return AwaitLogin(head.authorization);
+    if (known != Known::kYes && anonymous == 0) return RefuseLogin(head.authorization);
+    if (anonymous > 0) body_limit_ = anonymous;
+  }
+  if (head.content_length > body_limit_) {
     keep_alive_ = false;
-    return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB.");
+    return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB, that of a login 16 KiB.");
   }
   local_ = std::make_unique<LocalRequest>();
   local_->method = head_only_ ? "GET" : std::string(head.method);
@@ -264,10 +320,12 @@ void Client::StartLocal(const http1::RequestHead& head) {
   local_->authorization = head.authorization;
   local_->content_type = head.content_type;
   local_->if_match = head.if_match;
+  for (size_t i = 0; i < head.field_count; ++i) {
+    if (head.fields[i].name == "idempotency-key") local_->idempotency_key = head.fields[i].value;
+  }
   bool v6 = peer_address_.find(':') != std::string::npos;
   local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);
   local_->request_id = request_id_;
-  body_limit_ = int64_t(limits::kAdminBodyLimit);
   state_ = State::kLocalBody;
   if (expect_) {
     Out() += "HTTP/1.1 100 Continue\r\n\r\n";

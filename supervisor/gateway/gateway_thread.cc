@@ -242,13 +242,29 @@ GatewayThread::Pick GatewayThread::PickLink(Module& module, const Link* avoid) {
   return pick;
 }
 
-std::shared_ptr<const Identity> GatewayThread::Authenticate(std::string_view secret) {
+Authenticator::Known GatewayThread::Authenticate(std::string_view secret) {
   uint64_t version = authenticator_->version();
   if (!tokens_ || version != tokens_version_) {
     tokens_ = authenticator_->Table();
     tokens_version_ = version;
   }
-  return tokens_ ? tokens_->Find(secret, loop_.clock().Wall()) : nullptr;
+  if (auto identity = tokens_->Find(secret, loop_.clock().Wall())) return {std::move(identity), false};
+  return authenticator_->FindJwt(secret);
+}
+
+void GatewayThread::Verify(Client& client, std::string_view secret, uint64_t& id) {
+  id = next_login_id_++;
+  awaiting_login_[id] = &client;
+  // The task runs on the thread or not at all, so `this` is alive in it.
+  authenticator_->Verify(secret, [this, mailbox = loop_.mailbox(), id = id](JwtVerifier::Verdict verdict) {
+    mailbox->Post([this, id, verdict = std::move(verdict)] {
+      auto it = awaiting_login_.find(id);
+      if (it == awaiting_login_.end()) return;
+      Client* connection = it->second;
+      awaiting_login_.erase(it);
+      connection->LoginDecided(id, verdict);
+    });
+  });
 }
 
 std::string_view GatewayThread::Date() {

@@ -64,7 +64,11 @@ class GatewayThread {
   // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.
   bool Park(Client& client, const std::string& module, size_t bytes);
   void Forget(Client& client, const std::string& module, size_t bytes);  // parked, and leaves by itself
-  std::shared_ptr<const Identity> Authenticate(std::string_view secret);
+  Authenticator::Known Authenticate(std::string_view secret);
+  // Has a pending token verified; then Client::LoginDecided(), unless ForgetLogin() was called before.
+  void Verify(Client& client, std::string_view secret, uint64_t& id);
+  void ForgetLogin(uint64_t id) { awaiting_login_.erase(id); }
+  const Authenticator& authenticator() const { return *authenticator_; }
   uint64_t token_version() const { return authenticator_->version(); }
   LocalService& local() { return *local_; }
   Random& random() { return random_; }
@@ -108,8 +112,9 @@ class GatewayThread {
   std::unordered_multimap<std::string, std::function<void()>> drains_;
   std::vector<std::unique_ptr<Client>> connections_;
   std::unordered_map<uint64_t, Client*> awaiting_local_;
+  std::unordered_map<uint64_t, Client*> awaiting_login_;
   std::map<std::string, Parked, std::less<>> parked_;  // by module
-  uint64_t next_local_id_ = 1;
+  uint64_t next_local_id_ = 1, next_login_id_ = 1;
   bool draining_ = false;
   Instant stop_at_{};
   std::string date_;

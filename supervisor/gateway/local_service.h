@@ -1,8 +1,10 @@
 // What answers requests that are not for a module: the admin API and the probes. The gateway knows only this.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -18,6 +20,7 @@ struct LocalRequest {
   std::string authorization;  // value of the header, "" when absent
   std::string content_type;
   std::string if_match;
+  std::string idempotency_key;
   std::string body;
   std::string remote_address;  // "127.0.0.1:51234"
   std::string request_id;
@@ -36,6 +39,8 @@ class LocalResponder {
 class LocalService {
  public:
   virtual ~LocalService() = default;
+  // How many bytes of body it takes from somebody without a token, for a login; 0: none. `path` is raw. On a gateway thread.
+  virtual int64_t AnonymousBody(std::string_view method, std::string_view path) const { return 0; }
   // On a gateway thread; must not block.
   virtual void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) = 0;
 };

@@ -51,10 +51,10 @@ class JobsOnLoop final : public Jobs {
   void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) override {
     OnLoop([this, module, manifest, done = std::move(done)] { DoListJobs(module, manifest, done); });
   }
-  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait,
+  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, std::optional<AuditRecord> audit,
            Done<RunView> done) override {
-    OnLoop([this, module, job, payload = std::move(payload_json), wait, done = std::move(done)] {
-      DoRun(module, job, payload, wait, done);
+    OnLoop([this, module, job, payload = std::move(payload_json), wait, audit = std::move(audit), done = std::move(done)] {
+      DoRun(module, job, payload, wait, audit, done);
     });
   }
   void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
@@ -77,7 +77,7 @@ class JobsOnLoop final : public Jobs {
   void DoListJobs(const std::string& module, const std::shared_ptr<const Manifest>& manifest,
                   const Done<std::vector<JobView>>& done);
   void DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait,
-             const Done<RunView>& done);
+             const std::optional<AuditRecord>& audit, const Done<RunView>& done);
 
   void Begin();
   void ArmTicks();
@@ -351,7 +351,7 @@ void JobsOnLoop::DoListJobs(const std::string& module, const std::shared_ptr<con
 }
 
 void JobsOnLoop::DoRun(const std::string& module, const std::string& job, const std::string& payload, Millis wait,
-                       const Done<RunView>& done) {
+                       const std::optional<AuditRecord>& audit, const Done<RunView>& done) {
   auto enabled = directory_->modules.find(module);
   if (enabled == directory_->modules.end() || enabled->second->workers.empty() || stopping_) {
     return done(
@@ -367,7 +367,9 @@ void JobsOnLoop::DoRun(const std::string& module, const std::string& job, const 
                                                        limits::kMaxJobPayload, " are taken.")));
   }
   if (!nlohmann::json::accept(text)) return done(Error("INVALID_ARGUMENT", "The payload is not JSON."));
-  store_.Call([module, spec = *known->spec, text](RunStore& store) { return store.InsertManual(module, spec, text); },
+  store_.Call([module, spec = *known->spec, text, audit](RunStore& store) {
+                return store.InsertManual(module, spec, text, audit ? &*audit : nullptr);
+              },
               [this, module, job, wait, done, overlap = known->spec->overlap](absl::StatusOr<RunView> run) {
                 if (!run.ok()) return done(run.status());
                 if (wait > Millis(0) && !stopping_) {

@@ -12,6 +12,7 @@
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/lifecycle/directory.h"
+#include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
 
 namespace bulkhead {
@@ -69,8 +70,9 @@ class Jobs : public DirectoryReader {
   // `jobs` of the manifest are known only while the module is enabled, through the Directory; ListJobs of a disabled one uses `manifest`.
   virtual void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) = 0;
   // MODULE_NOT_RUNNING, JOB_NOT_FOUND, INVALID_ARGUMENT (payload too large). With `wait` > 0 it answers when the run has
-  // ended or the wait has, whichever is first.
-  virtual void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) = 0;
+  // ended or the wait has, whichever is first. `audit` is written together with the run.
+  virtual void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, std::optional<AuditRecord> audit,
+                   Done<RunView> done) = 0;
   virtual void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
                         Done<RunPage> done) = 0;
   virtual void GetRun(const std::string& id, Done<RunView> done) = 0;  // RUN_NOT_FOUND

@@ -6,13 +6,16 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
 namespace {
 
-// Key of the advisory lock under which claims are made: "is one of this job running?" and the claim are one step cluster-wide.
-constexpr int64_t kClaimLock = 0x6268'6a6f'6273;  // "bhjobs"
+// Claims are made one after another: "is one of this job running?" and the claim are one step cluster-wide. On a table that no module can
+// reach: an advisory lock could be taken by any of them, to stop all jobs. Nothing else locks it so, readers and writers do not wait for
+// it, and nothing is written for it.
+constexpr char kLockClaims[] = "LOCK TABLE bulkhead_internal.instance IN SHARE UPDATE EXCLUSIVE MODE";
 
 constexpr char kColumns[] =
     " r.id, r.module, r.job, r.status, r.attempt, r.max_attempts, r.trigger, r.slot, r.payload::text AS payload, r.progress, "
@@ -117,20 +120,31 @@ absl::StatusOr<std::optional<RunView>> RunStore::InsertTick(const std::string& m
   return inserted;
 }
 
-absl::StatusOr<RunView> RunStore::InsertManual(const std::string& module, const JobSpec& spec, const std::string& payload_json) {
-  auto rows =
-      database_.Run(absl::StrCat("INSERT INTO bulkhead_internal.runs AS r (module, job, max_attempts, trigger, payload)"
-                                 " SELECT $1, $2, $3::int, 'manual', $4::jsonb WHERE (SELECT count(*) FROM bulkhead_internal.runs"
-                                 " WHERE module = $1 AND job = $2 AND status = 'QUEUED') < ",
-                                 limits::kMaxWaitingRuns, " RETURNING", kColumns),
-                    {module, spec.name, absl::StrCat(spec.retries + 1), payload_json});
-  if (!rows.ok() && IsContentError(rows.status())) {
+absl::StatusOr<RunView> RunStore::InsertManual(const std::string& module, const JobSpec& spec, const std::string& payload_json,
+                                               const AuditRecord* audit) {
+  RunView run;
+  const absl::Status inserted = database_.Transaction([&](Connection& connection) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows rows, connection.Run(
+        absl::StrCat("INSERT INTO bulkhead_internal.runs AS r (module, job, max_attempts, trigger, payload)"
+                     " SELECT $1, $2, $3::int, 'manual', $4::jsonb WHERE (SELECT count(*) FROM bulkhead_internal.runs"
+                     " WHERE module = $1 AND job = $2 AND status = 'QUEUED') < ",
+                     limits::kMaxWaitingRuns, " RETURNING", kColumns),
+        {module, spec.name, absl::StrCat(spec.retries + 1), payload_json}));
+    if (rows.size() == 0)
+      return Error("OVERLOADED", absl::StrCat(limits::kMaxWaitingRuns, " runs of the job are waiting already; try again later."));
+    run = ToView(rows, 0);
+    if (audit == nullptr) return absl::OkStatus();
+    AuditRecord record = *audit;
+    record.target = run.id;
+    record.after_json = nlohmann::json({{"job", spec.name}}).dump();
+    return AppendAudit(connection, record);
+  });
+  if (!inserted.ok() && IsContentError(inserted)) {
     return Error("INVALID_ARGUMENT", "The payload has a value that the database can't keep, such as \\u0000 in a text.");
   }
-  if (!rows.ok()) return rows.status();
-  if (rows->size() == 0)
-    return Error("OVERLOADED", absl::StrCat(limits::kMaxWaitingRuns, " runs of the job are waiting already; try again later."));
-  return ToView(*rows, 0);
+  RETURN_IF_ERROR(inserted);
+  if (audit != nullptr) Recorded(audit->by);
+  return run;
 }
 
 absl::StatusOr<std::optional<WallTime>> RunStore::LastSlot(const std::string& module, const std::string& job) {
@@ -159,7 +173,7 @@ absl::StatusOr<std::vector<ClaimedRun>> RunStore::Claim(const std::vector<RunCla
   std::vector<ClaimedRun> claimed;
   RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
     claimed.clear();
-    RETURN_IF_ERROR(connection.Run("SELECT pg_advisory_xact_lock($1::bigint)", {absl::StrCat(kClaimLock)}).status());
+    RETURN_IF_ERROR(connection.Run(kLockClaims).status());
     ASSIGN_OR_RETURN(Rows rows, connection.Run(sql, {ArrayOf(claims, [](const RunClaim& c) { return c.module; }),
                                                      ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
                                                      ArrayOf(claims, [](const RunClaim& c) { return c.instance; }),

@@ -54,7 +54,9 @@ class RunStore {
   // The tick `slot`, unless a node was first: nullopt then. With kSkip and a run under way or waiting: a SKIPPED row.
   // With kReplace, waiting scheduled runs of the job become SKIPPED.
   absl::StatusOr<std::optional<RunView>> InsertTick(const std::string& module, const JobSpec& spec, WallTime slot);
-  absl::StatusOr<RunView> InsertManual(const std::string& module, const JobSpec& spec, const std::string& payload_json);
+  // OVERLOADED beyond limits::kMaxWaitingRuns. `audit` is written in the same transaction, with the run's id as its target.
+  absl::StatusOr<RunView> InsertManual(const std::string& module, const JobSpec& spec, const std::string& payload_json,
+                                       const AuditRecord* audit = nullptr);
   absl::StatusOr<std::optional<WallTime>> LastSlot(const std::string& module, const std::string& job);
 
   // At most one waiting run of each, at most `limit`, never two of one job at a time in the whole cluster.

@@ -1,4 +1,4 @@
-// What administrators command: register, install, enable, disable, delete.
+// What administrators command: register, install, enable, disable, delete. configure.cc has the configuration.
 #include <algorithm>
 #include <filesystem>
 
@@ -11,8 +11,8 @@
 namespace bulkhead {
 namespace {
 
-absl::Status NotFound(const std::string& name) {
-  return Error("MODULE_NOT_FOUND", "no module " + name + " is registered; GET /api/v1/modules lists those that are");
+AuditRecord RecordOf(const ModuleTarget& target, const char* action) {
+  return {.by = target.by, .action = action, .module = target.name, .target = target.name};
 }
 
 std::string Join(const std::vector<std::string>& names) {
@@ -21,13 +21,29 @@ std::string Join(const std::vector<std::string>& names) {
   return text;
 }
 
+// Which range each of them asks for.
+std::vector<ErrorDetail> DependentDetails(const Graph& graph, const std::string& name, const std::vector<std::string>& dependents) {
+  std::vector<ErrorDetail> details;
+  for (const std::string& other : dependents) {
+    for (const DependencySpec& dependency : graph.at(other).dependencies) {
+      if (dependency.module == name)
+        details.push_back({"", "DEPENDENT", other + " " + graph.at(other).version + " needs " + name + " " + dependency.range, 0});
+    }
+  }
+  return details;
+}
+
+}  // namespace
+
+absl::Status NotFound(const std::string& name) {
+  return Error("MODULE_NOT_FOUND", "no module " + name + " is registered; GET /api/v1/modules lists those that are");
+}
+
 std::vector<ErrorDetail> Details(const std::vector<Finding>& findings) {
   std::vector<ErrorDetail> details;
   for (const Finding& f : findings) details.push_back({f.path, f.code, f.message, f.line});
   return details;
 }
-
-}  // namespace
 
 absl::Status ModuleTarget::Check(int64_t generation) const {
   if (!if_generation || *if_generation == generation) return absl::OkStatus();
@@ -94,107 +110,133 @@ Reconciler::EntryPtr Reconciler::AddEntry(ModuleRow row, Manifest manifest) {
   return entry;
 }
 
+// On the pool: a manifest of hundreds of routes takes milliseconds.
+absl::StatusOr<Reconciler::Checked> Reconciler::CheckRegistration(const RegisterRequest& request) const {
+  ManifestResult parsed = ParseManifest(request.manifest_json, false);
+  if (!parsed.manifest) {
+    return Error("MANIFEST_INVALID",
+                 "the manifest has " + std::to_string(parsed.errors.size()) +
+                     " error(s); POST it to /api/v1/modules/validate to see them all",
+                 Details(parsed.errors));
+  }
+  if (!request.path.empty() && request.path[0] != '/')
+    return Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}});
+  RETURN_IF_ERROR(CheckBulkheadRange(*parsed.manifest));
+  // A secret sent as it is shown is none.
+  ASSIGN_OR_RETURN(std::string config, NewConfig(*parsed.manifest, "{}", request.config_json.empty() ? "{}" : request.config_json, false));
+  if (config != "{}") {
+    ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
+    if (!checked.errors.empty())
+      return Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors));
+  }
+  std::string sealed = SealConfig(secrets_, *parsed.manifest, config);
+  return Checked{std::move(*parsed.manifest), std::move(sealed)};
+}
+
 void Reconciler::Register(RegisterRequest request, Done<ModuleView> done) {
   loop_.Post([this, request = std::move(request), done = std::move(done)] {
-    ManifestResult parsed = ParseManifest(request.manifest_json, false);
-    if (!parsed.manifest) {
-      return done(Error("MANIFEST_INVALID",
-                        "the manifest has " + std::to_string(parsed.errors.size()) +
-                            " error(s); POST it to /api/v1/modules/validate to see them all",
-                        Details(parsed.errors)));
-    }
-    if (!request.path.empty() && request.path[0] != '/') {
-      return done(
-          Error("INVALID_ARGUMENT", "path must be absolute", {{"/path", "NOT_ABSOLUTE", "give the folder from the root on", 0}}));
-    }
-    if (absl::Status fits = CheckBulkheadRange(*parsed.manifest); !fits.ok()) return done(fits);
-    std::string config = request.config_json.empty() ? "{}" : request.config_json;
-    if (config != "{}") {
-      ConfigResult checked = EffectiveConfig(*parsed.manifest, config);
-      if (!checked.errors.empty())
-        return done(Error("CONFIG_INVALID", "the configuration does not fit the manifest's schema", Details(checked.errors)));
-    }
-    Manifest manifest = std::move(*parsed.manifest);
-    Serialized(manifest.name, [this, manifest, config, path = request.path, done](std::function<void()> release) {
-      ModuleRow row;
-      row.name = manifest.name;
-      row.version = manifest.version;
-      row.manifest_json = manifest.json;
-      row.config_json = config;
-      row.path = path;
-      Blocking<ModuleRow>([this, row] { return registry_.Insert(row); },
-                          [this, manifest, done, release](absl::StatusOr<ModuleRow> row) {
-                            if (!row.ok()) {
-                              done(row.status());
-                              return release();
-                            }
-                            EntryPtr entry = AddEntry(*row, manifest);
-                            LogInfo("lifecycle", "registered", {{"module", row->name}, {"version", row->version}});
-                            done(View(*entry));
-                            release();
-                          });
-    });
+    Blocking<Checked>([this, request] { return CheckRegistration(request); },
+                      [this, path = request.path, by = request.by, done](absl::StatusOr<Checked> checked) {
+                        if (!checked.ok()) return done(checked.status());
+                        RegisterChecked(*std::move(checked), path, by, done);
+                      });
   });
 }
 
-void Reconciler::InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done) {
+void Reconciler::RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done) {
+  Serialized(checked.manifest.name, [this, manifest = checked.manifest, config = checked.sealed_config, path, by,
+                                     done = std::move(done)](std::function<void()> release) {
+    ModuleRow row;
+    row.name = manifest.name;
+    row.version = manifest.version;
+    row.manifest_json = manifest.json;
+    row.config_json = config;
+    row.path = path;
+    AuditRecord audit = RecordOf({row.name, std::nullopt, by}, "modules.register");
+    Blocking<ModuleRow>([this, row, audit] { return registry_.Insert(row, &audit); },
+                        [this, manifest, done, release](absl::StatusOr<ModuleRow> row) {
+                          if (!row.ok()) {
+                            done(row.status());
+                            return release();
+                          }
+                          EntryPtr entry = AddEntry(*row, manifest);
+                          LogInfo("lifecycle", "registered", {{"module", row->name}, {"version", row->version}});
+                          done(View(*entry));
+                          release();
+                        });
+  });
+}
+
+// A folder of the modules directory may only be reachable through the descriptor that was opened at start.
+std::string Reconciler::Accessible(const std::string& folder) const {
+  if (!folder.starts_with(options_.modules_dir + "/")) return folder;
+  return options_.modules_access + folder.substr(options_.modules_dir.size());
+}
+
+// On the pool: the copy of a module's folder, as the row that says so.
+absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, const AuditRecord& audit) {
+  const std::string folder = Accessible(row.path);
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder + "/", error)) {
+    return Error("PACKAGE_INVALID",
+                 row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
+  }
+  ASSIGN_OR_RETURN(Package package, ReadPackage(folder, row.path));
+  RETURN_IF_ERROR(CheckBulkheadRange(package.manifest));
+  if (package.manifest.name != row.name || package.manifest.version != row.version) {
+    return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version +
+                                         ", registered is " + row.name + " " + row.version + "; delete and register it anew");
+  }
+  ASSIGN_OR_RETURN(InstalledPackage installed, InstallPackage(package, options_.data_dir));
+  row.package = installed.relative;
+  row.package_sha = installed.sha256;
+  row.manifest_json = package.manifest.json;
+  row.status = RegistryStatus::kDisabled;
+  ASSIGN_OR_RETURN(row, registry_.SetPackage(row, &audit));
+  return Installed{std::move(row), std::move(package.manifest)};
+}
+
+void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done) {
   if (!entry->row.package.empty()) return done(absl::OkStatus());
   if (entry->row.path.empty()) {
     return done(Error(
         "PACKAGE_INVALID",
         "module " + entry->row.name + " was registered without `path`; delete it and register it with the folder of its files"));
   }
-  struct Result {
-    ModuleRow row;
-    Manifest manifest;
-  };
-  // A folder of the modules directory may only be reachable through the descriptor that was opened at start.
-  std::string folder = entry->row.path;
-  if (folder.starts_with(options_.modules_dir + "/"))
-    folder = options_.modules_access + folder.substr(options_.modules_dir.size());
-  Blocking<Result>(
-      [this, row = entry->row, folder]() -> absl::StatusOr<Result> {
-        std::error_code error;
-        if (!std::filesystem::is_directory(folder + "/", error)) {
-          return Error("PACKAGE_INVALID",
-                       row.path + " is not a folder that the supervisor can read" + (error ? ": " + error.message() : ""));
-        }
-        ASSIGN_OR_RETURN(Package package, ReadPackage(folder, row.path));
-        RETURN_IF_ERROR(CheckBulkheadRange(package.manifest));
-        if (package.manifest.name != row.name || package.manifest.version != row.version) {
-          return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version +
-                                               ", registered is " + row.name + " " + row.version +
-                                               "; delete and register it anew");
-        }
-        ASSIGN_OR_RETURN(InstalledPackage installed, InstallPackage(package, options_.data_dir));
-        ModuleRow changed = row;
-        changed.package = installed.relative;
-        changed.package_sha = installed.sha256;
-        changed.manifest_json = package.manifest.json;
-        ASSIGN_OR_RETURN(changed, registry_.SetPackage(changed));
-        ASSIGN_OR_RETURN(changed, registry_.SetStatus(row.name, RegistryStatus::kDisabled, std::nullopt));
-        return Result{changed, std::move(package.manifest)};
+  const ModuleRow before = entry->row;
+  entry->row.status = RegistryStatus::kInstalling;
+  Blocking<Installed>(
+      [this, before, audit = RecordOf(target, "modules.install")]() -> absl::StatusOr<Installed> {
+        RETURN_IF_ERROR(registry_.MarkStatus(before.name, RegistryStatus::kInstalling).status());
+        auto installed = InstallFolder(before, audit);
+        // Should this fail, too, the next boot does it.
+        if (!installed.ok()) registry_.MarkStatus(before.name, before.status).IgnoreError();
+        return installed;
       },
-      [entry, done](absl::StatusOr<Result> result) {
-        if (!result.ok()) return done(result.status());
-        entry->row = result->row;
-        entry->manifest = std::make_shared<const Manifest>(std::move(result->manifest));
+      [entry, before, done](absl::StatusOr<Installed> installed) {
+        if (!installed.ok()) {
+          entry->row = before;
+          return done(installed.status());
+        }
+        entry->row = std::move(installed->row);
+        entry->manifest = std::make_shared<const Manifest>(std::move(installed->manifest));
         LogInfo("lifecycle", "installed", {{"module", entry->row.name}, {"package", entry->row.package}});
         done(absl::OkStatus());
       });
 }
 
-absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& target) const {
+absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& target, std::optional<ModuleAction> action) const {
   EntryPtr entry = Find(target.name);
   if (!entry) return NotFound(target.name);
   RETURN_IF_ERROR(target.Check(entry->row.generation));
+  if (action) RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, *action));
   return entry;
 }
 
 void Reconciler::Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
   loop_.Post([this, target, wait, done = std::move(done)] {
     Serialized(target.name, [this, target, wait, done](std::function<void()> release) {
-      auto current = Current(target);
+      auto current = Current(target, ModuleAction::kInstall);
       if (!current.ok()) {
         done(current.status());
         return release();
@@ -205,7 +247,7 @@ void Reconciler::Install(const ModuleTarget& target, Millis wait, Done<ActionRes
         if (!std::exchange(*answered, true)) done(std::move(result));
       };
       Loop::TimerId late = loop_.After(wait, [this, entry, answer] { answer(ActionResult{View(*entry), false}); });
-      InstallEntry(entry, [this, entry, answer, late, release](absl::Status status) {
+      InstallEntry(entry, target, [this, entry, answer, late, release](absl::Status status) {
         loop_.Cancel(late);
         if (status.ok()) {
           answer(ActionResult{View(*entry), true});
@@ -245,7 +287,7 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
         done(std::move(status));
         release();
       };
-      auto current = Current(target);
+      auto current = Current(target, ModuleAction::kEnable);
       if (!current.ok()) return refuse(current.status());
       EntryPtr entry = *current;
       auto recorded = [this, entry, wait, done, release] {
@@ -257,9 +299,9 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
         entry->state.wanted ? Dispatch(entry, event::Retry{}) : Want(entry, true);
         return recorded();
       }
-      InstallEntry(entry, [this, entry, refuse, recorded](absl::Status status) {
+      InstallEntry(entry, target, [this, entry, target, refuse, recorded](absl::Status status) {
         if (!status.ok()) return refuse(status);
-        RecordEnabled(entry, [refuse, recorded](absl::Status status) { status.ok() ? recorded() : refuse(status); });
+        RecordEnabled(entry, target, [refuse, recorded](absl::Status status) { status.ok() ? recorded() : refuse(status); });
       });
     });
   });
@@ -274,28 +316,33 @@ void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis 
   });
 }
 
-void Reconciler::RecordEnabled(const EntryPtr& entry, std::function<void(absl::Status)> recorded) {
+void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
   Graph graph = CurrentGraph();
   if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
     return recorded(Error(
         "DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
   }
   if (auto cycle = FindCycle(graph, entry->row.name)) {
-    return recorded(Error("DEPENDENCY_UNSATISFIED", "the dependencies form a cycle: " + Join(*cycle)));
+    const std::string message = "the dependencies form a cycle: " + PathText(*cycle);
+    return recorded(Error("DEPENDENCY_UNSATISFIED", message, {{"/dependencies/modules", "DEPENDENCY_CYCLE", message, 0}}));
   }
-  ConfigResult config = EffectiveConfig(*entry->manifest, entry->row.config_json);
-  if (!config.errors.empty()) {
+  auto config = StoredConfig(*entry);
+  if (!config.ok()) return recorded(config.status());
+  if (!config->errors.empty()) {
     return recorded(Error("CONFIG_INVALID",
-                          "module " + entry->row.name + " lacks a valid configuration: " + config.errors[0].message,
-                          Details(config.errors)));
+                          "module " + entry->row.name + " lacks a valid configuration: " + config->errors[0].message,
+                          Details(config->errors)));
   }
   entry->before_enabling = entry->row.status;
   Blocking<ModuleRow>(
-      [this, name = entry->row.name] { return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt); },
-      [this, entry, recorded](absl::StatusOr<ModuleRow> row) {
+      [this, name = entry->row.name, audit = RecordOf(target, "modules.enable")] {
+        return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt, &audit);
+      },
+      [this, entry, by = target.by, recorded](absl::StatusOr<ModuleRow> row) {
         if (!row.ok()) return recorded(row.status());
         entry->row = *row;
         entry->enabling = row->generation;
+        entry->enabling_request = by.request_id;
         Want(entry, true);
         recorded(absl::OkStatus());
       });
@@ -308,19 +355,22 @@ void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionRes
         done(std::move(status));
         release();
       };
-      auto current = Current(target);
+      auto current = Current(target, ModuleAction::kDisable);
       if (!current.ok()) return refuse(current.status());
       EntryPtr entry = *current;
       if (auto dependents = Dependents(CurrentGraph(), target.name, true); !dependents.empty()) {
         return refuse(Error("HAS_DEPENDENTS",
-                            "enabled modules depend on " + target.name + ": " + Join(dependents) + "; disable them first"));
+                            "enabled modules depend on " + target.name + ": " + Join(dependents) + "; disable them first",
+                            DependentDetails(CurrentGraph(), target.name, dependents)));
       }
       auto recorded = [this, entry, wait, done, release] {
         AnswerWhenConverged(entry, false, wait, done);
         release();
       };
       if (entry->row.status != RegistryStatus::kEnabled) return recorded();
-      Blocking<ModuleRow>([this, name = target.name] { return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt); },
+      Blocking<ModuleRow>([this, name = target.name, audit = RecordOf(target, "modules.disable")] {
+                            return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt, &audit);
+                          },
                           [this, entry, refuse, recorded](absl::StatusOr<ModuleRow> row) {
                             if (!row.ok()) return refuse(row.status());
                             entry->row = *row;
@@ -340,30 +390,41 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
         done(std::move(result));
         release();
       };
-      auto current = Current(target);
+      auto current = Current(target, ModuleAction::kDelete);
       if (!current.ok()) return answer(current.status());
-      const EntryPtr& entry = *current;
+      const EntryPtr entry = *current;
       if (auto dependents = Dependents(CurrentGraph(), name, false); !dependents.empty()) {
         return answer(
-            Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first"));
-      }
-      if (entry->row.status == RegistryStatus::kEnabled) {
-        return answer(Error("MODULE_ENABLED", "module " + name + " is enabled; disable it first"));
+            Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first",
+                  DependentDetails(CurrentGraph(), name, dependents)));
       }
       // A preparation that is under way would make the schema again behind the purge.
       bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
       if (preparing || entry->state.observed != ObservedState::kStopped) {
         return answer(Error("MODULE_BUSY", "module " + name + " is still stopping; try again"));
       }
+      const RegistryStatus before = entry->row.status;
+      entry->row.status = RegistryStatus::kRemoving;
+      AuditRecord audit = RecordOf(target, purge ? "modules.purge" : "modules.delete");
       Blocking<bool>(
-          [this, name, purge]() -> absl::StatusOr<bool> {
-            if (purge) RETURN_IF_ERROR(registry_.DropSchema(name));
-            RETURN_IF_ERROR(registry_.Delete(name));
+          [this, name, purge, before, audit]() -> absl::StatusOr<bool> {
+            auto remove = [&]() -> absl::Status {
+              RETURN_IF_ERROR(registry_.MarkStatus(name, RegistryStatus::kRemoving).status());
+              if (purge) RETURN_IF_ERROR(registry_.DropSchema(name));
+              return registry_.Delete(name, &audit);
+            };
+            if (absl::Status removed = remove(); !removed.ok()) {
+              registry_.MarkStatus(name, before).IgnoreError();  // should this fail, too, the next boot does it
+              return removed;
+            }
             RemovePackages(options_.data_dir, name);
             return purge;
           },
-          [this, name, purge, answer](absl::StatusOr<bool> deleted) {
-            if (!deleted.ok()) return answer(deleted);
+          [this, name, purge, before, entry, answer](absl::StatusOr<bool> deleted) {
+            if (!deleted.ok()) {
+              entry->row.status = before;
+              return answer(deleted);
+            }
             entries_.erase(name);
             LogInfo("lifecycle", purge ? "deleted with its data" : "deleted", {{"module", name}});
             if (!purge) return answer(false);
@@ -375,6 +436,41 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
               answer(true);
             });
           });
+    });
+  });
+}
+
+void Reconciler::WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) {
+  loop_.Post([this, target, wait, work = std::move(work), done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    // Answered by what comes first, the end of the work or of the wait, its turn included; the next command waits for the former.
+    auto answer = [done, answered = std::make_shared<bool>(false)](absl::StatusOr<bool> result) {
+      if (!std::exchange(*answered, true)) done(std::move(result));
+    };
+    Loop::TimerId late = loop_.After(wait, [answer] { answer(false); });
+    Serialized(target.name, [this, target, work, answer, late](std::function<void()> release) {
+      auto finish = [this, answer, late, release](absl::StatusOr<bool> result) {
+        loop_.Cancel(late);
+        answer(std::move(result));
+        release();
+      };
+      auto current = Current(target);
+      if (!current.ok()) return finish(current.status());
+      const EntryPtr& entry = *current;
+      if (entry->row.status == RegistryStatus::kEnabled) {
+        return finish(Error("MODULE_ENABLED", "module " + target.name + " is enabled; disable it first"));
+      }
+      // A preparation that is under way migrates, too.
+      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
+      if (preparing || entry->state.observed != ObservedState::kStopped) {
+        return finish(Error("MODULE_BUSY", "module " + target.name + " is still stopping; try again"));
+      }
+      Blocking<bool>(
+          [work, view = View(*entry)]() -> absl::StatusOr<bool> {
+            RETURN_IF_ERROR(work(view));
+            return true;
+          },
+          finish);
     });
   });
 }

@@ -13,6 +13,12 @@ struct Reconciler::Found {
   ModuleRow row;
   Manifest manifest;
   std::vector<ExitRow> exits;
+  std::optional<Offer> offer;
+};
+
+struct Reconciler::Discovery {
+  std::map<std::string, Found> found;  // by name
+  RescanResult seen;                   // in the modules directory
 };
 
 namespace {
@@ -20,13 +26,13 @@ namespace {
 // Registers what was found in the modules directory, with all that the settings want of it: in one step, because a module is
 // found for the first time only once. The answer is the row of another supervisor when that one was first.
 absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& package, const Reconciler::FirstSettings& settings,
-                                        const std::string& data_dir) {
+                                        const std::string& config_json, const std::string& data_dir, const Actor& by) {
   ModuleRow row;
   row.name = package.manifest.name;
   row.version = package.manifest.version;
   row.manifest_json = package.manifest.json;
   row.path = package.display;
-  row.config_json = settings.config_json;
+  row.config_json = config_json;
   if (settings.enabled) {
     auto installed = InstallPackage(package, data_dir);
     if (installed.ok()) {
@@ -34,29 +40,51 @@ absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& packa
       row.package_sha = installed->sha256;
       row.status = RegistryStatus::kEnabled;
     } else {
-      LogWarn("boot", "can't install", {{"module", row.name}, {"reason", std::string(installed.status().message())}});
+      LogWarn("discovery", "can't install", {{"module", row.name}, {"reason", std::string(installed.status().message())}});
     }
   }
-  auto inserted = registry.Insert(row);
+  const AuditRecord audit{.by = by, .action = "modules.register", .module = row.name};
+  auto inserted = registry.Insert(row, &audit);
   if (!inserted.ok() && ErrorCode(inserted.status()) == "MODULE_EXISTS") return registry.Module(row.name);
-  if (inserted.ok()) LogInfo("boot", "registered", {{"module", row.name}, {"version", row.version}, {"folder", row.path}});
+  if (inserted.ok()) LogInfo("discovery", "registered", {{"module", row.name}, {"version", row.version}, {"folder", row.path}});
   return inserted;
+}
+
+// What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data
+// already, so it is left to an administrator to repeat it.
+absl::Status Recover(Registry& registry, ModuleRow& row) {
+  RegistryStatus to;
+  switch (row.status) {
+    case RegistryStatus::kRegistered:
+    case RegistryStatus::kEnabled:
+    case RegistryStatus::kDisabled: return absl::OkStatus();
+    case RegistryStatus::kInstalling:
+    case RegistryStatus::kUpdating:
+    case RegistryStatus::kRemoving: to = row.package.empty() ? RegistryStatus::kRegistered : RegistryStatus::kDisabled; break;
+  }
+  LogWarn("discovery", row.status == RegistryStatus::kRemoving ? "its removal was interrupted: delete it again" : "its installation was interrupted",
+          {{"module", row.name}, {"status", std::string(RegistryStatusName(to))}});
+  ASSIGN_OR_RETURN(row, registry.MarkStatus(row.name, to));
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-// On the pool: reads the modules directory and the registry, registers what is new, installs what the settings enable.
-absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
-  std::map<std::string, Found> found;
+// On the pool: reads the registry and the modules directory, registers what is new, installs what the settings enable. Of what is
+// registered already nothing changes, but for the same version with other contents where the development setting allows it, at boot.
+absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const Actor& by) {
+  Discovery discovery;
+  std::map<std::string, Found>& found = discovery.found;
   std::set<std::string> left_out;
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
   for (ModuleRow& row : rows) {
     ManifestResult parsed = ParseManifest(row.manifest_json, false);
     if (!parsed.manifest) {
-      LogError("boot", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
+      LogError("discovery", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
       left_out.insert(row.name);
       continue;
     }
+    if (booting) RETURN_IF_ERROR(Recover(registry_, row));
     ASSIGN_OR_RETURN(std::vector<ExitRow> exits, registry_.Exits(row.name));
     std::string name = row.name;
     if (!row.package.empty()) {
@@ -64,102 +92,156 @@ absl::StatusOr<std::vector<Reconciler::Found>> Reconciler::Discover() {
       if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok())
         parsed.manifest = std::move(package->manifest);
     }
-    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits)};
+    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), {}};
   }
   auto folders = ListPackages(options_.modules_access);
   if (!folders.ok()) {
-    LogWarn("boot", "can't read the modules directory: nothing new is found there",
+    if (!booting) return folders.status();
+    LogWarn("discovery", "can't read the modules directory: nothing new is found there",
             {{"folder", options_.modules_dir}, {"reason", std::string(folders.status().message())}});
     folders.emplace();
   }
   for (const std::string& folder : *folders) {
-    std::string display = options_.modules_dir + "/" + folder;
-    auto package = ReadPackage(options_.modules_access + "/" + folder, display);
-    if (package.ok()) {
-      if (absl::Status fits = CheckBulkheadRange(package->manifest); !fits.ok()) package = fits;
-    }
-    if (!package.ok()) {
-      // A broken one is reported and skips nobody else.
-      LogWarn("boot", "skipping a module folder",
-              {{"folder", display}, {"code", ErrorCode(package.status())}, {"reason", std::string(package.status().message())}});
-      continue;
-    }
-    for (const Finding& warning : package->warnings)
-      LogWarn("boot", warning.message, {{"folder", display}, {"path", warning.path}});
-    const std::string name = package->manifest.name;  // a copy: the manifest is moved from below
-    if (left_out.contains(name)) {
-      LogWarn("boot", "skipping a module folder: its name is registered with a manifest that is not valid any more",
-              {{"module", name}, {"folder", display}});
-      continue;
-    }
-    auto known = found.find(name);
-    if (known == found.end()) {
-      auto settings = options_.settings.find(name);
-      ASSIGN_OR_RETURN(ModuleRow row, RegisterFound(registry_, *package, settings == options_.settings.end() ? FirstSettings() : settings->second,
-                                                    options_.data_dir));
-      auto registered = ParseManifest(row.manifest_json, false);
-      if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
-      if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}};
-      continue;
-    }
-    ModuleRow& row = known->second.row;
-    if (row.version != package->manifest.version) {
-      LogInfo("boot", "another version is on offer; upgrade to take it",
-              {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
-      continue;
-    }
-    if (row.package.empty() || row.path != display) continue;
-    auto sha = HashPackage(package->folder, display);
-    if (!sha.ok() || *sha == row.package_sha) continue;
-    if (!options_.development) {
-      LogWarn("boot",
-              "the folder differs from what was installed under the same version and is not taken (discovery.development is off)",
-              {{"module", name}, {"folder", display}});
-      continue;
-    }
-    auto installed = InstallPackage(*package, options_.data_dir);
-    if (!installed.ok()) {
-      LogWarn("boot", "the changed package can't be installed; the installed one is kept",
-              {{"module", name}, {"reason", std::string(installed.status().message())}});
-      continue;
-    }
-    row.package = installed->relative;
-    row.package_sha = installed->sha256;
-    row.manifest_json = package->manifest.json;
-    ASSIGN_OR_RETURN(row, registry_.SetPackage(row));
-    LogInfo("boot", "took the changed package of the same version", {{"module", name}, {"package", row.package}});
-    known->second.manifest = std::move(package->manifest);
+    RescanResult::Folder seen;
+    seen.folder = options_.modules_dir + "/" + folder;
+    RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, left_out, found, seen));
+    discovery.seen.folders.push_back(std::move(seen));
   }
+  if (!booting) return discovery;
   for (const auto& [name, settings] : options_.settings) {
     if (!found.contains(name))
-      LogWarn("boot", "the configuration names a module that is neither registered nor in the modules directory",
+      LogWarn("discovery", "the configuration names a module that is neither registered nor in the modules directory",
               {{"module", name}, {"modulesDir", options_.modules_dir}});
   }
-  std::vector<Found> all;
-  for (auto& [name, one] : found) all.push_back(std::move(one));
-  return all;
+  return discovery;
+}
+
+// One folder of the modules directory: what became of it is in `seen`. An error only when the database fails.
+absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
+                                  std::map<std::string, Found>& found, RescanResult::Folder& seen) {
+  auto broken = [&](const absl::Status& why) {
+    // It is reported and skips nobody else.
+    seen.outcome = "broken";
+    seen.code = ErrorCode(why);
+    seen.message = std::string(why.message());
+    seen.details = ErrorDetails(why);
+    LogWarn("discovery", "skipping a module folder", {{"folder", seen.folder}, {"code", seen.code}, {"reason", seen.message}});
+    return absl::OkStatus();
+  };
+  auto package = ReadPackage(folder, seen.folder);
+  if (!package.ok()) return broken(package.status());
+  const std::string name = package->manifest.name;  // a copy: the manifest is moved from below
+  seen.name = name;
+  seen.version = package->manifest.version;
+  if (absl::Status fits = CheckBulkheadRange(package->manifest); !fits.ok()) return broken(fits);
+  if (left_out.contains(name))
+    return broken(Error("MANIFEST_INVALID", name + " is registered with a manifest that is not valid any more; delete it"));
+  for (const Finding& warning : package->warnings)
+    LogWarn("discovery", warning.message, {{"folder", seen.folder}, {"path", warning.path}});
+  auto known = found.find(name);
+  if (known == found.end()) {
+    auto given = options_.settings.find(name);
+    const FirstSettings settings = given == options_.settings.end() ? FirstSettings() : given->second;
+    ASSIGN_OR_RETURN(ModuleRow row, RegisterFound(registry_, *package, settings, SealConfig(secrets_, package->manifest, settings.config_json),
+                                                  options_.data_dir, by));
+    auto registered = ParseManifest(row.manifest_json, false);
+    if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
+    seen.outcome = "registered";
+    seen.registered_version = row.version;
+    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}};
+    return absl::OkStatus();
+  }
+  ModuleRow& row = known->second.row;
+  seen.registered_version = row.version;
+  seen.outcome = "unchanged";
+  if (row.version != package->manifest.version) {
+    seen.outcome = "offered";
+    known->second.offer = Offer{package->manifest.version, seen.folder};
+    LogInfo("discovery", "another version is on offer; upgrade to take it",
+            {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
+    return absl::OkStatus();
+  }
+  if (row.package.empty() || row.path != seen.folder) return absl::OkStatus();
+  auto sha = HashPackage(package->folder, seen.folder);
+  if (!sha.ok()) return broken(sha.status());
+  if (*sha == row.package_sha) return absl::OkStatus();
+  seen.outcome = "changed";
+  seen.code = "MANIFEST_CHANGED";
+  seen.message = "the folder differs from what was installed under the same version and is not taken";
+  if (!booting || !options_.development) {
+    seen.message += options_.development ? " before the next start: give it another version" : " (discovery.development is off)";
+    LogWarn("discovery", seen.message, {{"module", name}, {"folder", seen.folder}});
+    return absl::OkStatus();
+  }
+  auto installed = InstallPackage(*package, options_.data_dir);
+  if (!installed.ok()) {
+    LogWarn("discovery", "the changed package can't be installed; the installed one is kept",
+            {{"module", name}, {"reason", std::string(installed.status().message())}});
+    return absl::OkStatus();
+  }
+  row.package = installed->relative;
+  row.package_sha = installed->sha256;
+  row.manifest_json = package->manifest.json;
+  const AuditRecord audit{.by = by, .action = "modules.install", .module = name};
+  ASSIGN_OR_RETURN(row, registry_.SetPackage(row, &audit));
+  LogInfo("discovery", "took the changed package of the same version", {{"module", name}, {"package", row.package}});
+  known->second.manifest = std::move(package->manifest);
+  return absl::OkStatus();
 }
 
 void Reconciler::Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done) {
   boot_done_ = std::move(done);
-  Blocking<std::vector<Found>>([this] { return Discover(); },
-                               [this](absl::StatusOr<std::vector<Found>> found) {
-                                 if (stopping_) return;
-                                 if (!found.ok()) return std::exchange(boot_done_, {})(found.status(), {});
-                                 for (Found& one : *found) {
-                                   EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
-                                   entry->exits.assign(one.exits.begin(), one.exits.end());
-                                 }
-                                 // All at once: what depends on others waits for them by itself (Prepare), the rest starts in
-                                 // parallel.
-                                 for (auto& [name, entry] : std::map(entries_)) {
-                                   bool held = std::find(options_.not_started.begin(), options_.not_started.end(), name) !=
-                                               options_.not_started.end();
-                                   if (held) LogInfo("boot", "not started (--disable)", {{"module", name}});
-                                   if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
-                                 }
-                                 loop_.Post([this] { Booted(); });
-                               });
+  Blocking<Discovery>([this] { return Discover(true, SystemActor(options_.node)); },
+                      [this](absl::StatusOr<Discovery> discovery) {
+                        if (stopping_) return;
+                        if (!discovery.ok()) return std::exchange(boot_done_, {})(discovery.status(), {});
+                        Adopt(*std::move(discovery), options_.not_started);
+                        loop_.Post([this] { Booted(); });
+                      });
+}
+
+// Takes over what was found and is not known here yet, and starts what of it is enabled. All at once: what depends on others waits
+// for them by itself (Prepare), the rest starts in parallel.
+void Reconciler::Adopt(Discovery discovery, const std::vector<std::string>& not_started) {
+  std::vector<EntryPtr> added;
+  for (auto& [name, one] : discovery.found) {
+    if (EntryPtr known = Find(name)) {
+      known->offer = std::move(one.offer);
+      continue;
+    }
+    EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
+    entry->offer = std::move(one.offer);
+    entry->exits.assign(one.exits.begin(), one.exits.end());
+    added.push_back(std::move(entry));
+  }
+  for (const EntryPtr& entry : added) {
+    const bool held = std::find(not_started.begin(), not_started.end(), entry->row.name) != not_started.end();
+    if (held) LogInfo("boot", "not started (--disable)", {{"module", entry->row.name}});
+    if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
+  }
+}
+
+void Reconciler::Rescan(Actor by, Done<RescanResult> done) {
+  loop_.Post([this, by = std::move(by), done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    // One at a time, like the commands for one module; no module can have that name.
+    Serialized("", [this, by, done](std::function<void()> release) {
+      Blocking<Discovery>([this, by] { return Discover(false, by); },
+                          [this, done, release](absl::StatusOr<Discovery> discovery) {
+                            release();
+                            if (!discovery.ok()) return done(discovery.status());
+                            RescanResult seen = std::move(discovery->seen);
+                            // Others may have been deleted since the registry was read.
+                            std::set<std::string> fresh;
+                            for (const auto& folder : seen.folders) {
+                              if (folder.outcome == "registered") fresh.insert(folder.name);
+                            }
+                            std::erase_if(discovery->found, [&](const auto& one) { return !fresh.contains(one.first) && !Find(one.first); });
+                            if (!stopping_) Adopt(*std::move(discovery), {});
+                            done(std::move(seen));
+                          });
+    });
+  });
 }
 
 // Answers the boot once every module has settled and its routes are in place.

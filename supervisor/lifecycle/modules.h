@@ -11,9 +11,11 @@
 
 #include "absl/status/statusor.h"
 #include "supervisor/base/clock.h"
+#include "supervisor/lifecycle/plan.h"
 #include "supervisor/lifecycle/step.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/process/spawner.h"
+#include "supervisor/store/audit.h"
 #include "supervisor/store/registry.h"
 
 namespace bulkhead {
@@ -40,6 +42,12 @@ struct WorkerView {
   int restarts = 0;
 };
 
+// Another version in the module's folder than the one that is registered: taken by an upgrade, never by itself.
+struct Offer {
+  std::string version;
+  std::string path;
+};
+
 // Everything that the API shows of one module, at one moment.
 struct ModuleView {
   ModuleRow row;
@@ -53,8 +61,9 @@ struct ModuleView {
   std::vector<WorkerView> workers;
   std::vector<ExitRow> exits;               // newest first
   std::vector<IsolationItem> isolation;
-  int64_t config_applied_revision = 0;
+  int64_t config_applied_revision = 0;  // the lowest that a ready worker has; 0 without one
   HealthView health;
+  std::optional<Offer> offer;
 };
 
 struct ActionResult {
@@ -63,19 +72,40 @@ struct ActionResult {
 };
 
 struct RegisterRequest {
+  Actor by;
   std::string manifest_json;
   std::string config_json;  // "" = {}
   std::string path;         // "" = none
 };
 
-// Which module a command is for, and of which generation it must still be: PRECONDITION_FAILED when it has changed meanwhile. Compared
-// when the command's turn has come, so of two that name the same generation only one is obeyed.
+// Which module a command is for, on whose behalf, and of which generation it must still be: PRECONDITION_FAILED when it has changed
+// meanwhile. Compared when the command's turn has come, so of two that name the same generation only one is obeyed.
 struct ModuleTarget {
-  ModuleTarget(std::string name, std::optional<int64_t> if_generation = std::nullopt)
-      : name(std::move(name)), if_generation(if_generation) {}
+  ModuleTarget(std::string name, std::optional<int64_t> if_generation = std::nullopt, Actor by = {})
+      : name(std::move(name)), if_generation(if_generation), by(std::move(by)) {}
   absl::Status Check(int64_t generation) const;
   std::string name;
   std::optional<int64_t> if_generation;
+  Actor by;
+};
+
+struct ConfigChange {
+  std::string json;    // an object
+  bool merge = false;  // a JSON merge patch (RFC 7396) on what is stored, else the whole
+};
+
+// What a look at the modules directory found.
+struct RescanResult {
+  struct Folder {
+    std::string folder;  // as people know it
+    std::string name;    // empty when its manifest can't be read
+    // registered, unchanged, offered (another version), changed (other contents of the same version), broken
+    std::string outcome;
+    std::string version, registered_version;
+    std::string code, message;  // broken, changed
+    std::vector<ErrorDetail> details;
+  };
+  std::vector<Folder> folders;  // by folder
 };
 
 class Modules {
@@ -90,8 +120,31 @@ class Modules {
   // `wait` 0 answers as soon as the wish is recorded.
   virtual void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   virtual void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Enables first what it depends on, dependencies first, each when the ones before run. When one fails, those that this call has
+  // enabled are disabled again, and the error says which. Goes on when the wait is over.
+  virtual void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   virtual void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Checks, hands it to the ready workers (or restarts them), and stores it when none has refused; else nothing has changed.
+  virtual void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) = 0;
   virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
+  // Runs `work` on the blocking pool while no other command for the module can begin; an enable that comes meanwhile waits for its end.
+  // MODULE_ENABLED, or MODULE_BUSY while it still stops. `done(true)` when the work has succeeded; `done(false)` when `wait` ran out
+  // before, and then the work goes on.
+  virtual void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) = 0;
+
+  struct PlanRequest {
+    ModuleAction action = ModuleAction::kEnable;
+    bool with_dependencies = false, purge = false;
+  };
+  virtual void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) = 0;
+  // Looks at the modules directory: registers what is new, says what is on offer and what is broken.
+  virtual void Rescan(Actor by, Done<RescanResult> done) = 0;
+  // A new key for secrets at rest, all of them sealed anew with it, the old keys forgotten. `also` seals what others keep, on the pool.
+  struct RotatedSecrets {
+    std::vector<std::string> keys;  // names, the one that seals first
+    int modules = 0;                // that had something to seal
+  };
+  virtual void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) = 0;
 };
 
 }  // namespace bulkhead

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -37,21 +38,24 @@ std::string_view HealthName(module::v1::HealthStatus status) {
 struct PreparedModule {
   std::optional<ModuleSchema> schema;
   std::string effective_config;
+  int64_t config_revision = 0;
   std::vector<std::string> migrated;
 };
 
 }  // namespace
 
 Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database,
-                       DirectoryPublisher& publisher, const Clock& clock, Options options)
+                       SecretBox& secrets, DirectoryPublisher& publisher, const Clock& clock, Options options)
     : loop_(loop),
       pool_(pool),
       spawner_(spawner),
       registry_(registry),
       database_(database),
+      secrets_(secrets),
       publisher_(publisher),
       clock_(clock),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      flags_(options_.flags) {}
 
 Reconciler::~Reconciler() = default;
 
@@ -83,10 +87,19 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   if (publish) PublishDirectory(entry, std::move(drains));
   if (report) Reported(entry);
   SettleWaiters(entry);
+  // Whoever waits for restarted workers waits in vain when there are to be none.
+  if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
 
 bool Reconciler::FlagOff(const Manifest& manifest) const {
-  return !manifest.feature_flag.empty() && !FlagValue(options_.flags, manifest.feature_flag).value_or(false);
+  return !manifest.feature_flag.empty() && !FlagValue(flags_, manifest.feature_flag).value_or(false);
+}
+
+void Reconciler::SetFlags(std::map<std::string, bool> flags) {
+  flags_ = std::move(flags);
+  for (auto& [name, entry] : std::map(entries_)) {
+    if (entry->state.wanted && FlagOff(*entry->manifest) != entry->state.skipped) Want(entry, true);
+  }
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
@@ -117,23 +130,25 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   Blocking<PreparedModule>(
       [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {
         PreparedModule prepared;
-        ConfigResult config = EffectiveConfig(*manifest, row.config_json);
+        ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
+        ConfigResult config = EffectiveConfig(*manifest, opened);
         if (!config.errors.empty()) {
           return Error("CONFIG_INVALID", "configuration: " + config.errors[0].path + ": " + config.errors[0].message);
         }
         prepared.effective_config = config.effective_json;
+        prepared.config_revision = row.config_revision;
         if (!manifest->has_database) return prepared;
         int connections = manifest->workers * limits::kConnectionsPerWorker;
         ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest->extensions));
         ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest->migrations_dir));
-        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files));
+        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
         prepared.migrated = report.applied;
         return prepared;
       },
       [this, entry](absl::StatusOr<PreparedModule> prepared) {
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
-          bool transient = code == "DATABASE_UNAVAILABLE" || code == "OVERLOADED";
+          bool transient = code == "DATABASE_UNAVAILABLE" || code == "MIGRATION_LOCKED" || code == "OVERLOADED";
           LogWarn("lifecycle", "can't prepare the module",
                   {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
           return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});
@@ -141,7 +156,11 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         for (const std::string& file : prepared->migrated)
           LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
         entry->schema = std::move(prepared->schema);
-        entry->effective_config = std::move(prepared->effective_config);
+        // Unless it was configured anew meanwhile.
+        if (prepared->config_revision >= entry->effective_revision) {
+          entry->effective_config = std::move(prepared->effective_config);
+          entry->effective_revision = prepared->config_revision;
+        }
         Dispatch(entry, event::Prepared{true});
       });
 }
@@ -165,9 +184,8 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     spec.conninfo = entry->schema->conninfo;
     spec.schema = entry->schema->schema;
   }
-  spec.config_json = entry->effective_config;
-  spec.config_revision = entry->row.config_revision;
-  spec.flags = options_.flags;
+  std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
+  spec.flags = flags_;
 
   std::weak_ptr<Entry> weak = entry;
   WorkerProcess::Callbacks callbacks;
@@ -180,6 +198,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
                {"instance", running.process->spec().instance},
                {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
+      RolloutReady(entry, slot);
     }
   };
   callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
@@ -187,6 +206,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
       Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes});
+      if (!exit.asked) RolloutDied(entry, slot, exit.message);
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
       if (!exit.asked) EnableFailed(entry);
@@ -205,7 +225,8 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
   };
   Running& running = entry->running[static_cast<size_t>(slot)];
-  running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}};
+  const int64_t revision = spec.config_revision;
+  running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}, revision};
   if (instances_) instances_(running.process->token(), entry->row.name, true);
   running.process->Start();
 }
@@ -360,8 +381,12 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
                                {{"", reason.code, reason.message, 0}});
   // Before the database knows: else the restart, which comes at once, would start another process of it.
   Want(entry, false);
-  Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling,
-                       generation] { return registry_.SetStatus(name, status, generation); },
+  AuditRecord audit{.by = SystemActor(options_.node), .action = "modules.enable-reverted", .module = entry->row.name};
+  audit.by.request_id = entry->enabling_request;
+  audit.outcome = code;
+  audit.message = reason.message;
+  Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling, generation,
+                       audit] { return registry_.SetStatus(name, status, generation, &audit); },
                       [this, entry, failure](absl::StatusOr<ModuleRow> row) {
                         entry->taking_back = false;
                         for (Waiter& waiter : entry->waiters) {
@@ -434,6 +459,11 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.node = options_.node;
   view.reason_code = entry.state.reason.code;
   view.reason_message = entry.state.reason.message;
+  if (view.reason_code.empty()) {
+    view.reason_code = entry.config_refusal.code;
+    view.reason_message = entry.config_refusal.message;
+  }
+  view.offer = entry.offer;
   view.exits.assign(entry.exits.begin(), entry.exits.end());
   view.isolation = entry.isolation;
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
@@ -469,7 +499,9 @@ ModuleView Reconciler::View(const Entry& entry) const {
         return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
       };
       if (slot.phase == Phase::kReady && rank(health.status) > rank(view.health.status)) view.health = health;
-      view.config_applied_revision = slot.phase == Phase::kReady ? entry.row.config_revision : view.config_applied_revision;
+      const int64_t revision = entry.running[i].config_revision;
+      if (slot.phase == Phase::kReady && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
+        view.config_applied_revision = revision;
     }
     view.workers.push_back(std::move(worker));
   }

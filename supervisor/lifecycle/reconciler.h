@@ -1,8 +1,8 @@
 // Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
 // it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
 //
-// Three files: reconciler.cc carries out what Step asks for, actions.cc is what administrators command, boot.cc is
-// discovery, the boot and the shutdown.
+// Five files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
+// configuration, chain.cc what they do to several modules at once; boot.cc is discovery, the boot and the shutdown.
 #pragma once
 
 #include <deque>
@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,12 +20,19 @@
 #include "supervisor/lifecycle/graph.h"
 #include "supervisor/lifecycle/modules.h"
 #include "supervisor/lifecycle/packages.h"
+#include "supervisor/lifecycle/sealed_config.h"
 #include "supervisor/lifecycle/step.h"
 #include "supervisor/process/spawner.h"
+#include "supervisor/store/migrations.h"
 #include "supervisor/store/registry.h"
+#include "supervisor/store/secret_box.h"
 #include "supervisor/worker/worker.h"
 
 namespace bulkhead {
+
+// For the files of this class.
+absl::Status NotFound(const std::string& name);
+std::vector<ErrorDetail> Details(const std::vector<Finding>& findings);
 
 class Reconciler : public Modules {
  public:
@@ -43,7 +51,8 @@ class Reconciler : public Modules {
     bool privileged = false;
     uid_t first_uid = 0, last_uid = 0;  // of the modules; the range must last for all that are ever registered
     gid_t gid = 0;
-    std::map<std::string, bool> flags;
+    MigrationLimits migration_limits;
+    std::map<std::string, bool> flags;  // until SetFlags()
     std::map<std::string, FirstSettings> settings;
     std::vector<std::string> not_started;  // --disable
   };
@@ -52,8 +61,8 @@ class Reconciler : public Modules {
     bool critical = false;
   };
 
-  Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database, DirectoryPublisher& publisher,
-             const Clock& clock, Options options);
+  Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database, SecretBox& secrets,
+             DirectoryPublisher& publisher, const Clock& clock, Options options);
   ~Reconciler() override;
 
   // Called as soon as a process has ended or is about to be stopped after its drain.
@@ -62,6 +71,8 @@ class Reconciler : public Modules {
   void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
+  // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
+  void SetFlags(std::map<std::string, bool> flags);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
 
@@ -70,20 +81,37 @@ class Reconciler : public Modules {
   void Register(RegisterRequest request, Done<ModuleView> done) override;
   void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
+  void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
+  void Rescan(Actor by, Done<RescanResult> done) override;
+  void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
+  void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
  private:
   struct Running {                // the process of one slot
     uint64_t run = 0;
     std::unique_ptr<WorkerProcess> process;
     HealthView health;
+    int64_t config_revision = 0;  // that it has
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
     Loop::TimerId timer = 0;
     absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
     std::function<void(absl::Status, bool converged)> done;
+  };
+  struct Rollout;                 // of a new configuration, configure.cc
+  struct Chain;                   // of modules that are enabled together, chain.cc
+  struct Checked {                // a registration that may be made
+    Manifest manifest;
+    std::string sealed_config;
+  };
+  struct Installed {
+    ModuleRow row;
+    Manifest manifest;
   };
   struct Entry {
     Entry(uint64_t seed) : state(seed) {}
@@ -95,13 +123,18 @@ class Reconciler : public Modules {
     std::vector<IsolationItem> isolation;
     std::deque<ExitRow> exits;
     std::optional<ModuleSchema> schema;
-    std::string effective_config = "{}";
+    std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
+    int64_t effective_revision = 0;
+    std::shared_ptr<Rollout> rollout;        // under way
+    Reason config_refusal;                   // of the last change, when that was refused
+    std::optional<Offer> offer;
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
     std::map<int, Loop::TimerId> drain_timers;
     // An enable that has not succeeded yet: a failure takes it back while the generation is this.
     std::optional<int64_t> enabling;
+    std::string enabling_request;            // id of the request that wished it
     bool taking_back = false;                // that failure is being written
     RegistryStatus before_enabling = RegistryStatus::kDisabled;
     std::vector<Waiter> waiters;
@@ -129,20 +162,48 @@ class Reconciler : public Modules {
 
   // actions.cc
   EntryPtr Find(const std::string& name) const;
-  absl::StatusOr<EntryPtr> Current(const ModuleTarget& target) const;  // MODULE_NOT_FOUND, PRECONDITION_FAILED
+  // MODULE_NOT_FOUND, PRECONDITION_FAILED, and the refusals of CheckTransition.
+  absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, std::optional<ModuleAction> action = std::nullopt) const;
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
   void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
-  void InstallEntry(const EntryPtr& entry, std::function<void(absl::Status)> done);
-  void RecordEnabled(const EntryPtr& entry, std::function<void(absl::Status)> recorded);
+  absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
+  void RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done);
+  std::string Accessible(const std::string& folder) const;
+  absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
+  void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);
+  void RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded);
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
 
+  // configure.cc
+  static std::vector<int> AllSlots(const Entry& entry);
+  absl::StatusOr<ConfigResult> StoredConfig(const Entry& entry) const;  // opened, with the defaults; SECRET_UNREADABLE
+  void BeginRollout(const EntryPtr& entry, std::shared_ptr<Rollout> rollout);
+  void PushConfig(const EntryPtr& entry, int slot, const std::string& config, int64_t revision,
+                  std::function<void(absl::Status)> done);
+  // Of the worker that is about to be started: the stored configuration, or the one that is being tried.
+  std::pair<std::string, int64_t> ConfigForStart(const Entry& entry) const;
+  void RolloutReady(const EntryPtr& entry, int slot);
+  void RolloutDied(const EntryPtr& entry, int slot, const std::string& why);
+  void RolloutUnwanted(const EntryPtr& entry);
+  void RolloutFailed(const EntryPtr& entry, const std::string& why);
+  void StoreRollout(const EntryPtr& entry);
+  void ResealNext(std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
+
+  // chain.cc
+  void EnableNext(const std::shared_ptr<Chain>& chain);
+  void UndoChain(const std::shared_ptr<Chain>& chain, const std::string& failed, const absl::Status& why);
+
   // boot.cc
   struct Found;
-  absl::StatusOr<std::vector<Found>> Discover();
+  struct Discovery;
+  absl::StatusOr<Discovery> Discover(bool booting, const Actor& by);
+  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
+                        std::map<std::string, Found>& found, RescanResult::Folder& seen);
+  void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
   void Booted();
   void StopEligible();
 
@@ -163,6 +224,7 @@ class Reconciler : public Modules {
   Spawner& spawner_;
   Registry& registry_;
   Database& database_;
+  SecretBox& secrets_;
   DirectoryPublisher& publisher_;
   const Clock& clock_;
   const Options options_;
@@ -171,6 +233,7 @@ class Reconciler : public Modules {
 
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;
+  std::map<std::string, bool> flags_;
   std::map<std::string, std::deque<std::function<void()>>> commands_;  // the first one is under way
   uint64_t directory_version_ = 0;
   std::function<void(absl::Status, std::vector<BootFailure>)> boot_done_;

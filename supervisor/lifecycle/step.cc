@@ -58,6 +58,15 @@ class Apply {
 
   void operator()(const event::Retry&) { ForgetFailures(state_); }
 
+  void operator()(const event::Restart& restart) {
+    for (SlotState& slot : state_.slots) slot.outdated = false;
+    for (int index : restart.slots) {
+      if (index < 0 || static_cast<size_t>(index) >= state_.slots.size()) continue;
+      SlotState& slot = state_.slots[static_cast<size_t>(index)];
+      slot.outdated = slot.phase == Phase::kStarting || slot.phase == Phase::kReady;
+    }
+  }
+
   void operator()(const event::Prepared& prepared) {
     if (state_.prepare != Prepare::kRunning) return;
     if (std::exchange(state_.prepare_overtaken, false) && !prepared.transient) {
@@ -162,6 +171,7 @@ class Apply {
         if (slot.phase == Phase::kEmpty && due) {
           slot.phase = Phase::kStarting;
           slot.retry_at.reset();
+          slot.outdated = false;
           slot.run = state_.next_run++;
           actions_.push_back(action::StartWorker{static_cast<int>(i), slot.run});
         }
@@ -175,6 +185,7 @@ class Apply {
         slot.retry_at.reset();
       }
     }
+    if (start && state_.prepare == Prepare::kDone) ReplaceNext(after_publish);
     while (state_.slots.size() > state_.workers && state_.slots.back().phase == Phase::kEmpty) state_.slots.pop_back();
     Observe();
     if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
@@ -186,6 +197,26 @@ class Apply {
   void Stop(SlotState& slot, int index) {
     slot.phase = Phase::kStopping;
     actions_.push_back(action::StopWorker{index, slot.run});
+  }
+
+  // Lets an outdated worker go when no other is on its way, so that one at most is missing. One that waits for its backoff, or is not
+  // started any more, is not waited for.
+  void ReplaceNext(std::vector<Action>& after_publish) {
+    size_t workers = std::min(state_.workers, state_.slots.size());
+    for (size_t i = 0; i < workers; ++i) {
+      const SlotState& slot = state_.slots[i];
+      bool comes = slot.phase == Phase::kEmpty && !slot.parked && !(slot.retry_at && *slot.retry_at > now_);
+      if (slot.phase != Phase::kEmpty && slot.phase != Phase::kReady) return;
+      if (comes) return;
+    }
+    for (size_t i = 0; i < workers; ++i) {
+      SlotState& slot = state_.slots[i];
+      if (slot.phase != Phase::kReady || !slot.outdated) continue;
+      slot.phase = Phase::kDraining;
+      publish_ = true;
+      after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
+      return;
+    }
   }
 
   void Observe() {

@@ -68,6 +68,7 @@ struct SlotState {
   Instant ready_since{};
   WorkerHealth health = WorkerHealth::kHealthy;
   std::optional<Instant> faulty_until;  // kReady, and at fault lately
+  bool outdated = false;            // to be replaced by a new process, when its turn has come
   bool parked = false;              // not tried again until something changes (a configuration error)
   int restarts = 0;                 // since it was last wanted anew
   Backoff backoff;
@@ -111,6 +112,7 @@ struct Want {                      // an administrator's wish, the boot, a flag,
 };
 struct Close {};                   // the node shuts down: what runs goes on until it is unwanted, nothing is started any more
 struct Retry {};                   // something has changed: forget backoff, quarantine and parking
+struct Restart { std::vector<int> slots; };  // whose workers are to be replaced by new processes, one after another; instead of an earlier list
 struct Prepared {                  // role, schema, migrations, configuration
   bool ok = false;
   bool transient = false;          // the database is away: tried again
@@ -131,8 +133,9 @@ struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
-using Event = std::variant<event::Want, event::Close, event::Retry, event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied,
-                           event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault, event::Tick>;
+using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Prepared, event::WorkerReady,
+                           event::WorkerDrained, event::WorkerDied, event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault,
+                           event::Tick>;
 
 namespace action {
 struct Prepare {};

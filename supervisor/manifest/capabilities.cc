@@ -1,14 +1,14 @@
-// Jobs, events, pages, dependencies and limits of a manifest.
+// Jobs, events and dependencies of a manifest.
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "supervisor/manifest/cron.h"
+#include "supervisor/manifest/nearest.h"
 #include "supervisor/manifest/reader.h"
 #include "supervisor/manifest/semver.h"
 
@@ -19,12 +19,12 @@ using nlohmann::json;
 
 constexpr size_t kMaxJobs = 200;
 constexpr size_t kMaxEvents = 500;
+constexpr size_t kMaxTopic = 128;
+constexpr int kMaxCatchUp = 1'000;
+constexpr size_t kMaxRange = 1'024;
 constexpr size_t kMaxDependencies = 100;
 constexpr int64_t kMaxJobTimeoutMs = 7LL * 24 * 3'600'000;
 constexpr int64_t kMaxRetries = 100;
-constexpr int64_t kMinMemory = 1 << 20;
-constexpr int64_t kMaxMemory = int64_t{1} << 44;
-constexpr double kMinCpu = 0.01, kMaxCpu = 1024;
 
 std::string Sentence(const absl::Status& status) { return std::string(status.message()); }
 
@@ -45,7 +45,42 @@ void ReadSchedule(ObjectReader& reader, JobSpec& job, Findings& out) {
   }
 }
 
-void ReadJob(const json& value, const std::string& path, Manifest& manifest, Findings& out) {
+// "none", "latest", "all:N" or {"all": N}.
+void ReadCatchUp(ObjectReader& reader, JobSpec& job, Findings& out) {
+  const json* value = reader.Get("catchUp");
+  if (value == nullptr) return;
+  const std::string path = reader.PathOf("catchUp");
+  int most = 0;
+  if (value->is_object()) {
+    ObjectReader all(*value, path, out);
+    all.Require("all");
+    most = static_cast<int>(all.Integer("all", 1, kMaxCatchUp).value_or(0));
+    all.WarnUnknown();
+    if (most == 0) return;
+  } else if (!value->is_string()) {
+    out.Error(path, "WRONG_TYPE", absl::StrCat("\"catchUp\" must be a string or an object, not ", TypeName(*value), "."));
+    return;
+  } else {
+    const auto& text = value->get_ref<const std::string&>();
+    absl::string_view number = text;
+    if (text == "none" || text == "latest") {
+      job.catch_up = text;
+      return;
+    }
+    const bool all =
+        absl::ConsumePrefix(&number, "all:") && !number.empty() && absl::ascii_isdigit(number[0]) && number[0] != '0';
+    if (!all || !absl::SimpleAtoi(number, &most) || most > kMaxCatchUp || number.size() > 4) {
+      out.Error(path, "INVALID_VALUE",
+                absl::StrCat("\"catchUp\" is \"none\", \"latest\", or \"all:N\" with N from 1 to ", kMaxCatchUp, "."));
+      return;
+    }
+  }
+  job.catch_up = "latest";
+  job.catch_up_most = most;
+  out.Warn(path, "NOT_APPLIED", "Of several missed ticks this version runs the latest only.");
+}
+
+void ReadJob(const json& value, const std::string& path, std::set<std::string>& names, Manifest& manifest, Findings& out) {
   ObjectReader reader(value, path, out);
   if (!value.is_object()) return;
   JobSpec job;
@@ -56,7 +91,7 @@ void ReadJob(const json& value, const std::string& path, Manifest& manifest, Fin
       out.Error(reader.PathOf("name"), "INVALID_NAME",
                 "A job's name is at most 63 lower-case letters, digits and single hyphens, such as \"sync-inventory\".");
     }
-    if (std::any_of(manifest.jobs.begin(), manifest.jobs.end(), [&](const JobSpec& other) { return other.name == *name; })) {
+    if (!names.insert(*name).second) {
       out.Error(reader.PathOf("name"), "DUPLICATE", absl::StrCat("There is a job \"", *name, "\" above already."));
     }
   }
@@ -72,15 +107,11 @@ void ReadJob(const json& value, const std::string& path, Manifest& manifest, Fin
       out.Error(reader.PathOf("overlap"), "INVALID_VALUE", "\"overlap\" is \"skip\", \"queue\" or \"replace\".");
     }
   }
-  if (auto catch_up = reader.String("catchUp")) {
-    job.catch_up = *catch_up;
-    if (*catch_up != "none" && *catch_up != "latest") {
-      out.Error(reader.PathOf("catchUp"), "INVALID_VALUE", "\"catchUp\" is \"none\" or \"latest\".");
-    }
-  }
+  ReadCatchUp(reader, job, out);
   if (const json* config = reader.Object("config"))
     job.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
-  reader.Accept({"handler", "displayName", "description"});
+  reader.Labels({"handler", "displayName"});
+  reader.Labels({"description"}, 4096);
   reader.WarnUnknown();
   manifest.jobs.push_back(std::move(job));
 }
@@ -88,7 +119,7 @@ void ReadJob(const json& value, const std::string& path, Manifest& manifest, Fin
 // "order.created"; with `wildcard` also "order.*".
 bool IsTopic(const std::string& topic, bool wildcard) {
   const std::vector<absl::string_view> parts = absl::StrSplit(topic, '.');
-  if (parts.size() < 2 || topic.size() > 128) return false;
+  if (parts.size() < 2 || topic.size() > kMaxTopic) return false;
   for (size_t i = 0; i < parts.size(); ++i) {
     if (wildcard && i > 0 && i + 1 == parts.size() && parts[i] == "*") continue;
     if (parts[i].empty() || !absl::ascii_isalpha(parts[i][0]) ||
@@ -101,7 +132,7 @@ bool IsTopic(const std::string& topic, bool wildcard) {
 }
 
 std::vector<std::string> ReadTopics(ObjectReader& reader, const char* name, bool wildcard, Findings& out) {
-  std::vector<std::string> topics = reader.Strings(name, kMaxEvents, 256);
+  std::vector<std::string> topics = reader.Strings(name, kMaxEvents, 2 * kMaxTopic);
   std::set<std::string> seen;
   for (size_t i = 0; i < topics.size(); ++i) {
     const std::string path = PointerTo(reader.PathOf(name), i);
@@ -115,55 +146,33 @@ std::vector<std::string> ReadTopics(ObjectReader& reader, const char* name, bool
   return topics;
 }
 
-// "512Mi", "256MB", "1073741824": bytes. Units as Kubernetes and as people write them.
-std::optional<double> ParseMemory(absl::string_view text) {
-  static constexpr std::pair<absl::string_view, double> kUnits[] = {{"kib", 1024.0},
-                                                                    {"mib", 1048576.0},
-                                                                    {"gib", 1073741824.0},
-                                                                    {"ki", 1024.0},
-                                                                    {"mi", 1048576.0},
-                                                                    {"gi", 1073741824.0},
-                                                                    {"kb", 1e3},
-                                                                    {"mb", 1e6},
-                                                                    {"gb", 1e9},
-                                                                    {"k", 1e3},
-                                                                    {"m", 1e6},
-                                                                    {"g", 1e9},
-                                                                    {"b", 1},
-                                                                    {"", 1}};
-  const std::string lower = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text));
-  for (const auto& [unit, factor] : kUnits) {
-    if (!absl::EndsWith(lower, unit)) continue;
-    const absl::string_view number =
-        absl::StripTrailingAsciiWhitespace(absl::string_view(lower).substr(0, lower.size() - unit.size()));
-    double value = 0;
-    const bool plain = !number.empty() && number.find_first_not_of("0123456789.") == absl::string_view::npos;
-    return plain && absl::SimpleAtod(number, &value) ? std::optional(value * factor) : std::nullopt;
-  }
-  return std::nullopt;
-}
-
-// 0.5, "0.5" or "500m": CPUs.
-std::optional<double> ParseCpu(absl::string_view text) {
-  text = absl::StripAsciiWhitespace(text);
-  const double factor = absl::ConsumeSuffix(&text, "m") ? 0.001 : 1;
-  double value = 0;
-  const bool plain = !text.empty() && text.find_first_not_of("0123456789.") == absl::string_view::npos;
-  return plain && absl::SimpleAtod(text, &value) ? std::optional(value * factor) : std::nullopt;
-}
-
-std::optional<double> ReadQuantity(ObjectReader& reader, const char* name, std::optional<double> (*parse)(absl::string_view)) {
-  const json* value = reader.Get(name);
-  if (value == nullptr) return std::nullopt;
-  if (value->is_number()) return value->get<double>();
-  if (value->is_string()) return parse(value->get_ref<const std::string&>()).value_or(std::nan(""));
-  return std::nan("");
-}
-
 void ReadRange(const std::string& range, const std::string& path, Findings& out) {
-  if (!SemVerRange::Parse(range)) {
+  const auto parsed = SemVerRange::Parse(range);
+  if (!parsed) {
     out.Error(path, "INVALID_RANGE",
               absl::StrCat("\"", range.substr(0, 64), "\" is no version range such as \"^1.2.0\", \"~2.1\" or \">=1 <3\"."));
+  } else if (!parsed->Minimum()) {
+    out.Error(path, "UNSATISFIABLE_RANGE",
+              absl::StrCat("No version can be within \"", range.substr(0, 64), "\": its bounds leave nothing between them."));
+  }
+}
+
+// Versions of what the module runs in. Only the supervisor's is checked; "node" and the like speak to a build of the module's
+// own.
+void ReadSystem(const json& system, const std::string& path, Manifest& manifest, Findings& out) {
+  ObjectReader known(system, path, out);
+  if (auto range = known.String("bulkhead", kMaxRange)) {
+    manifest.bulkhead_range = *range;
+    ReadRange(*range, known.PathOf("bulkhead"), out);
+  }
+  for (const auto& [name, value] : system.items()) {
+    if (name == "bulkhead") continue;
+    if (!Nearest(name, {"bulkhead"}).empty()) {
+      out.Warn(known.PathOf(name), "UNKNOWN_FIELD",
+               absl::StrCat("\"", name.substr(0, 64), "\" is no field that is known here. Did you mean \"bulkhead\"?"));
+    } else {
+      known.NotApplied(name, "nothing but the supervisor's own version is checked");
+    }
   }
 }
 
@@ -172,7 +181,10 @@ void ReadRange(const std::string& range, const std::string& path, Findings& out)
 void ReadJobs(const json& jobs, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(jobs, path, out);
   if (const json* handlers = reader.Array("handlers", kMaxJobs)) {
-    for (size_t i = 0; i < handlers->size(); ++i) ReadJob((*handlers)[i], PointerTo(reader.PathOf("handlers"), i), manifest, out);
+    std::set<std::string> names;
+    for (size_t i = 0; i < handlers->size(); ++i) {
+      ReadJob((*handlers)[i], PointerTo(reader.PathOf("handlers"), i), names, manifest, out);
+    }
   }
   reader.WarnUnknown();
 }
@@ -181,36 +193,14 @@ void ReadEvents(const json& events, const std::string& path, Manifest& manifest,
   ObjectReader reader(events, path, out);
   manifest.publishes = ReadTopics(reader, "publishes", false, out);
   manifest.subscribes = ReadTopics(reader, "subscribes", true, out);
-  reader.Accept({"handlers"});
+  if (const json* handlers = reader.Get("handlers");
+      handlers != nullptr && !handlers->is_structured()) {  // labels of older systems
+    out.Error(reader.PathOf("handlers"), "WRONG_TYPE",
+              absl::StrCat("\"handlers\" must be a list or an object, not ", TypeName(*handlers), "."));
+  }
   if (!manifest.publishes.empty() || !manifest.subscribes.empty()) {
     out.Warn(path, "NOT_APPLIED", "\"events\" has no effect in this version: events are not delivered.");
   }
-  reader.WarnUnknown();
-}
-
-void ReadUi(const json& ui, const std::string& path, Manifest& manifest, Findings& out) {
-  ObjectReader reader(ui, path, out);
-  for (const char* list : {"pages", "navigation"}) {
-    const json* items = reader.Array(list, 100);
-    for (size_t i = 0; items != nullptr && i < items->size(); ++i) {
-      ObjectReader item((*items)[i], PointerTo(reader.PathOf(list), i), out);
-      item.Require("path");
-      if (auto item_path = item.String("path"); item_path && (item_path->empty() || (*item_path)[0] != '/')) {
-        out.Error(item.PathOf("path"), "INVALID_ROUTE_PATH", "The path of a page begins with \"/\".");
-      }
-      CheckPermissions(item.Strings("permissions", 64, 128), item.PathOf("permissions"), manifest, out);
-      item.String("title");
-      item.String("label");
-      item.Number("order");
-      item.Accept({"component", "icon", "description", "parent", "children", "group", "exact", "layout", "entry", "element"});
-      item.WarnUnknown();
-    }
-  }
-  if (auto entry = reader.String("entry"); entry && !IsInnerPath(*entry)) {
-    out.Error(reader.PathOf("entry"), "INVALID_PATH",
-              "\"entry\" must be a file inside the module's folder, without \"..\" and not absolute.");
-  }
-  out.Warn(path, "NOT_APPLIED", "\"ui\" has no effect in this version: pages of modules are not served.");
   reader.WarnUnknown();
 }
 
@@ -230,41 +220,16 @@ void ReadDependencies(const json& dependencies, const std::string& path, Manifes
         out.Error(item, "WRONG_TYPE", absl::StrCat("A dependency's version range is a string, not ", TypeName(range), "."));
         continue;
       }
+      if (Characters(range.get_ref<const std::string&>()) > kMaxRange) {
+        out.Error(item, "TOO_LONG", absl::StrCat("A version range may have at most ", kMaxRange, " characters."));
+        continue;
+      }
       ReadRange(range.get_ref<const std::string&>(), item, out);
       manifest.dependencies.push_back({name, range.get<std::string>()});
     }
   }
-  if (const json* system = reader.Object("system")) {
-    ObjectReader known(*system, reader.PathOf("system"), out);
-    if (auto range = known.String("bulkhead", 256)) {
-      manifest.bulkhead_range = *range;
-      ReadRange(*range, known.PathOf("bulkhead"), out);
-    }
-    // Other entries ("node") speak to the module's own build, as `npm` does.
-  }
-  reader.Object("npm");
-  reader.WarnUnknown();
-}
-
-void ReadLimits(const json& value, const std::string& path, Manifest& manifest, Findings& out) {
-  ObjectReader reader(value, path, out);
-  if (auto bytes = ReadQuantity(reader, "memory", ParseMemory)) {
-    if (!(*bytes >= kMinMemory && *bytes <= kMaxMemory)) {
-      out.Error(reader.PathOf("memory"), "INVALID_QUANTITY",
-                "\"memory\" is a number of bytes or a text such as \"512Mi\" or \"256MB\", 1 MiB to 16 TiB.");
-    } else {
-      manifest.limit_memory = std::llround(*bytes);
-    }
-  }
-  if (auto cpus = ReadQuantity(reader, "cpu", ParseCpu)) {
-    if (!(*cpus >= kMinCpu && *cpus <= kMaxCpu)) {
-      out.Error(reader.PathOf("cpu"), "INVALID_QUANTITY",
-                "\"cpu\" is a number of CPUs such as 0.5, or a text such as \"500m\", 0.01 to 1024.");
-    } else {
-      manifest.limit_cpu_millis = static_cast<int32_t>(std::lround(*cpus * 1000));
-    }
-  }
-  manifest.limit_pids = static_cast<int32_t>(reader.Integer("pids", 1, 4'194'304).value_or(0));
+  if (const json* system = reader.Object("system")) ReadSystem(*system, reader.PathOf("system"), manifest, out);
+  reader.NotApplied("npm", "packages are the matter of the module's own build");
   reader.WarnUnknown();
 }
 

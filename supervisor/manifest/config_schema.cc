@@ -1,40 +1,22 @@
 // A module's configuration against the schema of its manifest: defaults, checks, masking.
+#include "supervisor/manifest/config_schema.h"
+
 #include <algorithm>
 #include <cmath>
-#include <memory>
+#include <map>
+#include <set>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "re2/re2.h"
-#include "supervisor/manifest/nearest.h"
-#include "supervisor/manifest/reader.h"
+#include "supervisor/base/status.h"
+#include "supervisor/base/duration.h"
 
 namespace bulkhead {
 namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxFields = 200;
-constexpr size_t kMaxText = 64 * 1024;     // of one configuration value
-constexpr size_t kMaxConfig = 256 * 1024;  // of a whole configuration
-constexpr size_t kMaxPattern = 1024;
-constexpr char kMask[] = "********";
-
-const std::vector<std::string>& Types() {
-  static const std::vector<std::string> types{"string", "password", "number", "boolean", "select", "text", "url", "email"};
-  return types;
-}
-
-std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
-
-// RE2: linear in the input, whatever the manifest's author or an attacker wrote.
-std::unique_ptr<re2::RE2> CompilePattern(const std::string& pattern) {
-  re2::RE2::Options options;
-  options.set_log_errors(false);
-  options.set_max_mem(1 << 20);
-  return std::make_unique<re2::RE2>(pattern, options);
-}
+constexpr size_t kMaxChosen = 1'000;              // entries of a multiselect, as many as options
+constexpr double kMaxWhole = 9007199254740991.0;  // 2^53 - 1: what every JSON reader keeps
 
 bool IsUrl(const std::string& text) {
   static const re2::RE2 form("[A-Za-z][A-Za-z0-9+.-]*://[^\\s/?#]+[^\\s]*");
@@ -45,21 +27,18 @@ bool IsEmail(const std::string& text) {
   return re2::RE2::FullMatch(text, form);
 }
 
-size_t Characters(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-}
-
-// What a field's own rules find wrong with `value`; the sentences never repeat it, because it may be a secret.
 class ValueCheck {
  public:
   ValueCheck(const ConfigField& field, const json& definition, std::string path, Findings& out)
       : field_(field), definition_(definition), path_(std::move(path)), out_(out) {}
 
   void Run(const json& value) {
-    if (field_.type == "number") return Number(value);
+    if (field_.type == "number" || field_.type == "integer") return Number(value);
     if (field_.type == "boolean") return value.is_boolean() ? void() : WrongType("true or false", value);
     if (field_.type == "select") return Select(value);
+    if (field_.type == "multiselect") return Multiselect(value);
+    if (field_.type == "json") return Json(value);
+    if (field_.type == "duration") return Duration(value);
     Text(value);
   }
 
@@ -82,28 +61,76 @@ class ValueCheck {
     return rule != nullptr && rule->is_number() ? std::optional(rule->get<double>()) : std::nullopt;
   }
 
+  void Between(double number, const char* unit) {
+    if (auto min = NumberRule("min"); min && number < *min)
+      Wrong("TOO_SMALL", absl::StrCat("must be at least ", *min, unit, "."));
+    if (auto max = NumberRule("max"); max && number > *max) Wrong("TOO_LARGE", absl::StrCat("must be at most ", *max, unit, "."));
+  }
   void Number(const json& value) {
     if (!value.is_number()) return WrongType("a number", value);
     const double number = value.get<double>();
-    if (auto min = NumberRule("min"); min && number < *min) Wrong("TOO_SMALL", absl::StrCat("must be at least ", *min, "."));
-    if (auto max = NumberRule("max"); max && number > *max) Wrong("TOO_LARGE", absl::StrCat("must be at most ", *max, "."));
-    if (const json* whole = Rule("integer"); whole != nullptr && *whole == true && number != std::floor(number)) {
+    Between(number, "");
+    const json* whole = Rule("integer");
+    const bool is_integer = field_.type == "integer";
+    if ((is_integer || (whole != nullptr && *whole == true)) && number != std::floor(number)) {
       Wrong("NOT_INTEGER", "must be a whole number.");
+    } else if (is_integer && std::abs(number) > kMaxWhole) {
+      Wrong("OUT_OF_RANGE", "must be a whole number within 2^53 - 1 on either side of 0.");
     }
   }
-  void Select(const json& value) {
+  bool IsOption(const json& value) const {
     auto options = definition_.find("options");
-    if (options == definition_.end() || !options->is_array()) return;  // reported with the schema
-    for (const json& option : *options) {
-      if (option == value) return;
-      if (option.is_object() && option.contains("value") && option["value"] == value) return;
+    if (options == definition_.end() || !options->is_array()) return true;  // reported with the schema
+    return std::any_of(options->begin(), options->end(), [&](const json& option) {
+      if (!option.is_object()) return option == value;
+      auto own = option.find("value");
+      return own != option.end() && *own == value;
+    });
+  }
+  void Select(const json& value) {
+    if (!IsOption(value)) Wrong("NOT_AN_OPTION", "must be one of its options.");
+  }
+  void Multiselect(const json& value) {
+    if (!value.is_array()) return WrongType("a list", value);
+    const auto chosen = static_cast<double>(value.size());
+    if (auto min = NumberRule("minItems"); min && chosen < *min)
+      Wrong("TOO_FEW", absl::StrCat("must have at least ", *min, " entries."));
+    const double most = NumberRule("maxItems").value_or(static_cast<double>(kMaxChosen));
+    if (chosen > most || value.size() > kMaxChosen)
+      return Wrong("TOO_MANY", absl::StrCat("may have at most ", most, " entries."));
+    std::set<json> seen;
+    for (size_t i = 0; i < value.size(); ++i) {
+      const char* wrong = !IsOption(value[i]) ? "NOT_AN_OPTION" : !seen.insert(value[i]).second ? "DUPLICATE" : nullptr;
+      if (wrong == nullptr) continue;
+      const char* sentence = *wrong == 'N' ? " that is none of its options." : " that is there twice.";
+      out_.Error(PointerTo(path_, i), wrong, absl::StrCat("\"", field_.name, "\" has an entry", sentence));
     }
-    Wrong("NOT_AN_OPTION", "must be one of its options.");
+  }
+  void Json(const json& value) {
+    if (Dump(value).size() > kMaxConfigText) Wrong("TOO_LONG", absl::StrCat("may have at most ", kMaxConfigText, " bytes."));
+  }
+  void Duration(const json& value) {
+    double ms = -1;
+    if (value.is_number()) {
+      ms = value.get<double>();
+    } else if (!value.is_string()) {
+      return WrongType("a duration", value);
+    } else if (auto parsed = ParseDuration(value.get_ref<const std::string&>())) {
+      ms = static_cast<double>(parsed->count());
+    } else if (value.get_ref<const std::string&>().empty()) {
+      return;  // none, as with texts
+    }
+    if (!(ms >= 0 && ms <= static_cast<double>(kMaxDuration.count())) || ms != std::floor(ms)) {
+      return Wrong(
+          "INVALID_DURATION",
+          "must be a duration such as \"1500ms\", \"30s\" or \"1h30m\", or a whole number of milliseconds, at most ten years.");
+    }
+    Between(ms, " ms");
   }
   void Text(const json& value) {
     if (!value.is_string()) return WrongType("a string", value);
     const auto& text = value.get_ref<const std::string&>();
-    if (text.size() > kMaxText) return Wrong("TOO_LONG", absl::StrCat("may have at most ", kMaxText, " bytes."));
+    if (text.size() > kMaxConfigText) return Wrong("TOO_LONG", absl::StrCat("may have at most ", kMaxConfigText, " bytes."));
     const double length = static_cast<double>(Characters(text));
     if (auto min = NumberRule("minLength"); min && length < *min)
       Wrong("TOO_SHORT", absl::StrCat("must have at least ", *min, " characters."));
@@ -126,72 +153,7 @@ class ValueCheck {
   Findings& out_;
 };
 
-void ReadValidation(ObjectReader& field, const std::string& type, Findings& out) {
-  const json* value = field.Object("validation");
-  if (value == nullptr) return;
-  ObjectReader rules(*value, field.PathOf("validation"), out);
-  const auto min = rules.Number("min"), max = rules.Number("max");
-  const auto shortest = rules.Integer("minLength", 0, kMaxText), longest = rules.Integer("maxLength", 0, kMaxText);
-  if ((min && max && *min > *max) || (shortest && longest && *shortest > *longest)) {
-    out.Error(rules.path(), "INVALID_RULE", "The lower bound is above the upper one.");
-  }
-  rules.Bool("integer");
-  if (auto pattern = rules.String("pattern", kMaxPattern)) {
-    if (const auto compiled = CompilePattern(*pattern); !compiled->ok()) {
-      out.Error(
-          rules.PathOf("pattern"), "INVALID_PATTERN",
-          absl::StrCat("This is no regular expression that is supported here (RE2 syntax, no look-around, no back references): ",
-                       compiled->error(), "."));
-    }
-  }
-  rules.Accept({"message", "step"});
-  rules.WarnUnknown();
-}
-
-void ReadOptions(ObjectReader& field, const std::string& type, Findings& out) {
-  const json* options = field.Array("options", 1'000);
-  if (type != "select") return;
-  if (options == nullptr || options->empty()) {
-    if (options != nullptr || field.Get("options") == nullptr) {
-      out.Error(field.PathOf("options"), "REQUIRED", "A \"select\" needs \"options\".");
-    }
-    return;
-  }
-  for (size_t i = 0; i < options->size(); ++i) {
-    const json& option = (*options)[i];
-    if (option.is_primitive() && !option.is_null()) continue;
-    if (option.is_object() && option.contains("value") && option["value"].is_primitive()) continue;
-    out.Error(PointerTo(field.PathOf("options"), i), "WRONG_TYPE",
-              "An option is a plain value or an object with \"value\" and \"label\".");
-  }
-}
-
-ConfigField ReadField(const std::string& name, const json& value, const std::string& path, Findings& out) {
-  ConfigField field{.name = name, .type = "string", .json = Dump(value)};
-  ObjectReader reader(value, path, out);
-  if (!value.is_object()) return field;
-  reader.Require("type");
-  if (auto type = reader.String("type")) {
-    field.type = *type;
-    if (std::find(Types().begin(), Types().end(), *type) == Types().end()) {
-      out.Error(
-          reader.PathOf("type"), "INVALID_TYPE",
-          absl::StrCat("The type of a configuration field is one of string, password, number, boolean, select, text, url, email.",
-                       DidYouMean(*type, Types())));
-      field.type = "string";
-    }
-  }
-  field.required = reader.Bool("required").value_or(false);
-  field.sensitive = reader.Bool("sensitive").value_or(false) || field.type == "password";
-  reader.String("label");
-  reader.String("description", 4096);
-  ReadValidation(reader, field.type, out);
-  ReadOptions(reader, field.type, out);
-  reader.Get("default");
-  reader.Accept({"placeholder", "help", "group", "order", "unit", "min", "max", "minLength", "maxLength", "pattern", "integer"});
-  reader.WarnUnknown();
-  return field;
-}
+constexpr size_t kMaxNamed = 64;  // characters of a name in a sentence
 
 std::vector<std::string> Names(const std::vector<ConfigField>& fields) {
   std::vector<std::string> names;
@@ -199,90 +161,151 @@ std::vector<std::string> Names(const std::vector<ConfigField>& fields) {
   return names;
 }
 
-// Checks the members of `config` (pointers below `path`), not whether any is missing.
-void CheckValues(const std::vector<ConfigField>& schema, const json& config, const std::string& path, Findings& out) {
-  if (schema.empty()) return;  // no schema: the module takes what it likes
-  for (const auto& [name, value] : config.items()) {
-    auto field = std::find_if(schema.begin(), schema.end(), [&, &key = name](const ConfigField& f) { return f.name == key; });
-    if (field == schema.end()) {
-      out.Error(PointerTo(path, name), "UNKNOWN_FIELD",
-                absl::StrCat("\"", name.substr(0, 64), "\" is no field of the module's configuration.",
-                             DidYouMean(name, Names(schema))));
-    } else if (!value.is_null()) {
-      const json definition = json::parse(field->json);
-      ValueCheck(*field, definition, PointerTo(path, name), out).Run(value);
+bool IsSet(const json& value) {
+  return !value.is_null() && value != false && !(value.is_string() && value.get_ref<const std::string&>().empty()) &&
+         !(value.is_array() && value.empty());
+}
+
+bool IsAsWanted(const json& value, const json* wanted) {
+  if (wanted == nullptr) return IsSet(value);
+  auto is = [&](const json& one) {
+    return value == one || (value.is_array() && std::find(value.begin(), value.end(), one) != value.end());
+  };
+  return is(*wanted) || (wanted->is_array() && std::any_of(wanted->begin(), wanted->end(), is));
+}
+
+// Which fields apply under `effective`, by their place in the schema.
+class Applicability {
+ public:
+  Applicability(const std::vector<ConfigField>& schema, const json& effective)
+      : schema_(schema), effective_(effective), state_(schema.size(), kUnknown) {
+    for (size_t i = 0; i < schema.size(); ++i) places_[schema[i].name] = i;
+    for (size_t i = 0; i < schema.size(); ++i) Applies(i);
+  }
+  std::vector<bool> All() const {
+    std::vector<bool> all;
+    for (State state : state_) all.push_back(state == kYes);
+    return all;
+  }
+
+ private:
+  enum State { kUnknown, kYes, kNo };
+
+  bool Applies(size_t i) {
+    if (state_[i] != kUnknown) return state_[i] == kYes;
+    state_[i] = kNo;  // for a cycle, which no valid manifest has
+    const json definition = json::parse(schema_[i].json);
+    bool all = true;
+    for (const DependsOn& on : DependsOnOf(definition)) {
+      const auto place = places_.find(on.field);
+      const auto value = effective_.find(on.field);
+      const bool so = value == effective_.end() ? false : IsAsWanted(*value, on.wanted);
+      all = all && so && place != places_.end() && Applies(place->second);
+    }
+    state_[i] = all ? kYes : kNo;
+    return all;
+  }
+
+  const std::vector<ConfigField>& schema_;
+  const json& effective_;
+  std::vector<State> state_;
+  std::map<std::string, size_t> places_;
+};
+
+void CheckRequired(const std::vector<ConfigField>& schema, const json& effective, const std::vector<bool>& applying,
+                   Findings& out) {
+  for (size_t i = 0; i < schema.size(); ++i) {
+    const ConfigField& field = schema[i];
+    if (!field.required || !applying[i]) continue;
+    auto value = effective.find(field.name);
+    const bool empty = value != effective.end() && ((value->is_string() && value->get_ref<const std::string&>().empty()) ||
+                                                    (field.type == "multiselect" && value->is_array() && value->empty()));
+    if (value == effective.end() || value->is_null() || empty) {
+      out.Error(PointerTo("", field.name), "REQUIRED", absl::StrCat("\"", field.name, "\" must be set."));
     }
   }
 }
 
 }  // namespace
 
-void ReadConfigSchema(const json& config, const std::string& path, Manifest& manifest, Findings& out) {
-  ObjectReader reader(config, path, out);
-  json defaults = json::object();
-  if (const json* schema = reader.Object("schema")) {
-    const std::string schema_path = reader.PathOf("schema");
-    if (schema->size() > kMaxFields)
-      out.Error(schema_path, "TOO_MANY", absl::StrCat("A configuration may have at most ", kMaxFields, " fields."));
-    for (const auto& [name, value] : schema->items()) {
-      const std::string field_path = PointerTo(schema_path, name);
-      manifest.config_schema.push_back(ReadField(name, value, field_path, out));
-      auto own = value.is_object() ? value.find("default") : value.end();
-      if (!value.is_object() || own == value.end() || own->is_null()) continue;
-      ValueCheck(manifest.config_schema.back(), value, PointerTo(field_path, "default"), out).Run(*own);
-      defaults[name] = *own;
+std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::unique_ptr<re2::RE2> CompilePattern(const std::string& pattern) {
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_max_mem(1 << 20);
+  return std::make_unique<re2::RE2>(pattern, options);
+}
+
+std::vector<DependsOn> DependsOnOf(const json& definition) {
+  std::vector<DependsOn> all;
+  auto on = definition.find("dependsOn");
+  if (on == definition.end()) return all;
+  if (on->is_string()) all.push_back({on->get<std::string>()});
+  if (!on->is_object()) return all;
+  for (const auto& [name, wanted] : on->items()) all.push_back({name, &wanted});
+  return all;
+}
+
+void CheckValue(const ConfigField& field, const json& definition, const json& value, std::string path, Findings& out) {
+  ValueCheck(field, definition, std::move(path), out).Run(value);
+}
+
+void CheckValues(const std::vector<ConfigField>& schema, const json& config, const std::string& path,
+                 const std::vector<bool>* applying, Findings& out) {
+  if (schema.empty()) return;  // no schema: the module takes what it likes
+  std::map<std::string_view, size_t> places;
+  for (size_t i = 0; i < schema.size(); ++i) places[schema[i].name] = i;
+  for (const auto& [name, value] : config.items()) {
+    const auto place = places.find(name);
+    if (place == places.end()) {
+      out.Error(PointerTo(path, name), "UNKNOWN_FIELD",
+                absl::StrCat("\"", name.substr(0, kMaxNamed), "\" is no field of the module's configuration.",
+                             out.Suggest(name, Names(schema))));
+    } else if (!value.is_null() && (applying == nullptr || (*applying)[place->second])) {
+      const ConfigField& field = schema[place->second];
+      CheckValue(field, json::parse(field.json), value, PointerTo(path, name), out);
     }
   }
-  if (const json* overall = reader.Object("defaults")) {
-    CheckValues(manifest.config_schema, *overall, reader.PathOf("defaults"), out);
-    defaults.update(*overall);
+}
+
+std::optional<json> ParseConfiguration(std::string_view text, Findings& out) {
+  if (text.size() > kMaxConfiguration) {
+    out.Error("", "TOO_LARGE", absl::StrCat("A configuration may have at most ", kMaxConfiguration, " bytes."));
+    return std::nullopt;
   }
-  manifest.config_defaults_json = Dump(defaults);
-  reader.WarnUnknown();
+  if (text.empty()) return json::object();
+  auto document = ReadDocument(text, false);
+  if (!document.ok()) {
+    for (ErrorDetail& detail : ErrorDetails(document.status())) {
+      // What a parser says of broken JSON quotes it.
+      if (detail.code == "SYNTAX") detail.message = "The configuration is not JSON.";
+      out.errors.push_back({std::move(detail.path), detail.line, std::move(detail.code), std::move(detail.message)});
+    }
+    return std::nullopt;
+  }
+  if (document->root.is_null()) return json::object();
+  if (!document->root.is_object()) {
+    out.Error("", "WRONG_TYPE", absl::StrCat("The configuration must be an object, not ", TypeName(document->root), "."));
+    return std::nullopt;
+  }
+  return std::move(document->root);
 }
 
 ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_json) {
-  ConfigResult result;
   Findings out;
   json effective = json::parse(manifest.config_defaults_json, nullptr, false);
   if (!effective.is_object()) effective = json::object();
-  json given = json::object();
-  if (config_json.size() > kMaxConfig) {
-    out.Error("", "TOO_LARGE", absl::StrCat("A configuration may have at most ", kMaxConfig, " bytes."));
-  } else if (!config_json.empty()) {
-    given = json::parse(config_json, nullptr, false);
-    if (given.is_null()) given = json::object();
-    if (given.is_discarded()) {
-      out.Error("", "SYNTAX", "The configuration is not JSON.");
-    } else if (!given.is_object()) {
-      out.Error("", "WRONG_TYPE", absl::StrCat("The configuration must be an object, not ", TypeName(given), "."));
-    }
-  }
-  if (given.is_object()) {
-    CheckValues(manifest.config_schema, given, "", out);
-    for (const auto& [name, value] : given.items()) {
+  if (const auto given = ParseConfiguration(config_json, out)) {
+    for (const auto& [name, value] : given->items()) {
       if (!value.is_null()) effective[name] = value;  // null is "not set": the default stays
     }
-    for (const ConfigField& field : manifest.config_schema) {
-      if (!field.required) continue;
-      auto value = effective.find(field.name);
-      if (value == effective.end() || value->is_null() || (value->is_string() && value->get_ref<const std::string&>().empty())) {
-        out.Error(PointerTo("", field.name), "REQUIRED", absl::StrCat("\"", field.name, "\" must be set."));
-      }
-    }
+    const std::vector<bool> applying = Applicability(manifest.config_schema, effective).All();
+    CheckValues(manifest.config_schema, *given, "", &applying, out);
+    CheckRequired(manifest.config_schema, effective, applying, out);
+    CheckNul(*given, "", out);
   }
-  result.effective_json = Dump(effective);
-  result.errors = std::move(out.errors);
-  return result;
-}
-
-std::string MaskConfig(const Manifest& manifest, std::string_view config_json) {
-  json config = json::parse(config_json, nullptr, false);
-  if (!config.is_object()) return "{}";
-  for (const ConfigField& field : manifest.config_schema) {
-    if (auto value = config.find(field.name); field.sensitive && value != config.end() && !value->is_null()) *value = kMask;
-  }
-  return Dump(config);
+  return {Dump(effective), std::move(out.errors)};
 }
 
 }  // namespace bulkhead

@@ -1,14 +1,19 @@
 #include "supervisor/manifest/document.h"
 
+#include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <iterator>
 #include <optional>
+#include <sstream>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace bulkhead {
@@ -19,6 +24,8 @@ using nlohmann::json;
 constexpr size_t kMaxText = 1 << 20;
 constexpr size_t kMaxDepth = 64;
 constexpr size_t kMaxValues = 100'000;
+constexpr size_t kMaxKey = 1024;
+constexpr size_t kMaxExpanded = 10 << 20;  // bytes of YAML scalars, those of aliases each time
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -82,12 +89,17 @@ class JsonBuilder : public nlohmann::json_sax<json> {
   bool end_array() override { return Close(); }
   bool key(string_t& name) override {
     Frame& top = stack_.back();
-    std::string path = PointerTo(top.path, name);
-    if (top.value->contains(name)) {
-      status = Broken(path, counter_.line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+    if (name.size() > kMaxKey) {
+      status = Broken(Path(), counter_.line, "TOO_LARGE", "A key is longer than 1,024 bytes.");
       return false;
     }
-    document.lines[path] = counter_.line;
+    if (top.value->contains(name)) {
+      status =
+          Broken(PointerTo(Path(), name), counter_.line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
+      return false;
+    }
+    top.member = &top.lines->members[name];
+    top.member->line = counter_.line;
     top.key = std::move(name);
     return true;
   }
@@ -102,43 +114,47 @@ class JsonBuilder : public nlohmann::json_sax<json> {
  private:
   struct Frame {
     json* value;
-    std::string path, key;
+    Lines* lines;
+    std::string key;          // of the member under way
+    Lines* member = nullptr;  // its place
   };
 
-  // Where the next value goes, with its pointer; nullptr when a limit is passed.
-  json* Place(json value, std::string& path) {
+  // The pointer of the innermost value that is open.
+  std::string Path() const {
+    std::string path;
+    for (size_t i = 0; i + 1 < stack_.size(); ++i) {
+      const Frame& frame = stack_[i];
+      path = frame.value->is_object() ? PointerTo(path, frame.key) : PointerTo(path, frame.value->size() - 1);
+    }
+    return path;
+  }
+
+  // Puts the next value where it goes; {nullptr, nullptr} when a limit is passed.
+  std::pair<json*, Lines*> Place(json value) {
     if (++values_ > kMaxValues) {
       status = Broken("", counter_.line, "TOO_LARGE", "There are more than 100,000 values.");
-      return nullptr;
+      return {};
     }
     if (stack_.empty()) {
       document.root = std::move(value);
-      document.lines[""] = counter_.line;
-      return &document.root;
+      document.lines.line = counter_.line;
+      return {&document.root, &document.lines};
     }
     Frame& top = stack_.back();
-    if (top.value->is_object()) {
-      path = PointerTo(top.path, top.key);
-      return &((*top.value)[top.key] = std::move(value));
-    }
-    path = PointerTo(top.path, top.value->size());
-    document.lines[path] = counter_.line;
+    if (top.value->is_object()) return {&((*top.value)[top.key] = std::move(value)), top.member};
     top.value->push_back(std::move(value));
-    return &top.value->back();
+    top.lines->items.push_back({.line = counter_.line});
+    return {&top.value->back(), &top.lines->items.back()};
   }
-  bool Scalar(json value) {
-    std::string path;
-    return Place(std::move(value), path) != nullptr;
-  }
+  bool Scalar(json value) { return Place(std::move(value)).first != nullptr; }
   bool Open(json value) {
     if (stack_.size() >= kMaxDepth) {
       status = Broken("", counter_.line, "TOO_DEEP", "There are more than 64 levels.");
       return false;
     }
-    std::string path;
-    json* placed = Place(std::move(value), path);
+    const auto [placed, lines] = Place(std::move(value));
     if (placed == nullptr) return false;
-    stack_.push_back({placed, std::move(path), ""});
+    stack_.push_back({placed, lines, "", nullptr});
     return true;
   }
   bool Close() {
@@ -179,75 +195,156 @@ json PlainScalar(const std::string& text) {
 
 class YamlReader {
  public:
-  absl::Status Read(const YAML::Node& node, std::string path, size_t depth, json& out) {
+  absl::Status Read(const YAML::Node& node, const std::string& path, size_t depth, json& out, Lines& lines) {
     const int line = node.Mark().line + 1;
-    if (depth > kMaxDepth) return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
+    if (depth >= kMaxDepth && (node.IsSequence() || node.IsMap()))
+      return Broken(path, line, "TOO_DEEP", "There are more than 64 levels.");
     if (++values_ > kMaxValues) return Broken(path, line, "TOO_LARGE", "There are more than 100,000 values.");
-    lines.try_emplace(path, line);
+    if (lines.line == 0) lines.line = line;
     switch (node.Type()) {
       case YAML::NodeType::Undefined:
-      case YAML::NodeType::Null: out = nullptr; return absl::OkStatus();
-      case YAML::NodeType::Scalar: out = Scalar(node); return absl::OkStatus();
+      case YAML::NodeType::Null: out = nullptr; return CheckTag(node, path, {"null"});
+      case YAML::NodeType::Scalar: return ReadScalar(node, path, out);
       case YAML::NodeType::Sequence: break;
-      case YAML::NodeType::Map: return ReadMap(node, path, depth, out);
+      case YAML::NodeType::Map: return ReadMap(node, path, depth, out, lines);
     }
+    RETURN_IF_ERROR(CheckTag(node, path, {"seq"}));
     out = json::array();
     for (const YAML::Node& item : node) {
       json value;
-      RETURN_IF_ERROR(Read(item, PointerTo(path, out.size()), depth + 1, value));
+      Lines at;
+      RETURN_IF_ERROR(Read(item, PointerTo(path, out.size()), depth + 1, value, at));
       out.push_back(std::move(value));
+      lines.items.push_back(std::move(at));
     }
     return absl::OkStatus();
   }
-  std::map<std::string, int> lines;
 
  private:
-  static json Scalar(const YAML::Node& node) {
-    if (node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str") return node.Scalar();  // quoted, or said to be a string
-    return PlainScalar(node.Scalar());
+  // "?" and "" are no tag, "!" is a quoted scalar.
+  static absl::Status CheckTag(const YAML::Node& node, const std::string& path, std::initializer_list<std::string_view> known) {
+    constexpr std::string_view kCore = "tag:yaml.org,2002:";
+    const std::string& tag = node.Tag();
+    if (tag.empty() || tag == "?" || tag == "!") return absl::OkStatus();
+    const std::string_view name = std::string_view(tag).substr(std::min(tag.size(), kCore.size()));
+    if (tag.starts_with(kCore) && std::find(known.begin(), known.end(), name) != known.end()) return absl::OkStatus();
+    return Broken(path, node.Mark().line + 1, "SYNTAX",
+                  absl::StrCat("The tag \"", tag.substr(0, 64), "\" means nothing here; leave it out."));
   }
-  absl::Status ReadMap(const YAML::Node& node, const std::string& path, size_t depth, json& out) {
+  absl::Status ReadScalar(const YAML::Node& node, const std::string& path, json& out) {
+    RETURN_IF_ERROR(CheckTag(node, path, {"str", "int", "float", "bool", "null"}));
+    expanded_ += node.Scalar().size();
+    if (expanded_ > kMaxExpanded)
+      return Broken(path, node.Mark().line + 1, "TOO_LARGE", "With its aliases the text is longer than 10 MiB.");
+    if (!IsValidUtf8(node.Scalar())) {  // by an escape: "\0", "\xff" is U+00FF
+      return Broken(path, node.Mark().line + 1, "SYNTAX", "A text has a NUL, or is not UTF-8.");
+    }
+    const bool is_text = node.Tag() == "!" || node.Tag() == "tag:yaml.org,2002:str";  // quoted, or said to be a string
+    out = is_text ? json(node.Scalar()) : PlainScalar(node.Scalar());
+    return absl::OkStatus();
+  }
+  absl::Status ReadMap(const YAML::Node& node, const std::string& path, size_t depth, json& out, Lines& lines) {
+    RETURN_IF_ERROR(CheckTag(node, path, {"map"}));
     out = json::object();
     for (const auto& member : node) {
       const int line = member.first.Mark().line + 1;
       if (!member.first.IsScalar()) return Broken(path, line, "SYNTAX", "A key must be a plain name.");
       const std::string& name = member.first.Scalar();
+      if (name.size() > kMaxKey) return Broken(path, line, "TOO_LARGE", "A key is longer than 1,024 bytes.");
+      if (name == "<<" && member.first.Tag() != "!") {
+        return Broken(path, line, "SYNTAX",
+                      "\"<<\" does not merge here: write the fields out, or repeat the values with an alias each.");
+      }
       const std::string member_path = PointerTo(path, name);
       if (out.contains(name))
         return Broken(member_path, line, "DUPLICATE_KEY", absl::StrCat("The key \"", name, "\" is there twice."));
-      lines[member_path] = line;
+      Lines& at = lines.members[name];
+      at.line = line;
       json value;
-      RETURN_IF_ERROR(Read(member.second, member_path, depth + 1, value));
+      RETURN_IF_ERROR(Read(member.second, member_path, depth + 1, value, at));
       out[name] = std::move(value);
     }
     return absl::OkStatus();
   }
-  size_t values_ = 0;
+  size_t values_ = 0, expanded_ = 0;
 };
+
+// Where the first thing of a document was written.
+class FirstEvent : public YAML::EventHandler {
+ public:
+  int line = 0;  // 0: nothing yet
+
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { At(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { At(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t, const std::string&) override { At(mark); }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { At(mark); }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override { At(mark); }
+  void OnMapEnd() override {}
+
+ private:
+  void At(const YAML::Mark& mark) {
+    if (line == 0) line = mark.line + 1;
+  }
+};
+
+// The line of a second document, 0 without one. YAML::LoadAll would do, but a stray bracket makes the library see documents without end
+// and without a byte of their own; so nobody may ask for more than the second.
+int SecondDocument(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  FirstEvent first, second;
+  return parser.HandleNextDocument(first) && parser.HandleNextDocument(second) ? std::max(second.line, 1) : 0;
+}
 
 absl::StatusOr<Document> ReadYaml(std::string_view text) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1) return Broken("", documents[1].Mark().line + 1, "SYNTAX", "There is more than one YAML document.");
+    const std::string copy(text);
+    if (const int line = SecondDocument(copy); line > 0) {
+      return Broken("", line, "SYNTAX", "There is more than one YAML document, or something that belongs to none.");
+    }
     Document document;
-    if (documents.empty()) return document;
     YamlReader reader;
-    RETURN_IF_ERROR(reader.Read(documents[0], "", 0, document.root));
-    document.lines = std::move(reader.lines);
+    RETURN_IF_ERROR(reader.Read(YAML::Load(copy), "", 0, document.root, document.lines));
     return document;
   } catch (const YAML::Exception& e) {
     return Broken("", e.mark.is_null() ? 0 : e.mark.line + 1, "SYNTAX", absl::StrCat("This is not YAML: ", e.msg, "."));
   }
 }
 
+// The first line that is not UTF-8 or has a NUL; 0 without any.
+int LineThatIsNoText(std::string_view text) {
+  if (IsValidUtf8(text)) return 0;
+  int line = 1;
+  for (size_t end; (end = text.find('\n')) != std::string_view::npos && IsValidUtf8(text.substr(0, end)); ++line)
+    text.remove_prefix(end + 1);
+  return line;
+}
+
 }  // namespace
 
 int Document::LineOf(std::string_view pointer) const {
-  for (std::string at(pointer);;) {
-    if (auto found = lines.find(at); found != lines.end()) return found->second;
-    if (at.empty()) return 0;
-    at.resize(at.rfind('/') == std::string::npos ? 0 : at.rfind('/'));
+  const Lines* at = &lines;
+  int line = lines.line;
+  while (!pointer.empty()) {
+    pointer.remove_prefix(1);
+    const size_t end = std::min(pointer.find('/'), pointer.size());
+    const std::string key = absl::StrReplaceAll(View(pointer.substr(0, end)), {{"~1", "/"}, {"~0", "~"}});
+    pointer.remove_prefix(end);
+    const Lines* next = nullptr;
+    size_t index = 0;
+    if (auto member = at->members.find(key); member != at->members.end()) {
+      next = &member->second;
+    } else if (absl::SimpleAtoi(key, &index) && index < at->items.size()) {
+      next = &at->items[index];
+    }
+    if (next == nullptr) break;
+    at = next;
+    line = at->line;
   }
+  return line;
 }
 
 std::string PointerTo(std::string_view parent, std::string_view key) {
@@ -258,6 +355,9 @@ std::string PointerTo(std::string_view parent, size_t index) { return absl::StrC
 
 absl::StatusOr<Document> ReadDocument(std::string_view text, bool yaml) {
   if (text.size() > kMaxText) return Broken("", 0, "TOO_LARGE", "The text is longer than 1 MiB.");
+  if (const int line = LineThatIsNoText(text); line > 0) {
+    return Broken("", line, "SYNTAX", "There is a NUL here, or bytes that are not UTF-8: this is no text.");
+  }
   return yaml ? ReadYaml(text) : ReadJson(text);
 }
 

@@ -1,6 +1,8 @@
 #include "supervisor/manifest/manifest.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -8,6 +10,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/base/text.h"
 #include "supervisor/manifest/document.h"
+#include "supervisor/manifest/manifest_schema.h"
 #include "supervisor/manifest/reader.h"
 #include "supervisor/manifest/semver.h"
 
@@ -22,6 +25,8 @@ constexpr int64_t kMaxLifecycleMs = 600'000;
 constexpr int64_t kMaxHealthMs = 3'600'000;
 constexpr size_t kMaxArgs = 64;
 constexpr size_t kMaxPermissions = 256;
+constexpr size_t kMaxAccessFiles = 256;
+constexpr size_t kMaxAccessPath = 4096;
 
 void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto format = top.Number("manifestVersion"); format && *format != 1) {
@@ -55,8 +60,9 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
     const std::string& permission = manifest.permissions[i];
     const std::string path = PointerTo("/permissions", i);
     if (!ValidPermission(permission)) {
-      out.Error(path, "INVALID_PERMISSION",
-                "A permission is made of lower-case letters, digits and _ . - in segments split by \":\", such as \"orders:write\".");
+      out.Error(
+          path, "INVALID_PERMISSION",
+          "A permission is made of lower-case letters, digits and _ . - in segments split by \":\", such as \"orders:write\".");
     } else if (std::find(manifest.permissions.begin(), manifest.permissions.begin() + i, permission) !=
                manifest.permissions.begin() + i) {
       out.Warn(path, "DUPLICATE", absl::StrCat("The permission \"", permission, "\" is declared twice."));
@@ -67,9 +73,7 @@ void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
 void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   const auto entry = top.String("entry");
   manifest.entry = entry.value_or(absl::StrCat("bin/", manifest.name));
-  if (entry && !IsInnerPath(*entry)) {
-    out.Error("/entry", "INVALID_PATH", "\"entry\" must be a path inside the module's folder, without \"..\" and not absolute.");
-  }
+  if (entry) CheckInnerPath(*entry, "/entry", "entry", out);
   manifest.args = top.Strings("args", kMaxArgs, 4096);
   manifest.workers = static_cast<int>(top.Integer("workers", 1, kMaxWorkers).value_or(1));
   manifest.critical = top.Bool("critical");
@@ -85,10 +89,16 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
       out.Error("/transport", "INVALID_VALUE", "\"transport\" is \"link\" or \"http\".");
     }
   }
-  if (auto reload = top.String("configReload"); reload && *reload != "push" && *reload != "restart") {
-    out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
+  if (auto reload = top.String("configReload")) {
+    if (*reload == "restart") {
+      manifest.config_reload = ConfigReload::kRestart;
+    } else if (*reload != "push") {
+      out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
+    }
   }
-  top.NotApplied("configReload", "the configuration of a registered module does not change");
+  top.Bool("warmSpare");
+  top.Object("isolation");
+  top.Object("restart");
   top.NotApplied("warmSpare", "no spare worker is kept");
   top.NotApplied("isolation", "the isolation that the machine offers is applied");
   top.NotApplied("restart", "restarts follow the supervisor's own rules");
@@ -122,10 +132,7 @@ void ReadDatabase(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto folder = database.String("migrations")) {
     while (folder->size() > 1 && folder->back() == '/') folder->pop_back();
     manifest.migrations_dir = *folder;
-    if (!IsInnerPath(*folder)) {
-      out.Error("/database/migrations", "INVALID_PATH",
-                "\"migrations\" must be a folder inside the module's, without \"..\" and not absolute.");
-    }
+    CheckInnerPath(*folder, "/database/migrations", "migrations", out);
   }
   manifest.extensions = database.Strings("extensions", 32, kMaxName);
   for (size_t i = 0; i < manifest.extensions.size(); ++i) {
@@ -142,7 +149,18 @@ void ReadAccess(ObjectReader& top, Findings& out) {
   const json* value = top.Object("access");
   if (value == nullptr) return;
   ObjectReader access(*value, "/access", out);
-  access.Get("files");
+  if (const json* files = access.Array("files", kMaxAccessFiles)) {
+    for (size_t i = 0; i < files->size(); ++i) {
+      const json& file = (*files)[i];
+      const std::string path = PointerTo("/access/files", i);
+      if (file.is_object()) continue;
+      if (!file.is_string()) {
+        out.Error(path, "WRONG_TYPE", absl::StrCat("What it may reach is a path or an object, not ", TypeName(file), "."));
+      } else if (Characters(file.get_ref<const std::string&>()) > kMaxAccessPath) {
+        out.Error(path, "TOO_LONG", absl::StrCat("A path may have at most ", kMaxAccessPath, " characters."));
+      }
+    }
+  }
   if (const json* network = access.Get("network"); network != nullptr && network->is_string()) {
     const auto mode = network->get<std::string>();
     if (mode != "none" && mode != "loopback" && mode != "ports" && mode != "outbound") {
@@ -166,12 +184,65 @@ void ReadCapabilities(ObjectReader& top, Manifest& manifest, Findings& out) {
   capabilities.WarnUnknown();
 }
 
-ManifestResult Read(const json& document) {
+void ReadMetadata(ObjectReader& top, Manifest& manifest, Findings& out) {
+  const json* value = top.Object("metadata");
+  if (value == nullptr) return;
+  ObjectReader metadata(*value, "/metadata", out);
+  metadata.Labels({"homepage", "category", "icon", "documentation"});
+  metadata.TextOrObject("repository");
+  metadata.TextOrObject("support");
+  manifest.tags = metadata.Strings("tags", 64, 64);
+  metadata.Strings("keywords", 64, 64);
+  metadata.WarnUnknown();
+}
+
+// At most so many findings, and how many more there are.
+void Bound(std::vector<Finding>& findings) {
+  if (findings.size() <= Findings::kMaxReported) return;
+  const size_t more = findings.size() - Findings::kMaxReported;
+  findings.resize(Findings::kMaxReported);
+  findings.push_back({"", 0, "TOO_MANY", absl::StrCat("There are ", more, " more like these; they are left out.")});
+}
+
+// The schema first, then the readers. Where both refuse the same place the reader is right, because it knows more than a keyword:
+// its code stays and the schema's finding goes; so does what the schema misses in an object that the reader calls wrong as a
+// whole.
+ManifestResult Check(const json& document) {
+  std::vector<Finding> structural = CheckAgainstSchema(document);
+  Findings texts;
+  CheckNul(document, "", texts);
+  std::move(texts.errors.begin(), texts.errors.end(), std::back_inserter(structural));
+  ManifestResult result = ReadManifest(document);
+  std::map<std::string, bool> places;  // whether the reader says WRONG_TYPE of it
+  for (const Finding& finding : result.errors) places[finding.path] |= finding.code == "WRONG_TYPE";
+  for (Finding& finding : structural) {
+    const auto around = finding.code == "REQUIRED" ? places.find(finding.path.substr(0, finding.path.rfind('/'))) : places.end();
+    if (places.contains(finding.path) || (around != places.end() && around->second)) continue;
+    result.errors.push_back(std::move(finding));
+  }
+  if (!result.errors.empty()) result.manifest.reset();
+  return result;
+}
+
+}  // namespace
+
+absl::Status CheckBulkheadRange(const Manifest& manifest) {
+  const auto range = SemVerRange::Parse(manifest.bulkhead_range);
+  const auto version = ParseSemVer(BULKHEAD_VERSION);
+  BULKHEAD_CHECK(range && version);  // the manifest was read, the version is the project's
+  if (range->Contains(*version)) return absl::OkStatus();
+  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ",
+                                       manifest.bulkhead_range, ", this is " BULKHEAD_VERSION);
+  return Error("DEPENDENCY_UNSATISFIED", why,
+               {{.path = "/dependencies/system/bulkhead", .code = "DEPENDENCY_UNSATISFIED", .message = why}});
+}
+
+ManifestResult ReadManifest(const json& document) {
   Findings out;
   Manifest manifest;
   ObjectReader top(document, "", out);
   if (document.is_object()) {
-    top.Accept({"$schema"});
+    top.Labels({"$schema"});
     ReadIdentity(top, manifest, out);
     ReadProcess(top, manifest, out);
     ReadCapabilities(top, manifest, out);
@@ -181,14 +252,7 @@ ManifestResult Read(const json& document) {
     ReadLifecycle(top, manifest, out);
     if (const json* value = top.Object("limits")) ReadLimits(*value, "/limits", manifest, out);
     ReadAccess(top, out);
-    if (const json* value = top.Object("metadata")) {
-      ObjectReader metadata(*value, "/metadata", out);
-      metadata.String("homepage");
-      metadata.Get("repository");
-      metadata.String("category");
-      manifest.tags = metadata.Strings("tags", 64, 64);
-      metadata.Accept({"keywords", "icon", "documentation", "support"});
-    }
+    ReadMetadata(top, manifest, out);
     top.WarnUnknown();
   }
   ManifestResult result;
@@ -201,20 +265,12 @@ ManifestResult Read(const json& document) {
   return result;
 }
 
-}  // namespace
-
-absl::Status CheckBulkheadRange(const Manifest& manifest) {
-  const auto range = SemVerRange::Parse(manifest.bulkhead_range);
-  const auto version = ParseSemVer(BULKHEAD_VERSION);
-  BULKHEAD_CHECK(range && version);  // the manifest was read, the version is the project's
-  if (range->Contains(*version)) return absl::OkStatus();
-  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ", manifest.bulkhead_range,
-                                       ", this is " BULKHEAD_VERSION);
-  return Error("DEPENDENCY_UNSATISFIED", why,
-               {{.path = "/dependencies/system/bulkhead", .code = "DEPENDENCY_UNSATISFIED", .message = why}});
+ManifestResult ParseManifestJson(const json& document) {
+  ManifestResult result = Check(document);
+  Bound(result.errors);
+  Bound(result.warnings);
+  return result;
 }
-
-ManifestResult ParseManifestJson(const json& document) { return Read(document); }
 
 ManifestResult ParseManifest(std::string_view text, bool yaml) {
   auto document = ReadDocument(text, yaml);
@@ -225,7 +281,7 @@ ManifestResult ParseManifest(std::string_view text, bool yaml) {
     }
     return result;
   }
-  ManifestResult result = Read(document->root);
+  ManifestResult result = ParseManifestJson(document->root);
   for (auto* list : {&result.errors, &result.warnings}) {
     for (Finding& finding : *list) finding.line = document->LineOf(finding.path);
   }

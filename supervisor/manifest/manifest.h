@@ -1,7 +1,7 @@
 // A module's manifest as a value, and how it is read and checked. Pure: no files, no clock, no database.
-// tests/interface/manifest_full.json has one of each field that a manifest may have; here are those that this version applies
-// (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written here.
-// Times in milliseconds.
+// README.md of this folder describes every field, manifest_schema.h has the JSON Schema; here are the fields that this version
+// applies (another one that is known is a warning, NOT_APPLIED, or is read from `json`). Absent ones have the defaults written
+// here. Times in milliseconds.
 #pragma once
 
 #include <cstdint>
@@ -24,54 +24,68 @@ struct RouteSpec {
   bool is_public = false;                // no login needed
   Millis timeout = limits::kDefaultRouteTimeout;
   int64_t body_limit = limits::kDefaultBodyLimit;
+  bool operator==(const RouteSpec&) const = default;
 };
 
 enum class Overlap { kSkip, kQueue, kReplace };
 struct JobSpec {
   std::string name;
-  std::string schedule;   // cron; empty = manual only
+  std::string schedule;  // cron; empty = manual only
   std::string time_zone = "UTC";
   Millis timeout = limits::kDefaultJobTimeout;
   int retries = 0;
   Overlap overlap = Overlap::kSkip;
-  std::string catch_up = "none";
+  std::string catch_up = "none";  // or "latest"
+  int catch_up_most = 0;          // N of "all:N", which this version runs as "latest"; else 0
   std::string config_json = "{}";
+  bool operator==(const JobSpec&) const = default;
 };
 
 struct DependencySpec {
   std::string module;
   std::string range;  // npm semver range
+  bool operator==(const DependencySpec&) const = default;
 };
 
+// A field of the configuration. Types: string, password, text, url, email (JSON strings), number, integer (within ±(2^53 - 1)),
+// boolean, select (one of `options`), multiselect (a list of some of them), json (anything, at most 64 KiB), duration (see base/duration.h).
+// One with `dependsOn` applies only when what it names is so; when it does not apply it is neither required nor checked:
+//   "dependsOn": "tls"                        `tls` applies and is set: not absent, null, false, "" or an empty list
+//   "dependsOn": {"mode": "tls"}              `mode` applies and has that value (a multiselect: it is among those chosen)
+//   "dependsOn": {"mode": ["tls", "mtls"]}    … one of those
+// With several members all must hold. A field that is not there, and a cycle, are errors of the manifest.
 struct ConfigField {
   std::string name;
-  std::string type;        // string, password, number, boolean, select, text, url, email
+  std::string type;
   bool required = false;
-  bool sensitive = false;  // true for password too
+  bool sensitive = false;  // true for password too: the whole value is never shown, whatever its type
   std::string json;        // the whole field, for forms
+  bool operator==(const ConfigField&) const = default;
 };
 
 enum class Transport { kLink, kHttp };
+enum class ConfigReload { kPush, kRestart };  // a changed configuration is handed to the running module, or it is restarted with it
 
 struct Manifest {
   int manifest_version = 1;
   std::string name, version, display_name, description, author, license;
-  std::string entry;                     // "bin/<name>" by default
+  std::string entry;  // "bin/<name>" by default
   std::vector<std::string> args;
   int workers = 1;
-  std::optional<bool> critical;          // absent: critical when another module depends on it
+  std::optional<bool> critical;  // absent: critical when another module depends on it
   std::string feature_flag;
   Transport transport = Transport::kLink;
+  ConfigReload config_reload = ConfigReload::kPush;
   std::vector<RouteSpec> routes;
   std::vector<JobSpec> jobs;
   std::vector<std::string> publishes, subscribes;
   std::vector<DependencySpec> dependencies;
-  std::string bulkhead_range;            // dependencies.system.bulkhead
+  std::string bulkhead_range;  // dependencies.system.bulkhead
   std::vector<ConfigField> config_schema;
   std::string config_defaults_json = "{}";
   std::vector<std::string> permissions;
   std::vector<std::string> tags;
-  bool has_database = false;             // a `database` object in the manifest, or files in migrations/
+  bool has_database = false;  // a `database` object in the manifest, or files in migrations/
   std::string migrations_dir = "migrations";
   std::vector<std::string> extensions;
   Millis handshake_timeout = limits::kHandshakeTimeout;
@@ -80,10 +94,11 @@ struct Manifest {
   Millis drain_timeout = limits::kDrainTimeout;
   Millis health_interval = limits::kHealthInterval;
   Millis health_timeout = limits::kHealthTimeout;
-  int64_t limit_memory = 0;              // bytes
+  int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;
-  std::string json;                      // the whole document as JSON, unknown fields included
+  std::string json;  // the whole document as JSON, unknown fields included
+  bool operator==(const Manifest&) const = default;
 };
 
 struct Finding {
@@ -95,7 +110,7 @@ struct Finding {
 
 struct ManifestResult {
   std::optional<Manifest> manifest;  // present when errors is empty
-  std::vector<Finding> errors;       // all of them
+  std::vector<Finding> errors;       // all of them, up to 1,000
   std::vector<Finding> warnings;     // unknown fields and the like
 };
 
@@ -111,7 +126,8 @@ struct ConfigResult {
   std::vector<Finding> errors;
 };
 ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_json);
-// The configuration with every sensitive value as "********".
+// The configuration with every sensitive value as "********"; also what a schema does not know, which may have been a secret of
+// an earlier version.
 std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "supervisor/base/text.h"
 #include "supervisor/manifest/nearest.h"
 
 namespace bulkhead {
@@ -24,7 +25,20 @@ bool HasControl(const std::string& text) {
   return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 && c != '\n' && c != '\t' && c != '\r'; });
 }
 
+bool HasNul(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool HasNul(const json& value) {
+  if (value.is_string()) return HasNul(value.get_ref<const std::string&>());
+  if (value.is_array()) return std::any_of(value.begin(), value.end(), [](const json& item) { return HasNul(item); });
+  if (!value.is_object()) return false;
+  const auto& members = value.get_ref<const json::object_t&>();
+  return std::any_of(members.begin(), members.end(), [](const auto& m) { return HasNul(m.first) || HasNul(m.second); });
+}
+
 }  // namespace
+
+std::string Findings::Suggest(std::string_view wrong, const std::vector<std::string>& known) {
+  return suggestions_left_-- > 0 ? DidYouMean(wrong, known) : "";
+}
 
 std::string TypeName(const json& value) {
   switch (value.type()) {
@@ -73,8 +87,8 @@ std::optional<std::string> ObjectReader::String(std::string_view name, size_t ma
   const json* value = Typed(name, &json::is_string, "a string");
   if (value == nullptr) return std::nullopt;
   auto text = value->get<std::string>();
-  if (text.size() > max_length) {
-    out_.Error(PathOf(name), "TOO_LONG", absl::StrCat("\"", View(name), "\" may have at most ", max_length, " bytes."));
+  if (Characters(text) > max_length) {
+    out_.Error(PathOf(name), "TOO_LONG", absl::StrCat("\"", View(name), "\" may have at most ", max_length, " characters."));
     return std::nullopt;
   }
   if (HasControl(text)) {
@@ -115,15 +129,30 @@ std::vector<std::string> ObjectReader::Strings(std::string_view name, size_t max
     if (!item.is_string()) {
       out_.Error(item_path, "WRONG_TYPE",
                  absl::StrCat("Each entry of \"", View(name), "\" must be a string, not ", TypeName(item), "."));
-    } else if (item.get_ref<const std::string&>().size() > max_length || HasControl(item.get_ref<const std::string&>())) {
-      out_.Error(
-          item_path, "INVALID_TEXT",
-          absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length, " bytes and no control characters."));
+    } else if (Characters(item.get_ref<const std::string&>()) > max_length || HasControl(item.get_ref<const std::string&>())) {
+      out_.Error(item_path, "INVALID_TEXT",
+                 absl::StrCat("Each entry of \"", View(name), "\" may have at most ", max_length,
+                              " characters, none of them a control character."));
     } else {
       strings.push_back(item.get<std::string>());
     }
   }
   return strings;
+}
+
+void ObjectReader::Labels(std::initializer_list<const char*> names, size_t max_length) {
+  for (const char* name : names) String(name, max_length);
+}
+
+void ObjectReader::TextOrObject(std::string_view name) {
+  const json* value = Get(name);
+  if (value != nullptr && value->is_object()) return;
+  if (value != nullptr && !value->is_string()) {
+    out_.Error(PathOf(name), "WRONG_TYPE",
+               absl::StrCat("\"", View(name), "\" must be a string or an object, not ", TypeName(*value), "."));
+  } else {
+    String(name);
+  }
 }
 
 void ObjectReader::Accept(std::initializer_list<const char*> names) { known_.insert(known_.end(), names.begin(), names.end()); }
@@ -141,12 +170,12 @@ void ObjectReader::Require(std::string_view name) {
 }
 
 void ObjectReader::WarnUnknown() {
-  size_t reported = 0;
+  size_t reported = 0;  // of this object
   for (const auto& [name, value] : object_.items()) {
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
     if (++reported > kMaxReported) return;
     out_.Warn(PathOf(name), "UNKNOWN_FIELD",
-              absl::StrCat("\"", name.substr(0, 64), "\" is no field that is known here.", DidYouMean(name, known_)));
+              absl::StrCat("\"", name.substr(0, 64), "\" is no field that is known here.", out_.Suggest(name, known_)));
   }
 }
 
@@ -160,13 +189,42 @@ bool IsKebab(std::string_view text) {
 
 bool IsInnerPath(std::string_view path) {
   if (path.empty() || path.size() > 255 || path.front() == '/') return false;
-  for (unsigned char c : path) {
+  for (size_t i = 0; i < path.size(); ++i) {
+    const auto c = static_cast<unsigned char>(path[i]);
     if (c < 0x20 || c == 0x7f || c == '\\') return false;
+    // "%2e%2e" is ".." for whoever decodes it; no file of ours needs such a name.
+    if (c == '%' && i + 2 < path.size() && HexDigit(path[i + 1]) >= 0 && HexDigit(path[i + 2]) >= 0) return false;
   }
   for (absl::string_view part : absl::StrSplit(View(path), '/')) {
     if (part.empty() || part == "." || part == "..") return false;
   }
   return true;
+}
+
+void CheckInnerPath(const std::string& path, std::string pointer, std::string_view what, Findings& out) {
+  if (IsInnerPath(path)) return;
+  out.Error(std::move(pointer), "INVALID_PATH",
+            absl::StrCat("\"", View(what),
+                         "\" must be a path inside the module's folder: not absolute, at most 255 bytes, without \"..\", ",
+                         "empty parts, backslashes and percent-encoding."));
+}
+
+void CheckNul(const json& value, const std::string& path, Findings& out) {
+  if (!HasNul(value)) return;  // nearly always, and then without a path
+  if (value.is_string()) return out.Error(path, "INVALID_TEXT", "There is a NUL in this text.");
+  if (value.is_array()) {
+    for (size_t i = 0; i < value.size(); ++i) CheckNul(value[i], PointerTo(path, i), out);
+    return;
+  }
+  for (const auto& [name, member] : value.items()) {
+    if (HasNul(name)) out.Error(path, "INVALID_TEXT", "There is a NUL in the name of a member.");
+    CheckNul(member, PointerTo(path, name), out);
+  }
+}
+
+size_t Characters(std::string_view utf8) {
+  return static_cast<size_t>(
+      std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 }  // namespace bulkhead

@@ -19,6 +19,9 @@ namespace bulkhead {
 inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 struct Findings {
+  static constexpr size_t kMaxReported = 1'000;  // of errors, and of warnings; beyond: one that says how many more
+  static constexpr int kMaxSuggestions = 200;  // comparing names takes time; a text with more slips than that gets no more advice
+
   std::vector<Finding> errors, warnings;
   void Error(std::string path, std::string code, std::string message) {
     errors.push_back({std::move(path), 0, std::move(code), std::move(message)});
@@ -26,6 +29,11 @@ struct Findings {
   void Warn(std::string path, std::string code, std::string message) {
     warnings.push_back({std::move(path), 0, std::move(code), std::move(message)});
   }
+  // DidYouMean() of nearest.h, while suggestions last.
+  std::string Suggest(std::string_view wrong, const std::vector<std::string>& known);
+
+ private:
+  int suggestions_left_ = kMaxSuggestions;
 };
 
 // "a string", "a list", …
@@ -49,6 +57,10 @@ class ObjectReader {
   std::optional<int64_t> Integer(std::string_view name, int64_t min, int64_t max);
   std::optional<double> Number(std::string_view name);
   std::vector<std::string> Strings(std::string_view name, size_t max_items = 256, size_t max_length = 1024);
+  // Texts that nothing here acts on: labels of older systems, words for people.
+  void Labels(std::initializer_list<const char*> names, size_t max_length = 1024);
+  // A text or an object of whatever members.
+  void TextOrObject(std::string_view name);
   // Known, not looked into.
   void Accept(std::initializer_list<const char*> names);
   // Known, valid, but nothing in this version acts on it: said, not hidden.
@@ -67,9 +79,16 @@ class ObjectReader {
 
 // Lower-case letters, digits and single hyphens, beginning with a letter.
 bool IsKebab(std::string_view text);
-// A path inside the module's folder: relative, no "..", nothing that a shell or a log would stumble on.
+// A path inside the module's folder: relative, no "..", nothing that a shell or a log would stumble on, nothing percent-encoded.
 bool IsInnerPath(std::string_view path);
+// INVALID_PATH unless it is one; `what` is its name in the sentence.
+void CheckInnerPath(const std::string& path, std::string pointer, std::string_view what, Findings& out);
+size_t Characters(std::string_view utf8);
+// INVALID_TEXT for every text and key with a NUL, at whatever depth: no PostgreSQL text can hold one.
+void CheckNul(const nlohmann::json& value, const std::string& path, Findings& out);
 
+// A whole manifest by the readers alone, without the stage of the schema (manifest_schema.h).
+ManifestResult ReadManifest(const nlohmann::json& document);
 // The parts. Each reports into `out` and fills `manifest`.
 void ReadRoutes(const nlohmann::json& api, const std::string& path, Manifest& manifest, Findings& out);
 void ReadJobs(const nlohmann::json& jobs, const std::string& path, Manifest& manifest, Findings& out);

@@ -4,8 +4,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "supervisor/manifest/nearest.h"
 #include "supervisor/manifest/reader.h"
+#include "supervisor/manifest/route_conflicts.h"
 
 namespace bulkhead {
 namespace {
@@ -65,48 +65,21 @@ std::string PathFault(const std::string& path) {
   return "";
 }
 
-enum class Overlapping { kNo, kSame, kAmbiguous, kOrdered };
-
-// Whether some request fits both, and if so whether one of them is the more specific.
-Overlapping Compare(const std::string& a, const std::string& b) {
-  const auto left = Segments(a), right = Segments(b);
-  auto wild = [](const std::vector<absl::string_view>& s) { return !s.empty() && IsWild(s.back()); };
-  const size_t fixed_left = left.size() - wild(left), fixed_right = right.size() - wild(right);
-  bool same = fixed_left == fixed_right && wild(left) == wild(right);
-  for (size_t i = 0; i < std::min(fixed_left, fixed_right); ++i) {
-    const bool param_left = IsParam(left[i]), param_right = IsParam(right[i]);
-    if (!param_left && !param_right && left[i] != right[i]) return Overlapping::kNo;
-    if (param_left != param_right) same = false;
-  }
-  if (fixed_left != fixed_right && !(fixed_left < fixed_right ? wild(left) : wild(right))) return Overlapping::kNo;
-  if (same) return Overlapping::kSame;
-  auto literals = [](const std::vector<absl::string_view>& s, size_t n) {
-    return std::count_if(s.begin(), s.begin() + static_cast<std::ptrdiff_t>(n), [](absl::string_view x) { return !IsParam(x); });
-  };
-  const bool equal =
-      fixed_left == fixed_right && wild(left) == wild(right) && literals(left, fixed_left) == literals(right, fixed_right);
-  return equal ? Overlapping::kAmbiguous : Overlapping::kOrdered;
-}
-
-void CheckAgainstEarlier(const Manifest& manifest, const RouteSpec& route, const std::string& path, Findings& out) {
-  for (const RouteSpec& earlier : manifest.routes) {
-    if (earlier.method != route.method) continue;
-    const Overlapping overlap = Compare(earlier.path, route.path);
-    if (overlap == Overlapping::kSame) {
-      out.Error(path, "DUPLICATE_ROUTE",
-                absl::StrCat(route.method, " ", route.path, " is the same route as ", earlier.path, " above."));
-      return;
-    }
-    if (overlap == Overlapping::kAmbiguous) {
-      out.Error(path, "ROUTE_CONFLICT",
-                absl::StrCat(route.method, " ", route.path, " and ", earlier.path,
-                             " fit the same requests and neither is the more specific."));
-      return;
-    }
+void CheckAgainstEarlier(RouteConflicts& conflicts, const Manifest& manifest, const RouteSpec& route, const std::string& path,
+                         Findings& out) {
+  const RouteConflicts::Conflict conflict = conflicts.Add(route.method, route.path);
+  if (conflict.kind == RouteConflicts::Kind::kNone) return;
+  const std::string& earlier = manifest.routes[conflict.earlier].path;
+  if (conflict.kind == RouteConflicts::Kind::kSame) {
+    out.Error(path, "DUPLICATE_ROUTE", absl::StrCat(route.method, " ", route.path, " is the same route as ", earlier, " above."));
+  } else {
+    out.Error(path, "ROUTE_CONFLICT",
+              absl::StrCat(route.method, " ", route.path, " and ", earlier,
+                           " fit the same requests and neither is the more specific."));
   }
 }
 
-void ReadRoute(const json& value, const std::string& path, Manifest& manifest, Findings& out) {
+void ReadRoute(const json& value, const std::string& path, RouteConflicts& conflicts, Manifest& manifest, Findings& out) {
   ObjectReader reader(value, path, out);
   if (!value.is_object()) return;
   RouteSpec route;
@@ -118,7 +91,7 @@ void ReadRoute(const json& value, const std::string& path, Manifest& manifest, F
     if (std::find(Methods().begin(), Methods().end(), route.method) == Methods().end()) {
       out.Error(reader.PathOf("method"), "INVALID_METHOD",
                 absl::StrCat("A route's method is one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS.",
-                             DidYouMean(route.method, Methods())));
+                             out.Suggest(route.method, Methods())));
       well_formed = false;
     }
   }
@@ -138,10 +111,12 @@ void ReadRoute(const json& value, const std::string& path, Manifest& manifest, F
   }
   if (auto ms = reader.Integer("timeout", 1, limits::kMaxRouteTimeout.count())) route.timeout = Millis(*ms);
   if (auto bytes = reader.Integer("bodyLimit", 0, limits::kMaxBodyLimit)) route.body_limit = *bytes;
-  reader.Accept({"handler", "name", "summary", "description", "tags"});
+  reader.Labels({"handler", "name", "summary"});
+  reader.Labels({"description"}, 4096);
+  reader.Strings("tags", 64, 64);
   reader.WarnUnknown();
   if (!well_formed || route.method.empty() || route.path.empty()) return;
-  CheckAgainstEarlier(manifest, route, path, out);
+  CheckAgainstEarlier(conflicts, manifest, route, path, out);
   manifest.routes.push_back(std::move(route));
 }
 
@@ -150,12 +125,12 @@ void ReadRoute(const json& value, const std::string& path, Manifest& manifest, F
 void ReadRoutes(const json& api, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(api, path, out);
   if (const json* routes = reader.Array("routes", kMaxRoutes)) {
-    for (size_t i = 0; i < routes->size(); ++i) ReadRoute((*routes)[i], PointerTo(reader.PathOf("routes"), i), manifest, out);
+    RouteConflicts conflicts;
+    for (size_t i = 0; i < routes->size(); ++i) {
+      ReadRoute((*routes)[i], PointerTo(reader.PathOf("routes"), i), conflicts, manifest, out);
+    }
   }
-  if (auto openapi = reader.String("openapi"); openapi && !IsInnerPath(*openapi)) {
-    out.Error(reader.PathOf("openapi"), "INVALID_PATH",
-              "\"openapi\" must be a file inside the module's folder, without \"..\" and not absolute.");
-  }
+  if (auto openapi = reader.String("openapi")) CheckInnerPath(*openapi, reader.PathOf("openapi"), "openapi", out);
   reader.NotApplied("openapi", "descriptions of modules are not served");
   reader.WarnUnknown();
 }
@@ -165,7 +140,7 @@ void CheckPermissions(const std::vector<std::string>& used, const std::string& p
     if (std::find(manifest.permissions.begin(), manifest.permissions.end(), used[i]) != manifest.permissions.end()) continue;
     out.Error(PointerTo(path, i), "UNDECLARED_PERMISSION",
               absl::StrCat("\"", used[i], "\" is not declared in the manifest's \"permissions\".",
-                           DidYouMean(used[i], manifest.permissions)));
+                           out.Suggest(used[i], manifest.permissions)));
   }
 }
 

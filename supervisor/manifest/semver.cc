@@ -156,6 +156,17 @@ std::strong_ordering SemVer::operator<=>(const SemVer& other) const {
   return prerelease.size() <=> other.prerelease.size();
 }
 
+std::string SemVer::ToString() const {
+  std::string text = std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+  char before = '-';
+  for (const std::string& identifier : prerelease) {
+    text += before + identifier;
+    before = '.';
+  }
+  if (!build.empty()) text += "+" + build;
+  return text;
+}
+
 std::optional<SemVer> ParseSemVer(std::string_view text) {
   if (text.size() > kMaxLength) return std::nullopt;
   SemVer version;
@@ -174,7 +185,9 @@ class SemVerRange::SetParser {
     if (text.empty()) return std::vector<Comparator>{{Op::kGe, {}, true}};
     if (!Hyphen(text) && !Words(text)) return std::nullopt;
     for (const Comparator& c : set_) {
-      if (!c.any && std::max({c.version.major, c.version.minor, c.version.patch}) > kMaxNumber) return std::nullopt;
+      if (c.any) continue;
+      if (std::max({c.version.major, c.version.minor, c.version.patch}) > kMaxNumber) return std::nullopt;
+      if (c.version.ToString().size() > kMaxLength) return std::nullopt;
     }
     // "*" within a set says nothing beside the others.
     std::vector<Comparator> kept;
@@ -310,7 +323,7 @@ std::optional<SemVerRange> SemVerRange::Parse(std::string_view text) {
   return range;
 }
 
-bool SemVerRange::Contains(const SemVer& version) const {
+bool SemVerRange::Holds(const Set& set, const SemVer& version) {
   auto holds = [&](const Comparator& c) {
     if (c.any) return true;
     const auto order = version <=> c.version;
@@ -328,10 +341,47 @@ bool SemVerRange::Contains(const SemVer& version) const {
     return !c.any && !c.version.prerelease.empty() && c.version.major == version.major && c.version.minor == version.minor &&
            c.version.patch == version.patch;
   };
-  return std::any_of(sets_.begin(), sets_.end(), [&](const std::vector<Comparator>& set) {
-    return std::all_of(set.begin(), set.end(), holds) &&
-           (version.prerelease.empty() || std::any_of(set.begin(), set.end(), invites));
-  });
+  return std::all_of(set.begin(), set.end(), holds) &&
+         (version.prerelease.empty() || std::any_of(set.begin(), set.end(), invites));
+}
+
+bool SemVerRange::Contains(const SemVer& version) const {
+  return std::any_of(sets_.begin(), sets_.end(), [&](const Set& set) { return Holds(set, version); });
+}
+
+// Versions of which the lowest that holds is the lowest of the whole set: what lies at or right above each bound, the release of
+// its numbers, and the first pre-release of those that are let in.
+std::vector<SemVer> SemVerRange::Candidates(const Set& set) {
+  std::vector<SemVer> candidates{At(0, 0, 0)};
+  for (const Comparator& c : set) {
+    if (c.any) continue;
+    const SemVer& v = c.version;
+    candidates.push_back(v);
+    candidates.push_back(At(v.major, v.minor, v.patch));
+    if (v.patch < kMaxNumber) {
+      candidates.push_back(At(v.major, v.minor, v.patch + 1));
+    } else if (v.minor < kMaxNumber) {
+      candidates.push_back(At(v.major, v.minor + 1, 0));
+    } else if (v.major < kMaxNumber) {
+      candidates.push_back(At(v.major + 1, 0, 0));
+    }
+    if (v.prerelease.empty()) continue;
+    candidates.push_back(Below(v.major, v.minor, v.patch));
+    SemVer next = v;
+    next.prerelease.push_back("0");
+    candidates.push_back(std::move(next));
+  }
+  return candidates;
+}
+
+std::optional<SemVer> SemVerRange::Minimum() const {
+  std::optional<SemVer> lowest;
+  for (const Set& set : sets_) {
+    for (SemVer& candidate : Candidates(set)) {
+      if (Holds(set, candidate) && (!lowest || candidate < *lowest)) lowest = std::move(candidate);
+    }
+  }
+  return lowest;
 }
 
 }  // namespace bulkhead

@@ -7,9 +7,13 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
 #include "supervisor/store/database.h"
+#include "supervisor/store/sql_script.h"
 
 namespace bulkhead {
 namespace {
+
+// How long RunScript waits for an answer before it calls `while_waiting`, the first time and each time after it.
+constexpr Millis kFirstWatch{50}, kWatch{500};
 
 struct ResultDeleter {
   void operator()(PGresult* result) const { PQclear(result); }
@@ -44,18 +48,6 @@ bool MeansLost(const std::string& sqlstate) {
   return sqlstate.starts_with("08") || sqlstate == "57P01" || sqlstate == "57P02" || sqlstate == "57P03" || sqlstate == "57P05";
 }
 
-// The line of a position that the server counts in characters from 1.
-int LineOf(const std::string& script, const std::string& position) {
-  int64_t left = std::strtoll(position.c_str(), nullptr, 10);
-  if (left <= 0) return 0;
-  int line = 1;
-  for (const char c : script) {
-    if ((c & 0xC0) != 0x80 && --left == 0) break;
-    if (c == '\n') ++line;
-  }
-  return line;
-}
-
 absl::Status ErrorOf(PGconn* conn, const PGresult* result, const std::string& sql) {
   const std::string sqlstate = Field(result, PG_DIAG_SQLSTATE);
   if (!result || PQstatus(conn) == CONNECTION_BAD || MeansLost(sqlstate)) {
@@ -68,8 +60,9 @@ absl::Status ErrorOf(PGconn* conn, const PGresult* result, const std::string& sq
   if (const std::string detail = Field(result, PG_DIAG_MESSAGE_DETAIL); !detail.empty()) more += ". " + detail;
   if (const std::string hint = Field(result, PG_DIAG_MESSAGE_HINT); !hint.empty()) more += " " + hint;
   if (const std::string context = Field(result, PG_DIAG_CONTEXT); !context.empty()) more += " (" + context + ")";
-  ErrorDetail detail{.path = Field(result, PG_DIAG_CONSTRAINT_NAME), .code = sqlstate, .message = more,
-                     .line = LineOf(sql, Field(result, PG_DIAG_STATEMENT_POSITION))};
+  const TextPlace place = PlaceOfCharacter(sql, std::strtoll(Field(result, PG_DIAG_STATEMENT_POSITION).c_str(), nullptr, 10));
+  ErrorDetail detail{.path = Field(result, PG_DIAG_CONSTRAINT_NAME), .code = sqlstate, .message = more, .line = place.line,
+                     .column = place.column};
   const char* code = sqlstate == "23505" ? "UNIQUE_VIOLATION" : "DATABASE_ERROR";
   return Error(code, "the database refused a statement: " + sentence, {std::move(detail)});
 }
@@ -171,11 +164,26 @@ absl::StatusOr<Rows> Connection::Run(const std::string& sql, const std::vector<S
   return rows;
 }
 
-absl::Status Connection::RunScript(const std::string& sql, int* completed) {
+void Connection::Await(const std::function<void()>& while_waiting) {
+  Millis patience = kFirstWatch;
+  while (PQstatus(conn_) == CONNECTION_OK && PQisBusy(conn_)) {
+    pollfd poll_fd{.fd = PQsocket(conn_), .events = POLLIN, .revents = 0};
+    const int ready = poll(&poll_fd, 1, static_cast<int>(patience.count()));
+    if (ready > 0 && !PQconsumeInput(conn_)) return;
+    if (ready != 0) continue;
+    while_waiting();
+    patience = kWatch;
+  }
+}
+
+absl::Status Connection::RunScript(const std::string& sql, int* completed, const std::function<void()>& while_waiting) {
   if (completed) *completed = 0;
   if (!PQsendQuery(conn_, sql.c_str())) return ErrorOf(conn_, nullptr, sql);
   absl::Status first = absl::OkStatus();
-  while (Result result{PQgetResult(conn_)}) {
+  while (true) {
+    if (while_waiting) Await(while_waiting);
+    const Result result(PQgetResult(conn_));
+    if (!result) break;
     const ExecStatusType status = PQresultStatus(result.get());
     switch (status) {
       case PGRES_TUPLES_OK:

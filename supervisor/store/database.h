@@ -45,8 +45,9 @@ class Connection {
   ~Connection();
   absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
   // Several statements as one simple query (migration files). Stops at the first error, whose detail carries the line of the
-  // script when the server named a position. `completed`, when given, counts the statements that ended before it.
-  absl::Status RunScript(const std::string& sql, int* completed = nullptr);
+  // script when the server named a position, as does its column. `completed`, when given, counts the statements that ended before
+  // it. `while_waiting`, when given, is called now and then as long as no answer comes; not with this connection.
+  absl::Status RunScript(const std::string& sql, int* completed = nullptr, const std::function<void()>& while_waiting = nullptr);
   // Runs `body` between BEGIN and COMMIT; rolls back and returns its error when it fails.
   absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
   // False once the connection is known to be lost. CheckIdle() also looks at what the server sent since the last statement (a
@@ -57,6 +58,7 @@ class Connection {
 
  private:
   explicit Connection(pg_conn* conn);
+  void Await(const std::function<void()>& while_waiting);
   pg_conn* conn_;
   bool goodbye_ = false;  // the server said FATAL outside a statement: it is closing, even if the end of file is still to come
 };

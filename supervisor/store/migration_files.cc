@@ -1,6 +1,7 @@
 // Migration files: from a folder, and compiled in.
 #include <algorithm>
 #include <filesystem>
+#include <map>
 
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
@@ -34,6 +35,11 @@ int NumberOf(std::string_view name) {
   return formed ? number : 0;
 }
 
+constexpr std::string_view kDown = ".down.sql";
+
+// "002_a.sql" of "002_a.down.sql".
+std::string ForwardOf(const std::string& down) { return down.substr(0, down.size() - kDown.size()) + ".sql"; }
+
 bool StartsWithNoTransaction(std::string_view sql) {
   std::string_view line = sql.substr(0, sql.find('\n'));
   while (!line.empty() && (line.back() == ' ' || line.back() == '\r' || line.back() == '\t')) line.remove_suffix(1);
@@ -64,8 +70,20 @@ absl::StatusOr<MigrationFile> MakeMigration(std::string_view file_name, std::str
   return file;
 }
 
+absl::Status AddDown(MigrationFile& file, std::string sql) {
+  file.down_name = file.name.substr(0, file.name.size() - 4) + std::string(kDown);
+  if (sql.find('\0') != std::string::npos) return Invalid(file.down_name, "it contains a NUL byte");
+  if (StartsWithNoTransaction(sql)) {
+    return Invalid(file.down_name, "a down file is always one transaction, together with the removal of its history");
+  }
+  file.down_checksum = DigestHex(sql);
+  file.down_sql = std::move(sql);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<MigrationFile>> ReadMigrations(const std::string& folder) {
   std::vector<MigrationFile> files;
+  std::map<std::string, std::string> downs;  // text by the name of the forward file
   std::error_code error;
   fs::directory_iterator entries(folder, error);
   if (error == std::errc::no_such_file_or_directory) return files;
@@ -73,14 +91,27 @@ absl::StatusOr<std::vector<MigrationFile>> ReadMigrations(const std::string& fol
   for (const fs::directory_entry& entry : entries) {
     const std::string name = entry.path().filename().string();
     if (!name.ends_with(".sql")) continue;  // a README is welcome
-    if (name.ends_with(".down.sql") && NumberOf(name) != 0) continue;
     if (!entry.is_regular_file(error)) return Invalid(name, "it is not a regular file");
     auto sql = ReadFile(entry.path().string(), kMaxFile);
     if (!sql.ok()) return Invalid(name, "it can't be read: " + std::string(sql.status().message()));
+    if (name.ends_with(kDown) && NumberOf(name) != 0) {
+      downs[ForwardOf(name)] = *std::move(sql);
+      continue;
+    }
     ASSIGN_OR_RETURN(MigrationFile file, MakeMigration(name, *std::move(sql)));
     files.push_back(std::move(file));
   }
   RETURN_IF_ERROR(SortAndCheck(files));
+  for (MigrationFile& file : files) {
+    const auto down = downs.find(file.name);
+    if (down == downs.end()) continue;
+    RETURN_IF_ERROR(AddDown(file, std::move(down->second)));
+    downs.erase(down);
+  }
+  if (!downs.empty()) {
+    const std::string& forward = downs.begin()->first;
+    return Invalid(forward.substr(0, forward.size() - 4) + std::string(kDown), "there is no " + forward + " that it takes back");
+  }
   return files;
 }
 

@@ -2,6 +2,7 @@
 #include "supervisor/store/registry.h"
 
 #include <array>
+#include <tuple>
 
 #include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
@@ -45,6 +46,27 @@ absl::Status ModuleNotFound(const std::string& name) {
   return Error("MODULE_NOT_FOUND", "no module \"" + name + "\" is registered");
 }
 
+// What the audit shows of a module: no configuration, of which only the manifest says what is secret.
+std::string Summary(const ModuleRow& row) {
+  return nlohmann::json{{"version", row.version},
+                        {"status", RegistryStatusName(row.status)},
+                        {"generation", row.generation},
+                        {"configRevision", row.config_revision},
+                        {"path", row.path},
+                        {"package", row.package}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// The record with what is different, unless its maker has said that already.
+AuditRecord Filled(AuditRecord record, const std::string& module, const std::string& before, const std::string& after) {
+  if (record.module.empty()) record.module = module;
+  if (record.target.empty()) record.target = module;
+  if (record.before_json.empty() && record.after_json.empty()) {
+    std::tie(record.before_json, record.after_json) = Changed(before, after);
+  }
+  return record;
+}
+
 // PostgreSQL's text holds every character but NUL, and a parameter would end there.
 std::string WithoutNul(std::string text) {
   for (size_t at = 0; (at = text.find('\0', at)) != std::string::npos;) text.replace(at, 1, "\uFFFD");
@@ -78,7 +100,7 @@ absl::StatusOr<ModuleRow> Registry::Module(const std::string& name) {
   return ModuleOf(rows, 0);
 }
 
-absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row) {
+absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row, const AuditRecord* audit) {
   ModuleRow inserted;
   absl::Status status = database_.Transaction([&](Connection& c) -> absl::Status {
     // Looked up first: a conflict would burn a number, and the range of uids is finite.
@@ -92,36 +114,74 @@ absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row) {
         {row.name, row.version, row.manifest_json, row.config_json.empty() ? "{}" : row.config_json, std::to_string(row.config_revision),
          row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status))}));
     inserted = ModuleOf(rows, 0);
-    return absl::OkStatus();
+    return audit == nullptr ? absl::OkStatus() : AppendAudit(c, Filled(*audit, row.name, "", Summary(inserted)));
   });
   if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("MODULE_EXISTS", "a module \"" + row.name + "\" is registered already");
   if (!status.ok()) return status;
+  if (audit != nullptr) Recorded(audit->by);
   return inserted;
 }
 
-absl::StatusOr<ModuleRow> Registry::SetPackage(const ModuleRow& row) {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns(
-      "UPDATE bulkhead_internal.modules SET version = $2, manifest = $3::json, path = $4, package = $5, package_sha = $6, updated_at = now() "
-      "WHERE name = $1 RETURNING "), {row.name, row.version, row.manifest_json, row.path, row.package, row.package_sha}));
-  if (rows.size() == 0) return ModuleNotFound(row.name);
-  return ModuleOf(rows, 0);
+absl::StatusOr<ModuleRow> Registry::Change(const std::string& name, std::optional<int64_t> if_generation, const std::string& update,
+                                           std::vector<SqlParam> params, const AuditRecord* audit) {
+  params.insert(params.begin(), name);
+  ModuleRow after;
+  RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows found,
+                     c.Run(Columns("SELECT ") + " FROM bulkhead_internal.modules WHERE name = $1 FOR UPDATE", {name}));
+    if (found.size() == 0) return ModuleNotFound(name);
+    const ModuleRow before = ModuleOf(found, 0);
+    if (if_generation && *if_generation != before.generation) {
+      return Error("GENERATION_CHANGED", "module \"" + name + "\" was changed meanwhile: its generation is " +
+                                             std::to_string(before.generation) + ", not " + std::to_string(*if_generation));
+    }
+    ASSIGN_OR_RETURN(const Rows rows, c.Run(Columns("UPDATE bulkhead_internal.modules SET " + update +
+                                                    ", updated_at = now() WHERE name = $1 RETURNING "), params));
+    after = ModuleOf(rows, 0);
+    return audit == nullptr ? absl::OkStatus() : AppendAudit(c, Filled(*audit, name, Summary(before), Summary(after)));
+  }));
+  if (audit != nullptr) Recorded(audit->by);
+  return after;
 }
 
-absl::StatusOr<ModuleRow> Registry::SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation) {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns(
-      "UPDATE bulkhead_internal.modules SET status = $2, generation = generation + 1, updated_at = now(), "
-      "enabled_at = CASE WHEN $2 = 'ENABLED' AND status <> 'ENABLED' THEN now() ELSE enabled_at END "
-      "WHERE name = $1 AND ($3::bigint IS NULL OR generation = $3::bigint) RETURNING "),
-      {name, std::string(RegistryStatusName(status)), if_generation ? SqlParam(std::to_string(*if_generation)) : std::nullopt}));
-  if (rows.size() == 1) return ModuleOf(rows, 0);
-  ASSIGN_OR_RETURN(const ModuleRow current, Module(name));
-  return Error("GENERATION_CHANGED", "module \"" + name + "\" was changed meanwhile: its generation is " +
-               std::to_string(current.generation) + ", not " + std::to_string(*if_generation));
+absl::StatusOr<ModuleRow> Registry::SetPackage(const ModuleRow& row, const AuditRecord* audit) {
+  return Change(row.name, std::nullopt,
+                "version = $2, manifest = $3::json, path = $4, package = $5, package_sha = $6, status = $7, "
+                "generation = generation + CASE WHEN status <> $7 THEN 1 ELSE 0 END",
+                {row.version, row.manifest_json, row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status))},
+                audit);
 }
 
-absl::Status Registry::Delete(const std::string& name) {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run("DELETE FROM bulkhead_internal.modules WHERE name = $1", {name}));
-  return rows.affected() == 1 ? absl::OkStatus() : ModuleNotFound(name);
+absl::StatusOr<ModuleRow> Registry::SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation,
+                                              const AuditRecord* audit) {
+  return Change(name, if_generation,
+                "status = $2, generation = generation + 1, "
+                "enabled_at = CASE WHEN $2 = 'ENABLED' AND status <> 'ENABLED' THEN now() ELSE enabled_at END",
+                {std::string(RegistryStatusName(status))}, audit);
+}
+
+absl::StatusOr<ModuleRow> Registry::MarkStatus(const std::string& name, RegistryStatus status) {
+  return Change(name, std::nullopt, "status = $2", {std::string(RegistryStatusName(status))}, nullptr);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetConfig(const std::string& name, const std::string& config_json,
+                                              std::optional<int64_t> if_generation, const AuditRecord* audit) {
+  return Change(name, if_generation, "config = $2::jsonb, config_revision = config_revision + 1, generation = generation + 1",
+                {config_json}, audit);
+}
+
+absl::StatusOr<ModuleRow> Registry::ResealConfig(const std::string& name, const std::string& config_json) {
+  return Change(name, std::nullopt, "config = $2::jsonb", {config_json}, nullptr);
+}
+
+absl::Status Registry::Delete(const std::string& name, const AuditRecord* audit) {
+  RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows rows, c.Run(Columns("DELETE FROM bulkhead_internal.modules WHERE name = $1 RETURNING "), {name}));
+    if (rows.size() == 0) return ModuleNotFound(name);
+    return audit == nullptr ? absl::OkStatus() : AppendAudit(c, Filled(*audit, name, Summary(ModuleOf(rows, 0)), ""));
+  }));
+  if (audit != nullptr) Recorded(audit->by);
+  return absl::OkStatus();
 }
 
 absl::Status Registry::AddExit(const std::string& module, const std::string& node, const ExitRow& exit) {
@@ -156,41 +216,6 @@ absl::Status Registry::ReportObserved(const std::string& node, const std::string
       "ON CONFLICT (node, module) DO UPDATE SET observed = excluded.observed, reason_code = excluded.reason_code, "
       "reason_message = excluded.reason_message, generation = excluded.generation, at = now()",
       {node, module, observed, reason_code, WithoutNul(reason_message), std::to_string(generation)}).status();
-}
-
-absl::StatusOr<std::vector<TokenRow>> Registry::Tokens() {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run(
-      "SELECT name, subject, secret_sha256, permissions, created_at, expires_at FROM bulkhead_internal.api_tokens ORDER BY name"));
-  std::vector<TokenRow> tokens;
-  for (int r = 0; r < rows.size(); ++r) {
-    TokenRow token{.name = rows.Text(r, "name"), .subject = rows.Text(r, "subject"), .secret_sha256 = rows.Text(r, "secret_sha256")};
-    const nlohmann::json permissions = nlohmann::json::parse(rows.Text(r, "permissions"), nullptr, /*allow_exceptions=*/false);
-    for (const auto& permission : permissions) {
-      if (permission.is_string()) token.permissions.push_back(permission.get<std::string>());
-    }
-    token.created_at = rows.Time(r, "created_at").value_or(WallTime());
-    token.expires_at = rows.Time(r, "expires_at");
-    tokens.push_back(std::move(token));
-  }
-  return tokens;
-}
-
-absl::Status Registry::InsertToken(const TokenRow& token) {
-  const std::string permissions = nlohmann::json(token.permissions).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  absl::Status status = database_.Run(
-      "INSERT INTO bulkhead_internal.api_tokens (name, subject, secret_sha256, permissions, created_at, expires_at) "
-      "VALUES ($1, $2, $3, $4::jsonb, coalesce($5::timestamptz, now()), $6::timestamptz)",
-      {token.name, token.subject, token.secret_sha256, permissions,
-       token.created_at == WallTime() ? std::nullopt : SqlParam(FormatWall(token.created_at)),
-       token.expires_at ? SqlParam(FormatWall(*token.expires_at)) : std::nullopt}).status();
-  if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("TOKEN_EXISTS", "a token \"" + token.name + "\" exists already");
-  return status;
-}
-
-absl::Status Registry::DeleteToken(const std::string& name) {
-  ASSIGN_OR_RETURN(const Rows rows, database_.Run("DELETE FROM bulkhead_internal.api_tokens WHERE name = $1", {name}));
-  if (rows.affected() == 0) return Error("TOKEN_NOT_FOUND", "no token \"" + name + "\" exists");
-  return absl::OkStatus();
 }
 
 }  // namespace bulkhead

@@ -1,5 +1,4 @@
-// The rows of the registry: modules, their versions, exits, API tokens. Blocking; thread-safe. Lifecycle and auth own the
-// meaning, this only keeps it.
+// The rows of the registry: modules, their versions, exits. Blocking; thread-safe. Lifecycle owns the meaning, this only keeps it.
 #pragma once
 
 #include <optional>
@@ -7,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
 
 namespace bulkhead {
@@ -41,13 +41,6 @@ struct ExitRow {
   std::string output;
 };
 
-struct TokenRow {
-  std::string name, subject, secret_sha256;  // hex
-  std::vector<std::string> permissions;
-  WallTime created_at;
-  std::optional<WallTime> expires_at;
-};
-
 // What a module's database access looks like from the supervisor.
 struct ModuleSchema {
   std::string role;      // bh_<8 hex of the database's id>_<name>
@@ -65,14 +58,25 @@ class Registry {
 
   absl::StatusOr<std::vector<ModuleRow>> Modules();
   absl::StatusOr<ModuleRow> Module(const std::string& name);  // MODULE_NOT_FOUND
+  // All that change a row take what the audit is told of it: the row of the audit is written in the same transaction, with what the
+  // change made different. `nullptr`: a step of something larger, which tells the audit itself.
   // MODULE_EXISTS. id, uid_slot, generation and times are made by the database.
-  absl::StatusOr<ModuleRow> Insert(const ModuleRow& row);
-  // Writes version, manifest, path, package, package_sha; bumps updated_at.
-  absl::StatusOr<ModuleRow> SetPackage(const ModuleRow& row);
+  absl::StatusOr<ModuleRow> Insert(const ModuleRow& row, const AuditRecord* audit = nullptr);
+  // Writes version, manifest, path, package, package_sha and status; bumps updated_at, and generation when the status changes.
+  absl::StatusOr<ModuleRow> SetPackage(const ModuleRow& row, const AuditRecord* audit = nullptr);
   // Compares and sets: with `if_generation` other than the row's it answers GENERATION_CHANGED. Bumps generation; sets enabled_at
   // when it becomes ENABLED.
-  absl::StatusOr<ModuleRow> SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation);
-  absl::Status Delete(const std::string& name);  // the row; data stays
+  absl::StatusOr<ModuleRow> SetStatus(const std::string& name, RegistryStatus status, std::optional<int64_t> if_generation,
+                                      const AuditRecord* audit = nullptr);
+  // On the way to another state, or back from there: INSTALLING, REMOVING. What is wanted has not changed, so neither does the generation.
+  absl::StatusOr<ModuleRow> MarkStatus(const std::string& name, RegistryStatus status);
+  // Compares and sets as above; bumps generation and config_revision. The audit's `before` and `after` are the caller's: only the
+  // manifest says what is secret.
+  absl::StatusOr<ModuleRow> SetConfig(const std::string& name, const std::string& config_json, std::optional<int64_t> if_generation,
+                                      const AuditRecord* audit = nullptr);
+  // The same configuration in another form (its secrets sealed anew): no revision, no generation.
+  absl::StatusOr<ModuleRow> ResealConfig(const std::string& name, const std::string& config_json);
+  absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr);  // the row; data stays
 
   // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
   // `connections` is workers × limits::kConnectionsPerWorker. `extensions` beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin,
@@ -87,11 +91,11 @@ class Registry {
   absl::Status ReportObserved(const std::string& node, const std::string& module, const std::string& observed,
                               const std::string& reason_code, const std::string& reason_message, int64_t generation);
 
-  absl::StatusOr<std::vector<TokenRow>> Tokens();
-  absl::Status InsertToken(const TokenRow& token);            // TOKEN_EXISTS
-  absl::Status DeleteToken(const std::string& name);          // TOKEN_NOT_FOUND
-
  private:
+  // Locks the row, lets `update` (an UPDATE … RETURNING) change it, and tells the audit what is different.
+  absl::StatusOr<ModuleRow> Change(const std::string& name, std::optional<int64_t> if_generation, const std::string& update,
+                                   std::vector<SqlParam> params, const AuditRecord* audit);
+
   Database& database_;
   const std::string master_key_;
   std::string role_prefix_;  // set by Open

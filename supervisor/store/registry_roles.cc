@@ -17,8 +17,9 @@ constexpr size_t kMaxIdentifier = 63;  // bytes; PostgreSQL cuts what is longer
 constexpr size_t kHashDigits = 8;
 constexpr char kStatementTimeout[] = "5min";
 constexpr char kIdleInTransactionTimeout[] = "60s";
-// One at a time per database: GRANTs on one schema by two sessions end in "tuple concurrently updated".
-constexpr char kLockRoles[] = "SELECT pg_advisory_xact_lock(1651862635, 0)";
+// One at a time per database: GRANTs on one schema by two sessions end in "tuple concurrently updated". On a table that no module can
+// reach: an advisory lock could be taken by any of them, to keep all others from being prepared.
+constexpr char kLockRoles[] = "LOCK TABLE bulkhead_internal.module_roles IN SHARE ROW EXCLUSIVE MODE";
 constexpr std::string_view kAllowedExtensions[] = {"pg_trgm",   "pgcrypto",   "citext",     "uuid-ossp",
                                                    "btree_gin", "btree_gist", "timescaledb"};
 constexpr char kFingerprintLabel[] = "bulkhead master key fingerprint";
@@ -200,6 +201,8 @@ absl::Status Registry::DropSchema(const std::string& module) {
     RETURN_IF_ERROR(c.Run(kLockRoles).status());
     ASSIGN_OR_RETURN(const Rows rows, c.Run("DELETE FROM bulkhead_internal.module_roles WHERE module = $1 RETURNING role, schema", {module}));
     RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migrations WHERE owner = $1", {module}).status());
+    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_log WHERE owner = $1", {module}).status());
+    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_runs WHERE owner = $1", {module}).status());
     RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
     if (rows.size() == 0) return absl::OkStatus();
     const std::string role = rows.Text(0, "role");

@@ -14,6 +14,17 @@ bool StartsWord(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'
 bool InTag(char c) { return StartsWord(c) || IsDigit(c); }
 bool InWord(char c) { return InTag(c) || c == '$'; }
 
+constexpr size_t kLongestCommand = 32;  // of psql, as an error shows it
+
+// Characters, not bytes: what continues one in UTF-8 is not counted.
+bool StartsCharacter(char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }
+
+int ColumnOf(std::string_view script, size_t byte) {
+  const size_t newline = byte == 0 ? std::string_view::npos : script.rfind('\n', byte - 1);
+  const size_t begin = newline == std::string_view::npos ? 0 : newline + 1;
+  return 1 + static_cast<int>(std::count_if(script.begin() + begin, script.begin() + byte, StartsCharacter));
+}
+
 class Scanner {
  public:
   explicit Scanner(std::string_view script) : script_(script) {}
@@ -32,6 +43,9 @@ class Scanner {
       } else if (c == ';' && depth_ == 0 && bodies_ == 0) {
         EndStatement();
         ++at_;
+        if (talks_) break;  // what follows a COPY … FROM STDIN is data
+      } else if (c == '\\') {
+        return MetaCommand();
       } else {
         StartStatement();
         closed = Token(c);
@@ -39,6 +53,7 @@ class Scanner {
       if (!closed) return Unterminated(opened);
     }
     EndStatement();
+    if (talks_) return NobodyToTalkTo();
     return std::move(statements_);
   }
 
@@ -55,12 +70,30 @@ class Scanner {
     previous_.clear();
   }
 
+  // SQL has no backslash outside of quotes; whoever writes one means psql.
+  absl::Status MetaCommand() const {
+    size_t end = std::min(at_ + 2, script_.size());  // also one that is no word, "\\."
+    while (end < script_.size() && end - at_ < kLongestCommand && InWord(script_[end])) ++end;
+    const std::string sentence = std::string(script_.substr(at_, end - at_)) +
+                                 " is a command of psql and not SQL: the file goes to the server as it stands, without psql";
+    const TextPlace place = PlaceOfByte(script_, at_);
+    return Error("MIGRATION_FAILED", sentence, {{.message = sentence, .line = place.line, .column = place.column}});
+  }
+
+  absl::Status NobodyToTalkTo() const {
+    const char* sentence =
+        "COPY from STDIN or to STDOUT has nobody to talk to here: write the rows as INSERT … VALUES. COPY with a file or a program "
+        "of the server is no way either, a module has no right to it";
+    const SqlStatement& copy = statements_.back();
+    return Error("MIGRATION_FAILED", sentence, {{.message = sentence, .line = copy.line, .column = copy.column}});
+  }
+
   void EndStatement() {
     if (open_) {
       line_ += static_cast<int>(std::count(script_.begin() + counted_, script_.begin() + begin_, '\n'));
       counted_ = begin_;
-      size_t end = at_;
-      statements_.push_back({.text = script_.substr(begin_, end - begin_), .line = line_, .words = std::move(words_)});
+      statements_.push_back({.text = script_.substr(begin_, at_ - begin_), .line = line_, .column = ColumnOf(script_, begin_),
+                             .words = std::move(words_)});
     }
     open_ = false;
     depth_ = bodies_ = 0;
@@ -96,6 +129,8 @@ class Scanner {
       return Quoted('\'', true);
     }
     if (leading_ && words_.size() < SqlStatement::kMaxWords) words_.push_back(word);
+    const bool copies = !words_.empty() && words_[0] == "COPY" && depth_ == 0;
+    if (copies && ((previous_ == "FROM" && word == "STDIN") || (previous_ == "TO" && word == "STDOUT"))) talks_ = true;
     CountBody(word);
     previous_ = std::move(word);
     return true;
@@ -170,9 +205,9 @@ class Scanner {
   }
 
   absl::Status Unterminated(size_t opened) const {
-    const int line = 1 + static_cast<int>(std::count(script_.begin(), script_.begin() + opened, '\n'));
+    const TextPlace place = PlaceOfByte(script_, opened);
     const char* sentence = "a quoted string, name or comment that opens here never ends";
-    return Error("DATABASE_ERROR", sentence, {{.code = "42601", .message = sentence, .line = line}});
+    return Error("DATABASE_ERROR", sentence, {{.code = "42601", .message = sentence, .line = place.line, .column = place.column}});
   }
 
   const std::string_view script_;
@@ -184,6 +219,7 @@ class Scanner {
   size_t begin_ = 0;
   bool leading_ = true;  // only bare words so far
   bool creates_routine_ = false;
+  bool talks_ = false;   // it is a COPY with the client
   std::string previous_;
   std::vector<std::string> words_;
   // Lines counted so far, up to `counted_`.
@@ -193,6 +229,18 @@ class Scanner {
 };
 
 }  // namespace
+
+TextPlace PlaceOfByte(std::string_view script, size_t byte) {
+  return {1 + static_cast<int>(std::count(script.begin(), script.begin() + byte, '\n')), ColumnOf(script, byte)};
+}
+
+TextPlace PlaceOfCharacter(std::string_view script, int64_t position) {
+  if (position <= 0) return {};
+  for (size_t byte = 0; byte < script.size(); ++byte) {
+    if (StartsCharacter(script[byte]) && --position == 0) return PlaceOfByte(script, byte);
+  }
+  return PlaceOfByte(script, script.size());  // "at end of input"
+}
 
 absl::StatusOr<std::vector<SqlStatement>> SplitSql(std::string_view script) { return Scanner(script).Run(); }
 
@@ -207,6 +255,32 @@ bool IsTransactionControl(const SqlStatement& statement) {
     return word(noise ? 2 : 1) != "TO";
   }
   return false;
+}
+
+std::string ConcurrentIndex(const SqlStatement& statement) {
+  const auto& words = statement.words;
+  size_t at = 0;
+  const auto next = [&](std::string_view word) { return at < words.size() && words[at] == word ? (++at, true) : false; };
+  if (!next("CREATE")) return "";
+  next("UNIQUE");
+  if (!next("INDEX") || !next("CONCURRENTLY")) return "";
+  if (next("IF")) at += 2;  // NOT EXISTS
+  if (at < words.size()) {
+    if (words[at] == "ON") return "";
+    std::string name = words[at];  // without quotes the server folds it to small letters
+    for (char& c : name) {
+      if (c >= 'A' && c <= 'Z') c += 'a' - 'A';
+    }
+    return name;
+  }
+  // The leading words end where a quoted name begins.
+  const size_t open = statement.text.find('"');
+  if (open == std::string_view::npos) return "";
+  size_t close = open + 1;
+  while (close < statement.text.size() && (statement.text[close] != '"' || statement.text.substr(close, 2) == "\"\"")) {
+    close += statement.text[close] == '"' ? 2 : 1;
+  }
+  return std::string(statement.text.substr(open, close + 1 - open));
 }
 
 }  // namespace bulkhead

@@ -113,6 +113,11 @@ class GrpcControlPort final : public ControlPort {
       async->Metrics(&call.context, &call.request, &call.response, std::move(callback));
     });
   }
+  void Configure(const v1::ConfigureRequest& request, Millis timeout, Done<v1::ConfigureResponse> done) override {
+    Unary<v1::ConfigureRequest, v1::ConfigureResponse>(request, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
+      async->Configure(&call.context, &call.request, &call.response, std::move(callback));
+    });
+  }
   std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout,
                                   std::function<void(const v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {

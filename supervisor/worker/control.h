@@ -33,6 +33,7 @@ class ControlPort {
   virtual void Stop(Millis timeout, Done<module::v1::StopResponse> done) = 0;
   virtual void Health(Millis timeout, Done<module::v1::HealthResponse> done) = 0;
   virtual void Metrics(Millis timeout, Done<module::v1::MetricsResponse> done) = 0;
+  virtual void Configure(const module::v1::ConfigureRequest& request, Millis timeout, Done<module::v1::ConfigureResponse> done) = 0;
   // `update` for each message in order, then `done` once with the call's own status: OK when the stream ended by itself,
   // DEADLINE_EXCEEDED after `timeout`, CANCELLED, or UNAVAILABLE when the worker died.
   virtual std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest& request, Millis timeout,

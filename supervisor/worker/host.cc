@@ -4,6 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <mutex>
+#include <set>
+#include <utility>
+
 #include "bulkhead/host/v1/host.grpc.pb.h"
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
@@ -15,31 +19,73 @@ namespace v1 = host::v1;
 
 constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXHAUSTED by gRPC
 
-// The flags once; then the stream stays open until the caller leaves or its instance is gone with its connection.
+v1::Flags ToMessage(const std::map<std::string, HostFlag>& flags) {
+  v1::Flags message;
+  for (const auto& [name, flag] : flags) {
+    (*message.mutable_flags())[name] = flag.enabled;
+    if (!flag.percentage && flag.identities.empty()) continue;
+    v1::FlagRule& rule = (*message.mutable_rules())[name];
+    if (flag.percentage) rule.set_percentage(*flag.percentage);
+    for (const std::string& identity : flag.identities) rule.add_identities(identity);
+  }
+  return message;
+}
+
+// The flags, and again after each change, until the caller leaves or its instance is gone with its connection. One message is on its way
+// at a time; of those that come meanwhile the last follows.
 class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
  public:
-  explicit FlagStream(const v1::Flags& flags) : flags_(flags) { StartWrite(&flags_); }
-  // gRPC aborts the process at a second Finish, which OnCancel would be.
-  explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
-  void OnWriteDone(bool ok) override {
-    if (!ok) FinishOnce();
+  using Streams = Guarded<std::set<FlagStream*>>;
+
+  FlagStream(std::shared_ptr<Streams> streams, std::shared_ptr<const v1::Flags> flags) : streams_(std::move(streams)) {
+    streams_->With([&](auto& all) { all.insert(this); });
+    Send(std::move(flags));
   }
-  void OnCancel() override { FinishOnce(); }
-  void OnDone() override { delete this; }
+  explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
+
+  void Send(std::shared_ptr<const v1::Flags> flags) {
+    std::lock_guard lock(mutex_);
+    if (finished_) return;
+    if (sending_ != nullptr) {
+      next_ = std::move(flags);
+    } else {
+      Start(std::move(flags));
+    }
+  }
+  void OnWriteDone(bool ok) override {
+    std::lock_guard lock(mutex_);
+    sending_ = nullptr;
+    if (!ok) return FinishOnce();
+    if (next_ != nullptr && !finished_) Start(std::exchange(next_, nullptr));
+  }
+  void OnCancel() override {
+    std::lock_guard lock(mutex_);
+    FinishOnce();
+  }
+  void OnDone() override {
+    if (streams_) streams_->With([&](auto& all) { all.erase(this); });
+    delete this;
+  }
 
  private:
-  void FinishOnce() {
-    if (!finished_.exchange(true)) Finish(grpc::Status::CANCELLED);
+  void Start(std::shared_ptr<const v1::Flags> flags) {
+    sending_ = std::move(flags);
+    StartWrite(sending_.get());
   }
-  v1::Flags flags_;
-  std::atomic<bool> finished_{false};  // Finish() twice aborts the process, and a refused call may be cancelled too
+  // A second Finish aborts the process.
+  void FinishOnce() {
+    if (!std::exchange(finished_, true)) Finish(grpc::Status::CANCELLED);
+  }
+
+  const std::shared_ptr<Streams> streams_;
+  std::mutex mutex_;
+  std::shared_ptr<const v1::Flags> sending_, next_;
+  bool finished_ = false;
 };
 
 class HostServerImpl final : public HostServer, private v1::Host::CallbackService {
  public:
-  explicit HostServerImpl(const std::map<std::string, bool>& flags) {
-    for (const auto& [name, on] : flags) (*flags_.mutable_flags())[name] = on;
-  }
+  explicit HostServerImpl(const std::map<std::string, HostFlag>& flags) : flags_(std::make_shared<const v1::Flags>(ToMessage(flags))) {}
   ~HostServerImpl() override { Stop(); }
 
   absl::Status Serve(const std::string& socket) {
@@ -63,6 +109,15 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
       } else {
         modules.erase(token);
       }
+    });
+  }
+
+  void SetFlags(const std::map<std::string, HostFlag>& flags) override {
+    auto message = std::make_shared<const v1::Flags>(ToMessage(flags));
+    // Under the lock of the streams, so that one that begins now has either the new ones or is among those told.
+    streams_->With([&](auto& all) {
+      flags_ = message;
+      for (FlagStream* stream : all) stream->Send(message);
     });
   }
 
@@ -90,7 +145,11 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
 
   grpc::ServerWriteReactor<v1::Flags>* WatchFlags(grpc::CallbackServerContext* context, const v1::WatchFlagsRequest*) override {
     if (grpc::Status known = Check(*context); !known.ok()) return new FlagStream(known);
-    return new FlagStream(flags_);
+    auto now = streams_->With([&](auto&) { return flags_; });
+    auto* stream = new FlagStream(streams_, now);
+    // Changed between the two: told once more.
+    if (auto later = streams_->With([&](auto&) { return flags_; }); later != now) stream->Send(std::move(later));
+    return stream;
   }
   grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const v1::PublishRequest*, v1::PublishResponse*) override {
     return NotYet(c, "Publish");
@@ -109,14 +168,15 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
     return NotYet(c, "CacheInvalidate");
   }
 
-  v1::Flags flags_;
+  std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
+  std::shared_ptr<const v1::Flags> flags_;  // under the lock of streams_
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
   std::unique_ptr<grpc::Server> server_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HostServer>> HostServer::Listen(const std::string& socket, std::map<std::string, bool> flags) {
+absl::StatusOr<std::unique_ptr<HostServer>> HostServer::Listen(const std::string& socket, const std::map<std::string, HostFlag>& flags) {
   auto server = std::make_unique<HostServerImpl>(flags);
   RETURN_IF_ERROR(server->Serve(socket));
   return server;

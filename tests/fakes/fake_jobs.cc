@@ -40,7 +40,8 @@ void FakeJobs::ListJobs(const std::string& module, std::shared_ptr<const Manifes
   });
 }
 
-void FakeJobs::Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) {
+void FakeJobs::Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, std::optional<AuditRecord>,
+                   Done<RunView> done) {
   loop_.Post([this, module, job, payload_json = std::move(payload_json), wait, done = std::move(done)] {
     const auto found = directory_->modules.find(module);
     if (found == directory_->modules.end() || found->second->workers.empty()) {

@@ -19,7 +19,8 @@ class FakeJobs : public Jobs {
   void Stop(Millis grace, std::function<void()> stopped) override;
   void WorkerGone(const std::string& instance) override;
   void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) override;
-  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, Done<RunView> done) override;
+  void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, std::optional<AuditRecord> audit,
+           Done<RunView> done) override;
   void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
                 Done<RunPage> done) override;
   void GetRun(const std::string& id, Done<RunView> done) override;

@@ -142,6 +142,49 @@ void FakeModules::Delete(const ModuleTarget& target, bool purge, Done<bool> done
   });
 }
 
+void FakeModules::WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) {
+  OnLoop<bool>(std::move(done), [this, target, work](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    if (view->desired_enabled) return done(Error("MODULE_ENABLED", "\"" + target.name + "\" is enabled."));
+    absl::Status worked = work(*view);
+    worked.ok() ? done(true) : done(worked);
+  });
+}
+
+void FakeModules::Configure(const ModuleTarget& target, ConfigChange change, Millis, Done<ActionResult> done) {
+  OnLoop<ActionResult>(std::move(done), [this, target, change](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    const ConfigResult config = EffectiveConfig(*view->manifest, change.json);
+    if (!config.errors.empty()) return done(Invalid("CONFIG_INVALID", "The configuration is not valid.", config.errors));
+    view->row.config_json = change.json;
+    ++view->row.config_revision;
+    ++view->row.generation;
+    done(ActionResult{*view, true});
+  });
+}
+
+void FakeModules::MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) {
+  OnLoop<Plan>(std::move(done), [this, name, request](const auto& done) {
+    if (Find(name) == nullptr) return done(NotFound(name));
+    Plan plan;
+    plan.module = name;
+    plan.action = request.action;
+    done(std::move(plan));
+  });
+}
+
+void FakeModules::Rescan(Actor, Done<RescanResult> done) {
+  OnLoop<RescanResult>(std::move(done), [](const auto& done) { done(RescanResult()); });
+}
+
+void FakeModules::RotateSecrets(std::function<absl::Status()>, Done<RotatedSecrets> done) {
+  OnLoop<RotatedSecrets>(std::move(done), [](const auto& done) { done(RotatedSecrets()); });
+}
+
 void FakeModules::Edit(const std::string& name, std::function<void(ModuleView&)> change) {
   loop_.Post([this, name, change = std::move(change)] {
     if (ModuleView* view = Find(name)) change(*view);

@@ -24,6 +24,14 @@ class FakeModules : public Modules {
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
+  void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
+
+  // Beyond one module and its state there is nothing to fake: these are tested through the real daemon.
+  void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
+  void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
+  void Rescan(Actor by, Done<RescanResult> done) override;
+  void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
 
   // Knobs.
   void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist

@@ -60,6 +60,8 @@ def protos():
                 options = method.options
                 if options.HasExtension(options_pb2.permission):
                     told["permission"] = options.Extensions[options_pb2.permission]
+                if options.HasExtension(options_pb2.access):
+                    told["access"] = options_pb2.Access.Enum.Name(options.Extensions[options_pb2.access])
                 rest = [f"{route.method} {route.path}" for route in options.Extensions[options_pb2.rest]]
                 if rest:
                     told["rest"] = rest
@@ -87,7 +89,7 @@ def link():
 def errors():
     """{public error code: HTTP status}, from the one table."""
     text = (SOURCE / "supervisor/base/status.cc").read_text()
-    return {code: int(http) for code, http in re.findall(r'\{"([A-Z_]+)", Code::k\w+, (\d+)\}', text)}
+    return {code: int(http) for code, http in re.findall(r'\{"([A-Z_]+)", Code::k\w+, (\d+),', text)}
 
 
 def settings():
@@ -117,6 +119,9 @@ def config_keys():
     maps = re.search(r'known\{((?:"\w+"(?:, )?)+)\};', text).group(1)
     members = re.search(r'DidYouMean\(member, \{((?:"\w+"(?:, )?)+)\}\)', text).group(1)
     keys = {key for key, _variable, _option in settings()} | {f"{name}.<name>" for name in re.findall(r"\w+", maps)} - {"modules.<name>"}
+    auth = (SOURCE / "supervisor/config_auth.cc").read_text()
+    tables = {name: re.findall(r'"(\w+)"', re.search(rf"{name}\{{(.*?)\}};", auth).group(1)) for name in ("kJwtKeys", "kKeyKeys")}
+    keys |= {f"auth.jwt.{name}" for name in tables["kJwtKeys"] if name != "keys"} | {f"auth.jwt.keys.{name}" for name in tables["kKeyKeys"]}
     return keys | {f"modules.<name>.{member}" for member in re.findall(r"\w+", members)}
 
 

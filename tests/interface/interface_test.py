@@ -18,6 +18,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import errors  # noqa: E402
 import golden  # noqa: E402
 import harness  # noqa: E402
 from harness import DaemonTest, SharedDaemonTest, run_serve, wait_until, write_module  # noqa: E402
@@ -39,17 +40,26 @@ class Source(unittest.TestCase):
                 self.assertEqual(golden.unrecorded(golden.stored(name), read()), [],
                                  "record it with: python3 tests/interface/golden.py --update")
 
-    def test_every_rpc_of_the_admin_api_has_a_rest_route_and_a_permission(self):
+    def test_every_rpc_of_the_admin_api_has_a_rest_route_and_says_who_may(self):
         for name, rpc in golden.protos()["rpcs"].items():
             if name.startswith("bulkhead.admin."):
                 with self.subTest(name):
-                    self.assertTrue(rpc.get("rest") and rpc.get("permission"))
+                    self.assertTrue(rpc.get("rest"))
+                    self.assertNotEqual("permission" in rpc, "access" in rpc)
 
     def test_no_field_number_is_used_twice(self):
         for name, fields in golden.protos()["messages"].items():
             numbers = [field[0] for field in fields.values()]
             self.assertEqual(len(numbers), len(set(numbers)), name)
 
+    def test_the_documented_error_codes_are_those_of_the_table(self):
+        clients, processes = errors.table()
+        self.assertEqual([code.code for code in clients + processes], list(golden.errors()), "an entry can't be read")
+        self.assertEqual([code.http for code in clients], sorted(code.http for code in clients))
+        for code in clients + processes:
+            self.assertRegex(code.meaning, r"^[A-Z].*[.]$", code.code)
+            self.assertNotIn("|", code.meaning, code.code)
+        self.assertEqual(errors.DOCUMENT.read_text(), errors.document(), "write it with: python3 tests/interface/errors.py --update")
 
     def test_every_recorded_shape_and_part_of_the_handshake_is_looked_at(self):
         here = pathlib.Path(__file__).read_text()
@@ -66,7 +76,8 @@ class CommandLine(DaemonTest):
             found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", options.partition("Options:")[2].partition("\n\n")[0]))
             found |= set(re.findall(r"^  (\w+)", commands, re.M))
             self.assertEqual(sorted(found), recorded[command], command)
-        self.assertEqual(set(recorded), {""} | {name for name in recorded[""] if not name.startswith("-")})
+        commands = {f"{command} {name}".strip() for command in recorded for name in recorded[command] if not name.startswith("-")}
+        self.assertEqual(set(recorded), {""} | commands)
 
     def test_version_tells_the_version(self):
         for arguments in (["version"], ["--version"]):
@@ -90,6 +101,8 @@ class CommandLine(DaemonTest):
                     name = f"{prefix}<name>"
                 if isinstance(value, dict) and name not in ("clients.<name>", "modules.<name>.config"):
                     yield from flat(value, f"{name}.")
+                elif isinstance(value, list) and isinstance(value[0], dict):
+                    yield from {f"{name}.{member}" for entry in value for member in entry}
                 else:
                     yield name
 
@@ -303,6 +316,16 @@ class Rest(SharedDaemonTest):
         self.assertShape("Token", self.daemon.post("/api/v1/tokens", {"name": "shape", "permissions": ["modules:read"]}).data)
         self.assertShape("Token", self.daemon.get("/api/v1/tokens").data[0])
 
+    def test_users_roles_and_logins(self):
+        self.assertShape("User", self.daemon.post("/api/v1/users", {"name": "shape", "password": "a long enough one", "roles": ["viewer"]}).data)
+        self.assertShape("User", self.daemon.get("/api/v1/users").data[0])
+        self.assertShape("Role", self.daemon.get("/api/v1/roles").data[0])
+        login = self.daemon.post("/api/v1/auth/login", {"username": "shape", "password": "a long enough one"}, token=None).data
+        self.assertShape("Login", login)
+        me = self.daemon.get("/api/v1/auth/me", token=login["accessToken"]).data
+        self.assertShape("Me", me)
+        self.assertShape("Me.credential", me["credential"])
+
     def test_raw_answers(self):
         self.assertShape("Health", self.daemon.get("/health", token=None).json)
         system = self.daemon.get("/api/v1/system/modules").json
@@ -312,6 +335,23 @@ class Rest(SharedDaemonTest):
     def test_a_deletion(self):
         self.daemon.post("/api/v1/modules", {"manifest": {"name": "short-stay", "version": "1.0.0"}})
         self.assertShape("Deleted", self.daemon.delete("/api/v1/modules/short-stay").data)
+
+
+class Migrations(SharedDaemonTest):
+    options = {"modules_dir": harness.MODULES}
+
+    def test_status_plan_and_result(self):
+        shapes = golden.stored("rest.json")
+        self.daemon.post(f"/api/v1/modules/{MODULE}/install")
+        status = self.daemon.get(f"/api/v1/modules/{MODULE}/migrations").data
+        self.assertEqual(sorted(status), shapes["Migrations"])
+        self.assertEqual(sorted(status["files"][0]), shapes["Migration"])
+        plan = self.daemon.post(f"/api/v1/modules/{MODULE}/migrations/plan").data
+        self.assertEqual(sorted(plan), shapes["MigrationPlan"])
+        self.assertEqual(sorted(plan["steps"][0]), shapes["Migration"])
+        result = self.daemon.post(f"/api/v1/modules/{MODULE}/migrations/up").data
+        self.assertEqual(sorted(result), shapes["MigrationResult"])
+        self.assertEqual(sorted(result["steps"][0]), shapes["MigrationResult.steps"])
 
 
 def yaml(document, indent=""):

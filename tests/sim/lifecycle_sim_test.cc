@@ -87,7 +87,7 @@ class World {
 
   void Interfere() {
     SimModule& m = *node_.modules()[random_.Below(node_.modules().size())];
-    switch (random_.Below(14)) {
+    switch (random_.Below(16)) {
       case 0: return node_.Enable(m);
       case 1: return node_.Disable(m);
       case 2:  // and the other way round, before anything has come of it
@@ -101,6 +101,8 @@ class World {
       case 8: return node_.SendOddity(m);
       case 9:
       case 10: return node_.CrashOne(m);
+      case 11:
+      case 12: return node_.Restart(m);
       default:
         if (&m != doomed_) m.mood = static_cast<Mood>(random_.Below(5));
         return;
@@ -166,6 +168,8 @@ class World {
       expected = 0;
     }
     if (runs && m.state.slots.size() != static_cast<size_t>(m.workers)) return false;
+    for (size_t i = 0; i < expected && i < m.running.size(); ++i)
+      if (m.running[i].outdated) return false;
     return m.state.observed == right && Processes(m) == expected && m.adopted.size() == expected && m.publishing == 0;
   }
   bool AtRest() const {

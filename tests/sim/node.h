@@ -43,6 +43,7 @@ struct SimModule {
     uint64_t run = 0;
     std::shared_ptr<Process> process;
     bool leaving = false;  // drained or stopped on demand
+    bool outdated = false;  // to be replaced
     bool stop_asked = false;
     Instant ready_since{};
     bool well = true;  // by its last Health
@@ -100,6 +101,18 @@ class Node {
   void Retry(SimModule& m) {
     SlateCleared(m);
     Send(m, event::Retry{});
+  }
+  // Some or all of its workers are to be replaced.
+  void Restart(SimModule& m) {
+    event::Restart restart;
+    for (size_t i = 0; i < m.state.slots.size(); ++i)
+      if (random_.Below(3) != 0) restart.slots.push_back(static_cast<int>(i));
+    for (SimModule::Running& running : m.running) running.outdated = false;
+    for (int slot : restart.slots) {
+      SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+      running.outdated = running.process && !running.leaving;
+    }
+    Send(m, restart);
   }
   void Scale(SimModule& m, int workers) {
     m.workers = workers;
@@ -242,6 +255,8 @@ class Node {
       } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
         Require(m, publish, "a drain without a publication before it");
         Require(m, MayLeave(m, drain->slot), "a worker is drained that nobody wants to leave");
+        if (m.state.wanted && !m.skipped && drain->slot < m.workers)
+          Require(m, OthersServeOrWait(m, drain->slot), "a worker is replaced while another one is on its way");
         m.running[static_cast<size_t>(drain->slot)].leaving = true;
         drains.push_back(*drain);
       } else if (auto* wake = std::get_if<action::Wake>(&action)) {
@@ -428,7 +443,16 @@ class Node {
   static bool Serves(const SimModule::Running& running) {
     return running.process && running.process->ready() && !running.leaving;
   }
-  static bool MayLeave(const SimModule& m, int slot) { return !m.state.wanted || m.skipped || slot >= m.workers; }
+  static bool MayLeave(const SimModule& m, int slot) {
+    return !m.state.wanted || m.skipped || slot >= m.workers || m.running[static_cast<size_t>(slot)].outdated;
+  }
+  static bool OthersServeOrWait(const SimModule& m, int slot) {
+    for (int i = 0; i < m.workers; ++i) {
+      SlotState::Phase phase = m.state.slots[static_cast<size_t>(i)].phase;
+      if (i != slot && phase != SlotState::Phase::kReady && phase != SlotState::Phase::kEmpty) return false;
+    }
+    return true;
+  }
 
   void SlateCleared(SimModule& m) {
     m.preparation_failed.reset();

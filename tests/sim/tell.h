@@ -18,6 +18,11 @@ inline std::string Describe(const Event& event) {
     }
     std::string operator()(const event::Close&) const { return "close"; }
     std::string operator()(const event::Retry&) const { return "retry"; }
+    std::string operator()(const event::Restart& e) const {
+      std::string slots;
+      for (int slot : e.slots) slots += " " + std::to_string(slot);
+      return "restart" + slots;
+    }
     std::string operator()(const event::Prepared& e) const { return e.ok ? "prepared" : "not prepared: " + e.reason.code; }
     std::string operator()(const event::WorkerReady& e) const { return "ready" + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerDrained& e) const { return "drained" + Of(e.slot, e.run); }

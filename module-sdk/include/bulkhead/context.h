@@ -64,8 +64,10 @@ class Context {
   // The configuration in force, an object; a copy, because OnConfigure may replace it.
   virtual Json config() const = 0;
   virtual int64_t config_revision() const = 0;
-  // A feature flag as it was at the start of this process; `fallback` when the supervisor does not know it.
+  // A feature flag now; `fallback` when the supervisor does not know it. Names that differ in letter case, "-", "." and "_" are one.
   virtual bool flag(std::string_view name, bool fallback = false) const = 0;
+  // The same for somebody, such as a request's subject: a flag may be on for some identities, or for a share of them.
+  virtual bool flag_for(std::string_view name, std::string_view identity, bool fallback = false) const = 0;
 
   virtual bool has_database() const = 0;
   virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bulkhead/context.h"
 
@@ -42,10 +43,15 @@ class Module {
   virtual void Metrics(std::map<std::string, double>& custom) {}
 
   // A changed configuration while running. nullopt: applied, and Context::config() answers the new one from then on. A sentence:
-  // refused, the old one stays in force; the supervisor then restarts the module when the manifest says `configReload: restart`.
+  // refused, and the old one stays in force, here and in the registry. At most 10 s. Not called when the manifest says
+  // `configReload: restart`: then the module is started anew with it.
   virtual std::optional<std::string> OnConfigure(const Json& config, int64_t revision) {
     return "this module takes a new configuration only when it is started";
   }
+
+  // Feature flags have changed, by name of their environment variables (FEATURE_FLAG_…); Context::flag() answers the new ones. Between
+  // Start and Stop, on a thread of its own; never two at a time. What is thrown is logged.
+  virtual void OnFlags(const std::vector<std::string>& changed) {}
 };
 
 // Runs a module until the supervisor lets it go; what main returns: 0 after a stop, 125 for a wrong configuration, 2 when not

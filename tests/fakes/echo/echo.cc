@@ -1,5 +1,7 @@
 // The module that the gateway's and the jobs' tests talk to: it answers with what it was asked, streams, waits, fails and
 // crashes on request.
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -134,6 +136,13 @@ WebSocketEvents EchoSocket(Request&) {
   return events;
 }
 
+std::atomic<int> told{0};  // how often OnFlags was called
+
+// The greeting "nonsense" is no greeting.
+void Accept(const Json& config) {
+  if (config.value("greeting", "") == "nonsense") throw ConfigError("nonsense is no greeting");
+}
+
 class Echo : public Module {
  public:
   void Initialize(Context& context) override {
@@ -153,7 +162,18 @@ class Echo : public Module {
     router.Get("/cancelled", [](Request&) { return Ok({{"waits", cancelled_waits.load()}, {"streams", cancelled_streams.load()}}); });
     router.Get("/status/:code", [](Request& request) { return Text(int(request.param_int("code", 200, 599)), "as you wish"); });
     router.Get("/throws", [](Request&) -> Response { throw std::runtime_error("what no client should read"); });
-    router.Get("/config", [&context](Request&) { return Ok({{"greeting", context.config().value("greeting", "")}}); });
+    Accept(context.config());
+    router.Get("/config", [&context](Request&) {
+      const Json config = context.config();
+      return Ok({{"greeting", config.value("greeting", "")},
+                 {"revision", context.config_revision()},
+                 {"hasKey", config.contains("apiKey")},
+                 {"pid", getpid()}});
+    });
+    router.Get("/flags/:name", [&context](Request& request) {
+      const std::string name(request.param("name"));
+      return Ok({{"on", context.flag(name)}, {"onFor", context.flag_for(name, request.query("identity").value_or(""))}, {"told", told.load()}});
+    });
     router.Post("/crash", [](Request&) -> Response { std::abort(); });
     router.Get("/crash-midway", [](Request&) {
       return Stream("text/plain", [](ResponseWriter& writer) {
@@ -178,6 +198,12 @@ class Echo : public Module {
     context.jobs().Handle("impatient", Work);
     context.log().Info("the echo module is ready", {{"slot", context.slot()}});
   }
+
+  std::optional<std::string> OnConfigure(const Json& config, int64_t) override {
+    Accept(config);
+    return std::nullopt;
+  }
+  void OnFlags(const std::vector<std::string>&) override { ++told; }
 };
 
 }  // namespace

@@ -39,8 +39,6 @@ class AdminTest : public testing::Test {
 
   AdminTest() {
     EXPECT_TRUE(registry_.Open().ok());
-    char folder[] = "/tmp/bh-admin-XXXXXX";
-    folder_ = mkdtemp(folder);
     EXPECT_TRUE(authenticator_.LoadAdminToken(folder_ + "/admin.token").ok());
     admin_token_ = ReadFile(folder_ + "/admin.token")->substr(0, 64);
     node_.started_at = Clock::Real().Wall();
@@ -58,7 +56,7 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, modules_, jobs_, pool_, Clock::Real(), node_}; }
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
@@ -142,15 +140,26 @@ class AdminTest : public testing::Test {
     adopted.get_future().wait();
   }
 
-  std::string folder_, admin_token_;
+  static std::string MakeFolder() {
+    char folder[] = "/tmp/bh-admin-XXXXXX";
+    return mkdtemp(folder);
+  }
+
+  std::string folder_ = MakeFolder(), admin_token_;
   Loop loop_;
   std::thread loop_thread_{[this] { loop_.Run(); }};
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
   Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{Clock::Real(), registry_};
+  CredentialStore credentials_{database_};
+  Authenticator authenticator_{Clock::Real(), credentials_, {{}, {}, AccessKey("master")}};
+  Accounts accounts_{Clock::Real(), credentials_, authenticator_, AccessKey("master")};
+  ModuleMigrations migrations_{database_, registry_, folder_, {.lock_wait = Millis(300)}};
+  std::unique_ptr<SecretBox> secrets_ = *SecretBox::Load(folder_ + "/config.keys", "");
   BlockingPool pool_{2, 256};
   FakeModules modules_{loop_, Clock::Real()};
   FakeJobs jobs_{loop_, Clock::Real()};
+  Flags flags_{loop_, pool_, database_, {}};
+  Records records_{database_, *secrets_, pool_, "node"};
   NodeStatus node_;
   std::unique_ptr<Admin> admin_;
 };

@@ -83,7 +83,7 @@ TEST_F(GrpcApi, RefusesMetadataThatOnlyTheSupervisorMaySend) {
   EXPECT_EQ(List({Bearer(), {"x-bulkhead-subject", "root"}}).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(List({Bearer(), {"x-bulkhead-origin-bin", "{}"}}).error_code(), grpc::StatusCode::PERMISSION_DENIED);
   // Well-formed, signed with the secret of another boot.
-  Guard other(authenticator_);
+  Guard other(authenticator_, records_);
   auto forged = other.SignOrigin("10.0.0.1:1", "r", method);
   forged.push_back(Bearer());
   EXPECT_EQ(List(forged).error_code(), grpc::StatusCode::PERMISSION_DENIED);
@@ -92,14 +92,14 @@ TEST_F(GrpcApi, RefusesMetadataThatOnlyTheSupervisorMaySend) {
 }
 
 TEST_F(GrpcApi, AGenuineOriginIsForItsMethodAloneAndNeverInPlaceOfAToken) {
-  Guard guard(authenticator_);
+  Guard guard(authenticator_, records_);
   ASSERT_TRUE(guard.Add(*admin::v1::ListModulesRequest::descriptor()->file()->service(0)).ok());
   const std::string list = "bulkhead.admin.v1.Modules.ListModules", get = "bulkhead.admin.v1.Modules.GetModule";
   const auto check = [&](const std::vector<std::pair<std::string, std::string>>& metadata, const std::string& method) {
     Guard::Metadata map;
     for (const auto& [key, value] : metadata) map.emplace(grpc::string_ref(key), grpc::string_ref(value));
     Caller caller;
-    const absl::Status checked = guard.Check(map, "inproc", method, caller);
+    const absl::Status checked = guard.Check(map, "inproc", method, "", caller).status;
     return checked.ok() ? absl::StatusOr<Caller>(caller) : checked;
   };
   auto origin = guard.SignOrigin("192.0.2.7:1", "request-9", list);
@@ -148,7 +148,7 @@ TEST_F(GrpcApi, ARefusedWriteIsWrittenDownWithItsSenderAndAnsweredWithItsId) {
     google::rpc::ErrorInfo info;
     EXPECT_TRUE(details.ParseFromString(status.error_details()) && details.details(0).UnpackTo(&info));
     EXPECT_EQ(info.metadata().at("requestId"), "order-4711");
-    EXPECT_THAT(log, testing::AllOf(HasSubstr("EnableModule"), HasSubstr("order-4711"), HasSubstr("127.0.0.1:")));
+    EXPECT_THAT(log, testing::AllOf(HasSubstr("modules.enable"), HasSubstr("order-4711"), HasSubstr("127.0.0.1:")));
     return log;
   };
   EXPECT_THAT(enable("Bearer wrong"), testing::AllOf(HasSubstr("UNAUTHENTICATED"), HasSubstr("subject=-")));

@@ -135,7 +135,7 @@ TEST(Read, FillsAMessage) {
 TEST(Read, RefusesUnknownFieldsAndWrongTypesWithTheirPointer) {
   admin::v1::CreateTokenRequest token;
   EXPECT_EQ(Read(R"({"nmae":"x"})", token),
-            "INVALID_ARGUMENT /nmae: The field /nmae is not known; known are name, subject, permissions, expiresAt.");
+            "INVALID_ARGUMENT /nmae: The field /nmae is not known; known are name, subject, permissions, expiresAt, roles.");
   EXPECT_EQ(Read(R"({"a/b~c":1})", token).substr(0, 25), "INVALID_ARGUMENT /a~1b~0c");
   EXPECT_EQ(Read(R"({"name":7})", token), "INVALID_ARGUMENT /name: The field /name must be a string, not a number.");
   EXPECT_EQ(Read(R"({"permissions":"a"})", token),

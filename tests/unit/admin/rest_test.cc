@@ -1,5 +1,6 @@
 // REST as a client sees it, through Handle(), the transcoder, the in-process channel and the guard.
 #include "gmock/gmock.h"
+#include "supervisor/manifest/manifest_schema.h"
 #include "tests/unit/admin/admin_harness.h"
 
 namespace bulkhead {
@@ -74,12 +75,12 @@ TEST_F(WhoMay, ARefusedWriteIsWrittenDownAndARefusedReadIsNot) {
     return testing::internal::GetCapturedStderr();
   };
   EXPECT_THAT(log(reader, "POST", "/api/v1/modules"),
-              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=reader"), HasSubstr("address=192.0.2.7:1234"),
+              testing::AllOf(HasSubstr("modules.register"), HasSubstr("subject=reader"), HasSubstr("address=192.0.2.7:1234"),
                              HasSubstr("request=request-1"), HasSubstr("result=FORBIDDEN")));
   EXPECT_THAT(log("wrong", "DELETE", "/api/v1/modules/x"),
-              testing::AllOf(HasSubstr("DeleteModule"), HasSubstr("subject=-"), HasSubstr("result=UNAUTHENTICATED")));
+              testing::AllOf(HasSubstr("modules.delete"), HasSubstr("subject=-"), HasSubstr("result=UNAUTHENTICATED")));
   EXPECT_THAT(log(admin_token_, "POST", "/api/v1/modules"),
-              testing::AllOf(HasSubstr("RegisterModule"), HasSubstr("subject=admin"), HasSubstr("result=INVALID_JSON")));
+              testing::AllOf(HasSubstr("modules.register"), HasSubstr("subject=admin"), HasSubstr("result=INVALID_JSON")));
   EXPECT_EQ(log("wrong", "GET", "/api/v1/modules"), "");
 }
 
@@ -100,7 +101,7 @@ TEST_F(WhoMay, TokensAreMadeListedAndEndAtOnce) {
   const Reply made =
       Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}, {"expiresAt", "2999-01-01T00:00:00Z"}});
   ASSERT_EQ(made.status, 201) << made.body;
-  EXPECT_THAT(Keys(made.data()), UnorderedElementsAre("name", "subject", "permissions", "secret", "createdAt", "expiresAt"));
+  EXPECT_THAT(Keys(made.data()), UnorderedElementsAre("id", "name", "subject", "roles", "permissions", "secret", "createdAt", "expiresAt", "lastUsedAt"));
   const std::string secret = made.data()["secret"];
   EXPECT_EQ(As(secret, Request("GET", "/api/v1/modules")).status, 200);
   EXPECT_EQ(Post("/api/v1/tokens", {{"name", "ci"}, {"permissions", {"modules:*"}}}).code(), "TOKEN_EXISTS");
@@ -176,7 +177,7 @@ TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
   const json module = reply.data();
   EXPECT_THAT(Keys(module),
               UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
-                                   "observed", "workers", "exits", "isolation", "config", "configRevision",
+                                   "observed", "offer", "workers", "exits", "isolation", "config", "configRevision",
                                    "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest"));
   EXPECT_EQ(module["status"], "REGISTERED");
   EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}}));
@@ -207,6 +208,29 @@ TEST_F(ModulesApi, ValidateAnswers200WhateverTheManifestIsLike) {
   EXPECT_EQ(bad.data()["valid"], false);
   EXPECT_THAT(Keys(bad.data()["errors"][0]), UnorderedElementsAre("path", "line", "code", "message"));
   EXPECT_EQ(Get("/api/v1/modules").json()["meta"]["total"], 0);
+}
+
+TEST_F(ModulesApi, ATextIsValidatedWithItsLines) {
+  const Reply yaml = Post("/api/v1/modules/validate", {{"text", "name: meter\nversion: 1.0.0\nworkers: 99\n"}, {"format", "yaml"}});
+  EXPECT_EQ(yaml.status, 200);
+  EXPECT_EQ(yaml.data()["errors"], json::parse(R"([{"path": "/workers", "line": 3, "code": "OUT_OF_RANGE",
+                                                    "message": "\"workers\" must be a whole number from 1 to 32."}])"));
+  const Reply text = Post("/api/v1/modules/validate", {{"text", "{\n\"name\": \"meter\",\n}"}});
+  EXPECT_EQ(text.data()["errors"][0]["line"], 3);
+  EXPECT_EQ(text.data()["errors"][0]["code"], "SYNTAX");
+  EXPECT_EQ(Post("/api/v1/modules/validate", {{"text", ""}}).data()["valid"], false);
+  EXPECT_EQ(Post("/api/v1/modules/validate", {{"text", ManifestOf("meter").dump()}}).data()["valid"], true);
+  for (const json& wrong : {json::object(), json{{"text", "{}"}, {"manifest", json::object()}}, json{{"text", "{}"}, {"format", "toml"}}}) {
+    const Reply refused = Post("/api/v1/modules/validate", wrong);
+    EXPECT_EQ(refused.status, 400) << wrong;
+    EXPECT_EQ(refused.code(), "INVALID_ARGUMENT") << wrong;
+  }
+}
+
+TEST_F(ModulesApi, TheSchemaOfManifestsIsServedAsItStands) {
+  const Reply reply = Get("/api/v1/manifest-schema");
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.body, ManifestSchemaJson());
 }
 
 TEST_F(ModulesApi, ListsAreFilteredSortedAndPaged) {

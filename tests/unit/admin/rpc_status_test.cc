@@ -69,5 +69,15 @@ TEST(RpcStatus, KeepsTheKindOfAStatusWithoutDetails) {
   EXPECT_TRUE(FromGrpcStatus(ToGrpcStatus(absl::OkStatus(), "", kMaxWireDetails)).ok());
 }
 
+TEST(RpcStatus, CarriesWhenToTryAgain) {
+  const absl::Status status = WithRetryAfter(Error("TOO_MANY_ATTEMPTS", "Too many."), 7);
+  for (const size_t most : {kMaxWireDetails, kUnlimitedDetails}) {
+    const absl::Status back = FromGrpcStatus(ToGrpcStatus(status, "r", most));
+    EXPECT_EQ(ErrorCode(back), "TOO_MANY_ATTEMPTS");
+    EXPECT_EQ(RetryAfter(back), 7);
+  }
+  EXPECT_EQ(RetryAfter(FromGrpcStatus(ToGrpcStatus(Error("OVERLOADED", "Later."), "r", kMaxWireDetails))), 0);
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -42,8 +42,8 @@ class AdminTokenTest : public testing::Test {
 
   std::string folder_, path_;
   Database database_{"host=/nonexistent dbname=none", 1};  // the admin token needs none
-  Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{Clock::Real(), registry_};
+  CredentialStore store_{database_};
+  Authenticator authenticator_{Clock::Real(), store_};
 };
 
 TEST_F(AdminTokenTest, IsMadeOnceForItsOwnerAloneAndReadAgain) {
@@ -66,7 +66,7 @@ TEST_F(AdminTokenTest, IsMadeOnceForItsOwnerAloneAndReadAgain) {
   EXPECT_EQ(authenticator_.Authenticate(secret + "0"), nullptr);
   EXPECT_EQ(authenticator_.Authenticate(""), nullptr);
 
-  Authenticator second(Clock::Real(), registry_);
+  Authenticator second(Clock::Real(), store_);
   ASSERT_TRUE(second.LoadAdminToken(path_).ok());
   EXPECT_NE(second.Authenticate(secret), nullptr);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1) << "something was left beside the token";
@@ -100,13 +100,11 @@ TEST_F(AdminTokenTest, ThatIsCutShortOrALinkOrNoFileIsRefused) {
 
 class ApiTokensTest : public testing::Test {
  protected:
-  ApiTokensTest() { EXPECT_TRUE(registry_.Open().ok()); }
-
   const Identity admin_{"admin", {"admin"}, {"*"}};
   SetClock clock_;
   Database database_{TestPostgres::Instance().FreshDatabase(), 4};
-  Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{clock_, registry_};
+  CredentialStore store_{database_};
+  Authenticator authenticator_{clock_, store_};
 };
 
 TEST_F(ApiTokensTest, WorkFromTheMomentTheyAreMadeUntilTheyAreDeleted) {
@@ -135,7 +133,7 @@ TEST_F(ApiTokensTest, AreStoredAsAHashAndReadByAnotherSupervisor) {
   ASSERT_EQ(rows->size(), 1u);
   EXPECT_EQ((*rows)[0].secret_sha256, Sha256Hex(made->secret));
   EXPECT_EQ((*rows)[0].subject, "somebody");
-  Authenticator other(clock_, registry_);
+  Authenticator other(clock_, store_);
   EXPECT_EQ(other.Authenticate(made->secret), nullptr);
   ASSERT_TRUE(other.Reload().ok());
   ASSERT_NE(other.Authenticate(made->secret), nullptr);

@@ -32,6 +32,25 @@ TEST(Identity, AStarAloneAllowsEverythingAndNoPermissionNothing) {
   EXPECT_FALSE((Identity{"x", {"admin"}, {}}).Allows("modules:read"));
 }
 
+TEST(Identity, AScopedPermissionHoldsForItsModuleAlone) {
+  const Identity caller{"x", {}, {"module:orders:write", "module:orders:jobs:run", "module:billing:*", "module:meter:consumption:*"}, {}, ""};
+  EXPECT_TRUE(caller.Allows("modules:write", "orders"));
+  EXPECT_FALSE(caller.Allows("modules:write", "order"));
+  EXPECT_FALSE(caller.Allows("modules:write", "orders2"));
+  EXPECT_FALSE(caller.Allows("modules:write", ""));
+  EXPECT_FALSE(caller.Allows("modules:write"));
+  EXPECT_FALSE(caller.Allows("modules:read", "orders"));
+  EXPECT_TRUE(caller.Allows("jobs:run", "orders"));
+  EXPECT_FALSE(caller.Allows("jobs:read", "orders"));
+  for (const char* any : {"modules:read", "jobs:run", "consumption:read", "x"}) EXPECT_TRUE(caller.Allows(any, "billing")) << any;
+  EXPECT_TRUE(caller.Allows("consumption:read", "meter"));
+  EXPECT_FALSE(caller.Allows("consumptions:read", "meter"));
+  EXPECT_FALSE(caller.Allows("consumption", "meter"));
+  EXPECT_TRUE((Identity{"x", {}, {"module:*"}, {}, ""}).Allows("consumption:read", "orders"));
+  EXPECT_FALSE((Identity{"x", {}, {"module:*"}, {}, ""}).Allows("tokens:write"));
+  EXPECT_FALSE((Identity{"x", {}, {"module:orders"}, {}, ""}).Allows("modules:write", "orders"));
+}
+
 TEST(Bearer, IsTheSecretAloneBehindItsScheme) {
   EXPECT_EQ(BearerSecret("Bearer abc"), "abc");
   EXPECT_EQ(BearerSecret("bEARER   a.b-c=="), "a.b-c==");

@@ -8,6 +8,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "supervisor/base/duration.h"
 #include "supervisor/base/status.h"
 #include "supervisor/manifest/manifest.h"
 
@@ -166,15 +167,15 @@ TEST_F(ConfigTest, AVariableThatNothingReadsIsAWarningUnlessKubernetesMadeIt) {
               ElementsAre(HasSubstr("BULKHEAD_LISTN is read by nothing here. Did you mean \"BULKHEAD_LISTEN\"?")));
 }
 
-TEST_F(ConfigTest, FlagVariablesGoBeforeTheFile) {
+TEST_F(ConfigTest, FlagsOfVariablesAndOfTheFileAreKeptApart) {
   Write("flags: {new-pricing: true, kept: true}\n");
   environment_ = {{"FEATURE_FLAG_NEW_PRICING", "false"}, {"FEATURE_FLAG_ENABLE_SHIPPING", "1"}};
   const Config config = Good({"serve", "--config", "b.yaml"});
-  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), false);
+  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), true);
   EXPECT_EQ(FlagValue(config.flags, "kept"), true);
-  EXPECT_EQ(FlagValue(config.flags, "enable_shipping"), true);
-  EXPECT_EQ(FlagValue(config.flags, "enable-shipping"), true);
-  EXPECT_EQ(FlagValue(config.flags, "unknown"), std::nullopt);
+  EXPECT_EQ(FlagValue(config.environment_flags, "new-pricing"), false);
+  EXPECT_EQ(FlagValue(config.environment_flags, "enable-shipping"), true);
+  EXPECT_EQ(FlagValue(config.environment_flags, "kept"), std::nullopt);
   environment_ = {{"FEATURE_FLAG_X", "maybe"}};
   EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
 }
@@ -246,6 +247,69 @@ TEST_F(ConfigTest, ATypoInAnOptionOrCommandIsAnsweredWithTheNearest) {
   EXPECT_THAT(Bad({"--verison"}), HasSubstr("Did you mean \"--version\"?"));
 }
 
+TEST_F(ConfigTest, CommandsOfTheClientAreReadWithTheirOptionsAndVariables) {
+  const auto migrate = [&](std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "migrate");
+    auto line = Parse(arguments);
+    EXPECT_TRUE(line.ok()) << line.status();
+    if (line.ok()) {
+      EXPECT_EQ(line->command, Command::kClient);
+    }
+    return line.ok() ? line->client : ClientRequest();
+  };
+  const auto command = [](const ClientRequest& request) { return std::get<MigrateCommand>(request.command); };
+  ClientRequest request = migrate({"--dry-run", "orders"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kPlan);
+  EXPECT_EQ(command(request).module, "orders");
+  EXPECT_FALSE(command(request).down);
+  EXPECT_EQ(request.options.server, "127.0.0.1:4001");
+  EXPECT_EQ(request.options.token, "");
+  EXPECT_EQ(request.options.token_file, folder_ + "/.bulkhead/admin.token");
+  EXPECT_EQ(command(migrate({"status"})).module, "");
+  EXPECT_EQ(command(migrate({"up", "orders"})).what, MigrateCommand::What::kUp);
+  request = migrate({"down", "orders", "--to", "3", "--json", "--server", "db:1"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kDown);
+  EXPECT_EQ(command(request).to, 3);
+  EXPECT_TRUE(request.options.json);
+  EXPECT_EQ(request.options.server, "db:1");
+  request = migrate({"down", "--dry-run", "orders"});
+  EXPECT_EQ(command(request).what, MigrateCommand::What::kPlan);
+  EXPECT_TRUE(command(request).down);
+
+  environment_ = {{"BULKHEAD_SERVER", "host:2"}, {"BULKHEAD_TOKEN", "secret"}, {"BULKHEAD_DATA", "/data"}};
+  request = migrate({"status", "orders"});
+  EXPECT_EQ(request.options.server, "host:2");
+  EXPECT_EQ(request.options.token, "secret");
+  EXPECT_EQ(request.options.token_file, "/data/admin.token");
+  request = migrate({"status", "--token-file", "mine", "--server", "other:3"});
+  EXPECT_EQ(request.options.token, "") << "a file that was named goes before the variable";
+  EXPECT_EQ(request.options.token_file, "mine");
+  EXPECT_EQ(request.options.server, "other:3");
+  EXPECT_TRUE(Good({"serve"}).warnings.empty()) << "they are known to serve, which reads none of them";
+}
+
+TEST_F(ConfigTest, AMistakeInACommandOfTheClientIsNamed) {
+  EXPECT_THAT(Bad({"migrate"}), HasSubstr("Say what to do"));
+  EXPECT_THAT(Bad({"migrate", "orders"}), HasSubstr("Say what to do"));
+  EXPECT_THAT(Bad({"migrate", "--dry-run"}), HasSubstr("NAME is missing"));
+  EXPECT_THAT(Bad({"migrate", "up"}), HasSubstr("`bulkhead migrate up --help`"));
+  EXPECT_THAT(Bad({"migrate", "up", "orders", "--jsn"}), HasSubstr("Unknown option --jsn. Did you mean \"--json\"? `bulkhead migrate up --help`"));
+  EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "x"}), HasSubstr("--to"));
+  EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "-1"}), HasSubstr("--to"));
+  EXPECT_THAT(Bad({"migrat"}), HasSubstr("Did you mean \"migrate\"?"));
+}
+
+TEST_F(ConfigTest, TheLimitOfAMigrationsStatementIsADuration) {
+  EXPECT_EQ(Good({"serve"}).migration_timeout, Millis(3'600'000));
+  EXPECT_EQ(Good({"serve", "--migration-timeout", "90s"}).migration_timeout, Millis(90'000));
+  Write("store:\n  migrationTimeout: 0\n");
+  EXPECT_EQ(Good({"serve", "--config", "b.yaml"}).migration_timeout, Millis(0));
+  for (const char* bad : {"90", "soon", "-1s", "1w", "99999h", ""}) {
+    EXPECT_THAT(Bad({"serve", "--migration-timeout", bad}), HasSubstr("--migration-timeout: ")) << bad;
+  }
+  for (const char* text : {"1h", "90s", "2m", "1500ms"}) EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);
@@ -271,6 +335,68 @@ TEST_F(ConfigTest, TheSampleConfigurationIsValid) {
   EXPECT_TRUE(config.discovery_development);
   ASSERT_TRUE(config.modules.contains("consumption-monitor"));
   EXPECT_TRUE(config.modules.at("consumption-monitor").enabled);
+}
+
+TEST_F(ConfigTest, WhoseTokensAreTakenIsReadFromTheFile) {
+  Write(R"(
+auth:
+  jwt:
+    issuer: https://issuer
+    audience: [a, b]
+    clockSkew: 5m
+    rolesClaim: realm_access.roles
+    permissionsClaim: scope
+    subjectClaim: email
+    jwksUrl: https://issuer/keys
+    jwksRefresh: 30s
+    keys:
+      - {id: one, algorithm: EdDSA, publicKeyFile: keys/one.pem}
+      - {id: two, algorithm: HS256, secretFile: /etc/two}
+)");
+  const JwtSettings jwt = Good({"serve", "--config", "b.yaml"}).jwt;
+  EXPECT_EQ(jwt.issuer, "https://issuer");
+  EXPECT_THAT(jwt.audience, ElementsAre("a", "b"));
+  EXPECT_EQ(jwt.clock_skew, Millis(300'000));
+  EXPECT_EQ(jwt.roles_claim, "realm_access.roles");
+  EXPECT_EQ(jwt.permissions_claim, "scope");
+  EXPECT_EQ(jwt.subject_claim, "email");
+  EXPECT_EQ(jwt.jwks_url, "https://issuer/keys");
+  EXPECT_EQ(jwt.jwks_refresh, Millis(30'000));
+  ASSERT_EQ(jwt.keys.size(), 2u);
+  EXPECT_EQ(jwt.keys[0].file, folder_ + "/keys/one.pem");
+  EXPECT_EQ(jwt.keys[1].file, "/etc/two");
+  Write("auth: {jwt: {audience: one}}\n");
+  const JwtSettings defaults = Good({"serve", "--config", "b.yaml"}).jwt;
+  EXPECT_THAT(defaults.audience, ElementsAre("one"));
+  EXPECT_EQ(defaults.clock_skew, Millis(60'000));
+  EXPECT_EQ(defaults.roles_claim, "roles");
+  EXPECT_EQ(defaults.jwks_refresh, Millis(300'000));
+}
+
+TEST_F(ConfigTest, EveryMistakeOfTheTokensHasItsLine) {
+  const std::string wrong = BadFile(R"(auth:
+  jwt:
+    issuer: 7
+    clockSkew: 301s
+    jwksRefresh: 1s
+    jwksUrl: http://elsewhere/keys
+    audience: [1]
+    keys:
+      - {id: a, algorithm: none, secretFile: x}
+      - {id: b, algorithm: RS256, secretFile: x}
+      - {id: bulkhead, algorithm: HS256, secretFile: x}
+      - {id: c, algorithm: HS256, secretFile: x, publicKeyFile: y}
+      - {id: d, algorithm: HS256, secretFile: x}
+      - {id: d, algorithm: HS256, secretFile: x}
+      - {algorithm: HS256, secretFile: x}
+      - {id: e, algorithm: HS256, secret: x}
+  jwts: {}
+)");
+  for (const char* line : {":3: auth.jwt.issuer", ":4: auth.jwt.clockSkew", ":5: auth.jwt.jwksRefresh", ":6: auth.jwt.jwksUrl", ":7: auth.jwt.audience",
+                           ":9: auth.jwt.keys[0]", ":10: auth.jwt.keys[1]", ":11: auth.jwt.keys[2]", ":12: auth.jwt.keys[3]", ":14: auth.jwt.keys[5]",
+                           ":15: auth.jwt.keys[6]", ":16: auth.jwt.keys[7].secret", ":17: auth.jwts"})
+    EXPECT_THAT(wrong, HasSubstr(std::string("b.yaml") + line));
+  EXPECT_THAT(wrong, testing::Not(HasSubstr(":13:")));
 }
 
 }  // namespace

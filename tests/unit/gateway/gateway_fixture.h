@@ -261,8 +261,8 @@ class GatewayTest : public testing::Test {
   std::string folder_, secret_, last_instance_;
   ShiftedClock clock_;
   Database database_{"host=/nonexistent dbname=none", 1};  // never opened
-  Registry registry_{database_, std::string(32, 'k')};
-  Authenticator authenticator_{clock_, registry_};
+  CredentialStore credentials_{database_};
+  Authenticator authenticator_{clock_, credentials_};
   EchoLocal local_;
   std::map<std::string, std::vector<DirectoryWorker>> workers_{{"m", {}}};
   std::map<std::string, std::unique_ptr<FakeLinkModule>> modules_;

@@ -69,6 +69,7 @@ class FakePort : public ControlPort {
   void Stop(Millis, Done<module::v1::StopResponse>) override {}
   void Health(Millis, Done<module::v1::HealthResponse>) override {}
   void Metrics(Millis, Done<module::v1::MetricsResponse>) override {}
+  void Configure(const module::v1::ConfigureRequest&, Millis, Done<module::v1::ConfigureResponse>) override {}
   std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest& request, Millis,
                                   std::function<void(const module::v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {
@@ -156,7 +157,7 @@ class Node {
   }
   std::future<absl::StatusOr<RunView>> Async(const std::string& job, Millis wait, const std::string& payload = "null") {
     auto answer = std::make_shared<std::promise<absl::StatusOr<RunView>>>();
-    jobs_->Run("m", job, payload, wait, [answer](absl::StatusOr<RunView> run) { answer->set_value(std::move(run)); });
+    jobs_->Run("m", job, payload, wait, std::nullopt, [answer](absl::StatusOr<RunView> run) { answer->set_value(std::move(run)); });
     return answer->get_future();
   }
   absl::StatusOr<RunView> Get(const std::string& id) {

@@ -1,4 +1,5 @@
 // Jobs over time and over nodes: ticks, restarts, leases, fences, a database that is lost, history.
+#include "supervisor/store/registry.h"
 #include "tests/unit/jobs/jobs_harness.h"
 
 namespace bulkhead::jobs_testing {
@@ -127,6 +128,24 @@ TEST_F(JobsTest, AnOldFenceWritesNothing) {
   std::this_thread::sleep_for(200ms);
   EXPECT_EQ(node.Get(id)->status, RunStatus::kRunning);
   EXPECT_EQ(node.Get(id)->result_json, "null");
+}
+
+TEST_F(JobsTest, NoModuleCanStopTheClaimsByALock) {
+  Node node("n1", conninfo_);
+  node.Publish({Spec("sync")}, {{"m.0.a", port_}});
+  port_->Answer([](std::shared_ptr<FakeRun> run) { run->Result("1"); });
+  Database database(conninfo_, 2);
+  Registry registry(database, std::string(32, 'k'));
+  ASSERT_TRUE(registry.Open().ok());
+  const auto schema = registry.EnsureSchema("greedy", 4, {});
+  ASSERT_TRUE(schema.ok()) << schema.status();
+  auto greedy = Connection::Open(schema->conninfo);
+  ASSERT_TRUE(greedy.ok()) << greedy.status();
+  ASSERT_TRUE((*greedy)->Run("BEGIN").ok());
+  // The key under which claims were made once.
+  ASSERT_TRUE((*greedy)->Run("SELECT pg_advisory_lock(108200601805427)").ok());
+  EXPECT_EQ(node.Run("sync", 10s)->status, RunStatus::kSucceeded);
+  EXPECT_EQ(SqlState((*greedy)->Run("LOCK TABLE bulkhead_internal.instance IN ACCESS SHARE MODE").status()), "42501");
 }
 
 TEST_F(JobsTest, CatchingUpRunsTheLatestMissedTick) {

@@ -70,6 +70,125 @@ TEST(EffectiveConfig, DefaultsLieUnderWhatIsGiven) {
   EXPECT_EQ(json::parse(EffectiveConfig(m, R"({"host":"https://h/","hours":null})").effective_json)["hours"], 8);
 }
 
+TEST(ConfigSchema, RulesMayStandInTheFieldItselfAndAreCheckedThereToo) {
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","pattern":"("},"b":{"type":"number","min":5,"max":1},
+                               "c":{"type":"multiselect","options":[1],"validation":{"minItems":3,"maxItems":2}}}})"),
+              ElementsAre("/config/schema/a/pattern INVALID_PATTERN", "/config/schema/b INVALID_RULE",
+                          "/config/schema/c/validation INVALID_RULE"));
+  const Manifest m = Good(R"({"schema":{"a":{"type":"string","pattern":"^x"},"b":{"type":"number","max":1}}})");
+  EXPECT_THAT(Brief(EffectiveConfig(m, R"({"a":"y","b":2})").errors), ElementsAre("/a PATTERN_MISMATCH", "/b TOO_LARGE"));
+}
+
+TEST(ConfigSchema, FieldsHaveNames) {
+  for (const char* name : {"", "1a", "a b", "a/b", "ä", "-a"}) {
+    const json config = {{"schema", {{name, {{"type", "string"}}}}}};
+    EXPECT_THAT(SchemaErrors(config.dump()), ElementsAre(testing::EndsWith(" INVALID_NAME"))) << name;
+  }
+  const std::string longest(128, 'n');
+  EXPECT_THAT(SchemaErrors(R"({"schema":{")" + longest + R"(":{"type":"string"},"_a.b-c1":{"type":"string"}}})"), IsEmpty());
+  EXPECT_THAT(SchemaErrors(R"({"schema":{")" + longest + R"(n":{"type":"string"}}})"),
+              ElementsAre(testing::EndsWith(" INVALID_NAME")));
+}
+
+TEST(ConfigSchema, EachTypeTakesItsValuesAndNoOthers) {
+  const Manifest m = Good(R"({"schema": {
+    "integer": {"type": "integer", "validation": {"min": -5}}, "multi": {"type": "multiselect", "options": ["a", {"value": "b"}, 3, true],
+      "validation": {"minItems": 1, "maxItems": 2}}, "json": {"type": "json"}, "every": {"type": "duration", "validation": {"min": 1000, "max": 60000}},
+    "string": {"type": "string"}, "text": {"type": "text"}, "number": {"type": "number"}}})");
+  auto errors = [&](const std::string& config) { return Brief(EffectiveConfig(m, config).errors); };
+  for (const char* good : {R"({"integer":-5})", R"({"integer":9007199254740991})", R"({"integer":2.0})", R"({"multi":["a"]})",
+                           R"({"multi":["b",3]})", R"({"multi":[true]})", R"({"json":{"a":[1,{"b":null}]}})", R"({"json":"x"})",
+                           R"({"json":false})", R"({"every":"30s"})", R"({"every":"1m"})", R"({"every":1500})", R"({"every":""})",
+                           R"({"number":1e300})", R"({"string":"\n"})"}) {
+    EXPECT_THAT(errors(good), IsEmpty()) << good;
+  }
+  const std::pair<const char*, const char*> bad[] = {{R"({"integer":1.5})", "/integer NOT_INTEGER"},
+                                                     {R"({"integer":"1"})", "/integer WRONG_TYPE"},
+                                                     {R"({"integer":9007199254740992})", "/integer OUT_OF_RANGE"},
+                                                     {R"({"integer":1e300})", "/integer OUT_OF_RANGE"},
+                                                     {R"({"integer":-6})", "/integer TOO_SMALL"},
+                                                     {R"({"integer":true})", "/integer WRONG_TYPE"},
+                                                     {R"({"multi":"a"})", "/multi WRONG_TYPE"},
+                                                     {R"({"multi":[]})", "/multi TOO_FEW"},
+                                                     {R"({"multi":["a","b",3]})", "/multi TOO_MANY"},
+                                                     {R"({"multi":["a","z"]})", "/multi/1 NOT_AN_OPTION"},
+                                                     {R"({"multi":["a","a"]})", "/multi/1 DUPLICATE"},
+                                                     {R"({"every":"30"})", "/every INVALID_DURATION"},
+                                                     {R"({"every":-1})", "/every INVALID_DURATION"},
+                                                     {R"({"every":1.5})", "/every INVALID_DURATION"},
+                                                     {R"({"every":1e18})", "/every INVALID_DURATION"},
+                                                     {R"({"every":true})", "/every WRONG_TYPE"},
+                                                     {R"({"every":"500ms"})", "/every TOO_SMALL"},
+                                                     {R"({"every":"2m"})", "/every TOO_LARGE"},
+                                                     {R"({"every":["1s"]})", "/every WRONG_TYPE"},
+                                                     {R"({"number":"1"})", "/number WRONG_TYPE"},
+                                                     {R"({"string":1})", "/string WRONG_TYPE"}};
+  for (const auto& [config, error] : bad) EXPECT_THAT(errors(config), ElementsAre(error)) << config;
+  EXPECT_THAT(errors("{\"json\":\"" + std::string(70'000, 'x') + "\"}"), ElementsAre("/json TOO_LONG"));
+}
+
+const char kDepending[] = R"({"schema": {
+  "mode": {"type": "select", "options": ["plain", "tls", "mtls"], "default": "plain"},
+  "certificate": {"type": "string", "required": true, "dependsOn": {"mode": ["tls", "mtls"]}, "validation": {"minLength": 3}},
+  "clientKey": {"type": "password", "required": true, "dependsOn": {"mode": "mtls"}},
+  "proxy": {"type": "boolean"},
+  "proxyUrl": {"type": "url", "required": true, "dependsOn": "proxy"},
+  "proxyUser": {"type": "string", "required": true, "dependsOn": "proxyUrl"},
+  "kinds": {"type": "multiselect", "options": ["a", "b"]},
+  "onlyB": {"type": "number", "required": true, "dependsOn": {"kinds": "b"}}}})";
+
+TEST(DependsOn, AFieldIsWantedAndCheckedOnlyWhenItApplies) {
+  const Manifest m = Good(kDepending);
+  auto errors = [&](const std::string& config) { return Brief(EffectiveConfig(m, config).errors); };
+  EXPECT_THAT(errors("{}"), IsEmpty());
+  EXPECT_THAT(errors(R"({"certificate":"x"})"), IsEmpty());  // too short, and without effect
+  EXPECT_THAT(errors(R"({"mode":"tls"})"), ElementsAre("/certificate REQUIRED"));
+  EXPECT_THAT(errors(R"({"mode":"tls","certificate":"x"})"), ElementsAre("/certificate TOO_SHORT"));
+  EXPECT_THAT(errors(R"({"mode":"mtls"})"), ElementsAre("/certificate REQUIRED", "/clientKey REQUIRED"));
+  EXPECT_THAT(errors(R"({"proxy":false})"), IsEmpty());
+  EXPECT_THAT(errors(R"({"proxy":true})"), ElementsAre("/proxyUrl REQUIRED"));
+  EXPECT_THAT(errors(R"({"proxy":true,"proxyUrl":"http://p"})"), ElementsAre("/proxyUser REQUIRED"));
+  // What it depends on is set, but does not apply itself.
+  EXPECT_THAT(errors(R"({"proxy":false,"proxyUrl":"http://p"})"), IsEmpty());
+  EXPECT_THAT(errors(R"({"kinds":["a"]})"), IsEmpty());
+  EXPECT_THAT(errors(R"({"kinds":["a","b"]})"), ElementsAre("/onlyB REQUIRED"));
+  EXPECT_THAT(errors(R"({"kinds":["b"],"onlyB":"x"})"), ElementsAre("/onlyB WRONG_TYPE"));
+  // A secret that does not apply is still one.
+  EXPECT_EQ(MaskConfig(m, R"({"clientKey":"x"})"), R"({"clientKey":"********"})");
+}
+
+TEST(DependsOn, MistakesAreFoundInTheManifest) {
+  EXPECT_THAT(
+      SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"c":{"type":"string","dependsOn":{"a":"x","d":1}}}})"),
+      ElementsAre("/config/schema/a/dependsOn UNKNOWN_FIELD", "/config/schema/c/dependsOn/d UNKNOWN_FIELD"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":"a"}}})"),
+              ElementsAre("/config/schema/a/dependsOn DEPENDENCY_CYCLE"));
+  const ManifestResult cycle =
+      WithConfig(R"({"schema":{"a":{"type":"string","dependsOn":"b"},"b":{"type":"string","dependsOn":{"c":"x"}},
+                                                        "c":{"type":"string","dependsOn":"a"},"d":{"type":"string","dependsOn":"a"}}})");
+  EXPECT_THAT(Brief(cycle.errors), ElementsAre("/config/schema/a/dependsOn DEPENDENCY_CYCLE"));
+  EXPECT_THAT(cycle.errors[0].message, testing::HasSubstr("a → b → c → a"));
+  EXPECT_THAT(
+      SchemaErrors(
+          R"({"schema":{"m":{"type":"select","options":["x"]},"n":{"type":"multiselect","options":["x"]},"o":{"type":"boolean"},
+                               "a":{"type":"string","dependsOn":{"m":"y"}},"b":{"type":"string","dependsOn":{"m":["x","y"]}},
+                               "c":{"type":"string","dependsOn":{"n":"y"}},"d":{"type":"string","dependsOn":{"o":"yes"}},
+                               "e":{"type":"string","dependsOn":{"m":"x","n":"x","o":false}}}})"),
+      ElementsAre("/config/schema/a/dependsOn/m INVALID_VALUE", "/config/schema/b/dependsOn/m INVALID_VALUE",
+                  "/config/schema/c/dependsOn/n INVALID_VALUE", "/config/schema/d/dependsOn/o INVALID_VALUE"));
+  EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"string","dependsOn":5}}})"),
+              ElementsAre("/config/schema/a/dependsOn WRONG_TYPE"));
+}
+
+TEST(EffectiveConfig, DeepAndDoubledConfigurationsAreRefused) {
+  std::string deep = "{\"secret\":";
+  for (int i = 0; i < 100'000; ++i) deep += '[';
+  EXPECT_THAT(ValueErrors(deep), ElementsAre(" TOO_DEEP"));
+  EXPECT_EQ(MaskConfig(Good(kSchema), deep), "{}");
+  EXPECT_THAT(ValueErrors(R"({"host":"http://a","host":"http://b"})"), ElementsAre("/host DUPLICATE_KEY"));
+  EXPECT_THAT(ValueErrors(R"({"host":"http://a","secret":"\u0000"})"), ElementsAre("/secret INVALID_TEXT"));
+}
+
 TEST(EffectiveConfig, EveryValueIsChecked) {
   EXPECT_THAT(ValueErrors("{}"), ElementsAre("/host REQUIRED"));
   EXPECT_THAT(ValueErrors(""), ElementsAre("/host REQUIRED"));

@@ -62,7 +62,8 @@ TEST(Manifest, TheExampleOfTheOlderSystemValidatesAsItStands) {
   text << file.rdbuf();
   const ManifestResult result = ParseManifest(text.str(), false);
   EXPECT_THAT(Brief(result.errors), IsEmpty());
-  EXPECT_THAT(Brief(result.warnings), ElementsAre("/capabilities/ui NOT_APPLIED"));
+  EXPECT_THAT(Brief(result.warnings), ElementsAre("/capabilities/ui NOT_APPLIED", "/dependencies/system/node NOT_APPLIED",
+                                                  "/dependencies/npm NOT_APPLIED"));
   ASSERT_TRUE(result.manifest);
   const Manifest& m = *result.manifest;
   EXPECT_EQ(m.name, "vmware-vcenter");
@@ -98,6 +99,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
   EXPECT_EQ(m.entry, "bin/order-intake");
   EXPECT_EQ(m.workers, 1);
   EXPECT_EQ(m.transport, Transport::kLink);
+  EXPECT_EQ(m.config_reload, ConfigReload::kPush);
   EXPECT_EQ(m.critical, std::nullopt);
   EXPECT_EQ(m.migrations_dir, "migrations");
   EXPECT_EQ(m.handshake_timeout, limits::kHandshakeTimeout);
@@ -108,7 +110,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
 TEST(Manifest, EveryFieldIsTaken) {
   const Manifest m = Good(R"({
     "$schema": "https://x", "manifestVersion": 1, "entry": "libexec/run", "args": ["-v", "--x=1"], "workers": 4, "critical": false,
-    "featureFlag": "enable_orders", "transport": "http", "configReload": "push", "permissions": ["orders:read"],
+    "featureFlag": "enable_orders", "transport": "http", "configReload": "restart", "permissions": ["orders:read"],
     "capabilities": {
       "api": {"openapi": "openapi.yaml", "routes": [
         {"method": "get", "path": "/", "public": true},
@@ -128,6 +130,7 @@ TEST(Manifest, EveryFieldIsTaken) {
   EXPECT_EQ(m.critical, false);
   EXPECT_EQ(m.feature_flag, "enable_orders");
   EXPECT_EQ(m.transport, Transport::kHttp);
+  EXPECT_EQ(m.config_reload, ConfigReload::kRestart);
   ASSERT_EQ(m.routes.size(), 3u);
   EXPECT_EQ(m.routes[0].method, "GET");
   EXPECT_TRUE(m.routes[0].is_public);
@@ -318,6 +321,78 @@ TEST(Manifest, DependenciesAreRanges) {
                                     "/dependencies/system/bulkhead INVALID_RANGE"));
 }
 
+TEST(Manifest, ARangeThatNoVersionIsWithinIsSaid) {
+  EXPECT_THAT(
+      Errors(
+          R"({"dependencies":{"modules":{"a":">2 <1","b":">=1.0.0 <1.0.0","c":"1.2.3 2.3.4","d":">2 <1 || 3","e":"<0.0.0-0","f":">1.2.2 <1.2.3-beta"},
+                          "system":{"bulkhead":"<0.1 >=0.2"}}})"),
+      testing::UnorderedElementsAre("/dependencies/modules/a UNSATISFIABLE_RANGE", "/dependencies/modules/b UNSATISFIABLE_RANGE",
+                                    "/dependencies/modules/c UNSATISFIABLE_RANGE", "/dependencies/modules/e UNSATISFIABLE_RANGE",
+                                    "/dependencies/system/bulkhead UNSATISFIABLE_RANGE"));
+}
+
+TEST(Manifest, WhatTheModulesOwnBuildNeedsIsNotedAndRefusesNothing) {
+  EXPECT_THAT(Warnings(R"({"dependencies":{"npm":{"left-pad":"nonsense"},"system":{"node":"nonsense","bulkhaed":"*"}}})"),
+              testing::UnorderedElementsAre("/dependencies/npm NOT_APPLIED", "/dependencies/system/node NOT_APPLIED",
+                                            "/dependencies/system/bulkhaed UNKNOWN_FIELD"));
+  EXPECT_THAT(Warnings(R"({"dependencies":{"npm":["left-pad"],"system":{"node":20}}})"),
+              testing::UnorderedElementsAre("/dependencies/npm NOT_APPLIED", "/dependencies/system/node NOT_APPLIED"));
+}
+
+TEST(Manifest, MissedTicksMayAllBeWantedAndTheLatestIsRun) {
+  for (const char* all : {R"("all:25")", R"({"all":25})"}) {
+    const std::string patch = R"({"capabilities":{"jobs":{"handlers":[{"name":"a","catchUp":)" + std::string(all) + "}]}}}";
+    const Manifest m = Good(patch.c_str());
+    EXPECT_EQ(m.jobs[0].catch_up, "latest");
+    EXPECT_EQ(m.jobs[0].catch_up_most, 25);
+    EXPECT_THAT(Warnings(patch.c_str()), ElementsAre("/capabilities/jobs/handlers/0/catchUp NOT_APPLIED"));
+  }
+  for (const char* bad :
+       {R"("all:0")", R"("all:1001")", R"("all:")", R"("all:-1")", R"("all:1e2")", R"("all: 5")", R"("all:05")", R"("All:5")"}) {
+    EXPECT_THAT(JobErrors(R"({"name":"a","catchUp":)" + std::string(bad) + "}"), ElementsAre("0/catchUp INVALID_VALUE")) << bad;
+  }
+  EXPECT_THAT(JobErrors(R"({"name":"a","catchUp":{"all":0}},{"name":"b","catchUp":{}},{"name":"c","catchUp":5})"),
+              ElementsAre("0/catchUp/all OUT_OF_RANGE", "1/catchUp/all REQUIRED", "2/catchUp WRONG_TYPE"));
+}
+
+TEST(Manifest, PagesHaveAPathEachAndFilesOfTheirOwnFolder) {
+  EXPECT_THAT(
+      Errors(R"({"capabilities":{"ui":{"pages":[{"path":"/a"},{"path":"/a"},{"path":"/b/:id","component":"pages/B.tsx"}],
+                         "navigation":[{"path":"/a"},{"path":"/a"},{"path":"/c","children":[{"path":"d","permissions":["x:y"]}]}]}}})"),
+      ElementsAre("/capabilities/ui/pages/1/path DUPLICATE", "/capabilities/ui/navigation/2/children/0/path INVALID_ROUTE_PATH",
+                  "/capabilities/ui/navigation/2/children/0/permissions/0 UNDECLARED_PERMISSION"));
+}
+
+TEST(Manifest, UnknownFieldsAreFoundAtEveryLevel) {
+  EXPECT_THAT(
+      Warnings(R"({"metadata":{"homepag":"x"},"lifecycle":{"stopTimout":1},"limits":{"pid":1},"database":{"migration":"m"},
+                           "config":{"schema":{"a":{"type":"select","lable":"A","options":[{"value":1,"labl":"x"}],"validation":{"mim":1}}}},
+                           "capabilities":{"jobs":{"handlers":[{"name":"a","schedul":"x"}]},"ui":{"pages":[{"path":"/a","titel":"x"}]}}})"),
+      testing::UnorderedElementsAre("/metadata/homepag UNKNOWN_FIELD", "/lifecycle/stopTimout UNKNOWN_FIELD",
+                                    "/limits/pid UNKNOWN_FIELD", "/database/migration UNKNOWN_FIELD",
+                                    "/config/schema/a/lable UNKNOWN_FIELD", "/config/schema/a/options/0/labl UNKNOWN_FIELD",
+                                    "/config/schema/a/validation/mim UNKNOWN_FIELD",
+                                    "/capabilities/jobs/handlers/0/schedul UNKNOWN_FIELD",
+                                    "/capabilities/ui/pages/0/titel UNKNOWN_FIELD", "/capabilities/ui NOT_APPLIED"));
+}
+
+TEST(Manifest, LabelsOfOlderSystemsAreTexts) {
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","handler":"../handlers/a.ts"})"), IsEmpty());  // a label, no path
+  EXPECT_THAT(RouteErrors(R"({"method":"GET","path":"/a","handler":5,"summary":{},"tags":"x"})"),
+              ElementsAre("0/handler WRONG_TYPE", "0/summary WRONG_TYPE", "0/tags WRONG_TYPE"));
+}
+
+TEST(Manifest, ReadingItsOwnDocumentAgainGivesTheSame) {
+  std::ifstream file(BULKHEAD_TEST_FOLDER "/../../interface/manifest_full.json");
+  std::stringstream text;
+  text << file.rdbuf();
+  const ManifestResult once = ParseManifest(text.str(), false);
+  ASSERT_TRUE(once.manifest);
+  const ManifestResult again = ParseManifest(once.manifest->json, false);
+  ASSERT_TRUE(again.manifest);
+  EXPECT_EQ(*again.manifest, *once.manifest);
+}
+
 TEST(Manifest, PagesUseDeclaredPermissions) {
   EXPECT_THAT(Errors(R"({"capabilities":{"ui":{"pages":[{"path":"orders","permissions":["x:y"]},{"component":"a.tsx"}]}}})"),
               testing::UnorderedElementsAre("/capabilities/ui/pages/0/path INVALID_ROUTE_PATH",
@@ -353,10 +428,10 @@ TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
   EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
               testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED",
                                             "/isolation NOT_APPLIED"));
-  EXPECT_THAT(Warnings(R"({"configReload":"push","capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
+  EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
                            "events":{"publishes":["order.created"],"subscribes":[]}}})"),
-              testing::UnorderedElementsAre("/configReload NOT_APPLIED", "/capabilities/api/openapi NOT_APPLIED",
-                                            "/capabilities/ui NOT_APPLIED", "/capabilities/events NOT_APPLIED"));
+              testing::UnorderedElementsAre("/capabilities/api/openapi NOT_APPLIED", "/capabilities/ui NOT_APPLIED",
+                                            "/capabilities/events NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":[],"subscribes":[]}}})"), IsEmpty());
   EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
 }

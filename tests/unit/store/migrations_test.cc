@@ -266,16 +266,6 @@ TEST_F(MigrationsTest, SettingsOfOneFileDoNotReachTheNext) {
   EXPECT_TRUE(Exists("b"));
 }
 
-TEST_F(MigrationsTest, AModuleCanWriteNoHistoryButItsOwn) {
-  auto login = Connection::Open(schema_.conninfo);
-  ASSERT_TRUE(login.ok()) << login.status();
-  EXPECT_EQ(SqlState((*login)->Run("SELECT * FROM bulkhead_internal.migrations").status()), "42501");
-  EXPECT_EQ(SqlState((*login)->Run("INSERT INTO bulkhead_internal.migrations VALUES ('other', 1, 'x', 'x')").status()), "42501");
-  ASSERT_TRUE((*login)->Run("SELECT bulkhead.record_migration(7, '007_x.sql', 'abc', NULL, true)").ok());
-  EXPECT_EQ(admin_.Run("SELECT owner FROM bulkhead_internal.migrations WHERE number = 7")->Text(0, "owner"), "orders");
-  EXPECT_EQ(ErrorCode((*login)->Run("SELECT bulkhead.record_migration(7, '007_x.sql', 'def', NULL, true)").status()), "UNIQUE_VIOLATION");
-}
-
 class MigrationFolderTest : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -159,22 +159,6 @@ TEST_F(RegistryTest, WhatANodeObservesIsMirroredAndGoesWithTheModule) {
   EXPECT_TRUE(registry_.ReportObserved("n1", "orders", "STOPPED", "", "", 3).ok());
 }
 
-TEST_F(RegistryTest, TokensAreKeptByNameWithTheirPermissions) {
-  const WallTime expires = WallTime(std::chrono::seconds(4102444800));
-  const std::string hash(64, 'a');
-  ASSERT_TRUE(registry_.InsertToken({.name = "ci", .subject = "ci@example", .secret_sha256 = hash, .permissions = {"modules:read", "a \"quote\""},
-                                     .expires_at = expires}).ok());
-  EXPECT_EQ(ErrorCode(registry_.InsertToken({.name = "ci", .subject = "x", .secret_sha256 = std::string(64, 'b')})), "TOKEN_EXISTS");
-  auto tokens = registry_.Tokens();
-  ASSERT_TRUE(tokens.ok());
-  ASSERT_EQ(tokens->size(), 1u);
-  EXPECT_THAT((*tokens)[0].permissions, ElementsAre("modules:read", "a \"quote\""));
-  EXPECT_EQ((*tokens)[0].expires_at, expires);
-  EXPECT_GT((*tokens)[0].created_at, Clock::Real().Wall() - std::chrono::minutes(1));
-  EXPECT_TRUE(registry_.DeleteToken("ci").ok());
-  EXPECT_EQ(ErrorCode(registry_.DeleteToken("ci")), "TOKEN_NOT_FOUND");
-}
-
 TEST_F(RegistryTest, ADatabaseOfAnotherMasterKeyIsRefused) {
   EXPECT_TRUE(Registry(database_, std::string(32, 'k')).Open().ok());
   EXPECT_EQ(ErrorCode(Registry(database_, std::string(32, 'x')).Open()), "MASTER_KEY_MISMATCH");
@@ -281,12 +265,16 @@ TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
   auto schema = registry_.EnsureSchema("orders", 4, {});
   auto lingering = Login(*schema);
   ASSERT_TRUE(lingering->Run("CREATE TABLE t (n int)").ok());
-  ASSERT_TRUE(lingering->RunScript("SELECT bulkhead.record_migration(1, 'x', 'y', NULL, true); BEGIN; LOCK TABLE t").ok());
+  ASSERT_TRUE(lingering->RunScript("BEGIN; LOCK TABLE t").ok());
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migrations (owner, number, name, checksum) VALUES ('orders', 1, 'x', 'y')").ok());
+  ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migration_log (owner, number, name, checksum, action, took_ms) "
+                            "VALUES ('orders', 1, 'x', 'y', 'applied', 1)").ok());
   absl::Status dropped = registry_.DropSchema("orders");
   ASSERT_TRUE(dropped.ok()) << dropped;
   EXPECT_EQ(database_.Run("SELECT FROM pg_namespace WHERE nspname = $1", {schema->schema})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM pg_roles WHERE rolname = $1", {schema->role})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migrations WHERE owner = 'orders'")->size(), 0);
+  EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migration_log WHERE owner = 'orders'")->size(), 0);
   EXPECT_FALSE(lingering->Run("SELECT 1").ok());
   EXPECT_TRUE(registry_.DropSchema("orders").ok());
   EXPECT_TRUE(registry_.EnsureSchema("orders", 4, {}).ok());
@@ -337,6 +325,13 @@ TEST(RegistryOfAnOperatorsDatabase, NeedsNoSuperuser) {
     ASSERT_TRUE((*login)->Run("CREATE TABLE IF NOT EXISTS t (n int)").ok());
   }
   EXPECT_TRUE(Migrate(database, "orders", registry.EnsureSchema("orders", 4, {})->conninfo, {*MakeMigration("001_a.sql", "CREATE TABLE a (n int)")}).ok());
+  // A module that holds the lock of migrations is in nobody's way here either.
+  auto greedy = Connection::Open(registry.EnsureSchema("billing", 4, {})->conninfo);
+  ASSERT_TRUE((*greedy)->Run("SELECT pg_advisory_lock(1651862635, hashtext('orders'))").ok());
+  auto again = Migrate(database, "orders", registry.EnsureSchema("orders", 4, {})->conninfo,
+                       {*MakeMigration("001_a.sql", "CREATE TABLE a (n int)"), *MakeMigration("002_b.sql", "CREATE TABLE b (n int)")});
+  EXPECT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE((*greedy)->Run("SELECT 1").ok());
   absl::Status dropped = registry.DropSchema("orders");
   EXPECT_TRUE(dropped.ok()) << dropped;
 }

@@ -30,7 +30,7 @@ class HostTest : public testing::Test {
   HostTest() {
     char name[] = "/tmp/bulkhead-host-XXXXXX";
     folder_ = mkdtemp(name);
-    auto server = HostServer::Listen(socket(), {{"new-pricing", true}, {"old", false}});
+    auto server = HostServer::Listen(socket(), {{"new-pricing", {.enabled = true}}, {"old", {}}});
     EXPECT_TRUE(server.ok()) << server.status();
     if (!server.ok()) return;
     server_ = *std::move(server);

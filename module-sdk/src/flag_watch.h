@@ -1,0 +1,44 @@
+// Follows the supervisor's feature flags (Host.WatchFlags) from the start of the module to its end. When the stream breaks it is opened
+// again; until then the last flags count.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bulkhead::sdk {
+
+struct FlagState {
+  bool enabled = false;
+  std::optional<int> percentage;
+  std::vector<std::string> identities;
+  bool operator==(const FlagState&) const = default;
+};
+// By the name of the flag's environment variable, under which spellings of one name meet.
+using FlagStates = std::map<std::string, FlagState, std::less<>>;
+
+std::string FlagVariable(std::string_view name);  // "FEATURE_FLAG_NEW_PRICING"
+// Whether a flag is on for an identity, as host.proto says.
+bool FlagOnFor(const FlagState& flag, std::string_view name, std::string_view identity);
+
+class FlagWatch {
+ public:
+  // `changed` is called on a gRPC thread with all flags, first soon after the construction.
+  FlagWatch(const std::string& host_socket, const std::string& token, std::function<void(FlagStates)> changed);
+  ~FlagWatch();  // waits until `changed` is not running and never called again
+  FlagWatch(const FlagWatch&) = delete;
+
+ private:
+  class Stream;
+  struct State;
+  struct Connection;  // the channel; of the owner alone
+  std::unique_ptr<Connection> connection_;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace bulkhead::sdk

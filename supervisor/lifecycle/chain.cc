@@ -1,0 +1,140 @@
+// What goes beyond one module: enabling it with all that it depends on, and saying beforehand what an action would do.
+#include "supervisor/base/limits.h"
+#include "supervisor/base/log.h"
+#include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/store/migrations.h"
+
+namespace bulkhead {
+namespace {
+
+// Files that enabling would run, in order; an error for what would keep them from running.
+absl::StatusOr<std::vector<std::string>> PendingMigrations(Database& database, const std::string& module, const std::string& folder) {
+  ASSIGN_OR_RETURN(const std::vector<MigrationFile> files, ReadMigrations(folder));
+  ASSIGN_OR_RETURN(const MigrationOverview overview, InspectMigrations(database, module, files));
+  if (!overview.problems.empty()) {
+    std::vector<ErrorDetail> details;
+    for (const MigrationProblem& problem : overview.problems) details.push_back({problem.file, problem.code, problem.message, problem.line});
+    return Error(overview.problems[0].code, overview.problems[0].message, std::move(details));
+  }
+  std::vector<std::string> pending;
+  for (const MigrationInfo& file : overview.files) {
+    if (file.state != MigrationState::kApplied) pending.push_back(file.name);
+  }
+  return pending;
+}
+
+}  // namespace
+
+// Modules that are enabled one after another on behalf of one call, and disabled again when one of them fails.
+struct Reconciler::Chain {
+  ModuleTarget target;
+  std::vector<std::string> order;    // dependencies first
+  size_t next = 0;
+  std::vector<std::string> enabled;  // by this chain
+  Loop::TimerId late = 0;
+  Done<ActionResult> done;           // empty once it is answered
+};
+
+void Reconciler::EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, wait, done = std::move(done)] {
+    if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
+    auto current = Current(target, ModuleAction::kEnable);
+    if (!current.ok()) return done(current.status());
+    auto order = EnableOrder(CurrentGraph(), target.name);
+    if (!order.ok()) return done(order.status());
+    auto chain = std::make_shared<Chain>(Chain{target, *std::move(order), 0, {}, 0, done});
+    chain->late = loop_.After(wait, [this, chain] {
+      EntryPtr entry = Find(chain->target.name);
+      if (auto answer = std::exchange(chain->done, {}); answer && entry) answer(ActionResult{View(*entry), false});
+    });
+    EnableNext(chain);
+  });
+}
+
+void Reconciler::EnableNext(const std::shared_ptr<Chain>& chain) {
+  const std::string name = chain->order[chain->next];
+  const bool last = ++chain->next == chain->order.size();
+  EntryPtr entry = Find(name);
+  const bool was_enabled = entry && entry->row.status == RegistryStatus::kEnabled;
+  // Only the last one is what the caller has read.
+  ModuleTarget one(name, last ? chain->target.if_generation : std::nullopt, chain->target.by);
+  Enable(one, limits::kMaxWait, [this, chain, name, last, was_enabled](absl::StatusOr<ActionResult> result) {
+    if (result.ok() && !result->converged) {
+      result = Error("MODULE_START_FAILED", "module " + name + " does not run after " + std::to_string(limits::kMaxWait.count() / 1000) + " s");
+      chain->enabled.push_back(name);  // it is enabled all the same
+    }
+    if (!result.ok()) return UndoChain(chain, name, result.status());
+    if (!was_enabled) chain->enabled.push_back(name);
+    if (!last) return EnableNext(chain);
+    loop_.Cancel(chain->late);
+    if (auto answer = std::exchange(chain->done, {})) answer(std::move(result));
+  });
+}
+
+// Disables again what the chain has enabled, dependents first, then answers with what broke it.
+void Reconciler::UndoChain(const std::shared_ptr<Chain>& chain, const std::string& failed, const absl::Status& why) {
+  if (!chain->enabled.empty()) {
+    const std::string name = chain->enabled.back();
+    chain->enabled.pop_back();
+    LogInfo("lifecycle", "disabled again: what was enabled for the sake of another module", {{"module", name}, {"failed", failed}});
+    Actor by = SystemActor(options_.node);
+    by.request_id = chain->target.by.request_id;
+    return Disable({name, std::nullopt, by}, limits::kMaxWait, [this, chain, failed, why, name](absl::StatusOr<ActionResult> undone) {
+      if (!undone.ok())
+        LogWarn("lifecycle", "could not be disabled again", {{"module", name}, {"reason", std::string(undone.status().message())}});
+      UndoChain(chain, failed, why);
+    });
+  }
+  loop_.Cancel(chain->late);
+  auto answer = std::exchange(chain->done, {});
+  if (!answer) return;
+  if (failed == chain->target.name) return answer(why);
+  std::vector<ErrorDetail> details = ErrorDetails(why);
+  details.insert(details.begin(), {"/dependencies/modules/" + failed, ErrorCode(why), std::string(why.message()), 0});
+  const std::string message = "module " + chain->target.name + " was not enabled, because " + failed + ", on which it depends, could not be: " +
+                              std::string(why.message()) + ". What was enabled on the way is disabled again";
+  answer(Error(ErrorCode(why), message, std::move(details)));
+}
+
+void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) {
+  loop_.Post([this, name, request, done = std::move(done)] {
+    EntryPtr entry = Find(name);
+    if (!entry) return done(NotFound(name));
+    PlanFacts facts;
+    facts.status = entry->row.status;
+    facts.installed = !entry->row.package.empty();
+    facts.with_dependencies = request.with_dependencies;
+    facts.purge = request.purge;
+    facts.restarts_for_config = entry->manifest->config_reload == ConfigReload::kRestart;
+    if (request.action == ModuleAction::kEnable) {
+      auto config = StoredConfig(*entry);
+      if (!config.ok()) facts.problems.push_back({"", ErrorCode(config.status()), std::string(config.status().message()), 0});
+      if (config.ok()) facts.problems = Details(config->errors);
+      if (!facts.installed && entry->row.path.empty())
+        facts.problems.push_back({"/path", "PACKAGE_INVALID", "the module was registered without the folder of its files", 0});
+    }
+    // As it is now: the plan of a moment, as the migrations are looked up it may have changed.
+    auto answer = [this, name, request, done](PlanFacts facts) {
+      if (!Find(name)) return done(NotFound(name));
+      done(bulkhead::MakePlan(CurrentGraph(), name, request.action, facts));
+    };
+    if (request.action != ModuleAction::kEnable || !entry->manifest->has_database) return answer(std::move(facts));
+    Blocking<std::vector<std::string>>(
+        [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<std::vector<std::string>> {
+          const std::string folder = row.package.empty() ? Accessible(row.path) : options_.data_dir + "/" + row.package;
+          return PendingMigrations(database_, row.name, folder + "/" + manifest->migrations_dir);
+        },
+        [answer, facts, done](absl::StatusOr<std::vector<std::string>> pending) mutable {
+          if (!pending.ok() && ErrorCode(pending.status()) == "DATABASE_UNAVAILABLE") return done(pending.status());
+          if (!pending.ok()) {
+            facts.problems.push_back({"/database/migrations", ErrorCode(pending.status()), std::string(pending.status().message()), 0});
+            for (ErrorDetail& detail : ErrorDetails(pending.status())) facts.problems.push_back(std::move(detail));
+          } else {
+            facts.migrations = *std::move(pending);
+          }
+          answer(std::move(facts));
+        });
+  });
+}
+
+}  // namespace bulkhead

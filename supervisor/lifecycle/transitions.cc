@@ -1,0 +1,81 @@
+#include "supervisor/lifecycle/transitions.h"
+
+#include "supervisor/base/status.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
+                                     ModuleAction::kDelete};
+
+}  // namespace
+
+std::string_view ModuleActionName(ModuleAction action) {
+  switch (action) {
+    case ModuleAction::kInstall: return "install";
+    case ModuleAction::kEnable: return "enable";
+    case ModuleAction::kDisable: return "disable";
+    case ModuleAction::kConfigure: return "configure";
+    case ModuleAction::kDelete: return "delete";
+  }
+  return "";
+}
+
+std::optional<ModuleAction> ParseModuleAction(std::string_view name) {
+  for (ModuleAction action : kActions) {
+    if (ModuleActionName(action) == name) return action;
+  }
+  return std::nullopt;
+}
+
+TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
+  using Verdict = TransitionVerdict;
+  const bool enabled = status == RegistryStatus::kEnabled;
+  switch (status) {
+    case RegistryStatus::kInstalling:
+    case RegistryStatus::kUpdating:
+    case RegistryStatus::kRemoving: return Verdict::kRefused;
+    case RegistryStatus::kRegistered:
+      if (action == ModuleAction::kDisable) return Verdict::kRefused;
+      return Verdict::kAllowed;
+    case RegistryStatus::kEnabled:
+    case RegistryStatus::kDisabled: break;
+  }
+  switch (action) {
+    case ModuleAction::kInstall: return Verdict::kAlreadySo;
+    case ModuleAction::kEnable: return enabled ? Verdict::kAlreadySo : Verdict::kAllowed;
+    case ModuleAction::kDisable: return enabled ? Verdict::kAllowed : Verdict::kAlreadySo;
+    case ModuleAction::kConfigure: return Verdict::kAllowed;
+    case ModuleAction::kDelete: return enabled ? Verdict::kRefused : Verdict::kAllowed;
+  }
+  return Verdict::kRefused;
+}
+
+std::vector<ModuleAction> PossibleActions(RegistryStatus status) {
+  std::vector<ModuleAction> possible;
+  for (ModuleAction action : kActions) {
+    if (JudgeTransition(status, action) == TransitionVerdict::kAllowed) possible.push_back(action);
+  }
+  return possible;
+}
+
+absl::Status CheckTransition(const std::string& module, RegistryStatus status, ModuleAction action) {
+  if (JudgeTransition(status, action) != TransitionVerdict::kRefused) return absl::OkStatus();
+  const std::string state(RegistryStatusName(status));
+  std::vector<ErrorDetail> details = {{"/status", "CURRENT_STATE", state}};
+  std::string possible;
+  for (ModuleAction other : PossibleActions(status)) {
+    const std::string name(ModuleActionName(other));
+    details.push_back({"/status", "POSSIBLE_ACTION", name});
+    possible += (possible.empty() ? "" : ", ") + name;
+  }
+  const std::string what = "module " + module + " is " + state;
+  if (possible.empty()) return Error("MODULE_BUSY", what + ": wait for the end of that, then try again", std::move(details));
+  if (status == RegistryStatus::kEnabled && action == ModuleAction::kDelete)
+    return Error("MODULE_ENABLED", what + "; disable it first. Possible now: " + possible, std::move(details));
+  return Error("INVALID_TRANSITION",
+               what + ", so it can't be told to " + std::string(ModuleActionName(action)) + ". Possible now: " + possible,
+               std::move(details));
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,30 @@
+// Which registry states there are between a module's registration and its removal, and what may be done in each. Pure.
+//
+//   register → REGISTERED → install → (INSTALLING) → DISABLED ⇄ ENABLED      delete: from REGISTERED and DISABLED, through REMOVING
+//
+// INSTALLING, UPDATING and REMOVING are on the way to another one: nothing may be begun then.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "supervisor/store/registry.h"
+
+namespace bulkhead {
+
+enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kDelete };
+std::string_view ModuleActionName(ModuleAction action);  // "install", …
+std::optional<ModuleAction> ParseModuleAction(std::string_view name);
+
+enum class TransitionVerdict { kAllowed, kAlreadySo, kRefused };
+TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action);
+// What may be begun now and would change something, in the order of ModuleAction.
+std::vector<ModuleAction> PossibleActions(RegistryStatus status);
+
+// OK for what is allowed or so already, else INVALID_TRANSITION, MODULE_ENABLED (delete while it is enabled) or MODULE_BUSY, with the
+// state as the detail CURRENT_STATE and each possible action as a detail POSSIBLE_ACTION.
+absl::Status CheckTransition(const std::string& module, RegistryStatus status, ModuleAction action);
+
+}  // namespace bulkhead
