@@ -10,6 +10,7 @@ extern "C" const char* __tsan_default_suppressions() {
          "race:libgpr\n"
          "race:libabsl\n"
          "race:libprotobuf\n"
+         "race:libupb\n"
          "race:^grpc::\n"
          "race:^google::protobuf\n"
          "race:Status::Unref\n";
