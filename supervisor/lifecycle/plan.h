@@ -13,7 +13,7 @@ namespace bulkhead {
 // One effect, in the order in which they would come.
 struct PlanStep {
   std::string module;
-  std::string effect;  // install, migrate, start, stop, push, restart, drop, remove
+  std::string effect;  // install, migrate, start, stop, push, restart, remove, keep, drop
   std::string message;  // a sentence
 };
 
