@@ -115,6 +115,26 @@ struct MigrateArguments {
   }
 };
 
+// bulkhead secrets …
+struct SecretsArguments {
+  CLI::App* command = nullptr;
+  CLI::App* rotate = nullptr;
+
+  void Add(CLI::App& app, ClientOptions& options, std::string& token_file) {
+    command = app.add_subcommand("secrets", "the keys of secrets at rest");
+    AddClientOptions(*command, options, token_file);
+    command->require_subcommand(0, 1);
+    rotate = command->add_subcommand("rotate", "make a new key, seal the secrets of every configuration with it, and forget the old one; with keys "
+                                               "from BULKHEAD_SECRETS_KEYS: seal all with the first. May be repeated when it was interrupted");
+    AddClientOptions(*rotate, options, token_file);
+  }
+
+  absl::StatusOr<RotateSecretsCommand> Read() const {
+    if (!rotate->parsed()) return Error("CONFIG_INVALID", "Say what to do: `bulkhead secrets rotate`.");
+    return RotateSecretsCommand{};
+  }
+};
+
 // The layers below the options: variables, then what depends on who runs and where.
 void ApplyClientDefaults(const std::map<std::string, std::string>& environment, bool is_root, const std::string& cwd,
                          const std::string& token_file, ClientOptions& options) {
@@ -173,6 +193,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   MigrateArguments migrate;
   std::string token_file;
   migrate.Add(app, result.client.options, token_file);
+  SecretsArguments secrets;
+  secrets.Add(app, result.client.options, token_file);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -188,8 +210,12 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
     result.text = "bulkhead " BULKHEAD_VERSION "\n";
     return result;
   }
-  if (migrate.command->parsed()) {
-    ASSIGN_OR_RETURN(result.client.command, migrate.Read());
+  if (migrate.command->parsed() || secrets.command->parsed()) {
+    if (migrate.command->parsed()) {
+      ASSIGN_OR_RETURN(result.client.command, migrate.Read());
+    } else {
+      ASSIGN_OR_RETURN(result.client.command, secrets.Read());
+    }
     ApplyClientDefaults(environment, is_root, cwd, token_file, result.client.options);
     result.command = Command::kClient;
     return result;

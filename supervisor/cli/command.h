@@ -24,9 +24,12 @@ struct MigrateCommand {
   std::optional<int> to;
 };
 
+// A new key for the secrets of configurations, and all of them sealed with it.
+struct RotateSecretsCommand {};
+
 struct ClientRequest {
   ClientOptions options;
-  std::variant<MigrateCommand> command;
+  std::variant<MigrateCommand, RotateSecretsCommand> command;
 };
 
 }  // namespace bulkhead

@@ -14,5 +14,6 @@ struct Session {
 };
 
 Outcome Run(Session& session, const MigrateCommand& command);
+Outcome Run(Session& session, const RotateSecretsCommand& command);
 
 }  // namespace bulkhead

@@ -34,7 +34,7 @@ class IdempotentCalls {
   absl::Status Finish(const std::string& subject, const std::string& key, const Answer& answer);
   // Nothing was done: the next one with this key is the first.
   absl::Status Forget(const std::string& subject, const std::string& key);
-  // Seals every kept answer with the key that seals now.
+  // Seals what is kept with the key that seals now.
   absl::Status Reseal();
 
  private:

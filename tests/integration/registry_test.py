@@ -260,6 +260,23 @@ class Configuration(DaemonTest):
         daemon.start()
         self.assertTrue(self.greeting(daemon)["hasKey"])
 
+    def test_a_command_rotates_the_key_too(self):
+        daemon = self.daemon(**ECHO)
+        daemon.put("/api/v1/modules/echo/config", {"config": {"apiKey": "top secret"}})
+        keys = daemon.data / "secrets" / "config.keys"
+        before = keys.read_text()
+        environment = {"BULKHEAD_SERVER": daemon.admin_address, "BULKHEAD_TOKEN": daemon.token}
+        code, out, err = run_serve("secrets", "rotate", env=environment)
+        self.assertEqual((code, err), (0, ""))
+        self.assertRegex(out, r"\AThe secrets of 1 module were sealed anew\.\nKEY +USE\n[0-9a-f]{8} +seals and opens\n\Z")
+        self.assertNotEqual(keys.read_text(), before)
+        code, out, _err = run_serve("secrets", "rotate", "--json", env=environment)
+        self.assertEqual((code, json.loads(out)["modules"], len(json.loads(out)["keys"])), (0, 1, 1))
+        reader = daemon.make_token("only-reads", "system:read")
+        code, out, err = run_serve("secrets", "rotate", env={**environment, "BULKHEAD_TOKEN": reader})
+        self.assertEqual((code, out), (1, ""))
+        self.assertIn("system:write", err)
+
     def test_keys_of_the_environment_are_used_and_not_written(self):
         first, second = "11" * 32, "22" * 32
         daemon = self.daemon(env={"BULKHEAD_SECRETS_KEYS": first}, **ECHO)
@@ -407,6 +424,32 @@ class Keys(SharedDaemonTest):
         self.assertTrue({answer.status for answer in answers} <= {201, 409}, answers)
         self.assertEqual(len({answer.data["secret"] for answer in answers if answer.status == 201}), 1)
         self.assertTrue(all(answer.error["code"] == "IDEMPOTENCY_KEY_IN_USE" for answer in answers if answer.status == 409))
+
+    def test_a_call_whose_supervisor_died_may_be_done_again_after_a_quarter_of_an_hour(self):
+        key = str(uuid.uuid4())
+        self.once(key, "first")
+        revision = self.once(str(uuid.uuid4()), "second").data["configRevision"]
+
+        def unanswered_for(minutes):
+            self.daemon.sql(f"UPDATE bulkhead_internal.idempotent_calls SET status = NULL, answer = NULL, "
+                            f"started_at = now() - interval '{minutes} minutes' WHERE key = '{key}'")
+
+        unanswered_for(14)
+        self.assertError(self.once(key, "first"), 409, "IDEMPOTENCY_KEY_IN_USE")
+        self.assertError(self.once(key, "other"), 409, "IDEMPOTENCY_KEY_REUSED")
+        unanswered_for(16)
+        self.assertGreater(self.once(key, "first").data["configRevision"], revision)
+        self.assertEqual(self.daemon.module("echo")["config"]["greeting"], "first")
+
+    def test_what_was_asked_and_answered_is_kept_under_each_new_key_of_secrets(self):
+        key, body = str(uuid.uuid4()), {"name": f"t-{uuid.uuid4()}", "permissions": ["modules:read"]}
+        made = self.daemon.post("/api/v1/tokens", body, headers={"Idempotency-Key": key})
+        kept = "SELECT request, answer FROM bulkhead_internal.idempotent_calls WHERE key = '" + key + "'"
+        before = self.daemon.sql(kept)
+        self.assertEqual(self.daemon.post("/api/v1/system/secrets/rotate").status, 200)
+        self.assertNotEqual(self.daemon.sql(kept), before)
+        again = self.daemon.post("/api/v1/tokens", body, headers={"Idempotency-Key": key})
+        self.assertEqual((again.status, again.data["secret"]), (201, made.data["secret"]))
 
     def test_a_key_that_is_none_is_refused(self):
         for key in ("k" * 256, "with space"):

@@ -288,6 +288,14 @@ TEST_F(ConfigTest, CommandsOfTheClientAreReadWithTheirOptionsAndVariables) {
   EXPECT_TRUE(Good({"serve"}).warnings.empty()) << "they are known to serve, which reads none of them";
 }
 
+TEST_F(ConfigTest, TheCommandThatRotatesSecretsIsRead) {
+  auto line = Parse({"secrets", "rotate", "--json"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_EQ(line->command, Command::kClient);
+  EXPECT_TRUE(std::holds_alternative<RotateSecretsCommand>(line->client.command));
+  EXPECT_TRUE(line->client.options.json);
+}
+
 TEST_F(ConfigTest, AMistakeInACommandOfTheClientIsNamed) {
   EXPECT_THAT(Bad({"migrate"}), HasSubstr("Say what to do"));
   EXPECT_THAT(Bad({"migrate", "orders"}), HasSubstr("Say what to do"));
@@ -297,6 +305,8 @@ TEST_F(ConfigTest, AMistakeInACommandOfTheClientIsNamed) {
   EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "x"}), HasSubstr("--to"));
   EXPECT_THAT(Bad({"migrate", "down", "orders", "--to", "-1"}), HasSubstr("--to"));
   EXPECT_THAT(Bad({"migrat"}), HasSubstr("Did you mean \"migrate\"?"));
+  EXPECT_THAT(Bad({"secrets"}), HasSubstr("`bulkhead secrets rotate`"));
+  EXPECT_THAT(Bad({"secrets", "rotat"}), HasSubstr("Did you mean \"rotate\"?"));
 }
 
 TEST_F(ConfigTest, TheLimitOfAMigrationsStatementIsADuration) {
