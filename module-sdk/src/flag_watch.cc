@@ -11,13 +11,13 @@
 
 namespace bulkhead::sdk {
 
-namespace pb = ::bulkhead::host::v1;
+namespace host_pb = ::bulkhead::host::v1;
 
 namespace {
 
 constexpr std::chrono::milliseconds kFirstRetry{200}, kLastRetry{10'000};  // doubled each time, until a message has come
 
-FlagStates StatesOf(const pb::Flags& message) {
+FlagStates StatesOf(const host_pb::Flags& message) {
   FlagStates states;
   for (const auto& [name, enabled] : message.flags()) {
     FlagState& state = states[FlagVariable(name)];
@@ -56,14 +56,14 @@ bool FlagOnFor(const FlagState& flag, std::string_view name, std::string_view id
 }
 
 struct FlagWatch::Connection {
-  std::unique_ptr<pb::Host::Stub> stub;
+  std::unique_ptr<host_pb::Host::Stub> stub;
 };
 
 // What the streams share with their owner, who may be gone before the last of them.
 struct FlagWatch::State : std::enable_shared_from_this<FlagWatch::State> {
   std::string token;
   std::function<void(FlagStates)> changed;
-  pb::Host::Stub* stub = nullptr;
+  host_pb::Host::Stub* stub = nullptr;
   std::mutex mutex;
   std::condition_variable idle;
   bool stopping = false;
@@ -74,7 +74,7 @@ struct FlagWatch::State : std::enable_shared_from_this<FlagWatch::State> {
   std::chrono::milliseconds wait = kFirstRetry;
 
   void Open();  // under the lock
-  void Tell(const pb::Flags& message) {
+  void Tell(const host_pb::Flags& message) {
     {
       std::lock_guard lock(mutex);
       if (stopping) return;
@@ -100,7 +100,7 @@ struct FlagWatch::State : std::enable_shared_from_this<FlagWatch::State> {
   }
 };
 
-class FlagWatch::Stream final : public grpc::ClientReadReactor<pb::Flags> {
+class FlagWatch::Stream final : public grpc::ClientReadReactor<host_pb::Flags> {
  public:
   explicit Stream(std::shared_ptr<State> state) : state_(std::move(state)) {
     context_.AddMetadata("x-bulkhead-token", state_->token);
@@ -124,8 +124,8 @@ class FlagWatch::Stream final : public grpc::ClientReadReactor<pb::Flags> {
  private:
   const std::shared_ptr<State> state_;
   grpc::ClientContext context_;
-  pb::WatchFlagsRequest request_;
-  pb::Flags message_;
+  host_pb::WatchFlagsRequest request_;
+  host_pb::Flags message_;
 };
 
 void FlagWatch::State::Open() { stream = new Stream(shared_from_this()); }
@@ -134,7 +134,7 @@ FlagWatch::FlagWatch(const std::string& host_socket, const std::string& token, s
     : connection_(std::make_unique<Connection>()), state_(std::make_shared<State>()) {
   state_->token = token;
   state_->changed = std::move(changed);
-  connection_->stub = pb::Host::NewStub(grpc::CreateChannel("unix:" + host_socket, grpc::InsecureChannelCredentials()));
+  connection_->stub = host_pb::Host::NewStub(grpc::CreateChannel("unix:" + host_socket, grpc::InsecureChannelCredentials()));
   state_->stub = connection_->stub.get();
   std::lock_guard lock(state_->mutex);
   state_->Open();

@@ -16,7 +16,7 @@
 namespace bulkhead::sdk {
 namespace {
 
-constexpr size_t kMaxLine = 64 * 1024;
+constexpr size_t kMaxHandshake = 64 * 1024;
 constexpr auto kTimeout = std::chrono::seconds(10);
 
 std::string ReadLine() {
@@ -37,7 +37,7 @@ std::string ReadLine() {
     }
     if (c == '\n') return line;
     line += c;
-    if (line.size() > kMaxLine) throw std::runtime_error("the supervisor's handshake is longer than 64 KiB");
+    if (line.size() > kMaxHandshake) throw std::runtime_error("the supervisor's handshake is longer than 64 KiB");
   }
 }
 

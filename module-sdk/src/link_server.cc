@@ -15,7 +15,7 @@ namespace bulkhead::sdk {
 namespace {
 
 constexpr size_t kReadBuffer = 256 * 1024;
-constexpr size_t kMaxConnections = 256;                   // gateway threads; beyond: the newest is closed
+constexpr size_t kMaxLinks = 256;                   // gateway threads; beyond: the newest is closed
 constexpr auto kHelloTimeout = std::chrono::seconds(10);  // for the first frame; beyond: close
 constexpr int kEventsPerTurn = 64;
 constexpr int kBacklog = 128;
@@ -171,8 +171,8 @@ void LinkServer::Accept() {
       if (errno == EINTR || errno == ECONNABORTED) continue;
       return;
     }
-    if (connections_.size() >= kMaxConnections) {
-      log_.Warn("a link was refused: too many connections", {{"limit", kMaxConnections}});
+    if (connections_.size() >= kMaxLinks) {
+      log_.Warn("a link was refused: too many connections", {{"limit", kMaxLinks}});
       close(fd);
       continue;
     }

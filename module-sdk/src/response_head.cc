@@ -21,7 +21,7 @@ constexpr std::array<bool, 256> TokenCharacters() {  // RFC 9110, 5.6.2, in lowe
 }
 constexpr std::array<bool, 256> kTokenCharacter = TokenCharacters();
 
-bool IsToken(std::string_view name) {
+bool IsFieldName(std::string_view name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return kTokenCharacter[c]; });
 }
 
@@ -54,7 +54,7 @@ ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t b
   uint16_t count = 0;
   for (const auto& [raw_name, value] : headers) {
     std::string name = Lower(raw_name);
-    if (!IsToken(name) || !IsValue(value)) {
+    if (!IsFieldName(name) || !IsValue(value)) {
       out.problem = "the header " + name + " holds characters that HTTP does not allow";
       break;
     }

@@ -88,7 +88,7 @@ std::string DecodedRest(std::string_view rest) {
   }
 }
 
-std::vector<std::pair<std::string, std::string>> Params(const std::vector<std::string>& segments, std::string_view path) {
+std::vector<std::pair<std::string, std::string>> ParamsOf(const std::vector<std::string>& segments, std::string_view path) {
   std::vector<std::pair<std::string, std::string>> out;
   path.remove_prefix(1);
   for (const std::string& segment : segments) {
@@ -173,7 +173,7 @@ Router::Match Router::Find(std::string_view method, std::string_view path) const
     }
   }
   if (match.route) {
-    match.params = Params(segments_[best], path);
+    match.params = ParamsOf(segments_[best], path);
     return match;
   }
   std::vector<std::string> allowed;

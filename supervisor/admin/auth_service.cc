@@ -7,7 +7,15 @@
 namespace bulkhead {
 namespace {
 
-using namespace admin::v1;  // the messages, all of them
+using admin::v1::ChangePasswordRequest;
+using admin::v1::ChangePasswordResponse;
+using admin::v1::GetMeRequest;
+using admin::v1::GetMeResponse;
+using admin::v1::LogInRequest;
+using admin::v1::LogInResponse;
+using admin::v1::LogOutRequest;
+using admin::v1::LogOutResponse;
+using admin::v1::RefreshLoginRequest;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
@@ -27,7 +35,7 @@ void AnswerLogin(const CallPtr<LogInResponse>& call, const absl::StatusOr<Accoun
   call->Answer(std::move(answer));
 }
 
-class AuthService : public Auth::CallbackService {
+class AuthService : public admin::v1::Auth::CallbackService {
  public:
   AuthService(const Guard& guard, Accounts& accounts, BlockingPool& pool) : guard_(guard), accounts_(accounts), pool_(pool) {}
 
@@ -97,5 +105,7 @@ class AuthService : public Auth::CallbackService {
 std::unique_ptr<grpc::Service> MakeAuthService(const Guard& guard, Accounts& accounts, BlockingPool& pool) {
   return std::make_unique<AuthService>(guard, accounts, pool);
 }
+
+#undef METHOD
 
 }  // namespace bulkhead

@@ -124,4 +124,6 @@ std::unique_ptr<grpc::Service> MakeFlagsService(const Guard& guard, Flags& flags
   return std::make_unique<FlagsService>(guard, flags, modules);
 }
 
+#undef METHOD
+
 }  // namespace bulkhead

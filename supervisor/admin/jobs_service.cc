@@ -142,4 +142,6 @@ std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modu
   return std::make_unique<JobsService>(guard, modules, jobs);
 }
 
+#undef METHOD
+
 }  // namespace bulkhead

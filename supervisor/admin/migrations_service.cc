@@ -225,4 +225,6 @@ std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules
   return std::make_unique<MigrationsService>(guard, modules, migrations, pool);
 }
 
+#undef METHOD
+
 }  // namespace bulkhead

@@ -275,4 +275,6 @@ std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& m
   return std::make_unique<ModulesService>(guard, modules, pool);
 }
 
+#undef METHOD
+
 }  // namespace bulkhead

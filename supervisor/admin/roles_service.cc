@@ -7,7 +7,15 @@
 namespace bulkhead {
 namespace {
 
-using namespace admin::v1;  // the messages, all of them
+using admin::v1::CreateRoleRequest;
+using admin::v1::DeleteRoleRequest;
+using admin::v1::DeleteRoleResponse;
+using admin::v1::GetRoleRequest;
+using admin::v1::ListRolesRequest;
+using admin::v1::ListRolesResponse;
+using admin::v1::Role;
+using admin::v1::RoleResponse;
+using admin::v1::UpdateRoleRequest;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
@@ -25,7 +33,7 @@ RoleRow Wanted(const Request& request) {
   return {request.name(), request.description(), {request.permissions().begin(), request.permissions().end()}, {}, {}};
 }
 
-class RolesService : public Roles::CallbackService {
+class RolesService : public admin::v1::Roles::CallbackService {
  public:
   RolesService(const Guard& guard, Accounts& accounts, BlockingPool& pool) : guard_(guard), accounts_(accounts), pool_(pool) {}
 
@@ -93,5 +101,7 @@ class RolesService : public Roles::CallbackService {
 std::unique_ptr<grpc::Service> MakeRolesService(const Guard& guard, Accounts& accounts, BlockingPool& pool) {
   return std::make_unique<RolesService>(guard, accounts, pool);
 }
+
+#undef METHOD
 
 }  // namespace bulkhead

@@ -89,4 +89,6 @@ std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticat
   return std::make_unique<TokensService>(guard, authenticator, pool);
 }
 
+#undef METHOD
+
 }  // namespace bulkhead

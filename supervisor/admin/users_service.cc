@@ -8,7 +8,15 @@
 namespace bulkhead {
 namespace {
 
-using namespace admin::v1;  // the messages, all of them
+using admin::v1::CreateUserRequest;
+using admin::v1::DeleteUserRequest;
+using admin::v1::DeleteUserResponse;
+using admin::v1::GetUserRequest;
+using admin::v1::ListUsersRequest;
+using admin::v1::ListUsersResponse;
+using admin::v1::UpdateUserRequest;
+using admin::v1::User;
+using admin::v1::UserResponse;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
@@ -27,7 +35,7 @@ void OnHashing(Accounts& accounts, const CallPtr<Response>& call, std::function<
   if (!accounts.Submit(std::move(work))) call->Fail(Error("OVERLOADED", "Too many passwords wait to be hashed. Try again in a moment."));
 }
 
-class UsersService : public Users::CallbackService {
+class UsersService : public admin::v1::Users::CallbackService {
  public:
   UsersService(const Guard& guard, Accounts& accounts, BlockingPool& pool) : guard_(guard), accounts_(accounts), pool_(pool) {}
 
@@ -104,5 +112,7 @@ class UsersService : public Users::CallbackService {
 std::unique_ptr<grpc::Service> MakeUsersService(const Guard& guard, Accounts& accounts, BlockingPool& pool) {
   return std::make_unique<UsersService>(guard, accounts, pool);
 }
+
+#undef METHOD
 
 }  // namespace bulkhead

@@ -35,10 +35,6 @@ absl::Status InvalidCredentials() {
   return Error("INVALID_CREDENTIALS", "The user name or the password is wrong, or the user is disabled.");
 }
 
-absl::Status RefreshInvalid() {
-  return Error("REFRESH_TOKEN_INVALID", "The refresh token is not known, has expired, or its session has ended. Log in again.");
-}
-
 absl::Status Invalid(std::string_view what, std::vector<ErrorDetail> wrong) {
   const std::string message = std::string(what) + ": " + wrong.front().message;
   return Error("INVALID_ARGUMENT", message, std::move(wrong));

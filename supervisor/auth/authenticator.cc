@@ -21,7 +21,6 @@ constexpr Millis kPruneInterval{3'600'000};
 constexpr Millis kEndedSessionMemory = 2 * limits::kAccessTokenLife;  // longer than an access token and the difference of clocks
 constexpr Millis kSessionKept{int64_t{7} * 24 * 3'600'000};           // after its end, to look into what happened
 
-int64_t Seconds(WallTime time) { return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count(); }
 
 absl::Status CheckNewToken(const std::string& name, const std::string& subject, const std::vector<std::string>& permissions,
                            const std::vector<std::string>& roles, const AccountTable& accounts, std::optional<WallTime> expires_at,
@@ -116,7 +115,7 @@ void Authenticator::Rebuild(State& state) {
     if (const auto known = state.last_use.find(row.id); known != state.last_use.end()) {
       use = known->second;
     } else {
-      use.written = row.last_used_at ? Seconds(*row.last_used_at) : 0;
+      use.written = row.last_used_at ? UnixSeconds(*row.last_used_at) : 0;
       use.seconds = std::make_shared<std::atomic<int64_t>>(use.written);
     }
     Identity identity{row.subject, row.roles, state.accounts->Permissions(row.roles, row.permissions),
@@ -235,7 +234,7 @@ absl::StatusOr<std::vector<TokenRow>> Authenticator::List() {
     for (TokenRow& row : rows) {
       const auto use = state.last_use.find(row.id);
       const int64_t at = use == state.last_use.end() ? 0 : use->second.seconds->load(std::memory_order_relaxed);
-      if (at > (row.last_used_at ? Seconds(*row.last_used_at) : 0)) row.last_used_at = WallTime(std::chrono::seconds(at));
+      if (at > (row.last_used_at ? UnixSeconds(*row.last_used_at) : 0)) row.last_used_at = WallTime(std::chrono::seconds(at));
     }
   });
   return rows;

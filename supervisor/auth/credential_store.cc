@@ -64,9 +64,6 @@ UserRow UserOf(const Rows& rows, int r) {
 
 absl::Status UserNotFound(const std::string& name) { return Error("USER_NOT_FOUND", "There is no user \"" + name + "\"."); }
 absl::Status RoleNotFound(const std::string& name) { return Error("ROLE_NOT_FOUND", "There is no role \"" + name + "\"."); }
-absl::Status RefreshInvalid() {
-  return Error("REFRESH_TOKEN_INVALID", "The refresh token is not known, has expired, or its session has ended. Log in again.");
-}
 
 // ---- what the audit shows of a row ----
 
@@ -123,6 +120,10 @@ constexpr char kEndSessionsOfUser[] =
     "UPDATE bulkhead_internal.sessions SET ended_at = now(), ended_why = $2 WHERE user_id = $1::uuid AND ended_at IS NULL";
 
 }  // namespace
+
+absl::Status RefreshInvalid() {
+  return Error("REFRESH_TOKEN_INVALID", "The refresh token is not known, has expired, or its session has ended. Log in again.");
+}
 
 absl::StatusOr<int64_t> CredentialStore::Version() {
   ASSIGN_OR_RETURN(const Rows rows, database_.Run("SELECT version FROM bulkhead_internal.auth_version"));

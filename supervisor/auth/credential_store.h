@@ -45,6 +45,8 @@ struct SessionRow {
   std::string id, user_id;
 };
 
+absl::Status RefreshInvalid();  // REFRESH_TOKEN_INVALID
+
 class CredentialStore {
  public:
   explicit CredentialStore(Database& database) : database_(database) {}

@@ -111,7 +111,7 @@ std::shared_ptr<const Identity> TokenTable::Find(std::string_view secret, WallTi
   if (found->second.expires_at && *found->second.expires_at <= now) return nullptr;
   if (const auto& last_used = found->second.last_used) {
     // Written only when it moves, so that threads don't fight over the line for every request.
-    const int64_t seconds = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
+    const int64_t seconds = UnixSeconds(now);
     if (last_used->load(std::memory_order_relaxed) < seconds) last_used->store(seconds, std::memory_order_relaxed);
   }
   return found->second.identity;

@@ -16,7 +16,7 @@ constexpr int kVerifyThreads = 2;
 constexpr Millis kOwnSkew{5'000};       // between the clocks of nodes on one database
 constexpr size_t kMaxKeysTried = 8;     // for a token without `kid`
 
-absl::Status Refuse(std::string_view why) { return Error("UNAUTHENTICATED", why); }
+absl::Status NotVerified(std::string_view why) { return Error("UNAUTHENTICATED", why); }
 
 JwtSettings OwnSettings() {
   JwtSettings own;
@@ -38,7 +38,6 @@ std::string TextOf(const json& claims, const char* name) {
   return found != claims.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-int64_t Seconds(WallTime time) { return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -51,8 +50,8 @@ std::string MakeAccessToken(std::string_view access_key, const AccessClaims& cla
                   {"sid", claims.session_id},
                   {"epoch", claims.epoch},
                   {"jti", RandomUuid()},
-                  {"iat", Seconds(now)},
-                  {"exp", Seconds(now + limits::kAccessTokenLife)}});
+                  {"iat", UnixSeconds(now)},
+                  {"exp", UnixSeconds(now + limits::kAccessTokenLife)}});
 }
 
 JwtVerifier::JwtVerifier(const Clock& clock, Options options, std::function<std::shared_ptr<const AccountTable>()> accounts,
@@ -162,9 +161,9 @@ JwtVerifier::Verdict JwtVerifier::FromIssuer(const ParsedJwt& token, bool& unkno
     const VerificationKey* named = keys->Find(token.key_id);
     if (named == nullptr) {
       unknown_key = !options_.jwt.jwks_url.empty();
-      return Refuse("The token names a key that is not known here.");
+      return NotVerified("The token names a key that is not known here.");
     }
-    if (named->algorithm() != token.algorithm) return Refuse("The token's alg is not that of its key.");
+    if (named->algorithm() != token.algorithm) return NotVerified("The token's alg is not that of its key.");
     if (named->Verifies(token.input, token.signature)) verified = named;
   } else {
     size_t tried = 0;
@@ -175,7 +174,7 @@ JwtVerifier::Verdict JwtVerifier::FromIssuer(const ParsedJwt& token, bool& unkno
     }
     unknown_key = verified == nullptr && !options_.jwt.jwks_url.empty();
   }
-  if (verified == nullptr) return Refuse("The token's signature is not valid.");
+  if (verified == nullptr) return NotVerified("The token's signature is not valid.");
   ASSIGN_OR_RETURN(JwtClaims claims, CheckClaims(token, options_.jwt, now));
   expires_at = claims.expires_at;
   auto identity = std::make_shared<Identity>();
@@ -188,7 +187,7 @@ JwtVerifier::Verdict JwtVerifier::FromIssuer(const ParsedJwt& token, bool& unkno
 
 JwtVerifier::Verdict JwtVerifier::FromUser(const ParsedJwt& token, WallTime now, WallTime& expires_at) const {
   if (!own_key_ || token.algorithm != JwtAlgorithm::kHs256 || !own_key_->Verifies(token.input, token.signature))
-    return Refuse("The token's signature is not valid.");
+    return NotVerified("The token's signature is not valid.");
   ASSIGN_OR_RETURN(JwtClaims claims, CheckClaims(token, own_, now));
   expires_at = claims.expires_at;
   const auto accounts = accounts_();
@@ -198,7 +197,7 @@ JwtVerifier::Verdict JwtVerifier::FromUser(const ParsedJwt& token, WallTime now,
   // The table may be a moment behind the login that made the token on another node; never the other way round for one that ended here.
   if (user == accounts->users.end() || !user->second.enabled || epoch == token.claims->end() || !epoch->is_number_integer() ||
       epoch->get<int64_t>() != user->second.epoch || accounts->ended_sessions.contains(TextOf(*token.claims, "sid"))) {
-    return Refuse("The session of the token has ended. Log in again.");
+    return NotVerified("The session of the token has ended. Log in again.");
   }
   auto identity = std::make_shared<Identity>();
   identity->subject = user->second.name;

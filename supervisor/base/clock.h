@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,5 +26,8 @@ class Clock {
 std::string FormatWall(WallTime time);
 // RFC 3339 with any offset, "2026-01-31T09:30:00Z", "2026-01-31 10:30:00.5+01:00"; nullopt for anything else.
 std::optional<WallTime> ParseWall(std::string_view text);
+
+// Whole seconds since 1970, towards zero.
+inline int64_t UnixSeconds(WallTime time) { return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count(); }
 
 }  // namespace bulkhead

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "absl/strings/string_view.h"
+
 namespace bulkhead {
 
 // Whether it is UTF-8 (RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF) without NUL.
@@ -13,6 +15,9 @@ bool IsValidUtf8(std::string_view bytes);
 std::string ValidUtf8(std::string_view bytes);
 // The longest prefix of at most `limit` bytes that does not end inside a character.
 std::string_view CutUtf8(std::string_view text, size_t limit);
+
+// For the functions of absl, whose string_view is a type of its own in Debian's build.
+inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 // 0 to 15, or -1.
 int HexDigit(char c);

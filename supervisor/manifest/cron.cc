@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
@@ -29,8 +30,6 @@ const Field kHour{"hour", 0, 23, {}};
 const Field kDay{"day of month", 1, 31, {}};
 const Field kMonth{"month", 1, 12, {"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}, 1};
 const Field kWeekday{"day of week", 0, 7, {"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, 0};
-
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 absl::Status Wrong(const Field& field, absl::string_view item, absl::string_view why) {
   return Error("CRON_INVALID", absl::StrCat("The ", field.name, " field of the cron expression has \"", item, "\": ", why, "."));

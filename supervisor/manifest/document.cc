@@ -27,8 +27,6 @@ constexpr size_t kMaxValues = 100'000;
 constexpr size_t kMaxKey = 1024;
 constexpr size_t kMaxExpanded = 10 << 20;  // bytes of YAML scalars, those of aliases each time
 
-absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
-
 absl::Status Broken(std::string path, int line, std::string code, std::string message) {
   const std::string sentence = line > 0 ? absl::StrCat("Line ", line, ": ", message) : message;
   return Error("INVALID_ARGUMENT", sentence, {{std::move(path), std::move(code), std::move(message), line}});

@@ -9,14 +9,12 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
+#include "supervisor/base/text.h"
 #include "supervisor/manifest/document.h"
 #include "supervisor/manifest/manifest.h"
 
 namespace bulkhead {
-
-inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
 struct Findings {
   static constexpr size_t kMaxReported = 1'000;  // of errors, and of warnings; beyond: one that says how many more

@@ -19,7 +19,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kSocketFd = 3;
+constexpr int kKeeperSocket = 3;
 constexpr int kSignalFd = 4;
 
 void Tell(int socket, const KeeperMessage& message, std::vector<UniqueFd> fds = {}) {
@@ -77,16 +77,16 @@ void RunKeeper(ExecPlan& plan, UniqueFd socket) {
   int signals = signalfd(-1, &child_ended, 0);
   int high_socket = fcntl(socket.get(), F_DUPFD, kFirstPlanFd);
   int high_signals = fcntl(signals, F_DUPFD, kFirstPlanFd);
-  dup2(high_socket, kSocketFd);
+  dup2(high_socket, kKeeperSocket);
   dup2(high_signals, kSignalFd);
   syscall(SYS_close_range, kSignalFd + 1, ~0U, 0);
   for (;;) {
-    pollfd fds_to_watch[] = {{kSocketFd, POLLIN, 0}, {kSignalFd, POLLIN, 0}};
+    pollfd fds_to_watch[] = {{kKeeperSocket, POLLIN, 0}, {kSignalFd, POLLIN, 0}};
     if (poll(fds_to_watch, 2, -1) < 0) continue;
     if (fds_to_watch[1].revents != 0) {
       signalfd_siginfo info;
       (void)!read(kSignalFd, &info, sizeof info);
-      if (!ReapAll(kSocketFd, child)) _exit(kKeeperDone);
+      if (!ReapAll(kKeeperSocket, child)) _exit(kKeeperDone);
     }
     if (fds_to_watch[0].revents & (POLLHUP | POLLIN)) KillAllAndLeave();
   }

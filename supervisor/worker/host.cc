@@ -15,16 +15,14 @@
 namespace bulkhead {
 namespace {
 
-namespace v1 = host::v1;
-
 constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXHAUSTED by gRPC
 
-v1::Flags ToMessage(const std::map<std::string, HostFlag>& flags) {
-  v1::Flags message;
+host::v1::Flags ToMessage(const std::map<std::string, HostFlag>& flags) {
+  host::v1::Flags message;
   for (const auto& [name, flag] : flags) {
     (*message.mutable_flags())[name] = flag.enabled;
     if (!flag.percentage && flag.identities.empty()) continue;
-    v1::FlagRule& rule = (*message.mutable_rules())[name];
+    host::v1::FlagRule& rule = (*message.mutable_rules())[name];
     if (flag.percentage) rule.set_percentage(*flag.percentage);
     for (const std::string& identity : flag.identities) rule.add_identities(identity);
   }
@@ -33,17 +31,17 @@ v1::Flags ToMessage(const std::map<std::string, HostFlag>& flags) {
 
 // The flags, and again after each change, until the caller leaves or its instance is gone with its connection. One message is on its way
 // at a time; of those that come meanwhile the last follows.
-class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
+class FlagStream final : public grpc::ServerWriteReactor<host::v1::Flags> {
  public:
   using Streams = Guarded<std::set<FlagStream*>>;
 
-  FlagStream(std::shared_ptr<Streams> streams, std::shared_ptr<const v1::Flags> flags) : streams_(std::move(streams)) {
+  FlagStream(std::shared_ptr<Streams> streams, std::shared_ptr<const host::v1::Flags> flags) : streams_(std::move(streams)) {
     streams_->With([&](auto& all) { all.insert(this); });
     Send(std::move(flags));
   }
   explicit FlagStream(grpc::Status refused) : finished_(true) { Finish(std::move(refused)); }
 
-  void Send(std::shared_ptr<const v1::Flags> flags) {
+  void Send(std::shared_ptr<const host::v1::Flags> flags) {
     std::lock_guard lock(mutex_);
     if (finished_) return;
     if (sending_ != nullptr) {
@@ -68,7 +66,7 @@ class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
   }
 
  private:
-  void Start(std::shared_ptr<const v1::Flags> flags) {
+  void Start(std::shared_ptr<const host::v1::Flags> flags) {
     sending_ = std::move(flags);
     StartWrite(sending_.get());
   }
@@ -79,13 +77,13 @@ class FlagStream final : public grpc::ServerWriteReactor<v1::Flags> {
 
   const std::shared_ptr<Streams> streams_;
   std::mutex mutex_;
-  std::shared_ptr<const v1::Flags> sending_, next_;
+  std::shared_ptr<const host::v1::Flags> sending_, next_;
   bool finished_ = false;
 };
 
-class HostServerImpl final : public HostServer, private v1::Host::CallbackService {
+class HostServerImpl final : public HostServer, private host::v1::Host::CallbackService {
  public:
-  explicit HostServerImpl(const std::map<std::string, HostFlag>& flags) : flags_(std::make_shared<const v1::Flags>(ToMessage(flags))) {}
+  explicit HostServerImpl(const std::map<std::string, HostFlag>& flags) : flags_(std::make_shared<const host::v1::Flags>(ToMessage(flags))) {}
   ~HostServerImpl() override { Stop(); }
 
   absl::Status Serve(const std::string& socket) {
@@ -113,7 +111,7 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
   }
 
   void SetFlags(const std::map<std::string, HostFlag>& flags) override {
-    auto message = std::make_shared<const v1::Flags>(ToMessage(flags));
+    auto message = std::make_shared<const host::v1::Flags>(ToMessage(flags));
     // Under the lock of the streams, so that one that begins now has either the new ones or is among those told.
     streams_->With([&](auto& all) {
       flags_ = message;
@@ -143,7 +141,7 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
     return reactor;
   }
 
-  grpc::ServerWriteReactor<v1::Flags>* WatchFlags(grpc::CallbackServerContext* context, const v1::WatchFlagsRequest*) override {
+  grpc::ServerWriteReactor<host::v1::Flags>* WatchFlags(grpc::CallbackServerContext* context, const host::v1::WatchFlagsRequest*) override {
     if (grpc::Status known = Check(*context); !known.ok()) return new FlagStream(known);
     auto now = streams_->With([&](auto&) { return flags_; });
     auto* stream = new FlagStream(streams_, now);
@@ -151,25 +149,25 @@ class HostServerImpl final : public HostServer, private v1::Host::CallbackServic
     if (auto later = streams_->With([&](auto&) { return flags_; }); later != now) stream->Send(std::move(later));
     return stream;
   }
-  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const v1::PublishRequest*, v1::PublishResponse*) override {
+  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const host::v1::PublishRequest*, host::v1::PublishResponse*) override {
     return NotYet(c, "Publish");
   }
-  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const v1::EnqueueRequest*, v1::EnqueueResponse*) override {
+  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const host::v1::EnqueueRequest*, host::v1::EnqueueResponse*) override {
     return NotYet(c, "Enqueue");
   }
-  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const v1::CacheGetRequest*, v1::CacheGetResponse*) override {
+  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const host::v1::CacheGetRequest*, host::v1::CacheGetResponse*) override {
     return NotYet(c, "CacheGet");
   }
-  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* c, const v1::CacheSetRequest*, v1::CacheSetResponse*) override {
+  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* c, const host::v1::CacheSetRequest*, host::v1::CacheSetResponse*) override {
     return NotYet(c, "CacheSet");
   }
-  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* c, const v1::CacheInvalidateRequest*,
-                                            v1::CacheInvalidateResponse*) override {
+  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* c, const host::v1::CacheInvalidateRequest*,
+                                            host::v1::CacheInvalidateResponse*) override {
     return NotYet(c, "CacheInvalidate");
   }
 
   std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
-  std::shared_ptr<const v1::Flags> flags_;  // under the lock of streams_
+  std::shared_ptr<const host::v1::Flags> flags_;  // under the lock of streams_
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
   std::unique_ptr<grpc::Server> server_;
 };

@@ -19,7 +19,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-std::vector<std::string> Brief(const std::vector<Finding>& findings) {
+std::vector<std::string> Told(const std::vector<Finding>& findings) {
   std::vector<std::string> brief;
   for (const Finding& f : findings) {
     EXPECT_FALSE(f.code.empty());
@@ -28,8 +28,8 @@ std::vector<std::string> Brief(const std::vector<Finding>& findings) {
   }
   return brief;
 }
-std::vector<std::string> Json(const std::string& text) { return Brief(ParseManifest(text, false).errors); }
-std::vector<std::string> Yaml(const std::string& text) { return Brief(ParseManifest(text, true).errors); }
+std::vector<std::string> Json(const std::string& text) { return Told(ParseManifest(text, false).errors); }
+std::vector<std::string> Yaml(const std::string& text) { return Told(ParseManifest(text, true).errors); }
 const char kHead[] = "name: a\nversion: 1.0.0\n";
 std::string YamlWith(const std::string& rest) { return kHead + rest; }
 std::string JsonWith(const std::string& member) { return "{\"name\": \"a\", \"version\": \"1.0.0\",\n" + member + "\n}"; }
@@ -96,7 +96,7 @@ TEST(BadInput, NumbersOutOfRange) {
     const ManifestResult result = ParseManifest(
         JsonWith("\"capabilities\": {\"jobs\": {\"handlers\": [{\"name\": \"a\", \"retries\": " + std::string(zero) + "}]}}"),
         false);
-    EXPECT_THAT(Brief(result.errors), IsEmpty()) << zero;
+    EXPECT_THAT(Told(result.errors), IsEmpty()) << zero;
     EXPECT_EQ(result.manifest->jobs[0].retries, 0);
   }
   for (const char* bad : {"01", "+1", ".5", "1.", "0x10", "NaN", "Infinity", "1e", "--1"}) {
@@ -108,9 +108,9 @@ TEST(BadInput, NumbersOutOfRange) {
   json values = {{"name", "a"}, {"version", "1.0.0"}};
   for (double odd : {std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity(), std::nan("")}) {
     values["workers"] = odd;
-    EXPECT_THAT(Brief(ParseManifestJson(values).errors), testing::SizeIs(1)) << odd;
+    EXPECT_THAT(Told(ParseManifestJson(values).errors), testing::SizeIs(1)) << odd;
     values["limits"] = {{"memory", odd}, {"cpu", odd}};
-    EXPECT_THAT(Brief(ParseManifestJson(values).errors), testing::SizeIs(3)) << odd;
+    EXPECT_THAT(Told(ParseManifestJson(values).errors), testing::SizeIs(3)) << odd;
     values.erase("limits");
   }
 }
@@ -202,7 +202,7 @@ void ForEachText(const std::function<void(const std::string& pointer, json& chan
     "config": {"schema": {"f": {"type": "string", "label": "l", "default": "d", "validation": {"pattern": "d"}},
       "s": {"type": "select", "options": ["o"], "default": "o", "dependsOn": "f"}}, "defaults": {"f": "d"}},
     "limits": {"memory": "512Mi", "cpu": "1"}, "access": {"files": ["/x"], "network": "none"}, "metadata": {"homepage": "h", "tags": ["t"]}})");
-  ASSERT_THAT(Brief(ParseManifestJson(document).errors), IsEmpty());
+  ASSERT_THAT(Told(ParseManifestJson(document).errors), IsEmpty());
   int texts = 0;
   const std::function<void(const json&, const json::json_pointer&)> walk = [&](const json& value, const json::json_pointer& at) {
     if (value.is_string()) {
@@ -226,7 +226,7 @@ TEST(BadInput, SqlInEveryTextIsTextOrAFinding) {
          {"'; DROP TABLE modules; --", "\" OR 1=1", "$$; SELECT pg_sleep(9) $$", "a'||(SELECT current_user)||'"}) {
       changed[at] = sql;
       const ManifestResult result = ParseManifestJson(changed);
-      Brief(result.errors);
+      Told(result.errors);
       if (!result.manifest) continue;
       EXPECT_EQ(json::parse(result.manifest->json)[at], sql) << pointer;  // taken as it is, in places where any text may stand
       EXPECT_EQ(result.manifest->name, "a") << pointer;
@@ -256,7 +256,7 @@ TEST(BadInput, TextsOfThreeHundredAndOfAHundredThousandCharacters) {
     }
   });
   const json named = {{"name", std::string(300, 'a')}, {"version", "1.0.0"}};
-  EXPECT_THAT(Brief(ParseManifestJson(named).errors), ElementsAre("/name:0 INVALID_NAME"));
+  EXPECT_THAT(Told(ParseManifestJson(named).errors), ElementsAre("/name:0 INVALID_NAME"));
 }
 
 TEST(BadInput, EveryPathThatLeavesTheFolder) {
@@ -299,7 +299,7 @@ TEST(BadInput, EveryPathThatLeavesTheFolder) {
   for (const char* url : {"https://example.org/x.js", "data:text/javascript,1", "javascript:alert(1)"}) {
     const json document = {
         {"name", "a"}, {"version", "1.0.0"}, {"capabilities", {{"ui", {{"pages", {{{"path", "/a"}, {"component", url}}}}}}}}};
-    EXPECT_THAT(Brief(ParseManifestJson(document).errors), ElementsAre("/capabilities/ui/pages/0/component:0 INVALID_PATH"))
+    EXPECT_THAT(Told(ParseManifestJson(document).errors), ElementsAre("/capabilities/ui/pages/0/component:0 INVALID_PATH"))
         << url;
   }
   for (const char* page :

@@ -3,6 +3,7 @@
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/manifest/manifest.h"
+#include "tests/unit/manifest/brief.h"
 
 namespace bulkhead {
 namespace {
@@ -10,12 +11,6 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::IsEmpty;
-
-std::vector<std::string> Brief(const std::vector<Finding>& findings) {
-  std::vector<std::string> brief;
-  for (const Finding& f : findings) brief.push_back(f.path + " " + f.code);
-  return brief;
-}
 
 ManifestResult WithConfig(const std::string& config) {
   return ParseManifestJson({{"name", "m"}, {"version", "1.0.0"}, {"config", json::parse(config)}});

@@ -7,6 +7,7 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
 #include "supervisor/manifest/manifest.h"
+#include "tests/unit/manifest/brief.h"
 
 namespace bulkhead {
 namespace {
@@ -18,12 +19,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 // "path CODE" of each.
-std::vector<std::string> Brief(const std::vector<Finding>& findings) {
-  std::vector<std::string> brief;
-  for (const Finding& f : findings) brief.push_back(f.path + " " + f.code);
-  return brief;
-}
-
 json Minimal() { return {{"name", "order-intake"}, {"version", "1.2.3"}}; }
 
 // Minimal() with a patch merged into it.

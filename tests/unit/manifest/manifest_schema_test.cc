@@ -11,6 +11,7 @@
 #include "re2/re2.h"
 #include "supervisor/base/random.h"
 #include "supervisor/manifest/reader.h"
+#include "tests/unit/manifest/brief.h"
 
 namespace bulkhead {
 namespace {
@@ -71,12 +72,6 @@ std::vector<Pointer> Pointers(const json& document) {
   std::vector<Pointer> all;
   CollectPointers(document, Pointer(), all);
   return all;
-}
-
-std::vector<std::string> Brief(const std::vector<Finding>& findings) {
-  std::vector<std::string> brief;
-  for (const Finding& f : findings) brief.push_back(f.path + " " + f.code);
-  return brief;
 }
 
 // Values of a configuration, and rules between fields, are not the schema's.
