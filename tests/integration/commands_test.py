@@ -72,7 +72,7 @@ class Run(unittest.TestCase):
     def test_what_a_program_of_tests_skips_is_told(self):
         with harness.tempfile.TemporaryDirectory(prefix="bh-", dir="/tmp") as folder:
             # One of the two needs root, the other one needs not to be root.
-            program = subprocess.run([str(harness.BUILD / "tests/isolation_test"), "--gtest_filter=Isolation.*Uid*"], capture_output=True, text=True,
+            program = subprocess.run([str(harness.BUILD / "tests/process_tests"), "--gtest_filter=Isolation.*Uid*"], capture_output=True, text=True,
                                      cwd="/", env={**os.environ, "GTEST_OUTPUT": f"xml:{folder}/isolation_test.xml"}, timeout=60 * SLOW)
             self.assertEqual(program.returncode, 0, program.stdout)
             script = pathlib.Path(folder) / "some_test.py"
