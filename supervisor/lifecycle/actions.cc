@@ -318,13 +318,13 @@ void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis 
 
 void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
   Graph graph = CurrentGraph();
-  if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
-    return recorded(Error(
-        "DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
-  }
   if (auto cycle = FindCycle(graph, entry->row.name)) {
     const std::string message = "the dependencies form a cycle: " + PathText(*cycle);
     return recorded(Error("DEPENDENCY_UNSATISFIED", message, {{"/dependencies/modules", "DEPENDENCY_CYCLE", message, 0}}));
+  }
+  if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
+    return recorded(Error(
+        "DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
   }
   auto config = StoredConfig(*entry);
   if (!config.ok()) return recorded(config.status());

@@ -51,7 +51,7 @@ class Dependencies(DaemonTest):
         daemon = self.daemon(modules_dir=self.modules)
         answer = daemon.post("/api/v1/modules/middle/enable")
         self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
-        self.assertIn("base", answer.error["message"])
+        self.assertIn("base 1.0.0 is not enabled, needed is ^1.0.0", answer.error["message"])
         self.assertEqual(daemon.module("middle")["desired"]["state"], "DISABLED")
         for name in ("base", "middle"):
             self.assertEqual(daemon.post(f"/api/v1/modules/{name}/enable").status, 200)
@@ -74,9 +74,9 @@ class Dependencies(DaemonTest):
         echo_like(self.modules, "egg", dependencies={"modules": {"hen": "*"}})
         daemon = self.daemon(modules_dir=self.modules)
         answer = daemon.post("/api/v1/modules/hen/enable")
-        self.assertEqual(answer.status, 409, answer)
-        for name in ("hen", "egg"):
-            self.assertIn(name, answer.error["message"])
+        self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
+        self.assertIn("hen -> egg -> hen", answer.error["message"])
+        self.assertEqual([detail["code"] for detail in answer.error["details"]], ["DEPENDENCY_CYCLE"])
 
 
 class Commands(DaemonTest):

@@ -23,6 +23,7 @@ TEST(GraphTest, NamesEachDependencyThatIsMissingDisabledOrOfTheWrongVersion) {
   EXPECT_EQ(details[0].code, "WRONG_VERSION");
   EXPECT_EQ(details[0].message, "pricing is 1.9.0, needed is ^2.0.0");
   EXPECT_EQ(details[1].code, "DISABLED");
+  EXPECT_EQ(details[1].message, "stock 1.0.0 is not enabled, needed is *");
   EXPECT_EQ(details[2].code, "MISSING");
 }
 
@@ -86,10 +87,16 @@ TEST_F(OrderTest, OneThatHasFailedCountsMoreThanAnotherThatIsStarting) {
 
 TEST_F(OrderTest, ItFailsWithADependencyThatIsDisabledAndWithACycle) {
   graph.at("a").enabled = false;
-  EXPECT_EQ(JudgeDependencies(graph, "b").reason, (Reason{"DEPENDENCY_UNSATISFIED", "a 1.0.0 is not enabled"}));
+  EXPECT_EQ(JudgeDependencies(graph, "b").reason, (Reason{"DEPENDENCY_UNSATISFIED", "a 1.0.0 is not enabled, needed is *"}));
   graph.at("a").enabled = true;
   graph.at("a").dependencies = {{"c", "*"}};
   EXPECT_EQ(JudgeDependencies(graph, "a").reason.message, "the dependencies form a cycle: a -> c -> b -> a");
+}
+
+TEST_F(OrderTest, ACycleIsShownAlsoWhereADependencyInItIsDisabled) {
+  graph.at("a").enabled = graph.at("b").enabled = false;
+  graph.at("a").dependencies = {{"c", "*"}};
+  EXPECT_EQ(JudgeDependencies(graph, "c").reason, (Reason{"DEPENDENCY_CYCLE", "the dependencies form a cycle: c -> b -> a -> c"}));
 }
 
 TEST_F(OrderTest, WhatNobodyWantsAnyMoreIsNotStarted) {
