@@ -35,13 +35,22 @@ struct Reconciler::Chain {
   Done<ActionResult> done;           // empty once it is answered
 };
 
-void Reconciler::EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
-  loop_.Post([this, target, wait, done = std::move(done)] {
+void Reconciler::EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, may = std::move(may), wait, done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
     auto current = Current(target, ModuleAction::kEnable);
     if (!current.ok()) return done(current.status());
     auto order = EnableOrder(CurrentGraph(), target.name);
     if (!order.ok()) return done(order.status());
+    std::vector<ErrorDetail> forbidden;
+    for (const std::string& other : *order) {
+      if (other != target.name && !may(other))
+        forbidden.push_back({"/dependencies/modules/" + other, "FORBIDDEN", "the permission \"module:" + other + ":write\" is lacking", 0});
+    }
+    if (!forbidden.empty()) {
+      const std::string message = "module " + target.name + " can't be enabled with its dependencies: " + forbidden.front().message;
+      return done(Error("FORBIDDEN", message, std::move(forbidden)));
+    }
     auto chain = std::make_shared<Chain>(Chain{target, *std::move(order), 0, {}, 0, done});
     chain->late = loop_.After(wait, [this, chain] {
       EntryPtr entry = Find(chain->target.name);

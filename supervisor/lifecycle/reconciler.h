@@ -81,7 +81,7 @@ class Reconciler : public Modules {
   void Register(RegisterRequest request, Done<ModuleView> done) override;
   void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
-  void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) override;
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;

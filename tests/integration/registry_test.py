@@ -73,6 +73,18 @@ class Together(DaemonTest):
             self.assertEqual(daemon.module(name)["observed"]["state"], "RUNNING")
         self.assertError(daemon.post("/api/v1/modules/top/disable?withDependencies=true"), 400, "INVALID_ARGUMENT")
 
+    def test_who_may_not_enable_all_of_them_enables_none(self):
+        daemon = self.daemon(modules_dir=self.modules)
+        may_top = daemon.make_token("top", "module:top:write")
+        before = [(module["name"], module["status"], module["desired"]["generation"]) for module in daemon.get("/api/v1/modules").data]
+        answer = daemon.post("/api/v1/modules/top/enable?withDependencies=true", token=may_top)
+        self.assertError(answer, 403, "FORBIDDEN")
+        self.assertEqual([detail["path"] for detail in answer.error["details"]], ["/dependencies/modules/base", "/dependencies/modules/middle"])
+        self.assertIn("base", answer.error["message"])
+        self.assertEqual([(m["name"], m["status"], m["desired"]["generation"]) for m in daemon.get("/api/v1/modules").data], before)
+        may_all = daemon.make_token("all", *(f"module:{name}:write" for name in ("base", "middle", "top")))
+        self.assertEqual(daemon.post("/api/v1/modules/top/enable?withDependencies=true", token=may_all).status, 200)
+
     def test_when_one_of_them_fails_what_was_enabled_is_disabled_again(self):
         echo_like(self.modules, "broken", dependencies={"modules": {"base": "^1.0.0"}})
         (self.modules / "broken" / "bin" / "broken").write_text("#!/bin/sh\nexit 3\n")
