@@ -173,6 +173,7 @@ class Reconciler : public Modules {
   std::string Accessible(const std::string& folder) const;
   absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
   void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);
+  absl::Status CheckEnable(const Entry& entry) const;  // DEPENDENCY_UNSATISFIED, CONFIG_INVALID, SECRET_UNREADABLE
   void RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded);
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
