@@ -29,6 +29,8 @@ std::vector<ErrorDetail> UnsatisfiedDependencies(const Graph& graph, const std::
   std::vector<ErrorDetail> details;
   auto self = graph.find(name);
   if (self == graph.end()) return details;
+  // A module that was installed may be out of range since the supervisor is another one.
+  if (absl::Status fits = CheckBulkheadRange(name, self->second.version, self->second.bulkhead_range); !fits.ok()) details = ErrorDetails(fits);
   for (const DependencySpec& dependency : self->second.dependencies) {
     std::string path = "/dependencies/modules/" + dependency.module;
     auto found = graph.find(dependency.module);

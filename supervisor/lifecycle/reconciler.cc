@@ -442,7 +442,7 @@ Graph Reconciler::CurrentGraph() const {
   Graph graph;
   for (const auto& [name, entry] : entries_) {
     GraphNode& node = graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies,
-                                     StandingOf(entry->state)};
+                                     StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
   }
   return graph;

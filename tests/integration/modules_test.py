@@ -244,6 +244,28 @@ class Packages(DaemonTest):
         self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
         self.assertEqual(answer.error["details"][0]["path"], "/dependencies/system/bulkhead")
 
+    def test_an_installed_module_that_is_for_another_supervisor_is_not_started_and_says_why(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "fits")
+        folder = echo_like(modules, "later")
+        daemon = self.daemon(modules=["fits", "later"], modules_dir=modules)
+        daemon.stop()
+        shutil.rmtree(folder)
+        (installed,) = (daemon.data / "versions" / "later").iterdir()
+        manifest = json.loads((installed / "manifest.json").read_text())
+        (installed / "manifest.json").chmod(0o644)
+        (installed / "manifest.json").write_text(json.dumps({**manifest, "dependencies": {"system": {"bulkhead": ">=99.0.0"}}}))
+        daemon.start()
+        later = daemon.module("later")
+        self.assertEqual((later["observed"]["state"], later["observed"]["reason"]["code"]), ("FAILED", "DEPENDENCY_UNSATISFIED"))
+        self.assertIn("module later 1.0.0 needs bulkhead >=99.0.0", later["observed"]["reason"]["message"])
+        self.assertEqual([worker["pid"] for worker in later["workers"] if worker["pid"]], [])
+        self.assertEqual(daemon.get("/api/v1/m/fits/echo").status, 200)
+        self.assertEqual(daemon.post("/api/v1/modules/later/disable").status, 200)
+        answer = daemon.post("/api/v1/modules/later/enable")
+        self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
+        self.assertEqual(answer.error["details"][0]["path"], "/dependencies/system/bulkhead")
+
     def test_a_modules_folder_that_cannot_be_read_is_told(self):
         modules = self.temporary_folder(0o300)
         daemon = self.daemon(modules_dir=modules)

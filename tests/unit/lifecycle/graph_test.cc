@@ -27,6 +27,25 @@ TEST(GraphTest, NamesEachDependencyThatIsMissingDisabledOrOfTheWrongVersion) {
   EXPECT_EQ(details[2].code, "MISSING");
 }
 
+TEST(GraphTest, NamesThisSupervisorWhenTheModuleIsForAnotherOne) {
+  Graph graph = {{"a", Node("1.0.0", true)}};
+  graph.at("a").bulkhead_range = ">=0.1.0";
+  EXPECT_THAT(UnsatisfiedDependencies(graph, "a"), IsEmpty());
+  graph.at("a").bulkhead_range = ">=99.0.0";
+  auto details = UnsatisfiedDependencies(graph, "a");
+  ASSERT_EQ(details.size(), 1u);
+  EXPECT_EQ(details[0].path, "/dependencies/system/bulkhead");
+  EXPECT_THAT(details[0].message, ::testing::StartsWith("module a 1.0.0 needs bulkhead >=99.0.0, this is "));
+}
+
+TEST(GraphTest, AModuleForAnotherSupervisorIsNotStartedAndNotTriedAgainAndAgain) {
+  Graph graph = {{"a", Node("1.0.0", true)}};
+  graph.at("a").bulkhead_range = ">=99.0.0";
+  graph.at("a").standing = {ObservedState::kFailed, true, true, false, true};
+  EXPECT_EQ(JudgeDependencies(graph, "a").reason.code, "DEPENDENCY_UNSATISFIED");
+  EXPECT_THAT(Unblocked(graph), IsEmpty());
+}
+
 TEST(GraphTest, FindsDependentsAndTellsEnabledOnesApart) {
   Graph graph = {{"a", Node("1.0.0", true)}, {"b", Node("1.0.0", true, {{"a", "*"}})}, {"c", Node("1.0.0", false, {{"a", "*"}})}};
   EXPECT_THAT(Dependents(graph, "a", false), ElementsAre("b", "c"));
