@@ -128,6 +128,7 @@ class Reconciler : public Modules {
     std::shared_ptr<Rollout> rollout;        // under way
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
+    std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
