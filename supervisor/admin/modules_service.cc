@@ -258,7 +258,13 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     if (!wait.ok()) return call->Fail(wait.status());
     if constexpr (std::is_same_v<Request, ModuleActionRequest>) {
       if (request.with_dependencies() && !enable) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
-      if (request.with_dependencies()) return modules_.EnableWithDependencies(Target(call, request), *wait, AnswerAction(call));
+      if (request.with_dependencies()) {
+        // The guard has looked at the module of the request alone.
+        auto may = [&guard = guard_, identity = call->caller().identity](const std::string& module) {
+          return guard.Authorize(*identity, METHOD("EnableModule"), module).ok();
+        };
+        return modules_.EnableWithDependencies(Target(call, request), may, *wait, AnswerAction(call));
+      }
     }
     enable ? modules_.Enable(Target(call, request), *wait, AnswerAction(call))
            : modules_.Disable(Target(call, request), *wait, AnswerAction(call));

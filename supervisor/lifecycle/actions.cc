@@ -220,6 +220,7 @@ void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target,
         }
         entry->row = std::move(installed->row);
         entry->manifest = std::make_shared<const Manifest>(std::move(installed->manifest));
+        entry->unusable = absl::OkStatus();
         LogInfo("lifecycle", "installed", {{"module", entry->row.name}, {"package", entry->row.package}});
         done(absl::OkStatus());
       });
@@ -229,6 +230,7 @@ absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& tar
   EntryPtr entry = Find(target.name);
   if (!entry) return NotFound(target.name);
   RETURN_IF_ERROR(target.Check(entry->row.generation));
+  if (!action || *action == ModuleAction::kEnable || *action == ModuleAction::kConfigure) RETURN_IF_ERROR(entry->unusable);
   if (action) RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, *action));
   return entry;
 }
@@ -299,7 +301,11 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
         entry->state.wanted ? Dispatch(entry, event::Retry{}) : Want(entry, true);
         return recorded();
       }
+      // What the registered manifest already forbids is refused before anything is installed.
+      if (absl::Status may = CheckEnable(*entry); !may.ok()) return refuse(may);
       InstallEntry(entry, target, [this, entry, target, refuse, recorded](absl::Status status) {
+        // The folder may say more than what was registered, and other modules may have changed meanwhile.
+        if (status.ok()) status = CheckEnable(*entry);
         if (!status.ok()) return refuse(status);
         RecordEnabled(entry, target, [refuse, recorded](absl::Status status) { status.ok() ? recorded() : refuse(status); });
       });
@@ -316,23 +322,23 @@ void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis 
   });
 }
 
-void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
+absl::Status Reconciler::CheckEnable(const Entry& entry) const {
+  const std::string& name = entry.row.name;
   Graph graph = CurrentGraph();
-  if (auto details = UnsatisfiedDependencies(graph, entry->row.name); !details.empty()) {
-    return recorded(Error(
-        "DEPENDENCY_UNSATISFIED", "module " + entry->row.name + " needs other modules first: " + details[0].message, details));
-  }
-  if (auto cycle = FindCycle(graph, entry->row.name)) {
+  if (auto cycle = FindCycle(graph, name)) {
     const std::string message = "the dependencies form a cycle: " + PathText(*cycle);
-    return recorded(Error("DEPENDENCY_UNSATISFIED", message, {{"/dependencies/modules", "DEPENDENCY_CYCLE", message, 0}}));
+    return Error("DEPENDENCY_UNSATISFIED", message, {{"/dependencies/modules", "DEPENDENCY_CYCLE", message, 0}});
   }
-  auto config = StoredConfig(*entry);
-  if (!config.ok()) return recorded(config.status());
-  if (!config->errors.empty()) {
-    return recorded(Error("CONFIG_INVALID",
-                          "module " + entry->row.name + " lacks a valid configuration: " + config->errors[0].message,
-                          Details(config->errors)));
+  if (auto details = UnsatisfiedDependencies(graph, name); !details.empty()) {
+    return Error("DEPENDENCY_UNSATISFIED", "module " + name + " can't be enabled: " + details[0].message, details);
   }
+  ASSIGN_OR_RETURN(const ConfigResult config, StoredConfig(entry));
+  if (!config.errors.empty())
+    return Error("CONFIG_INVALID", "module " + name + " lacks a valid configuration: " + config.errors[0].message, Details(config.errors));
+  return absl::OkStatus();
+}
+
+void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
   entry->before_enabling = entry->row.status;
   Blocking<ModuleRow>(
       [this, name = entry->row.name, audit = RecordOf(target, "modules.enable")] {
@@ -401,7 +407,7 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
       // A preparation that is under way would make the schema again behind the purge.
       bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
       if (preparing || entry->state.observed != ObservedState::kStopped) {
-        return answer(Error("MODULE_BUSY", "module " + name + " is still stopping; try again"));
+        return answer(StateRefusal("MODULE_BUSY", "module " + name + " is still stopping; try again", entry->row.status));
       }
       const RegistryStatus before = entry->row.status;
       entry->row.status = RegistryStatus::kRemoving;
@@ -458,12 +464,12 @@ void Reconciler::WithStopped(const ModuleTarget& target, Millis wait, std::funct
       if (!current.ok()) return finish(current.status());
       const EntryPtr& entry = *current;
       if (entry->row.status == RegistryStatus::kEnabled) {
-        return finish(Error("MODULE_ENABLED", "module " + target.name + " is enabled; disable it first"));
+        return finish(StateRefusal("MODULE_ENABLED", "module " + target.name + " is enabled; disable it first", entry->row.status));
       }
       // A preparation that is under way migrates, too.
       bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
       if (preparing || entry->state.observed != ObservedState::kStopped) {
-        return finish(Error("MODULE_BUSY", "module " + target.name + " is still stopping; try again"));
+        return finish(StateRefusal("MODULE_BUSY", "module " + target.name + " is still stopping; try again", entry->row.status));
       }
       Blocking<bool>(
           [work, view = View(*entry)]() -> absl::StatusOr<bool> {

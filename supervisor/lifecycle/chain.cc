@@ -35,13 +35,22 @@ struct Reconciler::Chain {
   Done<ActionResult> done;           // empty once it is answered
 };
 
-void Reconciler::EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
-  loop_.Post([this, target, wait, done = std::move(done)] {
+void Reconciler::EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) {
+  loop_.Post([this, target, may = std::move(may), wait, done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
     auto current = Current(target, ModuleAction::kEnable);
     if (!current.ok()) return done(current.status());
     auto order = EnableOrder(CurrentGraph(), target.name);
     if (!order.ok()) return done(order.status());
+    std::vector<ErrorDetail> forbidden;
+    for (const std::string& other : *order) {
+      if (other != target.name && !may(other))
+        forbidden.push_back({"/dependencies/modules/" + other, "FORBIDDEN", "the permission \"module:" + other + ":write\" is lacking", 0});
+    }
+    if (!forbidden.empty()) {
+      const std::string message = "module " + target.name + " can't be enabled with its dependencies: " + forbidden.front().message;
+      return done(Error("FORBIDDEN", message, std::move(forbidden)));
+    }
     auto chain = std::make_shared<Chain>(Chain{target, *std::move(order), 0, {}, 0, done});
     chain->late = loop_.After(wait, [this, chain] {
       EntryPtr entry = Find(chain->target.name);
@@ -106,6 +115,11 @@ void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Pla
     facts.with_dependencies = request.with_dependencies;
     facts.purge = request.purge;
     facts.restarts_for_config = entry->manifest->config_reload == ConfigReload::kRestart;
+    const bool needs_manifest = request.action == ModuleAction::kEnable || request.action == ModuleAction::kConfigure;
+    if (needs_manifest && !entry->unusable.ok()) {
+      facts.problems.push_back({"", ErrorCode(entry->unusable), std::string(entry->unusable.message()), 0});
+      return done(bulkhead::MakePlan(CurrentGraph(), name, request.action, facts));
+    }
     if (request.action == ModuleAction::kEnable) {
       auto config = StoredConfig(*entry);
       if (!config.ok()) facts.problems.push_back({"", ErrorCode(config.status()), std::string(config.status().message()), 0});

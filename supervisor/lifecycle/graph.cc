@@ -29,6 +29,8 @@ std::vector<ErrorDetail> UnsatisfiedDependencies(const Graph& graph, const std::
   std::vector<ErrorDetail> details;
   auto self = graph.find(name);
   if (self == graph.end()) return details;
+  // A module that was installed may be out of range since the supervisor is another one.
+  if (absl::Status fits = CheckBulkheadRange(name, self->second.version, self->second.bulkhead_range); !fits.ok()) details = ErrorDetails(fits);
   for (const DependencySpec& dependency : self->second.dependencies) {
     std::string path = "/dependencies/modules/" + dependency.module;
     auto found = graph.find(dependency.module);
@@ -42,7 +44,7 @@ std::vector<ErrorDetail> UnsatisfiedDependencies(const Graph& graph, const std::
       details.push_back(
           {path, "WRONG_VERSION", dependency.module + " is " + found->second.version + ", needed is " + dependency.range, 0});
     } else if (!found->second.enabled) {
-      details.push_back({path, "DISABLED", dependency.module + " " + found->second.version + " is not enabled", 0});
+      details.push_back({path, "DISABLED", dependency.module + " " + found->second.version + " is not enabled, needed is " + dependency.range, 0});
     }
   }
   return details;
@@ -91,13 +93,14 @@ DependencyVerdict JudgeDependencies(const Graph& graph, const std::string& name)
   ObservedState observed = self.standing.observed;
   if (!self.standing.wanted || observed == ObservedState::kSkipped || observed == ObservedState::kStopping)
     return {What::kWait, {}};
-  if (auto unsatisfied = UnsatisfiedDependencies(graph, name); !unsatisfied.empty())
-    return {What::kFail, {"DEPENDENCY_UNSATISFIED", unsatisfied[0].message}};
+  // First the cycle: to enable what it names would only lead on to the next one.
   if (auto cycle = FindCycle(graph, name)) {
     std::string path;
     for (const std::string& step : *cycle) path += (path.empty() ? "" : " -> ") + step;
     return {What::kFail, {"DEPENDENCY_CYCLE", "the dependencies form a cycle: " + path}};
   }
+  if (auto unsatisfied = UnsatisfiedDependencies(graph, name); !unsatisfied.empty())
+    return {What::kFail, {"DEPENDENCY_UNSATISFIED", unsatisfied[0].message}};
   DependencyVerdict verdict;
   for (const DependencySpec& dependency : self.dependencies) {
     const Standing& other = graph.at(dependency.module).standing;

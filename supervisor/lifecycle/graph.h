@@ -28,11 +28,12 @@ struct GraphNode {
   bool enabled = false;
   std::vector<DependencySpec> dependencies;
   Standing standing;
+  std::string bulkhead_range = {};  // that this supervisor must be in
 };
 using Graph = std::map<std::string, GraphNode>;  // all registered modules
 
 // What keeps `name` from being enabled: a detail for each dependency that is not registered, not enabled or of a version outside
-// the range, naming the range. Empty: nothing.
+// the range, naming the range; and for this supervisor, when it is outside the module's range. Empty: nothing.
 std::vector<ErrorDetail> UnsatisfiedDependencies(const Graph& graph, const std::string& name);
 // Modules that name `name` as a dependency, sorted.
 std::vector<std::string> Dependents(const Graph& graph, const std::string& name, bool enabled_only);

@@ -121,8 +121,10 @@ class Modules {
   virtual void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   virtual void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   // Enables first what it depends on, dependencies first, each when the ones before run. When one fails, those that this call has
-  // enabled are disabled again, and the error says which. Goes on when the wait is over.
-  virtual void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // enabled are disabled again, and the error says which. Goes on when the wait is over. FORBIDDEN, before anything is done, when the caller
+  // may not enable one of them: `may` is asked on the control loop for each of the others.
+  using MayEnable = std::function<bool(const std::string& module)>;
+  virtual void EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) = 0;
   virtual void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   // Checks, hands it to the ready workers (or restarts them), and stores it when none has refused; else nothing has changed.
   virtual void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) = 0;

@@ -72,7 +72,7 @@ absl::StatusOr<std::vector<std::string>> EnableOrder(const Graph& graph, const s
     for (const ErrorDetail& detail : UnsatisfiedDependencies(graph, at)) {
       if (detail.code == "DISABLED") continue;
       ErrorDetail named = detail;
-      named.message += ", asked for by " + at;
+      if (detail.path.starts_with("/dependencies/modules/")) named.message += ", asked for by " + at;
       wrong.push_back(std::move(named));
     }
     for (const DependencySpec& dependency : graph.at(at).dependencies) {

@@ -111,6 +111,13 @@ void Reconciler::Want(const EntryPtr& entry, bool enabled) {
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
 void Reconciler::Prepare(const EntryPtr& entry) {
   entry->awaiting_dependencies = true;
+  entry->prepare_details.clear();
+  if (!entry->unusable.ok()) {
+    entry->awaiting_dependencies = false;
+    Reason reason{ErrorCode(entry->unusable), std::string(entry->unusable.message())};
+    loop_.Post([this, entry, reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
+    return;
+  }
   DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), entry->row.name);
   if (verdict.what == DependencyVerdict::What::kWait) return;
   entry->awaiting_dependencies = false;
@@ -133,7 +140,8 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
         ConfigResult config = EffectiveConfig(*manifest, opened);
         if (!config.errors.empty()) {
-          return Error("CONFIG_INVALID", "configuration: " + config.errors[0].path + ": " + config.errors[0].message);
+          const std::string message = "configuration: " + config.errors[0].path + ": " + config.errors[0].message;
+          return Error("CONFIG_INVALID", message, Details(config.errors));
         }
         prepared.effective_config = config.effective_json;
         prepared.config_revision = row.config_revision;
@@ -148,6 +156,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
       [this, entry](absl::StatusOr<PreparedModule> prepared) {
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
+          entry->prepare_details = ErrorDetails(prepared.status());
           bool transient = code == "DATABASE_UNAVAILABLE" || code == "MIGRATION_LOCKED" || code == "OVERLOADED";
           LogWarn("lifecycle", "can't prepare the module",
                   {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
@@ -377,8 +386,10 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   bool own_code =
       reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
   std::string code = own_code ? reason.code : "MODULE_START_FAILED";
-  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message,
-                               {{"", reason.code, reason.message, 0}});
+  // The place of a mistake, where one is known, says more than the sentence once more.
+  std::vector<ErrorDetail> details = entry->prepare_details;
+  if (details.empty() || code != reason.code) details.insert(details.begin(), {"", reason.code, reason.message, 0});
+  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message, std::move(details));
   // Before the database knows: else the restart, which comes at once, would start another process of it.
   Want(entry, false);
   AuditRecord audit{.by = SystemActor(options_.node), .action = "modules.enable-reverted", .module = entry->row.name};
@@ -415,10 +426,11 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
   // A module that was enabled before and can't be started again stays enabled; who asked hears of it at once.
   if (observed == ObservedState::kFailed && !entry->enabling && !entry->taking_back) {
     const Reason& reason = entry->state.reason;
+    std::vector<ErrorDetail> details = entry->prepare_details;
+    details.insert(details.begin(), {"", reason.code, reason.message, 0});
     for (Waiter& waiter : entry->waiters) {
       if (waiter.enable)
-        waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message,
-                              {{"", reason.code, reason.message, 0}});
+        waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message, details);
     }
   }
   if (Converged(*entry, true)) entry->enabling.reset();
@@ -442,7 +454,7 @@ Graph Reconciler::CurrentGraph() const {
   Graph graph;
   for (const auto& [name, entry] : entries_) {
     GraphNode& node = graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies,
-                                     StandingOf(entry->state)};
+                                     StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
   }
   return graph;
@@ -462,6 +474,10 @@ ModuleView Reconciler::View(const Entry& entry) const {
   if (view.reason_code.empty()) {
     view.reason_code = entry.config_refusal.code;
     view.reason_message = entry.config_refusal.message;
+  }
+  if (view.reason_code.empty() && !entry.unusable.ok()) {
+    view.reason_code = ErrorCode(entry.unusable);
+    view.reason_message = std::string(entry.unusable.message());
   }
   view.offer = entry.offer;
   view.exits.assign(entry.exits.begin(), entry.exits.end());

@@ -81,7 +81,7 @@ class Reconciler : public Modules {
   void Register(RegisterRequest request, Done<ModuleView> done) override;
   void Install(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
-  void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) override;
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
@@ -117,6 +117,7 @@ class Reconciler : public Modules {
     Entry(uint64_t seed) : state(seed) {}
     ModuleRow row;
     std::shared_ptr<const Manifest> manifest;
+    absl::Status unusable;                   // MANIFEST_INVALID: the registered manifest is not valid any more, `manifest` stands in for it
     ModuleState state;
     WallTime since{};
     std::vector<Running> running;            // by slot
@@ -128,6 +129,7 @@ class Reconciler : public Modules {
     std::shared_ptr<Rollout> rollout;        // under way
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
+    std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
@@ -162,7 +164,7 @@ class Reconciler : public Modules {
 
   // actions.cc
   EntryPtr Find(const std::string& name) const;
-  // MODULE_NOT_FOUND, PRECONDITION_FAILED, and the refusals of CheckTransition.
+  // MODULE_NOT_FOUND, PRECONDITION_FAILED, MANIFEST_INVALID where a valid one is needed, and the refusals of CheckTransition.
   absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, std::optional<ModuleAction> action = std::nullopt) const;
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
@@ -173,6 +175,7 @@ class Reconciler : public Modules {
   std::string Accessible(const std::string& folder) const;
   absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
   void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);
+  absl::Status CheckEnable(const Entry& entry) const;  // DEPENDENCY_UNSATISFIED, CONFIG_INVALID, SECRET_UNREADABLE
   void RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded);
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
@@ -201,8 +204,8 @@ class Reconciler : public Modules {
   struct Found;
   struct Discovery;
   absl::StatusOr<Discovery> Discover(bool booting, const Actor& by);
-  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
-                        std::map<std::string, Found>& found, RescanResult::Folder& seen);
+  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
+                        RescanResult::Folder& seen);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
   void Booted();
   void StopEligible();

@@ -59,23 +59,22 @@ std::vector<ModuleAction> PossibleActions(RegistryStatus status) {
   return possible;
 }
 
+absl::Status StateRefusal(std::string_view code, const std::string& message, RegistryStatus status) {
+  std::vector<ErrorDetail> details = {{"/status", "CURRENT_STATE", std::string(RegistryStatusName(status))}};
+  for (ModuleAction possible : PossibleActions(status)) details.push_back({"/status", "POSSIBLE_ACTION", std::string(ModuleActionName(possible))});
+  return Error(code, message, std::move(details));
+}
+
 absl::Status CheckTransition(const std::string& module, RegistryStatus status, ModuleAction action) {
   if (JudgeTransition(status, action) != TransitionVerdict::kRefused) return absl::OkStatus();
-  const std::string state(RegistryStatusName(status));
-  std::vector<ErrorDetail> details = {{"/status", "CURRENT_STATE", state}};
   std::string possible;
-  for (ModuleAction other : PossibleActions(status)) {
-    const std::string name(ModuleActionName(other));
-    details.push_back({"/status", "POSSIBLE_ACTION", name});
-    possible += (possible.empty() ? "" : ", ") + name;
-  }
-  const std::string what = "module " + module + " is " + state;
-  if (possible.empty()) return Error("MODULE_BUSY", what + ": wait for the end of that, then try again", std::move(details));
+  for (ModuleAction other : PossibleActions(status)) possible += (possible.empty() ? "" : ", ") + std::string(ModuleActionName(other));
+  const std::string what = "module " + module + " is " + std::string(RegistryStatusName(status));
+  if (possible.empty()) return StateRefusal("MODULE_BUSY", what + ": wait for the end of that, then try again", status);
   if (status == RegistryStatus::kEnabled && action == ModuleAction::kDelete)
-    return Error("MODULE_ENABLED", what + "; disable it first. Possible now: " + possible, std::move(details));
-  return Error("INVALID_TRANSITION",
-               what + ", so it can't be told to " + std::string(ModuleActionName(action)) + ". Possible now: " + possible,
-               std::move(details));
+    return StateRefusal("MODULE_ENABLED", what + "; disable it first. Possible now: " + possible, status);
+  const std::string message = what + ", so it can't be told to " + std::string(ModuleActionName(action)) + ". Possible now: " + possible;
+  return StateRefusal("INVALID_TRANSITION", message, status);
 }
 
 }  // namespace bulkhead

@@ -23,8 +23,11 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action);
 // What may be begun now and would change something, in the order of ModuleAction.
 std::vector<ModuleAction> PossibleActions(RegistryStatus status);
 
-// OK for what is allowed or so already, else INVALID_TRANSITION, MODULE_ENABLED (delete while it is enabled) or MODULE_BUSY, with the
-// state as the detail CURRENT_STATE and each possible action as a detail POSSIBLE_ACTION.
+// A refusal that has to do with the state: an error with the state as the detail CURRENT_STATE and each action that is possible in it as a
+// detail POSSIBLE_ACTION.
+absl::Status StateRefusal(std::string_view code, const std::string& message, RegistryStatus status);
+// OK for what is allowed or so already, else INVALID_TRANSITION, MODULE_ENABLED (delete while it is enabled) or MODULE_BUSY, as
+// StateRefusal() makes them.
 absl::Status CheckTransition(const std::string& module, RegistryStatus status, ModuleAction action);
 
 }  // namespace bulkhead

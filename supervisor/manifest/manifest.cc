@@ -227,12 +227,15 @@ ManifestResult Check(const json& document) {
 }  // namespace
 
 absl::Status CheckBulkheadRange(const Manifest& manifest) {
-  const auto range = SemVerRange::Parse(manifest.bulkhead_range);
+  return CheckBulkheadRange(manifest.name, manifest.version, manifest.bulkhead_range);
+}
+
+absl::Status CheckBulkheadRange(const std::string& module, const std::string& module_version, const std::string& wanted) {
+  const auto range = SemVerRange::Parse(wanted);
   const auto version = ParseSemVer(BULKHEAD_VERSION);
   BULKHEAD_CHECK(range && version);  // the manifest was read, the version is the project's
   if (range->Contains(*version)) return absl::OkStatus();
-  const std::string why = absl::StrCat("module ", manifest.name, " ", manifest.version, " needs bulkhead ",
-                                       manifest.bulkhead_range, ", this is " BULKHEAD_VERSION);
+  const std::string why = absl::StrCat("module ", module, " ", module_version, " needs bulkhead ", wanted, ", this is " BULKHEAD_VERSION);
   return Error("DEPENDENCY_UNSATISFIED", why,
                {{.path = "/dependencies/system/bulkhead", .code = "DEPENDENCY_UNSATISFIED", .message = why}});
 }

@@ -119,6 +119,7 @@ ManifestResult ParseManifest(std::string_view text, bool yaml);
 ManifestResult ParseManifestJson(const nlohmann::json& document);
 // DEPENDENCY_UNSATISFIED when this version of the supervisor is not within `dependencies.system.bulkhead`.
 absl::Status CheckBulkheadRange(const Manifest& manifest);
+absl::Status CheckBulkheadRange(const std::string& module, const std::string& module_version, const std::string& wanted);
 
 // Defaults merged under `config_json`, then checked against the schema. `errors` have pointers into the configuration.
 struct ConfigResult {

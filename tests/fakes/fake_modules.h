@@ -27,7 +27,9 @@ class FakeModules : public Modules {
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
   // Beyond one module and its state there is nothing to fake: these are tested through the real daemon.
-  void EnableWithDependencies(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void EnableWithDependencies(const ModuleTarget& target, MayEnable, Millis wait, Done<ActionResult> done) override {
+    Enable(target, wait, std::move(done));
+  }
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;

@@ -110,6 +110,10 @@ class Migrate(DaemonTest):
         rest = daemon.post("/api/v1/modules/stock/migrations/up")
         self.assertError(rest, 502, "MIGRATION_FAILED")
         self.assertEqual((rest.error["details"][0]["path"], rest.error["details"][0]["line"], rest.error["details"][0]["code"]), ("002_b.sql", 3, "42703"))
+        enabled = daemon.post("/api/v1/modules/stock/enable")
+        self.assertError(enabled, 502, "MIGRATION_FAILED")
+        self.assertEqual(enabled.error["details"], rest.error["details"], "an enable tells as much")
+        self.assertEqual(daemon.module("stock")["status"], "DISABLED")
 
     def test_what_is_wrong_with_the_files_is_told_by_plan_and_status_and_refused_by_up(self):
         modules = self.temporary_folder(0o755)

@@ -51,7 +51,7 @@ class Dependencies(DaemonTest):
         daemon = self.daemon(modules_dir=self.modules)
         answer = daemon.post("/api/v1/modules/middle/enable")
         self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
-        self.assertIn("base", answer.error["message"])
+        self.assertIn("base 1.0.0 is not enabled, needed is ^1.0.0", answer.error["message"])
         self.assertEqual(daemon.module("middle")["desired"]["state"], "DISABLED")
         for name in ("base", "middle"):
             self.assertEqual(daemon.post(f"/api/v1/modules/{name}/enable").status, 200)
@@ -74,9 +74,9 @@ class Dependencies(DaemonTest):
         echo_like(self.modules, "egg", dependencies={"modules": {"hen": "*"}})
         daemon = self.daemon(modules_dir=self.modules)
         answer = daemon.post("/api/v1/modules/hen/enable")
-        self.assertEqual(answer.status, 409, answer)
-        for name in ("hen", "egg"):
-            self.assertIn(name, answer.error["message"])
+        self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
+        self.assertIn("hen -> egg -> hen", answer.error["message"])
+        self.assertEqual([detail["code"] for detail in answer.error["details"]], ["DEPENDENCY_CYCLE"])
 
 
 class Commands(DaemonTest):
@@ -241,6 +241,28 @@ class Packages(DaemonTest):
         self.assertIn("module later 1.0.0 needs bulkhead >=99.0.0", daemon.log())
         manifest = json.loads((folder / "manifest.json").read_text())
         answer = daemon.post("/api/v1/modules", {"manifest": manifest, "path": str(folder)})
+        self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
+        self.assertEqual(answer.error["details"][0]["path"], "/dependencies/system/bulkhead")
+
+    def test_an_installed_module_that_is_for_another_supervisor_is_not_started_and_says_why(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "fits")
+        folder = echo_like(modules, "later")
+        daemon = self.daemon(modules=["fits", "later"], modules_dir=modules)
+        daemon.stop()
+        shutil.rmtree(folder)
+        (installed,) = (daemon.data / "versions" / "later").iterdir()
+        manifest = json.loads((installed / "manifest.json").read_text())
+        (installed / "manifest.json").chmod(0o644)
+        (installed / "manifest.json").write_text(json.dumps({**manifest, "dependencies": {"system": {"bulkhead": ">=99.0.0"}}}))
+        daemon.start()
+        later = daemon.module("later")
+        self.assertEqual((later["observed"]["state"], later["observed"]["reason"]["code"]), ("FAILED", "DEPENDENCY_UNSATISFIED"))
+        self.assertIn("module later 1.0.0 needs bulkhead >=99.0.0", later["observed"]["reason"]["message"])
+        self.assertEqual([worker["pid"] for worker in later["workers"] if worker["pid"]], [])
+        self.assertEqual(daemon.get("/api/v1/m/fits/echo").status, 200)
+        self.assertEqual(daemon.post("/api/v1/modules/later/disable").status, 200)
+        answer = daemon.post("/api/v1/modules/later/enable")
         self.assertError(answer, 409, "DEPENDENCY_UNSATISFIED")
         self.assertEqual(answer.error["details"][0]["path"], "/dependencies/system/bulkhead")
 

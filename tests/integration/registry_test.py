@@ -42,6 +42,37 @@ class States(DaemonTest):
         self.assertIn(("CURRENT_STATE", "ENABLED"), [(d["code"], d["message"]) for d in answer.error["details"]])
         self.assertEqual(daemon.module("one")["status"], "ENABLED", "a refusal changes nothing")
 
+    def test_a_refused_enable_has_not_installed_anything(self):
+        modules = self.temporary_folder()
+        echo_like(modules, "needy", dependencies={"modules": {"nowhere": "^1.0.0"}})
+        echo_like(modules, "bare", config={"schema": {"site": {"type": "url", "required": True}}})
+        daemon = self.daemon(modules_dir=modules)
+        for name, status, code in (("needy", 409, "DEPENDENCY_UNSATISFIED"), ("bare", 400, "CONFIG_INVALID")):
+            before = daemon.module(name)
+            self.assertError(daemon.post(f"/api/v1/modules/{name}/enable"), status, code)
+            after = daemon.module(name)
+            self.assertEqual((after["status"], after["desired"]), ("REGISTERED", before["desired"]), name)
+            self.assertFalse((daemon.data / "versions" / name).exists(), name)
+
+    def test_also_what_is_refused_for_another_command_under_way_names_the_state_and_what_is_possible(self):
+        modules = self.temporary_folder()
+        hangs = echo_like(modules, "hangs", lifecycle={"handshakeTimeout": 60000, "stopTimeout": 2000})
+        (hangs / "bin" / "hangs").write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.1; done\n")
+        daemon = self.daemon(modules_dir=modules)
+        self.assertEqual(daemon.post("/api/v1/modules/hangs/enable?wait=false").status, 202)
+        wait_until(lambda: daemon.module("hangs")["workers"][0]["pid"], "its process")
+
+        def refused(answer, code, *expected):
+            self.assertError(answer, 409, code)
+            self.assertEqual([(d["code"], d["message"]) for d in answer.error["details"]], list(expected))
+
+        refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_ENABLED", ("CURRENT_STATE", "ENABLED"), ("POSSIBLE_ACTION", "disable"),
+                ("POSSIBLE_ACTION", "configure"))
+        daemon.post("/api/v1/modules/hangs/disable?wait=false")
+        disabled = [("CURRENT_STATE", "DISABLED")] + [("POSSIBLE_ACTION", action) for action in ("enable", "configure", "delete")]
+        refused(daemon.delete("/api/v1/modules/hangs"), "MODULE_BUSY", *disabled)
+        refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_BUSY", *disabled)
+
     def test_of_two_who_have_read_the_same_state_only_one_is_obeyed(self):
         daemon = self.daemon(**ECHO)
         answer = daemon.get("/api/v1/modules/echo")
@@ -72,6 +103,18 @@ class Together(DaemonTest):
         for name in ("base", "middle", "top"):
             self.assertEqual(daemon.module(name)["observed"]["state"], "RUNNING")
         self.assertError(daemon.post("/api/v1/modules/top/disable?withDependencies=true"), 400, "INVALID_ARGUMENT")
+
+    def test_who_may_not_enable_all_of_them_enables_none(self):
+        daemon = self.daemon(modules_dir=self.modules)
+        may_top = daemon.make_token("top", "module:top:write")
+        before = [(module["name"], module["status"], module["desired"]["generation"]) for module in daemon.get("/api/v1/modules").data]
+        answer = daemon.post("/api/v1/modules/top/enable?withDependencies=true", token=may_top)
+        self.assertError(answer, 403, "FORBIDDEN")
+        self.assertEqual([detail["path"] for detail in answer.error["details"]], ["/dependencies/modules/base", "/dependencies/modules/middle"])
+        self.assertIn("base", answer.error["message"])
+        self.assertEqual([(m["name"], m["status"], m["desired"]["generation"]) for m in daemon.get("/api/v1/modules").data], before)
+        may_all = daemon.make_token("all", *(f"module:{name}:write" for name in ("base", "middle", "top")))
+        self.assertEqual(daemon.post("/api/v1/modules/top/enable?withDependencies=true", token=may_all).status, 200)
 
     def test_when_one_of_them_fails_what_was_enabled_is_disabled_again(self):
         echo_like(self.modules, "broken", dependencies={"modules": {"base": "^1.0.0"}})

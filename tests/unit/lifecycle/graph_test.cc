@@ -23,7 +23,27 @@ TEST(GraphTest, NamesEachDependencyThatIsMissingDisabledOrOfTheWrongVersion) {
   EXPECT_EQ(details[0].code, "WRONG_VERSION");
   EXPECT_EQ(details[0].message, "pricing is 1.9.0, needed is ^2.0.0");
   EXPECT_EQ(details[1].code, "DISABLED");
+  EXPECT_EQ(details[1].message, "stock 1.0.0 is not enabled, needed is *");
   EXPECT_EQ(details[2].code, "MISSING");
+}
+
+TEST(GraphTest, NamesThisSupervisorWhenTheModuleIsForAnotherOne) {
+  Graph graph = {{"a", Node("1.0.0", true)}};
+  graph.at("a").bulkhead_range = ">=0.1.0";
+  EXPECT_THAT(UnsatisfiedDependencies(graph, "a"), IsEmpty());
+  graph.at("a").bulkhead_range = ">=99.0.0";
+  auto details = UnsatisfiedDependencies(graph, "a");
+  ASSERT_EQ(details.size(), 1u);
+  EXPECT_EQ(details[0].path, "/dependencies/system/bulkhead");
+  EXPECT_THAT(details[0].message, ::testing::StartsWith("module a 1.0.0 needs bulkhead >=99.0.0, this is "));
+}
+
+TEST(GraphTest, AModuleForAnotherSupervisorIsNotStartedAndNotTriedAgainAndAgain) {
+  Graph graph = {{"a", Node("1.0.0", true)}};
+  graph.at("a").bulkhead_range = ">=99.0.0";
+  graph.at("a").standing = {ObservedState::kFailed, true, true, false, true};
+  EXPECT_EQ(JudgeDependencies(graph, "a").reason.code, "DEPENDENCY_UNSATISFIED");
+  EXPECT_THAT(Unblocked(graph), IsEmpty());
 }
 
 TEST(GraphTest, FindsDependentsAndTellsEnabledOnesApart) {
@@ -86,10 +106,16 @@ TEST_F(OrderTest, OneThatHasFailedCountsMoreThanAnotherThatIsStarting) {
 
 TEST_F(OrderTest, ItFailsWithADependencyThatIsDisabledAndWithACycle) {
   graph.at("a").enabled = false;
-  EXPECT_EQ(JudgeDependencies(graph, "b").reason, (Reason{"DEPENDENCY_UNSATISFIED", "a 1.0.0 is not enabled"}));
+  EXPECT_EQ(JudgeDependencies(graph, "b").reason, (Reason{"DEPENDENCY_UNSATISFIED", "a 1.0.0 is not enabled, needed is *"}));
   graph.at("a").enabled = true;
   graph.at("a").dependencies = {{"c", "*"}};
   EXPECT_EQ(JudgeDependencies(graph, "a").reason.message, "the dependencies form a cycle: a -> c -> b -> a");
+}
+
+TEST_F(OrderTest, ACycleIsShownAlsoWhereADependencyInItIsDisabled) {
+  graph.at("a").enabled = graph.at("b").enabled = false;
+  graph.at("a").dependencies = {{"c", "*"}};
+  EXPECT_EQ(JudgeDependencies(graph, "c").reason, (Reason{"DEPENDENCY_CYCLE", "the dependencies form a cycle: c -> b -> a -> c"}));
 }
 
 TEST_F(OrderTest, WhatNobodyWantsAnyMoreIsNotStarted) {
