@@ -183,11 +183,12 @@ size_t Client::ConsumeBody(std::string_view in) {
     if (state_ == State::kModule) {
       room = link::kMaxFrame;
       if (stream_.open()) room = stream_.link()->Room(stream_);
-      blocked_ = room == 0;
-      if (blocked_) {
-        route_deadline_ = loop_.now() + timeout_;
+      if (room == 0) {
+        // From the moment on at which the module takes no more; what the client still sends moves nothing.
+        if (!std::exchange(blocked_, true)) route_deadline_ = loop_.now() + timeout_;
         break;
       }
+      blocked_ = false;
     }
     switch (body_.Next(left, room, piece)) {
       case http1::BodyReader::Step::kNeedMore: return in.size();
