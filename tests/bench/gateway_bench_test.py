@@ -13,8 +13,9 @@ from harness import SLOW  # noqa: E402
 
 
 class Benchmark(unittest.TestCase):
+    @unittest.skipIf(SLOW > 1, "figures of a sanitized build say nothing")
     def test_one_short_round_gives_every_figure(self):
-        command = [sys.executable, "-B", gateway.__file__, "--only", "bulkhead", "--rounds", "1", "--seconds", f"{0.1 * SLOW}", "--idle", "50"]
+        command = [sys.executable, "-B", gateway.__file__, "--only", "bulkhead", "--rounds", "1", "--seconds", "0.1", "--idle", "50"]
         done = subprocess.run([*command, "--anyway", "--json"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)

@@ -10,7 +10,7 @@ import unittest
 import uuid
 
 import harness
-from harness import SLOW, DaemonTest, SharedDaemonTest, wait_until
+from harness import SLOW, DaemonTest, SharedDaemonTest, run_serve, wait_until
 from modules_test import echo_like
 
 ECHO = {"modules": ["echo"], "modules_dir": harness.FAKES}

@@ -16,7 +16,7 @@ ManifestResult WithConfig(const std::string& config) {
   return ParseManifestJson({{"name", "m"}, {"version", "1.0.0"}, {"config", json::parse(config)}});
 }
 std::vector<std::string> SchemaErrors(const std::string& config) { return Brief(WithConfig(config).errors); }
-Manifest Good(const std::string& config) {
+Manifest WithGood(const std::string& config) {
   ManifestResult result = WithConfig(config);
   EXPECT_THAT(Brief(result.errors), IsEmpty());
   return result.manifest.value_or(Manifest());
@@ -33,7 +33,7 @@ const char kSchema[] = R"({"schema": {
   "size": {"type": "select", "options": ["small", {"value": "large", "label": "Large"}, 3]}},
   "defaults": {"hours": 8}})";
 
-std::vector<std::string> ValueErrors(const std::string& config) { return Brief(EffectiveConfig(Good(kSchema), config).errors); }
+std::vector<std::string> ValueErrors(const std::string& config) { return Brief(EffectiveConfig(WithGood(kSchema), config).errors); }
 
 TEST(ConfigSchema, FieldsAreChecked) {
   EXPECT_THAT(SchemaErrors(R"({"schema":{"a":{"type":"strng"},"b":{},"c":5}})"),
@@ -57,7 +57,7 @@ TEST(ConfigSchema, DefaultsMustFitTheSchema) {
 }
 
 TEST(EffectiveConfig, DefaultsLieUnderWhatIsGiven) {
-  const Manifest m = Good(kSchema);
+  const Manifest m = WithGood(kSchema);
   const ConfigResult result = EffectiveConfig(m, R"({"host":"https://h/","on":false})");
   EXPECT_THAT(Brief(result.errors), IsEmpty());
   EXPECT_EQ(json::parse(result.effective_json), json::parse(R"({"host":"https://h/","hours":8,"on":false})"));
@@ -70,7 +70,7 @@ TEST(ConfigSchema, RulesMayStandInTheFieldItselfAndAreCheckedThereToo) {
                                "c":{"type":"multiselect","options":[1],"validation":{"minItems":3,"maxItems":2}}}})"),
               ElementsAre("/config/schema/a/pattern INVALID_PATTERN", "/config/schema/b INVALID_RULE",
                           "/config/schema/c/validation INVALID_RULE"));
-  const Manifest m = Good(R"({"schema":{"a":{"type":"string","pattern":"^x"},"b":{"type":"number","max":1}}})");
+  const Manifest m = WithGood(R"({"schema":{"a":{"type":"string","pattern":"^x"},"b":{"type":"number","max":1}}})");
   EXPECT_THAT(Brief(EffectiveConfig(m, R"({"a":"y","b":2})").errors), ElementsAre("/a PATTERN_MISMATCH", "/b TOO_LARGE"));
 }
 
@@ -86,7 +86,7 @@ TEST(ConfigSchema, FieldsHaveNames) {
 }
 
 TEST(ConfigSchema, EachTypeTakesItsValuesAndNoOthers) {
-  const Manifest m = Good(R"({"schema": {
+  const Manifest m = WithGood(R"({"schema": {
     "integer": {"type": "integer", "validation": {"min": -5}}, "multi": {"type": "multiselect", "options": ["a", {"value": "b"}, 3, true],
       "validation": {"minItems": 1, "maxItems": 2}}, "json": {"type": "json"}, "every": {"type": "duration", "validation": {"min": 1000, "max": 60000}},
     "string": {"type": "string"}, "text": {"type": "text"}, "number": {"type": "number"}}})");
@@ -133,7 +133,7 @@ const char kDepending[] = R"({"schema": {
   "onlyB": {"type": "number", "required": true, "dependsOn": {"kinds": "b"}}}})";
 
 TEST(DependsOn, AFieldIsWantedAndCheckedOnlyWhenItApplies) {
-  const Manifest m = Good(kDepending);
+  const Manifest m = WithGood(kDepending);
   auto errors = [&](const std::string& config) { return Brief(EffectiveConfig(m, config).errors); };
   EXPECT_THAT(errors("{}"), IsEmpty());
   EXPECT_THAT(errors(R"({"certificate":"x"})"), IsEmpty());  // too short, and without effect
@@ -179,7 +179,7 @@ TEST(EffectiveConfig, DeepAndDoubledConfigurationsAreRefused) {
   std::string deep = "{\"secret\":";
   for (int i = 0; i < 100'000; ++i) deep += '[';
   EXPECT_THAT(ValueErrors(deep), ElementsAre(" TOO_DEEP"));
-  EXPECT_EQ(MaskConfig(Good(kSchema), deep), "{}");
+  EXPECT_EQ(MaskConfig(WithGood(kSchema), deep), "{}");
   EXPECT_THAT(ValueErrors(R"({"host":"http://a","host":"http://b"})"), ElementsAre("/host DUPLICATE_KEY"));
   EXPECT_THAT(ValueErrors(R"({"host":"http://a","secret":"\u0000"})"), ElementsAre("/secret INVALID_TEXT"));
 }
@@ -213,25 +213,25 @@ TEST(EffectiveConfig, WhatIsNoConfigurationIsRefused) {
 
 TEST(EffectiveConfig, SentencesNeverRepeatAValue) {
   for (const Finding& f :
-       EffectiveConfig(Good(kSchema), R"({"host":"hunter2","secret":["hunter2"],"code":"hunter2","size":"hunter2"})").errors) {
+       EffectiveConfig(WithGood(kSchema), R"({"host":"hunter2","secret":["hunter2"],"code":"hunter2","size":"hunter2"})").errors) {
     EXPECT_EQ(f.message.find("hunter2"), std::string::npos) << f.message;
   }
 }
 
 TEST(EffectiveConfig, APatternOfAnAttackerCostsNoTime) {
-  const Manifest m = Good(R"({"schema":{"a":{"type":"string","validation":{"pattern":"^(a+)+$"}}}})");
+  const Manifest m = WithGood(R"({"schema":{"a":{"type":"string","validation":{"pattern":"^(a+)+$"}}}})");
   EXPECT_THAT(Brief(EffectiveConfig(m, "{\"a\":\"" + std::string(50'000, 'a') + "!\"}").errors),
               ElementsAre("/a PATTERN_MISMATCH"));
 }
 
 TEST(EffectiveConfig, WithoutASchemaAnyObjectIsTaken) {
-  const ConfigResult result = EffectiveConfig(Good(R"({"defaults":{"x":{"y":1}}})"), R"({"z":[1]})");
+  const ConfigResult result = EffectiveConfig(WithGood(R"({"defaults":{"x":{"y":1}}})"), R"({"z":[1]})");
   EXPECT_THAT(Brief(result.errors), IsEmpty());
   EXPECT_EQ(json::parse(result.effective_json), json::parse(R"({"x":{"y":1},"z":[1]})"));
 }
 
 TEST(MaskConfig, SensitiveValuesAreHiddenAndOthersShown) {
-  const Manifest m = Good(kSchema);
+  const Manifest m = WithGood(kSchema);
   EXPECT_EQ(json::parse(MaskConfig(m, R"({"host":"http://h","secret":"s","key":{"nested":1},"hours":3})")),
             json::parse(R"({"host":"http://h","secret":"********","key":"********","hours":3})"));
   EXPECT_EQ(MaskConfig(m, R"({"secret":null})"), R"({"secret":null})");
