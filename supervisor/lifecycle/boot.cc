@@ -72,8 +72,8 @@ absl::Status Unusable(const std::string& name, const std::vector<Finding>& error
   std::string why;
   for (size_t i = 0; i < std::min(errors.size(), kNamed); ++i) why += (i == 0 ? "" : "; ") + errors[i].path + ": " + errors[i].message;
   if (errors.size() > kNamed) why += "; and " + std::to_string(errors.size() - kNamed) + " more";
-  return Error("MANIFEST_INVALID", "the manifest that " + name + " was registered with is not valid any more: " + why + ". Delete the module and register it anew",
-               Details(errors));
+  const std::string said = "the manifest that " + name + " was registered with is not valid any more: " + why;
+  return Error("MANIFEST_INVALID", said + ". Delete the module and register it anew", Details(errors));
 }
 
 // What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data

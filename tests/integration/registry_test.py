@@ -315,10 +315,8 @@ class Configuration(DaemonTest):
         self.assertNotEqual(keys.read_text(), before)
         code, out, _err = run_serve("secrets", "rotate", "--json", env=environment)
         self.assertEqual((code, json.loads(out)["modules"], len(json.loads(out)["keys"])), (0, 1, 1))
-        reader = daemon.make_token("only-reads", "system:read")
-        code, out, err = run_serve("secrets", "rotate", env={**environment, "BULKHEAD_TOKEN": reader})
-        self.assertEqual((code, out), (1, ""))
-        self.assertIn("system:write", err)
+        environment["BULKHEAD_TOKEN"] = daemon.make_token("only-reads", "system:read")
+        self.assertIn("system:write", run_serve("secrets", "rotate", env=environment)[2])
 
     def test_keys_of_the_environment_are_used_and_not_written(self):
         first, second = "11" * 32, "22" * 32
