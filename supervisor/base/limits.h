@@ -19,7 +19,11 @@ inline constexpr Millis kDefaultRouteTimeout{30'000};    // to the first respons
 inline constexpr Millis kMaxRouteTimeout{3'600'000};
 inline constexpr Millis kClientHeadTimeout{10'000};      // to receive a whole head; beyond: 408 and close
 inline constexpr Millis kClientIdleTimeout{75'000};      // keep-alive without a request; beyond: close
-inline constexpr Millis kClientBodyTimeout{30'000};      // without a byte of an expected body; beyond: 408 and close
+// An expected body has so much time at first; each byte buys more of it at this rate, up to no more than that again. So who is silent
+// for 30 s, or slower for long, is answered 408 and closed; who sends 1,920 bytes at once may then rest for 30 s. The time in which the
+// module takes nothing, or the request is parked, does not count.
+inline constexpr Millis kClientBodyTimeout{30'000};
+inline constexpr int64_t kMinBodyRate = 64;              // bytes per second, framing included
 inline constexpr Millis kTunnelIdleTimeout{300'000};     // an upgraded connection without a byte either way; beyond: close
 inline constexpr size_t kMaxClientConnections = 16'384;  // per node; beyond: the newest is answered 503 and closed
 inline constexpr size_t kMaxStreamsPerLink = 1'024;      // beyond: 503 OVERLOADED

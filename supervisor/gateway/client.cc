@@ -175,9 +175,18 @@ size_t Client::Consume(char* data, size_t size) {
   return used;
 }
 
+// So many bytes of an expected body are there; see limits::kMinBodyRate.
+void Client::BodyCame(size_t bytes) {
+  Instant bought = body_until_ + std::chrono::nanoseconds(std::chrono::seconds(bytes)) / limits::kMinBodyRate;
+  body_until_ = std::min(bought, loop_.now() + limits::kClientBodyTimeout);
+}
+
+// The client's time to send a body begins, or goes on after a while in which nobody took any.
+void Client::ExpectBody() { body_until_ = loop_.now() + limits::kClientBodyTimeout; }
+
 size_t Client::ConsumeBody(std::string_view in) {
   std::string_view left = in, piece;
-  body_progress_ = loop_.now();
+  BodyCame(in.size());
   while (!body_.done() && (state_ == State::kModule || state_ == State::kLocalBody) && !lost_) {
     size_t room = kReadSize;
     if (state_ == State::kModule) {
@@ -221,7 +230,7 @@ size_t Client::ConsumeTunnel(std::string_view in) {
 
 size_t Client::ConsumeDiscarded(std::string_view in) {
   std::string_view left = in, piece;
-  body_progress_ = loop_.now();
+  BodyCame(in.size());
   for (;;) {
     switch (body_.Next(left, kReadSize, piece)) {
       case http1::BodyReader::Step::kNeedMore: return in.size();
@@ -348,12 +357,12 @@ Instant Client::ComputeDeadline() const {
       break;
     case State::kModule:
       if (parked_) at(parked_until_);
-      else if (!body_.done() && !blocked_) at(body_progress_ + limits::kClientBodyTimeout);
+      else if (!body_.done() && !blocked_) at(body_until_);
       else if (!response_begun_) at(route_deadline_);
       break;
     case State::kTunnel: at(tunnel_progress_ + limits::kTunnelIdleTimeout); break;
     case State::kLocalBody:
-    case State::kDiscard: at(body_progress_ + limits::kClientBodyTimeout); break;
+    case State::kDiscard: at(body_until_); break;
     case State::kLinger: at(linger_until_); break;
     case State::kLogin:  // the verification has bounds of its own
     case State::kLocalWait:

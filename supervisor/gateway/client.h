@@ -66,6 +66,8 @@ class Client final : public Pollable, private StreamSink {
   bool WantsRead() const;
   size_t Consume(char* data, size_t size);
   size_t ConsumeBody(std::string_view in);
+  void BodyCame(size_t bytes);
+  void ExpectBody();
   size_t ConsumeDiscarded(std::string_view in);
   size_t ConsumeTunnel(std::string_view in);
   void TakeBuffered();
@@ -137,7 +139,8 @@ class Client final : public Pollable, private StreamSink {
   std::string frame_;  // the REQUEST, kept while it may have to be sent again
   std::string trailers_;  // of the answer, as field lines
   Stream stream_;
-  Link* last_link_ = nullptr;  // alive while it calls us; else to compare only
+  Link* last_link_ = nullptr;  // alive while it calls us
+  const LinkWorker* last_worker_ = nullptr;  // to compare only
   std::unique_ptr<LocalRequest> local_;
   uint64_t local_id_ = 0, login_id_ = 0;
   std::unique_ptr<Login> login_;
@@ -157,7 +160,7 @@ class Client final : public Pollable, private StreamSink {
 
   // Time.
   Instant deadline_{};
-  Instant idle_since_{}, head_since_{}, body_progress_{}, write_progress_{}, route_deadline_{}, linger_until_{}, parked_until_{},
+  Instant idle_since_{}, head_since_{}, body_until_{}, write_progress_{}, route_deadline_{}, linger_until_{}, parked_until_{},
       tunnel_progress_{};
 };
 

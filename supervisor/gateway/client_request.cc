@@ -32,7 +32,7 @@ size_t Client::StartRequest(const http1::RequestHead& head, std::string_view res
   response_begun_ = retried_ = lost_ = blocked_ = false;
   unopened_ = 0;
   body_seen_ = 0;
-  body_progress_ = loop_.now();
+  ExpectBody();
   body_.Begin(head);
   expect_ = head.expect_continue && !body_.done();
   if (ValidRequestId(head.request_id)) {
@@ -214,7 +214,7 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
   }
   replayable_ = body_.done();
   state_ = State::kModule;
-  last_link_ = nullptr;
+  last_worker_ = nullptr;
   route_deadline_ = loop_.now() + timeout_;
   Dispatch();
   if (state_ == State::kModule && expect_) {
@@ -241,7 +241,7 @@ void Client::Dispatch() {
   // What let the request in must be what serves it.
   const std::shared_ptr<const Manifest>& manifest = module->routed->module->manifest;
   if (parked_for_ && parked_for_ != manifest) return Unavailable("The module was replaced while the request waited for it; try again.");
-  GatewayThread::Pick pick = thread_.PickLink(*module, last_link_);
+  GatewayThread::Pick pick = thread_.PickLink(*module, last_worker_);
   if (!pick.link) {
     if (pick.overloaded) {
       return RespondError("OVERLOADED", "Every worker of the module has as many requests in flight as it may.", {{"retry-after", RetryAfter()}});
@@ -256,12 +256,13 @@ void Client::Dispatch() {
     }
     return;
   }
-  parked_for_.reset();
+  if (std::exchange(parked_for_, nullptr)) ExpectBody();
   link::Header header = link::GetHeader(frame_.data());
   if (header.length > pick.link->max_frame() || header.length - header.head_length > pick.link->window()) {
     return RespondError("HEADERS_TOO_LARGE", "The request is larger than the module accepts in one frame.");
   }
   last_link_ = pick.link;
+  last_worker_ = pick.link->worker().get();
   pick.link->Open(stream_, *this, frame_, whole_request_);
   if (!replayable_) loop_.GiveBuffer(std::move(frame_));
 }
@@ -293,7 +294,8 @@ void Client::HandleLoss() {
   }
   // Gone from the Directory: its end is known and a successor is on its way.
   GatewayThread::Module* module = thread_.FindModule(module_);
-  if (!module || std::find(module->links.begin(), module->links.end(), last_link_) == module->links.end()) {
+  auto listed = [this](const Link* link) { return link->worker().get() == last_worker_; };
+  if (!module || std::none_of(module->links.begin(), module->links.end(), listed)) {
     return Unavailable("The worker ended while the request was in flight.");
   }
   RespondError("BAD_GATEWAY", "The connection to the worker broke while the request was in flight.");

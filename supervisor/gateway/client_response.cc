@@ -166,6 +166,7 @@ bool Client::OnTrailers(std::string_view pairs) {
 
 void Client::OnRoom() {
   blocked_ = false;
+  ExpectBody();
   loop_.ScheduleNextTurn(*this);
 }
 
@@ -254,7 +255,7 @@ void Client::FinishExchange() {
     state_ = State::kClosing;
   } else if (!body_.done()) {
     state_ = State::kDiscard;
-    body_progress_ = loop_.now();
+    ExpectBody();
   } else {
     state_ = State::kHead;
   }

@@ -21,6 +21,7 @@ namespace {
 constexpr Millis kAcceptPause{100};     // after EMFILE and the like, instead of a hot loop
 constexpr int kMaxAcceptsPerTurn = 256;
 constexpr Millis kDateStep{200};        // how late the Date header may be
+constexpr size_t kMaxLinksGoingAway = 8;  // of one worker, with streams that still live; beyond: 503 OVERLOADED instead of another
 
 // Peer as text; an IPv4 client of an IPv6 socket by its IPv4 address.
 std::pair<std::string, uint16_t> PeerOf(const sockaddr_storage& address) {
@@ -141,7 +142,8 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
-        link = std::make_unique<Link>(loop_, name, worker.instance, worker.data_socket, worker.token, worker.faulty);
+        link = std::make_unique<Link>(
+            loop_, std::make_shared<LinkWorker>(LinkWorker{name, worker.instance, worker.data_socket, worker.token, worker.faulty}));
         // Connected before the first request needs it; when it can't be, that request tries again.
         if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
       }
@@ -197,16 +199,30 @@ void GatewayThread::UnparkWhereDecided() {
 void GatewayThread::Leave(const std::string& instance) {
   auto node = links_.extract(instance);
   Link& link = *node.mapped();
-  leaving_.insert(std::move(node));
-  link.Leave([this, instance] {
-    auto node = leaving_.extract(instance);
-    loop_.Bury(std::move(node.mapped()));
+  leaving_.emplace(instance, std::move(node.mapped()));
+  link.Leave([this, instance, &link] {
+    auto [first, last] = leaving_.equal_range(instance);
+    auto left = std::find_if(first, last, [&link](const auto& entry) { return entry.second.get() == &link; });
+    loop_.Bury(std::move(left->second));
+    leaving_.erase(left);
+    if (leaving_.count(instance)) return;
     auto [begin, end] = drains_.equal_range(instance);
     std::vector<std::function<void()>> drained;
     for (auto it = begin; it != end; ++it) drained.push_back(std::move(it->second));
     drains_.erase(begin, end);
     for (auto& done : drained) done();
   });
+}
+
+// Puts a fresh link in the place of one that is going away. False when too many of the same worker are.
+bool GatewayThread::Renew(Link*& link) {
+  std::shared_ptr<const LinkWorker> worker = link->worker();
+  if (leaving_.count(worker->instance) >= kMaxLinksGoingAway) return false;
+  Leave(worker->instance);
+  auto fresh = std::make_unique<Link>(loop_, worker);
+  link = fresh.get();
+  links_[worker->instance] = std::move(fresh);
+  return true;
 }
 
 void GatewayThread::DrainHere(const std::string& instance, std::function<void()> done) {
@@ -220,24 +236,25 @@ GatewayThread::Module* GatewayThread::FindModule(std::string_view name) {
   return it == modules_.end() ? nullptr : &it->second;
 }
 
-GatewayThread::Pick GatewayThread::PickLink(Module& module, const Link* avoid) {
+GatewayThread::Pick GatewayThread::PickLink(Module& module, const LinkWorker* avoid) {
   Pick pick;
   size_t count = module.links.size();
   if (count == 0) return pick;
   size_t start = module.next++ % count;
-  // Least requests in flight; a link that can't be used is passed over, the one to avoid is asked last.
-  auto better = [&](Link* link) { return !pick.link || link->outstanding() < pick.link->outstanding(); };
-  for (size_t i = 0; i < count; ++i) {
-    Link* link = module.links[(start + i) % count];
-    if (link == avoid || !better(link)) continue;
-    if (!link->CanOpen()) pick.overloaded = true;
+  // Least requests in flight; a link that can't be used is passed over, the worker to avoid is asked last.
+  auto take = [&](Link*& link) {
+    if (link->going_away() ? !Renew(link) : !link->CanOpen()) pick.overloaded = true;
     else if (link->EnsureUp()) pick.link = link;
+  };
+  auto load = [](const Link* link) { return link->going_away() ? 0 : link->outstanding(); };
+  for (size_t i = 0; i < count; ++i) {
+    Link*& link = module.links[(start + i) % count];
+    if (link->worker().get() == avoid) continue;
+    if (!pick.link || load(link) < pick.link->outstanding()) take(link);
   }
   if (pick.link) return pick;
-  for (Link* link : module.links) {
-    if (link != avoid) continue;
-    if (!link->CanOpen()) pick.overloaded = true;
-    else if (link->EnsureUp()) pick.link = link;
+  for (Link*& link : module.links) {
+    if (link->worker().get() == avoid) take(link);
   }
   return pick;
 }

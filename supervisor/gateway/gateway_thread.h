@@ -59,7 +59,7 @@ class GatewayThread {
   GatewayLoop& loop() { return loop_; }
   Module* FindModule(std::string_view name);
   // The least loaded ready worker; `avoid` only when there is no other.
-  Pick PickLink(Module& module, const Link* avoid);
+  Pick PickLink(Module& module, const LinkWorker* avoid);
   // Keeps a request that found no worker until there is one, or none is to be expected: then Client::Unpark(). False when none is
   // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.
   bool Park(Client& client, const std::string& module, size_t bytes);
@@ -89,7 +89,9 @@ class GatewayThread {
   void UnparkWhereDecided();
   void Run();
   void Use(std::shared_ptr<const RoutingSnapshot> snapshot);
+  // Makes room for a link's successor, or for none: it opens nothing more and goes when its streams have ended.
   void Leave(const std::string& instance);
+  bool Renew(Link*& link);
   void DrainHere(const std::string& instance, std::function<void()> done);
   void AcceptAll();
   void Accepted(UniqueFd fd, const sockaddr_storage& address);
@@ -108,7 +110,7 @@ class GatewayThread {
   std::shared_ptr<const RoutingSnapshot> snapshot_;
   std::map<std::string, Module, std::less<>> modules_;
   std::unordered_map<std::string, std::unique_ptr<Link>> links_;    // by instance
-  std::unordered_map<std::string, std::unique_ptr<Link>> leaving_;  // gone from the Directory, streams still open
+  std::unordered_multimap<std::string, std::unique_ptr<Link>> leaving_;  // gone from the Directory, or going away; streams still open
   std::unordered_multimap<std::string, std::function<void()>> drains_;
   std::vector<std::unique_ptr<Client>> connections_;
   std::unordered_map<uint64_t, Client*> awaiting_local_;

@@ -32,14 +32,7 @@ constexpr Millis kBlameInterval{1'000};  // between two reports about one module
 
 }  // namespace
 
-Link::Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
-           std::function<void(WorkerFault, std::string)> faulty)
-    : loop_(loop),
-      module_(std::move(module)),
-      instance_(std::move(instance)),
-      socket_(std::move(socket)),
-      token_(std::move(token)),
-      faulty_(std::move(faulty)) {}
+Link::Link(GatewayLoop& loop, std::shared_ptr<const LinkWorker> worker) : loop_(loop), worker_(std::move(worker)) {}
 
 Link::~Link() = default;
 
@@ -48,8 +41,8 @@ bool Link::EnsureUp() {
   if (state_ == State::kUp) return !going_away_;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (socket_.size() > kMaxSocketPath) return false;
-  memcpy(address.sun_path, socket_.data(), socket_.size());
+  if (worker_->socket.size() > kMaxSocketPath) return false;
+  memcpy(address.sun_path, worker_->socket.data(), worker_->socket.size());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return false;
   // On a Unix socket this is answered at once; EAGAIN means that the module's backlog is full.
@@ -67,7 +60,7 @@ bool Link::EnsureUp() {
   out_.clear();
   out_at_ = 0;
   link::Hello hello;
-  hello.token = token_;
+  hello.token = worker_->token;
   link::AppendHello(out_, hello);
   loop_.MarkLinkDirty(*this);
   return true;
@@ -97,7 +90,7 @@ void Link::Open(Stream& stream, StreamSink& sink, std::string_view frame, bool e
   size_t at = out_.size();
   out_.append(frame);
   link::internal::Put32(out_.data() + at + 4, stream.id_);
-  if (last_id_ == kMaxStreamId) going_away_ = true;  // replaced by a fresh connection once these have ended
+  if (last_id_ == kMaxStreamId) going_away_ = true;
   if (!armed()) loop_.timers().Arm(*this, loop_.now() + kPingCheck);
   loop_.MarkLinkDirty(*this);
 }
@@ -423,8 +416,8 @@ void Link::Blame(std::string_view why) {
   blamed_ = now;
   std::string message(why);
   if (int more = std::exchange(blames_left_out_, 0)) message += " (and " + std::to_string(more) + " faults more since the last report)";
-  LogWarn("gateway", "a module is at fault on its data link", {{"module", module_}, {"instance", instance_}, {"why", "it " + message}});
-  if (faulty_) faulty_(WorkerFault::kLink, std::move(message));
+  LogWarn("gateway", "a module is at fault on its data link", {{"module", worker_->module}, {"instance", worker_->instance}, {"why", "it " + message}});
+  if (worker_->faulty) worker_->faulty(WorkerFault::kLink, std::move(message));
 }
 
 void Link::Fail(StreamLoss loss, std::string_view why) {
@@ -432,10 +425,10 @@ void Link::Fail(StreamLoss loss, std::string_view why) {
   if (loss == StreamLoss::kProtocol) {
     Blame(why);
   } else if (loss == StreamLoss::kUnresponsive || !streams_.empty()) {
-    LogWarn("gateway", "link lost", {{"module", module_}, {"instance", instance_}, {"why", std::string(why)},
+    LogWarn("gateway", "link lost", {{"module", worker_->module}, {"instance", worker_->instance}, {"why", std::string(why)},
                                      {"inFlight", std::to_string(streams_.size())}});
   }
-  if (loss == StreamLoss::kUnresponsive && faulty_) faulty_(WorkerFault::kUnresponsive, std::string(why));
+  if (loss == StreamLoss::kUnresponsive && worker_->faulty) worker_->faulty(WorkerFault::kUnresponsive, std::string(why));
   // Who was not at fault must not pay for it: for the streams a broken link is a closed one.
   StreamLoss told = loss == StreamLoss::kProtocol ? StreamLoss::kClosed : loss;
   if (told == StreamLoss::kClosed && !hello_seen_) told = StreamLoss::kUnopened;

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -62,22 +63,28 @@ class Stream {
   bool end_queued_ = false, end_sent_ = false, head_seen_ = false, queued_ = false, wants_room_ = false;
 };
 
+// The worker at the other end. Immutable; the links to one worker that follow each other share it.
+struct LinkWorker {
+  std::string module, instance, socket, token;
+  std::function<void(WorkerFault, std::string)> faulty;  // is told, limited in rate, what the module does that it may not
+};
+
 class Link : public Pollable {
  public:
-  // `faulty` is told, limited in rate, what the module does that it may not.
-  Link(GatewayLoop& loop, std::string module, std::string instance, std::string socket, std::string token,
-       std::function<void(WorkerFault, std::string)> faulty);
+  Link(GatewayLoop& loop, std::shared_ptr<const LinkWorker> worker);
   ~Link() override;
 
   // Connects when it is not. False when nobody listens there, or the link is leaving.
   bool EnsureUp();
   bool up() const { return state_ == State::kUp; }
+  // Answers what it has and opens nothing more: the module said GOAWAY, or the ids are used up. Another link is to take its place.
+  bool going_away() const { return going_away_ && up() && !leaving_; }
   // Whether another stream fits: limits::kMaxStreamsPerLink, and bytes that the module has not taken.
   bool CanOpen() const;
   uint32_t max_frame() const { return peer_max_frame_; }
   uint32_t window() const { return peer_window_; }
   size_t outstanding() const { return streams_.size(); }
-  const std::string& instance() const { return instance_; }
+  const std::shared_ptr<const LinkWorker>& worker() const { return worker_; }
 
   // Sends `frame`, a REQUEST for stream 0, under a new id. After `end` nothing more can be sent.
   void Open(Stream& stream, StreamSink& sink, std::string_view frame, bool end);
@@ -125,8 +132,7 @@ class Link : public Pollable {
   size_t Unsent() const { return out_.size() - out_at_; }
 
   GatewayLoop& loop_;
-  const std::string module_, instance_, socket_, token_;
-  const std::function<void(WorkerFault, std::string)> faulty_;
+  const std::shared_ptr<const LinkWorker> worker_;
   State state_ = State::kDown;
   UniqueFd fd_;
   bool readable_ = false, writable_ = false, hangup_ = false;

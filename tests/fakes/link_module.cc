@@ -277,6 +277,12 @@ void FakeLinkModule::Cancel(FakeRequest& request, link::CancelCode code) {
   peer.outgoing.erase(request.stream);
 }
 
+void FakeLinkModule::GoAway(FakeRequest& request, uint32_t last) {
+  char frame[link::kHeaderSize];
+  link::PutHeader(frame, {0, last, Type::kGoaway, 0, 0, 0});
+  peers_[request.connection].out.append(frame, sizeof frame);
+}
+
 void FakeLinkModule::CloseConnection(FakeRequest& request) { peers_.erase(request.connection); }
 
 void FakeLinkModule::Pump(Peer& peer) {

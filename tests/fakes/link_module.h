@@ -53,6 +53,7 @@ class FakeLinkModule {
   void SendZeros(FakeRequest& request, size_t count);            // and END
   void Raw(FakeRequest& request, const std::string& bytes);      // past all rules
   void Cancel(FakeRequest& request, link::CancelCode code);
+  void GoAway(FakeRequest& request, uint32_t last);  // on its connection, on which it should answer no stream above `last`
   void CloseConnection(FakeRequest& request);
   void CloseAll() { peers_.clear(); }  // from within Do() only
 

@@ -108,7 +108,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   size_t step = data[0] < 128 ? size : size_t(data[0]) - 127;  // the pieces in which the rest comes
   ++data, --size;
 
-  auto link = std::make_unique<Link>(loop, "m", "m.0", listener.path, "token", nullptr);
+  auto link = std::make_unique<Link>(loop, std::make_shared<LinkWorker>(LinkWorker{"m", "m.0", listener.path, "token", nullptr}));
   BULKHEAD_CHECK(link->EnsureUp());
   UniqueFd module(accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   BULKHEAD_CHECK(module);
