@@ -55,10 +55,14 @@ class Wire:
         return taken
 
     def read_exactly(self, count):
-        while len(self.buffer) < count:
-            if not self.more():
-                raise EOFError(f"closed {count - len(self.buffer)} bytes too early")
-        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        parts, got = [self.buffer], len(self.buffer)
+        while got < count:  # joined once: a hundred megabytes, piece by piece, would be copied a thousand times
+            parts.append(self.socket.recv(65536))
+            if not parts[-1]:
+                raise EOFError(f"closed {count - got} bytes too early")
+            got += len(parts[-1])
+        whole = b"".join(parts)
+        taken, self.buffer = whole[:count], whole[count:]
         return taken
 
     def answer(self, method="GET"):
@@ -73,10 +77,11 @@ class Wire:
         if method == "HEAD" or status in (204, 304):
             body = b""
         elif names.get("transfer-encoding", "").lower() == "chunked":
-            body = b""
+            chunks = []
             while size := int(self.read_until(b"\r\n").split(b";")[0], 16):
-                body += self.read_exactly(size)
+                chunks.append(self.read_exactly(size))
                 assert self.read_exactly(2) == b"\r\n"
+            body = b"".join(chunks)
             while line := self.read_until(b"\r\n"):
                 trailers.append(tuple(part.strip() for part in line.decode("latin-1").split(":", 1)))
         elif "content-length" in names:
