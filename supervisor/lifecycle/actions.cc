@@ -220,7 +220,6 @@ void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target,
         }
         entry->row = std::move(installed->row);
         entry->manifest = std::make_shared<const Manifest>(std::move(installed->manifest));
-        entry->unusable = absl::OkStatus();
         LogInfo("lifecycle", "installed", {{"module", entry->row.name}, {"package", entry->row.package}});
         done(absl::OkStatus());
       });
@@ -230,7 +229,6 @@ absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& tar
   EntryPtr entry = Find(target.name);
   if (!entry) return NotFound(target.name);
   RETURN_IF_ERROR(target.Check(entry->row.generation));
-  if (!action || *action == ModuleAction::kEnable || *action == ModuleAction::kConfigure) RETURN_IF_ERROR(entry->unusable);
   if (action) RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, *action));
   return entry;
 }

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <set>
 
-#include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
@@ -15,7 +14,6 @@ struct Reconciler::Found {
   Manifest manifest;
   std::vector<ExitRow> exits;
   std::optional<Offer> offer;
-  absl::Status unusable;  // MANIFEST_INVALID: `manifest` stands in for one that is not valid any more
 };
 
 struct Reconciler::Discovery {
@@ -52,30 +50,6 @@ absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& packa
   return inserted;
 }
 
-// In place of a manifest that is not valid any more: enough to show the module, to keep its secrets sealed, and to delete it.
-Manifest StandIn(const ModuleRow& row) {
-  Manifest manifest;
-  manifest.name = manifest.display_name = row.name;
-  manifest.version = row.version;
-  manifest.json = "{}";
-  const auto document = nlohmann::json::parse(row.manifest_json, nullptr, false);
-  if (document.is_object()) {
-    manifest.json = row.manifest_json;
-    if (auto critical = document.find("critical"); critical != document.end() && critical->is_boolean()) manifest.critical = critical->get<bool>();
-  }
-  for (const std::string& name : SealedFields(row.config_json)) manifest.config_schema.push_back({.name = name, .type = "json", .sensitive = true});
-  return manifest;
-}
-
-absl::Status Unusable(const std::string& name, const std::vector<Finding>& errors) {
-  constexpr size_t kNamed = 5;
-  std::string why;
-  for (size_t i = 0; i < std::min(errors.size(), kNamed); ++i) why += (i == 0 ? "" : "; ") + errors[i].path + ": " + errors[i].message;
-  if (errors.size() > kNamed) why += "; and " + std::to_string(errors.size() - kNamed) + " more";
-  const std::string said = "the manifest that " + name + " was registered with is not valid any more: " + why;
-  return Error("MANIFEST_INVALID", said + ". Delete the module and register it anew", Details(errors));
-}
-
 // What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data
 // already, so it is left to an administrator to repeat it.
 absl::Status Recover(Registry& registry, ModuleRow& row) {
@@ -101,9 +75,15 @@ absl::Status Recover(Registry& registry, ModuleRow& row) {
 absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const Actor& by) {
   Discovery discovery;
   std::map<std::string, Found>& found = discovery.found;
+  std::set<std::string> left_out;
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
   for (ModuleRow& row : rows) {
     ManifestResult parsed = ParseManifest(row.manifest_json, false);
+    if (!parsed.manifest) {
+      LogError("discovery", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
+      left_out.insert(row.name);
+      continue;
+    }
     if (booting) RETURN_IF_ERROR(Recover(registry_, row));
     ASSIGN_OR_RETURN(std::vector<ExitRow> exits, registry_.Exits(row.name));
     std::string name = row.name;
@@ -112,13 +92,7 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
       if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok())
         parsed.manifest = std::move(package->manifest);
     }
-    absl::Status unusable;
-    if (!parsed.manifest) {
-      unusable = Unusable(name, parsed.errors);
-      LogError("discovery", std::string(unusable.message()), {{"module", name}});
-      parsed.manifest = StandIn(row);
-    }
-    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), {}, std::move(unusable)};
+    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), {}};
   }
   auto folders = ListPackages(options_.modules_access);
   if (!folders.ok()) {
@@ -130,7 +104,7 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
   for (const std::string& folder : *folders) {
     RescanResult::Folder seen;
     seen.folder = options_.modules_dir + "/" + folder;
-    RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, found, seen));
+    RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, left_out, found, seen));
     discovery.seen.folders.push_back(std::move(seen));
   }
   if (!booting) return discovery;
@@ -143,8 +117,8 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
 }
 
 // One folder of the modules directory: what became of it is in `seen`. An error only when the database fails.
-absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
-                                  RescanResult::Folder& seen) {
+absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
+                                  std::map<std::string, Found>& found, RescanResult::Folder& seen) {
   auto broken = [&](const absl::Status& why) {
     // It is reported and skips nobody else.
     seen.outcome = "broken";
@@ -160,10 +134,11 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
   seen.name = name;
   seen.version = package->manifest.version;
   if (absl::Status fits = CheckBulkheadRange(package->manifest); !fits.ok()) return broken(fits);
+  if (left_out.contains(name))
+    return broken(Error("MANIFEST_INVALID", name + " is registered with a manifest that is not valid any more; delete it"));
   for (const Finding& warning : package->warnings)
     LogWarn("discovery", warning.message, {{"folder", seen.folder}, {"path", warning.path}});
   auto known = found.find(name);
-  if (known != found.end() && !known->second.unusable.ok()) return broken(known->second.unusable);
   if (known == found.end()) {
     auto given = options_.settings.find(name);
     const FirstSettings settings = given == options_.settings.end() ? FirstSettings() : given->second;
@@ -173,7 +148,7 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
     if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
     seen.outcome = "registered";
     seen.registered_version = row.version;
-    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}, {}};
+    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}};
     return absl::OkStatus();
   }
   ModuleRow& row = known->second.row;
@@ -236,7 +211,6 @@ void Reconciler::Adopt(Discovery discovery, const std::vector<std::string>& not_
     }
     EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
     entry->offer = std::move(one.offer);
-    entry->unusable = std::move(one.unusable);
     entry->exits.assign(one.exits.begin(), one.exits.end());
     added.push_back(std::move(entry));
   }

@@ -115,11 +115,6 @@ void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Pla
     facts.with_dependencies = request.with_dependencies;
     facts.purge = request.purge;
     facts.restarts_for_config = entry->manifest->config_reload == ConfigReload::kRestart;
-    const bool needs_manifest = request.action == ModuleAction::kEnable || request.action == ModuleAction::kConfigure;
-    if (needs_manifest && !entry->unusable.ok()) {
-      facts.problems.push_back({"", ErrorCode(entry->unusable), std::string(entry->unusable.message()), 0});
-      return done(bulkhead::MakePlan(CurrentGraph(), name, request.action, facts));
-    }
     if (request.action == ModuleAction::kEnable) {
       auto config = StoredConfig(*entry);
       if (!config.ok()) facts.problems.push_back({"", ErrorCode(config.status()), std::string(config.status().message()), 0});

@@ -112,12 +112,6 @@ void Reconciler::Want(const EntryPtr& entry, bool enabled) {
 void Reconciler::Prepare(const EntryPtr& entry) {
   entry->awaiting_dependencies = true;
   entry->prepare_details.clear();
-  if (!entry->unusable.ok()) {
-    entry->awaiting_dependencies = false;
-    Reason reason{ErrorCode(entry->unusable), std::string(entry->unusable.message())};
-    loop_.Post([this, entry, reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
-    return;
-  }
   DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), entry->row.name);
   if (verdict.what == DependencyVerdict::What::kWait) return;
   entry->awaiting_dependencies = false;
@@ -474,10 +468,6 @@ ModuleView Reconciler::View(const Entry& entry) const {
   if (view.reason_code.empty()) {
     view.reason_code = entry.config_refusal.code;
     view.reason_message = entry.config_refusal.message;
-  }
-  if (view.reason_code.empty() && !entry.unusable.ok()) {
-    view.reason_code = ErrorCode(entry.unusable);
-    view.reason_message = std::string(entry.unusable.message());
   }
   view.offer = entry.offer;
   view.exits.assign(entry.exits.begin(), entry.exits.end());

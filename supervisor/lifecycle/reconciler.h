@@ -117,7 +117,6 @@ class Reconciler : public Modules {
     Entry(uint64_t seed) : state(seed) {}
     ModuleRow row;
     std::shared_ptr<const Manifest> manifest;
-    absl::Status unusable;                   // MANIFEST_INVALID: the registered manifest is not valid any more, `manifest` stands in for it
     ModuleState state;
     WallTime since{};
     std::vector<Running> running;            // by slot
@@ -164,7 +163,7 @@ class Reconciler : public Modules {
 
   // actions.cc
   EntryPtr Find(const std::string& name) const;
-  // MODULE_NOT_FOUND, PRECONDITION_FAILED, MANIFEST_INVALID where a valid one is needed, and the refusals of CheckTransition.
+  // MODULE_NOT_FOUND, PRECONDITION_FAILED, and the refusals of CheckTransition.
   absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, std::optional<ModuleAction> action = std::nullopt) const;
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
@@ -204,8 +203,8 @@ class Reconciler : public Modules {
   struct Found;
   struct Discovery;
   absl::StatusOr<Discovery> Discover(bool booting, const Actor& by);
-  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
-                        RescanResult::Folder& seen);
+  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
+                        std::map<std::string, Found>& found, RescanResult::Folder& seen);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
   void Booted();
   void StopEligible();

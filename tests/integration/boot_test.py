@@ -10,12 +10,10 @@ import time
 import unittest
 
 import harness
-from harness import CONVERGE_TIMEOUT_S, SLOW, Daemon, DaemonTest, run_serve, wait_until
-from modules_test import echo_like
+from harness import CONVERGE_TIMEOUT_S, SLOW, Daemon, DaemonTest, wait_until
 
 MODULE = "consumption-monitor"
 SHUTDOWN_BUDGET_S = 30
-CRITICAL_FAILED = 3  # what serve ends with
 
 
 class Boot(DaemonTest):
@@ -101,63 +99,6 @@ class Boot(DaemonTest):
                 self.assertNotIn(secret.encode(), seen, harness.describe((pid, 0)))
         for secret in secrets:
             self.assertNotIn(secret, daemon.log())
-
-
-class Boots(DaemonTest):
-    """Boots that do not find everything in order."""
-
-    def test_a_module_whose_registered_manifest_is_not_valid_any_more_is_shown_and_can_be_deleted(self):
-        modules = self.temporary_folder()
-        for name in ("fine", "idle", "used"):
-            echo_like(modules, name, critical=False, config={"schema": {"apiKey": {"type": "password"}}})
-        daemon = self.daemon(modules=["fine", "used"], modules_dir=modules)
-        self.assertEqual(daemon.put("/api/v1/modules/used/config", {"config": {"apiKey": "key-nobody-may-see"}}).status, 200)
-        daemon.stop()
-        shutil.rmtree(modules / "idle")
-        (installed,) = (daemon.data / "versions" / "used").iterdir()
-        (installed / "manifest.json").chmod(0o644)
-        (installed / "manifest.json").write_text("{}")
-        daemon.start()
-        daemon.sql("UPDATE bulkhead_internal.modules SET manifest = jsonb_set(manifest::jsonb, '{workers}', '\"many\"') WHERE name IN ('idle', 'used')")
-        daemon.stop()
-        daemon.start()
-        self.assertEqual(daemon.get("/api/v1/m/fine/echo").status, 200)
-        used, idle = daemon.module("used"), daemon.module("idle")
-        self.assertEqual((used["status"], used["observed"]["state"], idle["status"]), ("ENABLED", "FAILED", "REGISTERED"))
-        for view in (used, idle):
-            self.assertEqual(view["observed"]["reason"]["code"], "MANIFEST_INVALID")
-            self.assertIn("/workers", view["observed"]["reason"]["message"])
-        self.assertEqual(used["config"], {"apiKey": "********"})
-        self.assertError(daemon.post("/api/v1/modules/idle/enable"), 400, "MANIFEST_INVALID")
-        self.assertError(daemon.put("/api/v1/modules/used/config", {"config": {}}), 400, "MANIFEST_INVALID")
-        self.assertFalse(daemon.get("/api/v1/modules/idle/plan?action=enable").data["allowed"])
-        found = {folder["module"]: folder for folder in daemon.post("/api/v1/modules/rescan").data}
-        self.assertEqual((found["used"]["outcome"], found["used"]["code"]), ("broken", "MANIFEST_INVALID"))
-        # A rotation of the keys leaves its secret a secret.
-        self.assertEqual(run_serve("secrets", "rotate", env={"BULKHEAD_SERVER": daemon.admin_address, "BULKHEAD_TOKEN": daemon.token})[0], 0)
-        self.assertNotIn("key-nobody-may-see", str(daemon.sql("SELECT config FROM bulkhead_internal.modules")))
-        self.assertError(daemon.delete("/api/v1/modules/used"), 409, "MODULE_ENABLED")
-        self.assertEqual(daemon.post("/api/v1/modules/used/disable").status, 200)
-        for name in ("used", "idle"):
-            self.assertEqual(daemon.delete(f"/api/v1/modules/{name}").status, 200)
-            self.assertError(daemon.get(f"/api/v1/modules/{name}"), 404, "MODULE_NOT_FOUND")
-        found = {folder["module"]: folder["outcome"] for folder in daemon.post("/api/v1/modules/rescan").data}
-        self.assertEqual(found, {"fine": "unchanged", "used": "registered"})
-        self.assertEqual(daemon.post("/api/v1/modules/used/enable").status, 200)
-
-    def test_one_that_is_critical_ends_the_boot_when_its_manifest_is_not_valid_any_more(self):
-        modules = self.temporary_folder()
-        echo_like(modules, "vital", critical=True)
-        daemon = self.daemon(modules=["vital"], modules_dir=modules)
-        (installed,) = (daemon.data / "versions" / "vital").iterdir()
-        (installed / "manifest.json").chmod(0o644)
-        (installed / "manifest.json").write_text("{}")
-        daemon.sql("UPDATE bulkhead_internal.modules SET manifest = jsonb_set(manifest::jsonb, '{workers}', '\"many\"')")
-        daemon.stop()
-        daemon.launch()
-        self.assertEqual(daemon.wait_exit(), CRITICAL_FAILED)
-        self.assertIn("not valid any more: /workers", daemon.log())
-        daemon.assert_nothing_left()
 
 
 class Ending(DaemonTest):
