@@ -259,7 +259,9 @@ void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   exchange->sent = ToBuffer(message);
   auto& context = exchange->context;
   context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
-  if (!exchange->request.authorization.empty()) context.AddMetadata("authorization", exchange->request.authorization);
+  // What anybody may call has no use for one, and nobody has looked at it: gRPC ends the process for bytes that it does not take.
+  const bool for_anybody = guard_.ForAnybody(exchange->match.route->method->full_name());
+  if (!for_anybody && !exchange->request.authorization.empty()) context.AddMetadata("authorization", exchange->request.authorization);
   if (!exchange->request.idempotency_key.empty()) context.AddMetadata("idempotency-key", exchange->request.idempotency_key);
   for (auto& [key, value] :
        guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->match.route->method->full_name())) {

@@ -9,6 +9,7 @@
 #include "supervisor/admin/parameters.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/text.h"
+#include "supervisor/store/idempotency.h"
 
 namespace bulkhead {
 namespace {
@@ -93,6 +94,8 @@ absl::Status ReadIfMatch(std::string_view header, Message& message) {
 
 absl::StatusOr<std::unique_ptr<Message>> ReadRequest(const RestRoute& route, const PathValues& values,
                                                      const LocalRequest& request) {
+  // Before it becomes metadata of a call: gRPC ends the process for bytes that it does not take there.
+  if (!request.idempotency_key.empty()) RETURN_IF_ERROR(CheckIdempotencyKey(request.idempotency_key));
   std::unique_ptr<Message> message(route.request_prototype->New());
   const Descriptor& type = *message->GetDescriptor();
   // The query is read into a message of its own, so that what the body gives, too, is noticed.

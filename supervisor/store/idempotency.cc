@@ -17,17 +17,17 @@ absl::Status InUse() {
   return Error("IDEMPOTENCY_KEY_IN_USE", "the first call with this idempotency key is still under way; ask again in a moment");
 }
 
-absl::Status CheckKey(const std::string& key) {
+}  // namespace
+
+absl::Status CheckIdempotencyKey(const std::string& key) {
   const bool visible = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 127; });
   if (!key.empty() && key.size() <= IdempotentCalls::kMaxKey && visible) return absl::OkStatus();
   return Error("INVALID_ARGUMENT", "an idempotency key is 1 to 255 visible ASCII characters, such as a UUID");
 }
 
-}  // namespace
-
 absl::StatusOr<std::optional<IdempotentCalls::Answer>> IdempotentCalls::Begin(const std::string& subject, const std::string& key,
                                                                              const std::string& method, const std::string& request) {
-  RETURN_IF_ERROR(CheckKey(key));
+  RETURN_IF_ERROR(CheckIdempotencyKey(key));
   const std::string digest = DigestHex(method + "\n" + request);
   std::optional<Answer> answer;
   RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {

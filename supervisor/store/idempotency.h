@@ -43,4 +43,7 @@ class IdempotentCalls {
   const std::string node_;
 };
 
+// INVALID_ARGUMENT for what is no key: 1 to 255 visible ASCII characters.
+absl::Status CheckIdempotencyKey(const std::string& key);
+
 }  // namespace bulkhead

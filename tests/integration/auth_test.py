@@ -294,6 +294,14 @@ class Accounts(SharedDaemonTest):
         self.assertIn(b"google.rpc.RetryInfo", dict(error.trailing_metadata())["grpc-status-details-bin"])
         self.assert_rpc_error(status.UNAUTHENTICATED, "UNAUTHENTICATED", self.users.ListUsers, pb.ListUsersRequest(), metadata=self.metadata("ey.ey.ey"))
 
+    def test_headers_beyond_ascii_are_refused_or_not_looked_at_and_end_nothing(self):
+        process = self.daemon.process.pid
+        for name in ("Idempotency-Key", "Authorization"):
+            answer = self.daemon.post("/api/v1/auth/login", {"username": "nobody", "password": "wrong"}, token=None, headers={name: "\xff\x80"})
+            self.assertIn(answer.status, (400, 401), name)
+        self.assertError(self.daemon.post("/api/v1/modules/rescan", headers={"Idempotency-Key": "\xff"}), 400, "INVALID_ARGUMENT")
+        self.assertEqual((self.daemon.get("/api/v1/auth/me").status, self.daemon.process.pid, self.daemon.process.poll()), (200, process, None))
+
     def test_a_login_needs_no_token_and_takes_a_small_body_only(self):
         self.assertError(self.daemon.post("/api/v1/auth/login", {"username": "x" * 20_000, "password": ""}, token=None), 413, "BODY_TOO_LARGE")
         self.assertError(self.daemon.post("/api/v1/auth/login", {"user": "x"}, token=None), 400, "INVALID_ARGUMENT")
