@@ -288,20 +288,24 @@ class BesideAHealthyModule(SharedDaemonTest):
             running = {name: processes_of(self.daemon, name) for name in names}
             wait_until(lambda: not any(processes_of(self.daemon, name) for name in names), f"the end of the processes {running}", GONE_WITHIN_S)
 
+        def grown_after_runs(before):
+            for _ in range(runs):
+                once()
+            settled()
+            deadline = time.monotonic() + GONE_WITHIN_S
+            while (more := Held(self.daemon).more_than(before)) and time.monotonic() < deadline:
+                time.sleep(harness.POLL_S)
+            self.assertEqual(more, {}, f"left after {runs} runs: {more}")
+            return Held(self.daemon).memory_kb - before.memory_kb
+
         once()
         settled()
-        before = self.held_when_quiet()
-        for _ in range(runs):
-            once()
-        settled()
-        deadline = time.monotonic() + GONE_WITHIN_S
-        while (more := Held(self.daemon).more_than(before)) and time.monotonic() < deadline:
-            time.sleep(harness.POLL_S)
-        self.assertEqual(more, {}, f"left after {runs} runs: {more}")
-        grown = Held(self.daemon).memory_kb - before.memory_kb
+        grown = grown_after_runs(self.held_when_quiet())
         self.growth_kb[" ".join(names)] = grown
-        if harness.MEASURES_MEMORY:
-            self.assertLess(grown, MEMORY_BOUND_KB, f"KiB that daemon and spawner have grown by in {runs} runs")
+        if harness.MEASURES_MEMORY and grown >= MEMORY_BOUND_KB:
+            # What the allocator keeps of a first peak is not asked for again; a leak grows each time.
+            again = grown_after_runs(self.held_when_quiet())
+            self.assertLess(again, MEMORY_BOUND_KB, f"KiB that daemon and spawner have grown by in {runs} runs, after {grown} in as many before")
 
     def held_when_quiet(self):
         """Once nothing has changed for a while: what the last request, process and folder left is closed."""
