@@ -193,7 +193,9 @@ TEST_F(StepTest, ThatAStartHasUsedUpItsAttemptsIsReportedAlthoughAnotherWorkerIs
   for (int i = 0; i <= state.policy.burst; ++i) {
     EXPECT_FALSE(Settled(state));
     auto died = Send(event::WorkerDied{0, run, ExitCause::kExit, "exited with code 1"});
-    if (i == state.policy.burst) EXPECT_NE(Only<action::Report>(died), nullptr);
+    if (i == state.policy.burst) {
+      EXPECT_NE(Only<action::Report>(died), nullptr);
+    }
     auto gone = Send(event::WorkerGone{0, run});
     if (auto* start = Only<action::StartWorker>(gone)) run = start->run;
   }
