@@ -24,6 +24,15 @@ std::string RouteName(const LinkStream& stream) {
   return stream.route ? stream.route->method() + " " + stream.route->pattern() : std::string();
 }
 
+// Of the 101. Throws when the protocol's name is longer than the gateway's frame.
+std::string AcceptingHead(const websocket::Handshake& handshake, size_t max_frame) {
+  Headers headers = {{"sec-websocket-accept", handshake.accept}};
+  if (!handshake.protocol.empty()) headers.emplace_back("sec-websocket-protocol", handshake.protocol);
+  std::string head = EncodePairs(headers, max_frame);
+  if (head.empty()) throw std::length_error("the WebSocket protocol's name is longer than the link takes");
+  return head;
+}
+
 // Holds an author's stream to the length it promised.
 class StreamWriter final : public ResponseWriter {
  public:
@@ -45,8 +54,8 @@ class StreamWriter final : public ResponseWriter {
     }
     std::string trailers;
     if (!trailers_.empty() && !discard_) {
-      trailers = EncodePairs(trailers_);
-      if (trailers.empty()) throw std::invalid_argument("a trailer holds characters that HTTP does not allow");
+      trailers = EncodePairs(trailers_, stream_.max_frame);
+      if (trailers.empty()) throw std::invalid_argument("the trailers are too long or hold characters that HTTP does not allow");
     }
     stream_.End(std::move(trailers));
   }
@@ -147,6 +156,7 @@ void Dispatcher::Handle(LinkStream& stream) {
 void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
   const WebSocketRoute& route = *stream->route->websocket();
   websocket::Handshake handshake;
+  std::string head;
   WebSocketEvents events;
   bool counted = false;
   auto accept = [&](Request& request) {
@@ -163,6 +173,7 @@ void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
     events = route.handler()(request);
     Response response;
     response.status = 101;
+    head = AcceptingHead(handshake, stream->max_frame);
     return response;
   };
   Response response;
@@ -177,12 +188,10 @@ void Dispatcher::Accept(const std::shared_ptr<LinkStream>& stream) {
     if (counted) sockets_.open.fetch_sub(1);
     return Send(*stream, std::move(response));
   }
-  Headers headers = {{"sec-websocket-accept", handshake.accept}};
-  if (!handshake.protocol.empty()) headers.emplace_back("sec-websocket-protocol", handshake.protocol);
   auto socket = std::make_shared<LinkSocket>(
       stream, route, std::move(events),
       LinkSocket::Names{RouteName(*stream), std::string(stream->request->request_id()), handshake.protocol}, sockets_);
-  stream->Upgrade(EncodePairs(headers), socket);
+  stream->Upgrade(std::move(head), socket);
   stream->request.reset();  // a socket may be open for days
   Turn(stream);
 }
@@ -191,7 +200,7 @@ void Dispatcher::Send(LinkStream& stream, Response response) {
   bool head_only = stream.request && stream.request->method() == "HEAD";
   bool whole = !response.stream;
   if (whole && (head_only || response.status == 204 || response.status == 304)) response.body.clear();
-  ResponseHead head = EncodeHead(response.status, response.headers, whole, response.body.size());
+  ResponseHead head = EncodeHead(response.status, response.headers, whole, response.body.size(), stream.max_frame);
   if (!whole && stream.route && stream.route->is_inline()) head.problem = "an inline handler can't stream its answer";
   if (!head.problem.empty()) {
     log_.Error("response refused", {{"route", RouteName(stream)},
@@ -202,7 +211,7 @@ void Dispatcher::Send(LinkStream& stream, Response response) {
     response = ErrorResponse(500, "INTERNAL",
                              "the module made an answer that can't be sent; its log has the reason under this request id",
                              stream.request ? stream.request->request_id() : std::string_view());
-    head = EncodeHead(response.status, response.headers, true, response.body.size());
+    head = EncodeHead(response.status, response.headers, true, response.body.size(), stream.max_frame);
     if (head_only) response.body.clear();
     whole = true;
   }

@@ -19,7 +19,6 @@ constexpr size_t kSharedTurnBytes = 64 * 1024;     // the same beside short answ
 constexpr int kSharedTurns = 16;                   // and for so many turns behind the last short one
 constexpr size_t kMaxUnread = 1024 * 1024;         // answered to a peer that does not read; beyond: close
 constexpr size_t kMaxGathered = 64 * 1024 * 1024;  // whole bodies on their way, all connections together; beyond: 503
-constexpr uint32_t kMinFrame = 16 * 1024;          // a peer that accepts less is refused at HELLO
 constexpr int64_t kMaxCredit = 0x7fffffff;
 constexpr std::chrono::milliseconds kLeaveSocketWait{1'000};  // what clients may take to answer a Close when the gateway leaves
 
@@ -147,7 +146,7 @@ bool LinkConnection::OnHello(std::string_view payload) {
     log_.Warn("a link was refused: unknown version", {{"version", hello->version}, {"supported", link::kVersion}});
     return false;
   }
-  if (hello->max_frame < kMinFrame || hello->window > kMaxCredit) return Violation("a HELLO with limits out of range");
+  if (hello->max_frame < link::kMinMaxFrame || hello->window > kMaxCredit) return Violation("a HELLO with limits out of range");
   greeted_ = true;
   peer_max_frame_ = std::min(hello->max_frame, link::kMaxFrame);
   peer_window_ = hello->window;
@@ -174,7 +173,7 @@ bool LinkConnection::OnRequest(const link::Header& header, std::string_view payl
     link::AppendCancel(urgent_, header.stream, CancelCode::kRefused);
     return true;
   }
-  auto stream = std::make_shared<LinkStream>(header.stream, listener_, this, peer_window_);
+  auto stream = std::make_shared<LinkStream>(header.stream, listener_, this, peer_window_, peer_max_frame_);
   stream->asks_tunnel = (header.flags & link::kUpgrade) && !(header.flags & link::kEnd);
   streams_.emplace(header.stream, stream);
   stream->answered = !dispatcher_.Open(*stream, method, target, pairs);
@@ -302,7 +301,7 @@ bool LinkConnection::EmitFirst(std::deque<std::shared_ptr<LinkStream>>& lane) {
   stream->in_ready = false;
   if (!stream->connection) return false;  // cancelled meanwhile
   stream->begun = true;
-  const LinkStream::Emitted emitted = stream->Emit(out_, peer_max_frame_);
+  const LinkStream::Emitted emitted = stream->Emit(out_);
   switch (emitted) {
     case LinkStream::Emitted::kMore: MakeReady(stream); break;
     case LinkStream::Emitted::kNothing: break;

@@ -174,7 +174,7 @@ void LinkStream::Cancel() {
   wake_.notify_all();
 }
 
-LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
+LinkStream::Emitted LinkStream::Emit(std::string& out) {
   std::unique_lock lock(mutex_);
   if (abort_) {
     link::AppendCancel(out, id, *abort_);
@@ -190,7 +190,7 @@ LinkStream::Emitted LinkStream::Emit(std::string& out, uint32_t max_frame) {
     return Emitted::kMore;
   }
   size_t waiting = out_.size() - out_at_;
-  size_t room = max_frame - (head_sent_ ? 0 : head_.size());
+  size_t room = max_frame - (head_sent_ ? 0 : head_.size());  // EncodeHead() has seen that it fits
   if (head_sent_ || waiting > room) room = std::min(room, kFrameBytes);
   size_t n = size_t(std::min<int64_t>({int64_t(waiting), int64_t(room), send_credit}));
   bool last_byte = out_ended_ && n == waiting;

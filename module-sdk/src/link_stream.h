@@ -31,8 +31,9 @@ class StreamListener {
 
 class LinkStream final : public BodySource, public std::enable_shared_from_this<LinkStream> {
  public:
-  LinkStream(uint32_t id, StreamListener& listener, LinkConnection* connection, uint32_t send_credit)
-      : id(id), connection(connection), send_credit(send_credit), listener_(listener) {}
+  // `max_frame`: bytes that the peer takes in one frame, at least link::kMinMaxFrame.
+  LinkStream(uint32_t id, StreamListener& listener, LinkConnection* connection, uint32_t send_credit, uint32_t max_frame)
+      : max_frame(max_frame), id(id), connection(connection), send_credit(send_credit), listener_(listener) {}
 
   // ---- worker (or, for inline handlers, the loop) ----
   size_t Read(char* out, size_t size) override;
@@ -60,6 +61,8 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   size_t unsent();
   // True when more than `mark` bytes wait to be sent. Then the loop schedules the socket once no more than that do.
   bool AwaitRoom(size_t mark);
+
+  const uint32_t max_frame;  // what a head, or the trailers, may not pass
 
   // ---- the request; set by the loop before a worker sees the stream ----
   std::optional<Request> request;
@@ -91,7 +94,7 @@ class LinkStream final : public BodySource, public std::enable_shared_from_this<
   void Cancel();                       // wakes whoever waits
   enum class Emitted { kNothing, kMore, kDone };
   // Appends at most one frame within credit. kMore: there is another at once; kNothing: no data or no credit.
-  Emitted Emit(std::string& out, uint32_t max_frame);
+  Emitted Emit(std::string& out);
 
   std::atomic<bool> notified{false};
   std::atomic<bool> turn_waiting{false};  // the socket is in the pool's queue

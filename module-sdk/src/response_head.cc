@@ -9,10 +9,9 @@
 namespace bulkhead::sdk {
 namespace {
 
-constexpr size_t kMaxResponseHead = 60 * 1024;  // leaves room for body bytes in the first frame
+constexpr size_t kMaxResponseHead = 60 * 1024;  // or the peer's frame, if that is less; leaves room for body bytes in the first frame
 constexpr size_t kMaxResponseHeaders = 256;
 constexpr size_t kUsualHead = 128;  // room for it is made at once
-constexpr size_t kOneFrameBody = 48 * 1024;  // beyond it a whole body may need several frames, so its length is announced
 
 constexpr std::array<bool, 256> TokenCharacters() {  // RFC 9110, 5.6.2, in lower case
   std::array<bool, 256> is{};
@@ -44,8 +43,10 @@ bool HopByHop(std::string_view name) {
 
 }  // namespace
 
-ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size) {
+ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size, size_t max_frame) {
   ResponseHead out;
+  const size_t one_frame_body = max_frame / 4 * 3;  // beyond it a whole body may need several frames, so its length is announced
+  const size_t max_head = std::min(kMaxResponseHead, max_frame);
   if (status < 200 || status > 599) out.problem = "status " + std::to_string(status) + " is not from 200 to 599";
   std::string& encoded = out.encoded;
   encoded.reserve(kUsualHead);
@@ -73,18 +74,18 @@ ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t b
     writer.Pair(name, value);
     ++count;
   }
-  if (whole && body_size > kOneFrameBody) {
+  if (whole && body_size > one_frame_body) {
     writer.Pair("content-length", std::to_string(body_size));
     ++count;
   }
-  if (!writer.ok() || encoded.size() > kMaxResponseHead || count > kMaxResponseHeaders)
-    out.problem = "the headers are longer than 60 KiB or more than 256";
+  if (!writer.ok() || encoded.size() > max_head || count > kMaxResponseHeaders)
+    out.problem = "the headers are longer than " + std::to_string(max_head) + " bytes or more than 256";
   if (out.problem.empty()) link::internal::Put16(encoded.data(), count);
   return out;
 }
 
-std::string EncodePairs(const Headers& pairs) {
-  ResponseHead head = EncodeHead(200, pairs, true, 0);
+std::string EncodePairs(const Headers& pairs, size_t max_frame) {
+  ResponseHead head = EncodeHead(200, pairs, true, 0, max_frame);
   return head.problem.empty() ? head.encoded : std::string();
 }
 

@@ -16,8 +16,9 @@ struct ResponseHead {
 };
 
 // `whole`: the body is complete, so its length is the SDK's to say. Adds content-length when `body_size` will not fit one frame.
-ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size);
+// `max_frame`: bytes that the peer takes in one frame; a longer head is a problem.
+ResponseHead EncodeHead(int status, const Headers& headers, bool whole, size_t body_size, size_t max_frame);
 // Trailers in the same form; empty when one of them must not be sent.
-std::string EncodePairs(const Headers& pairs);
+std::string EncodePairs(const Headers& pairs, size_t max_frame);
 
 }  // namespace bulkhead::sdk

@@ -99,6 +99,7 @@ class Client final : public Pollable, private StreamSink {
   void ForwardBody(std::string_view piece);
   void BodyDone();
   void BodyRefused(const char* code, const char* message);
+  void OpenStream(Link& link);
   void HandleLoss();
 
   // client_response.cc: answers.

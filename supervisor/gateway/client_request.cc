@@ -257,14 +257,26 @@ void Client::Dispatch() {
     return;
   }
   if (std::exchange(parked_for_, nullptr)) ExpectBody();
-  link::Header header = link::GetHeader(frame_.data());
-  if (header.length > pick.link->max_frame() || header.length - header.head_length > pick.link->window()) {
-    return RespondError("HEADERS_TOO_LARGE", "The request is larger than the module accepts in one frame.");
+  if (link::GetHeader(frame_.data()).head_length > pick.link->max_frame()) {
+    return RespondError("HEADERS_TOO_LARGE", "The headers are longer than the module accepts in one frame.");
   }
   last_link_ = pick.link;
   last_worker_ = pick.link->worker().get();
-  pick.link->Open(stream_, *this, frame_, whole_request_);
+  OpenStream(*pick.link);
   if (!replayable_) loop_.GiveBuffer(std::move(frame_));
+}
+
+void Client::OpenStream(Link& link) {
+  link::Header header = link::GetHeader(frame_.data());
+  const size_t body = header.length - header.head_length;
+  if (header.length <= link.max_frame() && body <= link.window()) return link.Open(stream_, *this, frame_, whole_request_);
+  // A module that takes less at once than was put together gets the body behind the head.
+  header.length = header.head_length;
+  header.flags &= ~link::kEnd;
+  std::string head = frame_.substr(0, link::kHeaderSize + header.head_length);
+  link::PutHeader(head.data(), header);
+  link.Open(stream_, *this, head, false);
+  link.Send(stream_, std::string_view(frame_).substr(head.size()), whole_request_);
 }
 
 void Client::Unpark() {
@@ -355,7 +367,12 @@ void Client::ForwardBody(std::string_view piece) {
 void Client::BodyDone() {
   if (state_ == State::kLocalBody) return HandToLocal();
   route_deadline_ = loop_.now() + timeout_;
-  if (stream_.open()) stream_.link()->End(stream_, body_.trailers().empty() ? std::string() : EncodeTrailers(body_.trailers()));
+  if (!stream_.open()) return;
+  std::string trailers = body_.trailers().empty() ? std::string() : EncodeTrailers(body_.trailers());
+  if (trailers.size() > stream_.link()->max_frame()) {
+    return BodyRefused("HEADERS_TOO_LARGE", "The trailers are longer than the module accepts in one frame.");
+  }
+  stream_.link()->End(stream_, std::move(trailers));
 }
 
 void Client::BodyRefused(const char* code, const char* message) {

@@ -23,7 +23,6 @@ constexpr size_t kSendBatch = 256 * 1024;            // body bytes are framed on
 constexpr size_t kBodyFrame = 32 * 1024;             // body bytes per frame and turn of a stream
 constexpr int64_t kMaxCredit = 0x7fffffff;
 constexpr uint32_t kMaxStreamId = 0x7fffffff;
-constexpr uint32_t kMinPeerFrame = 1024;
 constexpr Millis kPingAfter{10'000};    // of silence while streams are open
 constexpr Millis kPingTimeout{10'000};  // beyond: the link is lost
 constexpr Millis kPingCheck{2'000};
@@ -270,7 +269,7 @@ bool Link::TakeFrame(std::string_view payload) {
   switch (header_.type) {
     case Type::kHello: {
       auto hello = link::GetHello(payload);
-      if (!hello || hello->version != link::kVersion || hello->max_frame < kMinPeerFrame || hello->window > kMaxCredit) {
+      if (!hello || hello->version != link::kVersion || hello->max_frame < link::kMinMaxFrame || hello->window > kMaxCredit) {
         Fail(StreamLoss::kProtocol, "sent a malformed HELLO, or speaks another version of the link");
         break;
       }

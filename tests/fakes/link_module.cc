@@ -82,7 +82,7 @@ void FakeLinkModule::Run() {
     std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
     std::vector<uint64_t> ids;
     for (auto& [id, peer] : peers_) {
-      fds.push_back({peer.fd.get(), short(POLLIN | (peer.out.empty() ? 0 : POLLOUT)), 0});
+      fds.push_back({peer.fd.get(), short((reads ? POLLIN : 0) | (peer.out.empty() ? 0 : POLLOUT)), 0});
       ids.push_back(id);
     }
     poll(fds.data(), fds.size(), -1);
@@ -101,7 +101,7 @@ void FakeLinkModule::Run() {
       } else if (fd) {
         Peer& peer = peers_[next_peer_++];
         peer.fd = std::move(fd);
-        link::AppendHello(peer.out, {});
+        link::AppendHello(peer.out, hello);
         Note([](Counts& c) { ++c.connections; });
       }
     }
@@ -208,7 +208,10 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
       Note([](Counts& c) { ++c.goaways; });
       return true;
     case Type::kPing:
-      Note([](Counts& c) { ++c.pings; });
+      Note([&](Counts& c) {
+        ++(end ? c.pongs : c.pings);
+        if (end) c.last_pong = payload;
+      });
       if (!end && answer_pings) {
         char pong[link::kHeaderSize];
         link::PutHeader(pong, {8, 0, Type::kPing, link::kEnd, 0, 0});
@@ -224,7 +227,10 @@ bool FakeLinkModule::TakeFrame(uint64_t id, const link::Header& header, const st
   FakeRequest& request = it->second;
   if (keep_bodies) request.body.append(body);
   if (!body.empty()) {
-    Note([&](Counts& c) { c.body_bytes += body.size(); });
+    Note([&](Counts& c) {
+      c.body_bytes += body.size();
+      if (c.bodies.size() < kMaxFramesNoted) c.bodies.emplace_back(header.stream, body.size());
+    });
     if (give_credit && !end) link::AppendWindow(peer.out, header.stream, uint32_t(body.size()));
     if (on_body) on_body(*this, request);
   }
@@ -281,6 +287,10 @@ void FakeLinkModule::GoAway(FakeRequest& request, uint32_t last) {
   char frame[link::kHeaderSize];
   link::PutHeader(frame, {0, last, Type::kGoaway, 0, 0, 0});
   peers_[request.connection].out.append(frame, sizeof frame);
+}
+
+void FakeLinkModule::Credit(const std::vector<FakeRequest>& requests, uint32_t bytes) {
+  for (const FakeRequest& request : requests) link::AppendWindow(peers_[request.connection].out, request.stream, bytes);
 }
 
 void FakeLinkModule::CloseConnection(FakeRequest& request) { peers_.erase(request.connection); }

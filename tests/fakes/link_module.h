@@ -33,6 +33,7 @@ struct FakeRequest {
 class FakeLinkModule {
  public:
   using Handler = std::function<void(FakeLinkModule&, FakeRequest&)>;
+  static constexpr size_t kMaxFramesNoted = 1'000;
 
   // Listens on `socket`. `on_end` is called for each request that came whole.
   FakeLinkModule(std::string socket, std::string token, Handler on_end);
@@ -44,6 +45,8 @@ class FakeLinkModule {
   bool keep_bodies = true;                // false: count only
   std::atomic<bool> give_credit{true};
   std::atomic<bool> answer_pings{true};
+  std::atomic<bool> reads{true};          // false: leaves everything in its sockets
+  link::Hello hello;                      // what it says of itself
   std::atomic<int> drop_connections{0};   // so many of the next are closed as soon as they are made
 
   // On the module's thread.
@@ -54,6 +57,7 @@ class FakeLinkModule {
   void Raw(FakeRequest& request, const std::string& bytes);      // past all rules
   void Cancel(FakeRequest& request, link::CancelCode code);
   void GoAway(FakeRequest& request, uint32_t last);  // on its connection, on which it should answer no stream above `last`
+  void Credit(const std::vector<FakeRequest>& requests, uint32_t bytes);  // for all of them in one write; give_credit is false
   void CloseConnection(FakeRequest& request);
   void CloseAll() { peers_.clear(); }  // from within Do() only
 
@@ -61,9 +65,11 @@ class FakeLinkModule {
   void Do(std::function<void(FakeLinkModule&)> task);  // on the module's thread
   // Waits until `done` is true of what was counted; false after 5 s.
   struct Counts {
-    int connections = 0, requests = 0, cancels = 0, goaways = 0, pings = 0, closed = 0;
+    int connections = 0, requests = 0, cancels = 0, goaways = 0, pings = 0, pongs = 0, closed = 0;
     uint16_t last_cancel = 0;
     size_t body_bytes = 0;
+    std::vector<std::pair<uint32_t, size_t>> bodies;  // stream and size of each body frame, in order; up to kMaxFramesNoted
+    std::string last_pong;
     FakeRequest last;
   };
   bool WaitFor(const std::function<bool(const Counts&)>& done);

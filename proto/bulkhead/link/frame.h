@@ -14,6 +14,7 @@ namespace bulkhead::link {
 inline constexpr uint16_t kVersion = 1;
 inline constexpr size_t kHeaderSize = 16;
 inline constexpr uint32_t kMaxFrame = 64 * 1024;    // bytes after the header, the most that either side accepts
+inline constexpr uint32_t kMinMaxFrame = 1024;       // a HELLO that names a smaller maximum breaks the rules
 inline constexpr uint32_t kMaxHead = 64 * 1024;
 inline constexpr uint32_t kWindow = 256 * 1024;     // initial credit of a stream, each way
 

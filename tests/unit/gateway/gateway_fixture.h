@@ -153,19 +153,22 @@ class HttpClient {
 class EchoLocal : public LocalService {
  public:
   ~EchoLocal() override {
-    for (auto& thread : threads_) thread.join();
+    threads_.With([](auto& threads) {
+      for (auto& thread : threads) thread.join();
+    });
   }
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) override {
-    threads_.emplace_back([request = std::move(request), responder = std::move(responder)]() mutable {
+    std::thread answering([request = std::move(request), responder = std::move(responder)]() mutable {
       if (request.path == "/dropped") return responder.reset();
       responder->Respond(200, {{"content-type", "text/plain"}, {"bad\r\nheader", "x"}},
                          request.method + " " + request.path + " " + request.query + " " + request.authorization + " " + request.content_type + " " +
                              request.if_match + " " + request.body + " " + request.remote_address);
     });
+    threads_.With([&](auto& threads) { threads.push_back(std::move(answering)); });
   }
 
  private:
-  std::vector<std::thread> threads_;
+  Guarded<std::vector<std::thread>> threads_;  // each gateway thread calls
 };
 
 class GatewayTest : public testing::Test {

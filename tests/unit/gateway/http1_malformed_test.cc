@@ -1,4 +1,7 @@
 // The parser refuses the whole corpus, with the right code, whether the bytes come at once or one by one.
+#include <algorithm>
+#include <string_view>
+
 #include "gtest/gtest.h"
 #include "supervisor/gateway/http1.h"
 #include "tests/unit/gateway/malformed_corpus.h"
@@ -28,7 +31,11 @@ std::string Verdict(const std::string& request) {
 }
 
 TEST(MalformedHead, IsRefusedWithTheRightCode) {
-  ASSERT_GE(MalformedHeads().size(), 80u);
+  auto cites_http = [](const Malformed& entry) {
+    std::string_view section = entry.section;
+    return section.starts_with("RFC 9110 ") || section.starts_with("RFC 9112 ");
+  };
+  EXPECT_GE(std::count_if(MalformedHeads().begin(), MalformedHeads().end(), cites_http), 80);
   for (const Malformed& entry : MalformedHeads()) EXPECT_EQ(Verdict(entry.request), entry.code) << entry.section;
 }
 

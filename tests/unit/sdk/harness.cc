@@ -66,14 +66,14 @@ std::map<std::string, std::string> Fields(std::string_view encoded) {
 
 std::string TestModulePath() { return TEST_MODULE; }
 
-Link::Link(const std::string& socket_path, std::string_view token, uint32_t window) {
+Link::Link(const std::string& socket_path, std::string_view token, uint32_t window, uint32_t max_frame) : max_frame_(max_frame) {
   fd_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
   EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
   std::string hello;
-  link::AppendHello(hello, {.window = window, .token = token});
+  link::AppendHello(hello, {.max_frame = max_frame, .window = window, .token = token});
   Raw(hello);
 }
 
@@ -148,7 +148,7 @@ std::optional<Frame> Link::Next() {
   char header[link::kHeaderSize];
   if (!ReadAll(fd_, header, sizeof header)) return std::nullopt;
   Frame frame{link::GetHeader(header), {}};
-  const char* problem = link::CheckHeader(frame.header);
+  const char* problem = link::CheckHeader(frame.header, max_frame_);
   EXPECT_EQ(problem, nullptr) << problem;
   frame.payload.resize(frame.header.length);
   if (!ReadAll(fd_, frame.payload.data(), frame.payload.size())) return std::nullopt;

@@ -46,7 +46,8 @@ using Pairs = std::vector<std::pair<std::string, std::string>>;
 // The gateway's end of one link. Not thread-safe.
 class Link {
  public:
-  explicit Link(const std::string& socket, std::string_view token = kToken, uint32_t window = link::kWindow);
+  explicit Link(const std::string& socket, std::string_view token = kToken, uint32_t window = link::kWindow,
+                uint32_t max_frame = link::kMaxFrame);
   Link(const Link&) = delete;
   ~Link();
   // Opens the next stream.
@@ -74,6 +75,7 @@ class Link {
   uint32_t SendRequest(const std::string& method, const std::string& target, const Pairs& headers, std::string_view body,
                        uint8_t flags);
   int fd_;
+  const uint32_t max_frame_;  // what this end takes; Next() holds the module to it
   uint32_t next_stream_ = 1;
   std::vector<Frame> kept_;
 };

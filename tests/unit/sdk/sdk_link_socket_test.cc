@@ -32,7 +32,7 @@ class Socket : public ::testing::Test, public StreamListener {
       told.push_back("close " + std::to_string(code) + " " + std::string(reason));
     };
     told.clear();
-    stream = std::make_shared<LinkStream>(1, *this, nullptr, link::kWindow);
+    stream = std::make_shared<LinkStream>(1, *this, nullptr, link::kWindow, link::kMaxFrame);
     totals.open = 1;
     socket = std::make_shared<LinkSocket>(stream, route, std::move(events), LinkSocket::Names{}, totals);
     stream->Upgrade(std::string(2, '\0'), socket);
@@ -61,7 +61,7 @@ class Socket : public ::testing::Test, public StreamListener {
     bool ended = false;
     for (LinkStream::Emitted emitted = LinkStream::Emitted::kMore; emitted == LinkStream::Emitted::kMore;) {
       wire.clear();
-      emitted = stream->Emit(wire, link::kMaxFrame);
+      emitted = stream->Emit(wire);
       if (wire.empty()) break;
       link::Header header = link::GetHeader(wire.data());
       if (header.type == link::Type::kResponse) out.push_back(std::to_string(header.status));
@@ -300,7 +300,7 @@ TEST_F(Socket, LetsGoOfWhatItsCallbacksHoldWhenItHasEnded) {
   WebSocketEvents events;
   auto self = std::make_shared<std::shared_ptr<WebSocket>>();
   events.on_open = [held, self](const WebSocketPtr& socket) { *self = socket; };
-  stream = std::make_shared<LinkStream>(3, *this, nullptr, link::kWindow);
+  stream = std::make_shared<LinkStream>(3, *this, nullptr, link::kWindow, link::kMaxFrame);
   socket = std::make_shared<LinkSocket>(stream, route, std::move(events), LinkSocket::Names{}, totals);
   stream->Upgrade(std::string(2, '\0'), socket);
   Work();

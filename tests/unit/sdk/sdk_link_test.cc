@@ -258,22 +258,59 @@ TEST(Link, ASlowReaderHoldsUpNobodyElse) {
 
 TEST(Link, TakesStreamsInTurn) {
   ModuleProcess module;
-  Link link(module.data_socket());
-  link.Next();
-  uint32_t first = link.Send("GET", "/large/250000");
-  uint32_t second = link.Send("GET", "/large/250000");
-  int switches = 0;
+  // Without credit both answers are whole in the module before a byte of either goes out, so that only the order of frames is left.
+  Link link(module.data_socket(), kToken, 0);
+  const uint32_t streams[] = {link.Send("GET", "/large/250000"), link.Send("GET", "/large/250000")};
+  for (uint32_t stream : streams) {
+    auto head = link.NextOf(stream);
+    ASSERT_TRUE(head);
+    ASSERT_EQ(head->header.type, Type::kResponse);
+    ASSERT_EQ(head->body().size(), 0u);
+  }
+  std::string credit;
+  for (uint32_t stream : streams) link::AppendWindow(credit, stream, 250'000);
+  link.Raw(credit);
   uint32_t last = 0;
-  for (int ended = 0; ended < 2;) {
+  int frames = 0, ended = 0;
+  for (; ended < 2; ++frames) {
     auto frame = link.Next();
+    if (frame && frame->header.type == Type::kHello) continue;
     ASSERT_TRUE(frame);
-    ASSERT_TRUE(frame->header.stream == first || frame->header.stream == second);
-    switches += frame->header.stream != last;
+    EXPECT_TRUE(frame->header.stream != last || ended == 1) << "frame " << frames << " is of the same stream as the one before";
     last = frame->header.stream;
     ended += frame->end();
   }
-  // The handlers run beside each other, so the first may be ahead; but no answer waits for the other's end.
-  EXPECT_GE(switches, 2);
+  EXPECT_GE(frames, 8);
+}
+
+TEST(Link, KeepsToTheFramesThatThePeerTakes) {
+  ModuleProcess module;
+  Link link(module.data_socket(), kToken, link::kWindow, link::kMinMaxFrame);
+  EXPECT_EQ(link.Ask("GET", "/hello/you").status, 200);
+  Answer large = link.Ask("GET", "/large/20000");
+  EXPECT_EQ(large.body.size(), 20'000u);
+  EXPECT_EQ(large.headers["content-length"], "20000");
+  Answer streamed = link.Ask("GET", "/stream/100000");
+  EXPECT_EQ(streamed.body.size(), 100'000u);
+  EXPECT_EQ(streamed.trailers["x-sum"], "100000");
+  // A head or trailers that don't fit are an error of the module's, and the link lives on.
+  EXPECT_EQ(link.Ask("GET", "/long-header/900").headers["x-long"].size(), 900u);
+  Answer long_head = link.Ask("GET", "/long-header/1024");
+  EXPECT_EQ(long_head.status, 500);
+  EXPECT_EQ(long_head.json()["error"]["code"], "INTERNAL");
+  EXPECT_TRUE(module.Logged("the headers are longer than 1024 bytes"));
+  EXPECT_EQ(link.Ask("GET", "/long-trailer/1024").cancel_code, int(CancelCode::kInternal));
+  EXPECT_EQ(link.Ask("GET", "/hello/you").status, 200);
+  Link wide(module.data_socket());
+  EXPECT_EQ(wide.Ask("GET", "/long-header/1024").headers["x-long"].size(), 1'024u);
+  EXPECT_EQ(wide.Ask("GET", "/long-trailer/1024").trailers["x-long"].size(), 1'024u);
+}
+
+TEST(Link, RefusesAHelloWithLimitsOutOfRange) {
+  ModuleProcess module;
+  EXPECT_TRUE(Link(module.data_socket(), kToken, link::kWindow, link::kMinMaxFrame - 1).Closes());
+  EXPECT_TRUE(Link(module.data_socket(), kToken, 0x80000000).Closes());
+  EXPECT_EQ(Link(module.data_socket(), kToken, 0x7fffffff, 0xffffffff).Ask("GET", "/hello/you").status, 200);
 }
 
 TEST(Link, AFailureInTheMiddleCutsTheAnswerOff) {

@@ -101,6 +101,14 @@ class TestModule : public Module {
     router.Get("/files/*", [](Request& request) { return Text(200, std::string(request.param("*"))); });
     router.Get("/throw", [](Request&) -> Response { throw std::runtime_error("the secret of this module"); });
     router.Get("/teapot", [](Request&) -> Response { throw HttpError(418, "TEAPOT", "short and stout", {{{"path", "spout"}}}); });
+    router.Get("/long-header/:size", [](Request& request) {
+      return Text(200, "x").Header("x-long", std::string(size_t(request.param_int("size", 0, 1 << 16)), 'l'));
+    });
+    router.Get("/long-trailer/:size", [](Request& request) {
+      return Stream("text/plain", [size = size_t(request.param_int("size", 0, 1 << 16))](ResponseWriter& out) {
+        out.Trailer("x-long", std::string(size, 'l'));
+      });
+    });
     router.Get("/bad-header", [](Request&) { return Text(200, "x").Header("x-evil", "a\r\nset-cookie: b"); });
     router.Get("/gate", [this](Request&) {
       gate_.Wait();
