@@ -329,6 +329,7 @@ def print_table(samples, names):
         for figure, label in figures:
             values = samples[scenario].get(figure, {})
             if not values:
+                print(f"  {label:36}{'not counted':>9}")
                 continue
             line = f"  {label:36}"
             for name in names:

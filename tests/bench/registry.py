@@ -4,14 +4,16 @@
     /usr/bin/python3 -B tests/bench/registry.py [--sizes 10,100,1000] [--rounds N] [--json]
 
 Needs a machine that does nothing else. The floor beside each list is the time that Python takes to read the same bytes from a plain
-HTTP server of its own, so that growth of the answer is told apart from growth of the work behind it. The modules of the boots are
-copies of the test's echo module; four times as many as are enabled lie registered beside them.
+HTTP server of its own, so that growth of the answer is told apart from growth of the work behind it. The last column is how a median grows
+from the smallest size to the largest: the exponent x of n^x, so 0 is not at all and 1 is linear. The modules of the boots that start
+some are copies of the test's echo module; four times as many as are enabled lie registered beside them.
 """
 
 import argparse
 import http.client
 import http.server
 import json
+import math
 import pathlib
 import shutil
 import statistics
@@ -26,7 +28,9 @@ import harness  # noqa: E402
 from harness import Daemon  # noqa: E402
 from run import kilobytes  # noqa: E402
 
-CALLS = 40  # of one kind and size, per round
+CALLS = 300  # of one kind and size, per round
+BOOTS = 3    # of one size, per round
+STARTS = "boots that start modules"
 
 
 class Client:
@@ -68,6 +72,7 @@ def floor(payload):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one write, or the client waits for a delayed acknowledgement
 
         def do_GET(self):  # noqa: N802
             self.send_response(200)
@@ -98,12 +103,18 @@ def registered(size):
         figures["its bytes alone"] = floor(listed)
         figures["list 10"] = timed(CALLS, lambda i: client.call("GET", "/api/v1/modules?pageSize=10"))
         figures["search"] = timed(CALLS, lambda i: client.call("GET", "/api/v1/modules?search=group-3&sort=-createdAt&pageSize=10"))
-        figures["get one"] = timed(CALLS * 5, lambda i: client.call("GET", f"/api/v1/modules/module-{i % size:04}"))
+        figures["get one"] = timed(CALLS, lambda i: client.call("GET", f"/api/v1/modules/module-{i % size:04}"))
         figures["plan"] = timed(CALLS, lambda i: client.call("GET", f"/api/v1/modules/module-{i % size:04}/plan?action=delete"))
+        figures["boot"] = timed(BOOTS, lambda i: restart(daemon))
         return figures
     finally:
         daemon.stop()
         daemon.clean_up()
+
+
+def restart(daemon):
+    daemon.stop()
+    daemon.start()
 
 
 def boots(enabled):
@@ -140,6 +151,13 @@ def boots(enabled):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def growth(by_size, figure):
+    small, large = min(by_size), max(by_size)
+    if small == large:
+        return ""
+    return f"{math.log(by_size[large][figure] / by_size[small][figure]) / math.log(large / small):.2f}"
+
+
 def median(rounds):
     return {figure: statistics.median(one[figure] for one in rounds) for figure in rounds[0]}
 
@@ -158,19 +176,23 @@ def main():
             for name, figures in registered(size).items():
                 samples.setdefault(name, {}).setdefault(size, []).append(figures)
         for count in enabled:
-            samples.setdefault("boot", {}).setdefault(count, []).append(boots(count))
+            samples.setdefault(STARTS, {}).setdefault(count, []).append(boots(count))
     result = {name: {size: median(rounds) for size, rounds in by_size.items()} for name, by_size in samples.items()}
     if options.json:
         print(json.dumps(result))
         return
-    print(f"{'registered modules':<22}" + "".join(f"{size:>28}" for size in sizes))
+    print(f"{'registered modules':<22}" + "".join(f"{size:>28}" for size in sizes) + f"{'n^x':>8}")
     for name, by_size in result.items():
-        if name != "boot":
+        if name != STARTS:
             cells = "".join(f"{f['p50_ms']:>8.2f} {f['p99_ms']:>8.2f} ms{f['per_s']:>6.0f}/s" for f in by_size.values())
-            print(f"{name:<22}{cells}    (median, p99, one connection)")
-    for count, figures in result.get("boot", {}).items():
+            print(f"{name:<22}{cells}{growth(by_size, 'p50_ms'):>8}")
+    print("median, p99 and rate of one connection; of boot, a stop and a start")
+    for count, figures in result.get(STARTS, {}).items():
         print(f"boot with {count} of {count * 4}: {figures['boot_ms']:.0f} ms, {figures['per_module_ms']:.1f} ms a module; "
               f"memory {figures['all_mb']:.0f} MB in all, the supervisor {figures['daemon_mb']:.1f} MB (PSS)")
+    if len(enabled) > 1:
+        print("of these " + ", ".join(f"{what} n^{growth(result[STARTS], figure)}" for figure, what in
+                                     (("boot_ms", "the time grows as"), ("all_mb", "memory as"))))
 
 
 if __name__ == "__main__":
