@@ -72,7 +72,7 @@ def floor(payload):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # head and body in one write, or the client waits for a delayed acknowledgement
+        disable_nagle_algorithm = True  # or the client waits for a delayed acknowledgement
 
         def do_GET(self):  # noqa: N802
             self.send_response(200)
