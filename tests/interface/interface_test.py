@@ -279,6 +279,7 @@ class Rest(SharedDaemonTest):
         self.assertIn(module["status"], ("REGISTERED", "INSTALLING", "ENABLED", "DISABLED", "UPDATING", "REMOVING"))
         for number in (module["desired"]["generation"], module["observed"]["generation"], module["configRevision"], module["exits"][0]["ranMs"]):
             self.assertIsInstance(number, int)
+        self.assertEqual(module["exitCounts"], {module["exits"][0]["cause"]: len(module["exits"])})
         self.assertIsNone(module["lastUpgrade"])
         self.assertIsNone(module["observed"]["reason"])  # its shape is looked at where there is one, in Handshake
         self.assertIsInstance(module["manifest"], dict)
