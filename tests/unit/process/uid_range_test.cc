@@ -124,6 +124,22 @@ TEST(UidRange, AClaimEndsWithTheLastProcessThatHoldsIt) {
   EXPECT_EQ(Tell(ClaimUids(machine.Options("four", "00000001"))), "702000-702999");
 }
 
+TEST(UidRange, TheSpawnerHoldsItUntilTheLastChildIsGone) {
+  Machine machine;
+  auto claim = ClaimUids(machine.Options("one", "00000001"));
+  Spawner::Options options;
+  options.use_cgroups = false;
+  options.keep_open = claim->held.get();
+  auto spawner = Spawner::Fork(options);
+  ASSERT_TRUE(spawner.ok()) << spawner.status();
+  claim->held.Reset();  // as when the daemon is killed
+  EXPECT_EQ(Tell(ClaimUids(machine.Options("two", "00000001"))), "702000-702999");
+  const pid_t pid = (*spawner)->pid();
+  spawner->reset();
+  waitpid(pid, nullptr, 0);
+  EXPECT_EQ(Tell(ClaimUids(machine.Options("three", "00000001"))), "701000-701999");
+}
+
 TEST(UidRange, ASuccessorWaitsForWhatItsPredecessorLeftAndNotForOthers) {
   Machine machine;
   UidOptions options = machine.Options("one", "00000001");
