@@ -17,7 +17,6 @@
 #include <cstring>
 #include <memory>
 #include <thread>
-#include <tuple>
 
 #include "supervisor/admin/admin.h"
 #include "supervisor/auth/accounts.h"
@@ -35,6 +34,7 @@
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/reconciler.h"
 #include "supervisor/process/spawner.h"
+#include "supervisor/process/uid_range.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
@@ -47,8 +47,6 @@ namespace {
 constexpr int kPoolThreads = 6;          // blocking work at a time: database, archives, hashing
 constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
-constexpr uid_t kUidBase = 200'000;      // where the modules' uids begin unless isolation.uids says so
-constexpr uid_t kUidsPerDaemon = 1'000;
 constexpr int kMaxGatewayThreads = 4;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
@@ -73,22 +71,25 @@ absl::StatusOr<std::string> MasterKey(const std::string& path) {
   return key;
 }
 
-// The uids of the modules, first and last: what the operator set, else a range chosen by the data folder, so that two daemons
-// on one machine hardly ever share one.
-std::pair<uid_t, uid_t> ModuleUids(const Config& config, const DataFolder& folder) {
-  if (config.first_uid != 0) return {config.first_uid, config.last_uid};
-  uid_t first = kUidBase + static_cast<uid_t>(std::stoul(folder.hash, nullptr, 16) % 20'000) * kUidsPerDaemon;
-  return {first, first + kUidsPerDaemon - 1};
+// As root: the uids of the modules, which no other supervisor of the machine gives to its own.
+absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& folder) {
+  if (!folder.privileged) return UidClaim();
+  UidOptions options;
+  options.data_dir = folder.path;
+  options.hash = folder.hash;
+  if (config.first_uid != 0) options.configured = {config.first_uid, config.last_uid};
+  return ClaimUids(options);
 }
 
 // What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
-Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder) {
+Spawner::Options SpawnerOptions(const DataFolder& folder, const UidClaim& uids) {
   Spawner::Options options;
   options.cgroup_name = "bulkhead-" + folder.hash;
   options.folder_roots = {folder.path, folder.run};
   if (folder.privileged) {
     options.refuse_root_children = true;
-    options.child_uids = options.child_gids = {ModuleUids(config, folder)};  // a module's gid is the number of its uid
+    options.child_uids = options.child_gids = {{uids.range.first, uids.range.last}};  // a module's gid is the number of its uid
+    options.keep_open = uids.held.get();  // while a module of ours runs, nobody else's may have its uid
     if (passwd* postgres = getpwnam("postgres")) {
       options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
       options.child_gids.push_back({postgres->pw_gid, postgres->pw_gid});
@@ -119,10 +120,11 @@ std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
 
 class Daemon {
  public:
-  Daemon(const Config& config, DataFolder folder, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
+  Daemon(const Config& config, DataFolder folder, UidClaim uids, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
          UniqueFd modules, UniqueFd signals, std::vector<VerificationKey> jwt_keys)
       : config_(config),
         folder_(std::move(folder)),
+        uids_(std::move(uids)),
         jwt_keys_(std::move(jwt_keys)),
         modules_(std::move(modules)),
         signals_(std::move(signals)),
@@ -206,7 +208,8 @@ class Daemon {
     options.development = config_.discovery_development;
     options.privileged = folder_.privileged;
     options.gid = folder_.gid;
-    std::tie(options.first_uid, options.last_uid) = ModuleUids(config_, folder_);
+    options.first_uid = uids_.range.first;
+    options.last_uid = uids_.range.last;
     options.migration_limits.statement_timeout = config_.migration_timeout;
     options.flags = flags_->current()->Values();
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
@@ -365,6 +368,7 @@ class Daemon {
   const Config config_;
   const Clock& clock_ = Clock::Real();
   DataFolder folder_;
+  const UidClaim uids_;
   const std::vector<VerificationKey> jwt_keys_;  // read before the privilege drop
   UniqueFd modules_;  // the modules directory, opened before the privilege drop
   UniqueFd signals_;
@@ -417,12 +421,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
-  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder)));
+  ASSIGN_OR_RETURN(UidClaim uids, ModuleUids(config, folder));
+  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(folder, uids)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
-  return std::make_unique<Daemon>(config, std::move(folder), std::move(spawner), std::move(gateway), std::move(modules),
+  return std::make_unique<Daemon>(config, std::move(folder), std::move(uids), std::move(spawner), std::move(gateway), std::move(modules),
                                   std::move(signals), std::move(jwt_keys));
 }
 

@@ -134,7 +134,9 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     *e.mutable_at() = ToTimestamp(row.at);
     e.set_ran_ms(row.ran_ms);
     e.set_output(ValidUtf8(row.output));
+    e.set_message(ValidUtf8(row.message));
   }
+  for (const auto& [cause, count] : view.exit_counts) (*m.mutable_exit_counts())[cause] = count;
   for (const IsolationItem& item : view.isolation) {
     auto& i = *m.add_isolation();
     i.set_name(item.name);

@@ -44,10 +44,17 @@ inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a c
 inline constexpr size_t kMaxExits = 10;                  // crash reports kept per module
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
+inline constexpr size_t kLogBytesPerSecond = 512 * 1024;  // the same, for lines that are long
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
 inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
+inline constexpr Millis kFloodMemory{3'000};             // how long a worker is DEGRADED after its log was limited
+// Uids of modules, as root without isolation.uids: each daemon takes one of so many ranges. All taken: UIDS_TAKEN.
+inline constexpr uint32_t kFirstModuleUid = 200'000;
+inline constexpr uint32_t kUidsPerDaemon = 1'000;        // modules ever registered; beyond: UIDS_EXHAUSTED
+inline constexpr uint32_t kUidRanges = 20'000;
+inline constexpr Millis kUidClaimWait{15'000};           // for what a predecessor on the data folder left to end; beyond: another range
 
 // Restarts.
 inline constexpr int kRestartBurst = 5;                  // immediate restarts within kRestartWindow

@@ -173,6 +173,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "An address can't be listened on: it is taken, or not allowed. Stop the other program, or choose another address."},
     {"DATA_IN_USE", Code::kFailedPrecondition, 500,
      "Another supervisor runs on this data folder. Stop it, or give this one a folder of its own."},
+    {"UIDS_TAKEN", Code::kFailedPrecondition, 500,
+     "Another supervisor of this machine has the user ids that the modules here were to have. Set `isolation.uids` to a range of its own."},
     {"POSTGRES_FAILED", Code::kUnavailable, 500,
      "The private PostgreSQL can't be made or started. The message has the end of its log."},
     {"MASTER_KEY_MISMATCH", Code::kFailedPrecondition, 500,

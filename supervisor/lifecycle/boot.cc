@@ -13,6 +13,7 @@ struct Reconciler::Found {
   ModuleRow row;
   Manifest manifest;
   std::vector<ExitRow> exits;
+  Registry::ExitCounts exit_counts;
   std::optional<Offer> offer;
 };
 
@@ -53,7 +54,7 @@ absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& packa
 // What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data
 // already, so it is left to an administrator to repeat it.
 absl::Status Recover(Registry& registry, ModuleRow& row) {
-  RegistryStatus to;
+  RegistryStatus to = row.status;
   switch (row.status) {
     case RegistryStatus::kRegistered:
     case RegistryStatus::kEnabled:
@@ -77,6 +78,7 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
   std::map<std::string, Found>& found = discovery.found;
   std::set<std::string> left_out;
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
+  ASSIGN_OR_RETURN(auto exit_counts, registry_.AllExitCounts());
   for (ModuleRow& row : rows) {
     ManifestResult parsed = ParseManifest(row.manifest_json, false);
     if (!parsed.manifest) {
@@ -92,7 +94,7 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
       if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok())
         parsed.manifest = std::move(package->manifest);
     }
-    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), {}};
+    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), std::move(exit_counts[name]), {}};
   }
   auto folders = ListPackages(options_.modules_access);
   if (!folders.ok()) {
@@ -148,7 +150,7 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
     if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
     seen.outcome = "registered";
     seen.registered_version = row.version;
-    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}};
+    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}, {}};
     return absl::OkStatus();
   }
   ModuleRow& row = known->second.row;
@@ -212,6 +214,7 @@ void Reconciler::Adopt(Discovery discovery, const std::vector<std::string>& not_
     EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
     entry->offer = std::move(one.offer);
     entry->exits.assign(one.exits.begin(), one.exits.end());
+    entry->exit_counts = std::move(one.exit_counts);
     added.push_back(std::move(entry));
   }
   for (const EntryPtr& entry : added) {

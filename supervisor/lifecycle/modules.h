@@ -60,6 +60,7 @@ struct ModuleView {
   std::string reason_code, reason_message;  // empty: nothing to say
   std::vector<WorkerView> workers;
   std::vector<ExitRow> exits;               // newest first
+  Registry::ExitCounts exit_counts;  // by cause, since it was registered
   std::vector<IsolationItem> isolation;
   int64_t config_applied_revision = 0;  // the lowest that a ready worker has; 0 without one
   HealthView health;

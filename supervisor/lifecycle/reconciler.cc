@@ -208,7 +208,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
@@ -226,6 +226,9 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   };
   callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
+  };
+  callbacks.floods = [this, weak, slot, run](const std::string& message) {
+    if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
   };
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
@@ -299,11 +302,13 @@ void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
 
 void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {
   ExitRow row{
-      std::string(ExitCauseName(Cause(exit.end))), exit.signal, exit.exit_code, clock_.Wall(), exit.ran.count(), exit.output};
+      std::string(ExitCauseName(Cause(exit.end))), exit.signal, exit.exit_code, clock_.Wall(), exit.ran.count(), exit.output,
+      exit.message};
   LogWarn("lifecycle", "worker ended",
           {{"module", entry->row.name}, {"cause", row.cause}, {"reason", exit.message}, {"ranMs", std::to_string(row.ran_ms)}});
   entry->exits.push_front(row);
   if (entry->exits.size() > limits::kMaxExits) entry->exits.pop_back();
+  ++entry->exit_counts[row.cause];
   Blocking<bool>(
       [this, name = entry->row.name, row]() -> absl::StatusOr<bool> {
         RETURN_IF_ERROR(registry_.AddExit(name, options_.node, row));
@@ -344,8 +349,9 @@ void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, co
 
 // The observed state has changed: say so, tell the database, and let those look who wait for this module.
 void Reconciler::Reported(const EntryPtr& entry) {
-  entry->since = clock_.Wall();
   const ModuleState& state = entry->state;
+  // The reason alone may have changed, as the number in it does.
+  if (std::exchange(entry->reported_since, state.since) != state.since) entry->since = clock_.Wall();
   std::string observed(ObservedStateName(state.observed));
   bool bad = state.observed == ObservedState::kFailed || state.observed == ObservedState::kBackoff ||
              state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
@@ -471,6 +477,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   }
   view.offer = entry.offer;
   view.exits.assign(entry.exits.begin(), entry.exits.end());
+  view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];

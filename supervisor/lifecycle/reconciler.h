@@ -119,9 +119,11 @@ class Reconciler : public Modules {
     std::shared_ptr<const Manifest> manifest;
     ModuleState state;
     WallTime since{};
+    Instant reported_since{};                // of the state, when that was told last
     std::vector<Running> running;            // by slot
     std::vector<IsolationItem> isolation;
     std::deque<ExitRow> exits;
+    Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
     std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
     int64_t effective_revision = 0;

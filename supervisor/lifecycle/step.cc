@@ -99,6 +99,7 @@ class Apply {
     slot->ready_since = now_;
     slot->health = WorkerHealth::kHealthy;
     slot->faulty_until.reset();
+    slot->flooding_until.reset();
     state_.was_ready = true;
     state_.start_exhausted = false;
     publish_ = true;
@@ -119,7 +120,7 @@ class Apply {
     if (was_listed) publish_ = true;
     if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
-    reason_ = {std::string(ExitCauseName(died.cause)), died.message};
+    reason_ = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
     ++slot->restarts;
     if (died.cause == ExitCause::kConfig) {
       slot->parked = true;
@@ -140,6 +141,7 @@ class Apply {
     SlotState* slot = Find(state_, changed.slot, changed.run);
     if (!slot || slot->phase != Phase::kReady) return;
     slot->health = changed.health;
+    slot->health_message = changed.message;
     if (changed.health != WorkerHealth::kHealthy) reason_ = {"HEALTH", changed.message};
   }
 
@@ -147,7 +149,15 @@ class Apply {
     SlotState* slot = Find(state_, fault.slot, fault.run);
     if (!slot || slot->phase != Phase::kReady) return;
     slot->faulty_until = now_ + limits::kFaultMemory;
+    slot->fault_message = fault.message;
     reason_ = {"LINK_FAULT", fault.message};
+  }
+
+  void operator()(const event::WorkerFloods& flood) {
+    SlotState* slot = Find(state_, flood.slot, flood.run);
+    if (!slot || slot->phase != Phase::kReady) return;
+    slot->flooding_until = now_ + limits::kFloodMemory;
+    slot->flood_message = flood.message;
   }
 
   void operator()(const event::Tick&) {}
@@ -165,6 +175,7 @@ class Apply {
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
       if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
+      if (slot.flooding_until && *slot.flooding_until <= now_) slot.flooding_until.reset();
       bool stay = run && i < state_.workers;
       if (start && stay && state_.prepare == Prepare::kDone) {
         bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
@@ -224,12 +235,32 @@ class Apply {
     Reason reason_before = state_.reason;
     if (!reason_.code.empty()) state_.reason = reason_;
     state_.observed = Observed();
+    if (state_.observed == ObservedState::kDegraded && Complete()) state_.reason = Complaint();
     // A module that runs well has nothing to explain; a stopped one keeps why it failed.
     if (state_.observed == ObservedState::kRunning) state_.reason = {};
     if (state_.observed == ObservedState::kSkipped) state_.reason = {"FLAG_OFF", "its feature flag is off"};
     if (state_.observed != before) state_.since = now_;
     bool changed = state_.observed != before || !(state_.reason == reason_before) || Settled(state_) != settled_before_;
     if (changed) actions_.push_back(action::Report{});
+  }
+
+  // Whether every worker that is wanted serves.
+  bool Complete() const {
+    return state_.prepare != Prepare::kFailed && state_.workers <= state_.slots.size() &&
+           std::all_of(state_.slots.begin(), state_.slots.begin() + static_cast<ptrdiff_t>(state_.workers),
+                       [](const SlotState& slot) { return slot.phase == Phase::kReady; });
+  }
+
+  // What is wrong with one that serves: of several things the worst, and none that is over.
+  Reason Complaint() const {
+    auto first = [this](auto is) {
+      auto slot = std::find_if(state_.slots.begin(), state_.slots.end(), [&](const SlotState& s) { return s.phase == Phase::kReady && is(s); });
+      return slot == state_.slots.end() ? nullptr : &*slot;
+    };
+    if (auto* slot = first([](const SlotState& s) { return s.health != WorkerHealth::kHealthy; })) return {"HEALTH", slot->health_message};
+    if (auto* slot = first([](const SlotState& s) { return s.faulty_until.has_value(); })) return {"LINK_FAULT", slot->fault_message};
+    if (auto* slot = first([](const SlotState& s) { return s.flooding_until.has_value(); })) return {"LOG_FLOOD", slot->flood_message};
+    return state_.reason;
   }
 
   ObservedState Observed() const {
@@ -273,6 +304,7 @@ class Apply {
       for (const SlotState& slot : state_.slots) {
         if (slot.phase == Phase::kEmpty && slot.retry_at && *slot.retry_at > now_) by(*slot.retry_at);
         if (slot.phase == Phase::kReady && slot.faulty_until) by(*slot.faulty_until);
+        if (slot.phase == Phase::kReady && slot.flooding_until) by(*slot.flooding_until);
       }
     }
     if (at) actions_.push_back(action::Wake{*at});
@@ -357,7 +389,7 @@ bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
 bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
 
 bool Unwell(const SlotState& slot) {
-  return slot.phase == Phase::kReady && (slot.health != WorkerHealth::kHealthy || slot.faulty_until);
+  return slot.phase == Phase::kReady && (slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
 }
 
 bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }

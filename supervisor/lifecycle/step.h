@@ -67,7 +67,9 @@ struct SlotState {
   std::optional<Instant> retry_at;  // kEmpty and waiting
   Instant ready_since{};
   WorkerHealth health = WorkerHealth::kHealthy;
-  std::optional<Instant> faulty_until;  // kReady, and at fault lately
+  std::optional<Instant> faulty_until;    // kReady, and at fault lately
+  std::optional<Instant> flooding_until;  // kReady, and lines of its log were dropped lately
+  std::string health_message, fault_message, flood_message;  // sentences to these three
   bool outdated = false;            // to be replaced by a new process, when its turn has come
   bool parked = false;              // not tried again until something changes (a configuration error)
   int restarts = 0;                 // since it was last wanted anew
@@ -127,15 +129,17 @@ struct WorkerDied {
   ExitCause cause = ExitCause::kExit;
   std::string message;
   std::string stop_notes = {};
+  std::string code = {};           // of the reason, where the cause has several
 };
 struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
 struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
+struct WorkerFloods { int slot = 0; uint64_t run = 0; std::string message; };   // lines of its log are dropped: DEGRADED while they are
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
 using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Prepared, event::WorkerReady,
                            event::WorkerDrained, event::WorkerDied, event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault,
-                           event::Tick>;
+                           event::WorkerFloods, event::Tick>;
 
 namespace action {
 struct Prepare {};

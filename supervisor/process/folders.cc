@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <deque>
 #include <memory>
 #include <utility>
 
@@ -142,7 +143,58 @@ class Remover {
   uint64_t next_ = 0;
 };
 
+// A folder at or below `root`, reached through no link.
+UniqueFd OpenBelow(int root, const std::string& path) {
+  open_how how{};
+  how.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
+}
+
+// One file, link or folder, by a descriptor: what is looked at is what is changed. Says whether it is a folder.
+absl::StatusOr<bool> ChangeOwnerOf(int folder, const char* name, uid_t owner, const std::function<bool(id_t)>& theirs) {
+  UniqueFd entry(openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info;
+  if (!entry || fstat(entry.get(), &info) != 0) return ErrnoStatus(errno, name);
+  constexpr id_t kKeep = static_cast<id_t>(-1);
+  const uid_t uid = theirs(info.st_uid) ? owner : kKeep;
+  const gid_t gid = theirs(info.st_gid) ? static_cast<gid_t>(owner) : kKeep;
+  if ((uid != kKeep || gid != kKeep) && fchownat(entry.get(), "", uid, gid, AT_EMPTY_PATH) != 0) return ErrnoStatus(errno, name);
+  return S_ISDIR(info.st_mode);
+}
+
 }  // namespace
+
+std::vector<std::string> Names(int folder) {
+  std::vector<std::string> names;
+  ForEach(folder, [&](const char* name) {
+    names.emplace_back(name);
+    return true;
+  });
+  return names;
+}
+
+absl::Status ChangeOwner(int parent, const std::string& name, uid_t owner, const std::function<bool(id_t)>& theirs) {
+  UniqueFd top(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!top) return ErrnoStatus(errno, name);
+  absl::Status status;
+  // A queue of paths: neither the stack nor the descriptors run out, and where a path becomes too long it is told.
+  for (std::deque<std::string> folders{"."}; !folders.empty(); folders.pop_front()) {
+    UniqueFd folder = OpenBelow(top.get(), folders.front());
+    if (!folder) {
+      status.Update(ErrnoStatus(errno, folders.front().substr(0, 256)));
+      continue;
+    }
+    ForEach(folder.get(), [&](const char* entry) {
+      auto is_folder = ChangeOwnerOf(folder.get(), entry, owner, theirs);
+      if (!is_folder.ok()) status.Update(is_folder.status());
+      else if (*is_folder) folders.push_back(folders.front() + "/" + entry);
+      return true;
+    });
+  }
+  status.Update(ChangeOwnerOf(parent, name.c_str(), owner, theirs).status());
+  return status;
+}
 
 absl::Status Make(const std::vector<std::string>& roots, const std::string& path, uid_t uid, gid_t gid, mode_t mode) {
   auto place = Open(roots, path);

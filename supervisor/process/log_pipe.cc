@@ -49,23 +49,25 @@ LogRate::LogRate(Loop& loop, DroppedFn dropped) : loop_(loop), dropped_fn_(std::
 
 LogRate::~LogRate() { loop_.Cancel(window_); }
 
-bool LogRate::Admit() {
+bool LogRate::Admit(size_t bytes) {
   if (window_ == 0) {
     window_ = loop_.After(kRateWindow, [this] {
       window_ = 0;
       lines_in_window_ = 0;
+      bytes_in_window_ = 0;
       Flush();
     });
   }
-  if (++lines_in_window_ <= limits::kLogLinesPerSecond) return true;
+  bytes_in_window_ += bytes;
+  if (++lines_in_window_ <= limits::kLogLinesPerSecond && bytes_in_window_ <= limits::kLogBytesPerSecond) return true;
   ++dropped_;
   return false;
 }
 
 void LogRate::Flush() {
   if (uint64_t count = std::exchange(dropped_, 0); count > 0) {
-    dropped_fn_("[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) +
-                " in a second]");
+    dropped_fn_(count, "[" + std::to_string(count) + " lines dropped: more than " + std::to_string(limits::kLogLinesPerSecond) +
+                           " lines or " + std::to_string(limits::kLogBytesPerSecond / 1024) + " KiB in a second]");
   }
 }
 
@@ -92,7 +94,7 @@ struct LogPipe::State {
   void Emit(std::string_view text) {
     if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
     if (tail) tail->Append(text);
-    if (rate->Admit() && !closed) line(text);
+    if (rate->Admit(text.size()) && !closed) line(text);
   }
 
   void EmitCut() {
@@ -113,6 +115,8 @@ struct LogPipe::State {
           EmitCut();
           skipping = true;
         }
+      } else {
+        (void)rate->Admit(piece.size());  // what is skipped is a flood all the same when it is much
       }
       if (end == std::string_view::npos) return;
       if (!std::exchange(skipping, false)) Emit(std::exchange(partial, {}));

@@ -21,16 +21,17 @@ class OutputTail {
   std::string text_;
 };
 
-// What stdout and stderr of one child may say together: limits::kLogLinesPerSecond lines in a second. Control loop only.
+// What stdout and stderr of one child may say together: limits::kLogLinesPerSecond lines, of kLogBytesPerSecond, in a second. Control loop
+// only.
 class LogRate {
  public:
-  using DroppedFn = std::function<void(std::string_view notice)>;
-  // `dropped` gets one line for each second in which lines were dropped, with their number.
+  using DroppedFn = std::function<void(uint64_t lines, std::string_view notice)>;
+  // `dropped` gets the number for each second in which lines were dropped, and a line for the log that says it.
   LogRate(Loop& loop, DroppedFn dropped);
   LogRate(const LogRate&) = delete;
   ~LogRate();
-  // Counts one line; false: drop it.
-  bool Admit();
+  // Counts one line of so many bytes; false: drop it.
+  bool Admit(size_t bytes);
   // Says now what was dropped so far: no further second may come.
   void Flush();
 
@@ -38,6 +39,7 @@ class LogRate {
   Loop& loop_;
   DroppedFn dropped_fn_;
   int lines_in_window_ = 0;
+  size_t bytes_in_window_ = 0;
   uint64_t dropped_ = 0;
   Loop::TimerId window_ = 0;
 };

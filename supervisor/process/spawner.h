@@ -80,6 +80,8 @@ class Spawner {
     // Ranges [first, last] of the uids and gids that children may be given; empty: any.
     std::vector<std::pair<uid_t, uid_t>> child_uids;
     std::vector<std::pair<gid_t, gid_t>> child_gids;
+    // A descriptor of the daemon that stays open in the spawner for its life, which is that of the last child; -1: none.
+    int keep_open = -1;
   };
   // Forks the spawner process. Before any thread exists and before privileges are dropped. Attach() comes later.
   static absl::StatusOr<std::unique_ptr<Spawner>> Fork(Options options);

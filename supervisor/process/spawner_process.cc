@@ -24,7 +24,7 @@ namespace {
 
 constexpr Millis kGracefulBudget{10'000};  // between graceful_signal and SIGKILL when the daemon is gone
 constexpr Millis kLeaveBudget{30'000};     // then the spawner leaves although a process can't be killed (stuck in the kernel)
-constexpr int kSocketFd = 3;
+constexpr int kSocketFd = 3, kKeptFd = 4;
 
 // No ranges at all are every number.
 bool InOne(const std::vector<std::pair<id_t, id_t>>& ranges, id_t id) {
@@ -457,9 +457,12 @@ void RunSpawnerProcess(UniqueFd socket, Spawner::Options options, pid_t daemon) 
   dup2(null.get(), 0);
   dup2(null.get(), 1);
   UniqueFd high(fcntl(socket.get(), F_DUPFD_CLOEXEC, kFirstPlanFd));
+  UniqueFd high_kept(options.keep_open < 0 ? -1 : fcntl(options.keep_open, F_DUPFD_CLOEXEC, kFirstPlanFd));
   dup3(high.get(), kSocketFd, O_CLOEXEC);
-  syscall(SYS_close_range, kSocketFd + 1, ~0U, 0);
+  if (high_kept) dup3(high_kept.get(), kKeptFd, O_CLOEXEC);
+  syscall(SYS_close_range, high_kept ? kKeptFd + 1 : kSocketFd + 1, ~0U, 0);
   (void)high.Release();
+  (void)high_kept.Release();
   (void)null.Release();
   if (socket.get() != kSocketFd) (void)socket.Release();
   SpawnerProcess(UniqueFd(kSocketFd), std::move(options), daemon).Run();

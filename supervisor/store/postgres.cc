@@ -153,7 +153,8 @@ void PrivatePostgres::State::Launch(std::string name, std::string program, std::
   child.id = name + "." + RandomHex(4);
   child.tail = std::make_shared<OutputTail>();
   auto log_line = [this](std::string_view line) { OnLine(line); };
-  child.log = std::make_unique<LogPipe>(loop, std::move(pipe->first), child.tail, std::make_shared<LogRate>(loop, log_line), log_line);
+  auto rate = std::make_shared<LogRate>(loop, [log_line](uint64_t, std::string_view notice) { log_line(notice); });
+  child.log = std::make_unique<LogPipe>(loop, std::move(pipe->first), child.tail, std::move(rate), log_line);
   SpawnSpec spec;
   spec.id = child.id;
   spec.executable = cluster.bin_dir + "/" + program;

@@ -187,25 +187,35 @@ absl::Status Registry::Delete(const std::string& name, const AuditRecord* audit)
 absl::Status Registry::AddExit(const std::string& module, const std::string& node, const ExitRow& exit) {
   // The statement does not see the row it adds: the oldest ones go from place kMaxExits on. No row for a module deleted meanwhile.
   return database_.Run(
-      "WITH added AS (INSERT INTO bulkhead_internal.module_exits (module, node, cause, signal, exit_code, at, ran_ms, output) "
-      "  SELECT name, $2, $3, $4::int, $5::int, $6::timestamptz, $7::bigint, $8 FROM bulkhead_internal.modules WHERE name = $1) "
+      "WITH added AS (INSERT INTO bulkhead_internal.module_exits (module, node, cause, signal, exit_code, at, ran_ms, output, message) "
+      "  SELECT name, $2, $3, $4::int, $5::int, $6::timestamptz, $7::bigint, $8, $10 FROM bulkhead_internal.modules WHERE name = $1 "
+      "  RETURNING module, cause), "
+      "counted AS (INSERT INTO bulkhead_internal.module_exit_counts AS c (module, cause, count) SELECT module, cause, 1 FROM added "
+      "  ON CONFLICT (module, cause) DO UPDATE SET count = c.count + 1) "
       "DELETE FROM bulkhead_internal.module_exits WHERE module = $1 AND id <= (SELECT id FROM bulkhead_internal.module_exits "
       "  WHERE module = $1 ORDER BY id DESC OFFSET $9::int - 1 LIMIT 1)",
       {module, node, WithoutNul(exit.cause), std::to_string(exit.signal), std::to_string(exit.exit_code), FormatWall(exit.at),
-       std::to_string(exit.ran_ms), WithoutNul(exit.output), std::to_string(limits::kMaxExits)}).status();
+       std::to_string(exit.ran_ms), WithoutNul(exit.output), std::to_string(limits::kMaxExits), WithoutNul(exit.message)}).status();
 }
 
 absl::StatusOr<std::vector<ExitRow>> Registry::Exits(const std::string& module) {
   ASSIGN_OR_RETURN(const Rows rows, database_.Run(
-      "SELECT cause, signal, exit_code, at, ran_ms, output FROM bulkhead_internal.module_exits WHERE module = $1 ORDER BY id DESC LIMIT $2::int",
+      "SELECT cause, signal, exit_code, at, ran_ms, output, message FROM bulkhead_internal.module_exits WHERE module = $1 ORDER BY id DESC LIMIT $2::int",
       {module, std::to_string(limits::kMaxExits)}));
   std::vector<ExitRow> exits;
   for (int r = 0; r < rows.size(); ++r) {
     exits.push_back({.cause = rows.Text(r, "cause"), .signal = static_cast<int>(rows.Int(r, "signal")),
                      .exit_code = static_cast<int>(rows.Int(r, "exit_code")), .at = rows.Time(r, "at").value_or(WallTime()),
-                     .ran_ms = rows.Int(r, "ran_ms"), .output = rows.Text(r, "output")});
+                     .ran_ms = rows.Int(r, "ran_ms"), .output = rows.Text(r, "output"), .message = rows.Text(r, "message")});
   }
   return exits;
+}
+
+absl::StatusOr<std::map<std::string, Registry::ExitCounts>> Registry::AllExitCounts() {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run("SELECT module, cause, count FROM bulkhead_internal.module_exit_counts"));
+  std::map<std::string, ExitCounts> counts;
+  for (int r = 0; r < rows.size(); ++r) counts[rows.Text(r, "module")][rows.Text(r, "cause")] = rows.Int(r, "count");
+  return counts;
 }
 
 absl::Status Registry::ReportObserved(const std::string& node, const std::string& module, const std::string& observed,

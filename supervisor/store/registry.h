@@ -1,6 +1,7 @@
 // The rows of the registry: modules, their versions, exits. Blocking; thread-safe. Lifecycle owns the meaning, this only keeps it.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,7 @@ struct ExitRow {
   WallTime at;
   int64_t ran_ms = 0;
   std::string output;
+  std::string message;        // a sentence that names the cause
 };
 
 // What a module's database access looks like from the supervisor.
@@ -87,6 +89,8 @@ class Registry {
 
   absl::Status AddExit(const std::string& module, const std::string& node, const ExitRow& exit);  // keeps the newest limits::kMaxExits
   absl::StatusOr<std::vector<ExitRow>> Exits(const std::string& module);                          // newest first
+  using ExitCounts = std::map<std::string, int64_t>;  // by cause
+  absl::StatusOr<std::map<std::string, ExitCounts>> AllExitCounts();  // by module; of all nodes, since it was registered
   // Mirror of what this node observes (decision 2).
   absl::Status ReportObserved(const std::string& node, const std::string& module, const std::string& observed,
                               const std::string& reason_code, const std::string& reason_message, int64_t generation);

@@ -26,6 +26,9 @@ constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the 
 constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
 
+// What is wrong with a handshake, by a code of its own.
+WorkerExit HandshakeFault(const char* code, std::string message) { return {WorkerEnd::kHandshake, std::move(message), code}; }
+
 }  // namespace
 
 class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::Body> {
@@ -89,7 +92,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Unresponsive(std::string why) {
-    if (stage_ == Stage::kServing) Fail(WorkerEnd::kLiveness, std::move(why));
+    if (stage_ == Stage::kServing) Fail({WorkerEnd::kLiveness, std::move(why)});
   }
 
   Loop& loop_;
@@ -136,7 +139,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    rate_ = std::make_shared<LogRate>(loop_, Lines("stdout+stderr"));
+    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("stdout+stderr")](uint64_t lines, std::string_view text) {
+      notice(text);
+      if (auto body = self.lock()) body->LinesDropped(lines);
+    });
     out_ = std::make_unique<LogPipe>(loop_, std::move(out->first), tail_, rate_, Lines("stdout"));
     err_ = std::make_unique<LogPipe>(loop_, std::move(err->first), tail_, rate_, Lines("stderr"));
 
@@ -177,6 +183,20 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     return [module = spec_.module, stream](std::string_view line) { LogModuleLine(module, stream, line); };
   }
 
+  // A flood ends when nothing has been dropped for a while: what comes then is another one.
+  void LinesDropped(uint64_t lines) {
+    if (stage_ != Stage::kServing || exited_) return;
+    const Instant now = clock_.Now();
+    if (now >= flood_until_) dropped_ = dropped_told_ = 0;
+    flood_until_ = now + limits::kFloodMemory;
+    dropped_ += lines;
+    if (dropped_ >= 2 * dropped_told_) dropped_told_ = dropped_;
+    if (!callbacks_.floods) return;
+    callbacks_.floods("it prints more than " + std::to_string(limits::kLogLinesPerSecond) + " lines or " +
+                      std::to_string(limits::kLogBytesPerSecond / 1024) + " KiB a second, so " + std::to_string(dropped_told_) +
+                      " lines or more were dropped: let it print less, by its log level for instance");
+  }
+
   void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
     std::string folders = folders_.ok() ? "" : "the module's folders could not be made: " + std::string(folders_.message());
     if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
@@ -184,7 +204,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     pid_ = spawned->pid;
     isolation_ = std::move(spawned->isolation);
     if (failure_) return Kill();  // it failed before it could be signalled
-    if (!folders.empty()) return Fail(WorkerEnd::kExit, folders);
+    if (!folders.empty()) return Fail({WorkerEnd::kExit, folders});
     if (stop_asked_) return Terminate();
     nlohmann::json offer = {{"protocolMin", kProtocol},
                             {"protocolMax", kProtocol},
@@ -198,7 +218,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     std::string line = offer.dump() + "\n";
     // A fresh socket buffer always takes one line.
     if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {
-      return AwaitExit("it closed fd 3 before the handshake");
+      return AwaitExit(HandshakeFault("HANDSHAKE_CLOSED", "it closed fd 3 before the handshake"));
     }
     auto self = weak_from_this();
     loop_.Watch(handshake_.get(), EPOLLIN, [self](uint32_t) {
@@ -212,7 +232,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
       loop_.Unwatch(handshake_.get());
-      return AwaitExit("it closed fd 3 without answering the handshake");
+      return AwaitExit(HandshakeFault("HANDSHAKE_CLOSED", "it closed fd 3 without answering the handshake"));
     }
     answer_.append(buffer, static_cast<size_t>(n));
     size_t end = answer_.find('\n');
@@ -220,20 +240,21 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (end != std::string::npos || answer_.size() > kMaxHandshakeLine) loop_.Unwatch(handshake_.get());
     if (stage_ != Stage::kStarting) return;
     if (end == std::string::npos) {
-      if (answer_.size() > kMaxHandshakeLine) Fail(WorkerEnd::kHandshake, "its handshake is longer than 4096 bytes");
+      if (answer_.size() > kMaxHandshakeLine) Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is longer than 4096 bytes"));
       return;
     }
     auto answer = nlohmann::json::parse(answer_.substr(0, end), nullptr, false);
-    if (!answer.is_object()) return Fail(WorkerEnd::kHandshake, "its handshake is not a JSON object");
+    if (!answer.is_object()) return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is not a JSON object"));
     if (auto error = answer.find("error"); error != answer.end()) {
-      return Fail(WorkerEnd::kHandshake,
-                  "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump()));
+      return Fail(HandshakeFault("HANDSHAKE_REFUSED",
+                                 "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump())));
     }
     auto protocol = answer.find("protocol");
     if (protocol == answer.end() || !protocol->is_number_integer())
-      return Fail(WorkerEnd::kHandshake, "its handshake names no protocol");
+      return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake names no protocol"));
     if (protocol->get<int64_t>() != kProtocol) {
-      return Fail(WorkerEnd::kHandshake, "it speaks protocol " + protocol->dump() + ", this supervisor speaks 1 to 1");
+      return Fail(HandshakeFault("PROTOCOL_MISMATCH", "it speaks protocol " + protocol->dump() +
+                                                           ", this supervisor speaks 1 to 1: build it with an SDK of this supervisor"));
     }
     control_ = ControlPort::Open(ControlSocket(), token_);
     Initialize();
@@ -282,22 +303,21 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void StartFailed(const absl::Status& status) {
     if (status.code() == absl::StatusCode::kUnavailable)
-      return AwaitExit(std::string(calling_) + " could not be called: " + std::string(status.message()));
+      return AwaitExit({WorkerEnd::kExit, std::string(calling_) + " could not be called: " + std::string(status.message())});
     if (status.code() == absl::StatusCode::kDeadlineExceeded) return StartOverdue();
     bool config = status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kInvalidArgument;
-    Fail(config ? WorkerEnd::kConfig : WorkerEnd::kExit, std::string(calling_) + " failed: " + std::string(status.message()));
+    Fail({config ? WorkerEnd::kConfig : WorkerEnd::kExit, std::string(calling_) + " failed: " + std::string(status.message())});
   }
 
   // The call's own deadline and our timer are the same moment: whichever comes first says it.
   void StartOverdue() {
     std::string timeout = std::to_string(spec_.manifest->start_timeout.count());
-    Fail(WorkerEnd::kStartTimeout,
-         std::string(calling_) + " did not answer: Initialize and Start have " + timeout + " ms together");
+    Fail({WorkerEnd::kStartTimeout, std::string(calling_) + " did not answer: Initialize and Start have " + timeout + " ms together"});
   }
 
   // Something broke because the process is ending, as it seems. Its exit, which comes within moments, says more; if it does not
   // come, `failure` is what there is to say.
-  void AwaitExit(std::string failure) {
+  void AwaitExit(WorkerExit failure) {
     if (stage_ != Stage::kStarting || ended_) return;
     late_failure_ = std::move(failure);
     Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
@@ -325,8 +345,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (stage_ != Stage::kServing || ended_) return;
     missed_ = status.ok() ? 0 : missed_ + 1;
     if (missed_ >= kMissedHealthChecks) {
-      return Fail(WorkerEnd::kLiveness,
-                  "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message()));
+      return Fail({WorkerEnd::kLiveness,
+                   "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message())});
     }
     // Jitter keeps many modules from being asked in step.
     double share = 0.9 + 0.2 * jitter_.Unit();
@@ -336,9 +356,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   // It is of no use any more: remember why, and end it.
-  void Fail(WorkerEnd end, std::string message) {
+  void Fail(WorkerExit failure) {
     if (ended_ || failure_) return;
-    failure_ = std::make_unique<WorkerExit>(WorkerExit{end, std::move(message)});
+    failure_ = std::make_unique<WorkerExit>(std::move(failure));
     Note(LogLevel::kWarn, "ending the worker", failure_->message);
     Kill();
   }
@@ -382,10 +402,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void Expired() {
     switch (stage_) {
       case Stage::kStarting:
-        if (!late_failure_.empty()) return Fail(control_ ? WorkerEnd::kExit : WorkerEnd::kHandshake, late_failure_);
+        if (!late_failure_.message.empty()) return Fail(late_failure_);
         if (control_) return StartOverdue();
-        return Fail(WorkerEnd::kHandshake,
-                    "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms");
+        return Fail(HandshakeFault("HANDSHAKE_TIMEOUT",
+                                   "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms"));
       case Stage::kServing: return;
       case Stage::kStopRpc: return StopOverdue();
       case Stage::kTerm:
@@ -396,6 +416,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Exited(const ProcessExit& exit) {
+    exited_ = true;
     WorkerExit report;
     if (failure_) report = *failure_;
     report.exit_code = exit.exit_code;
@@ -417,8 +438,11 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
         report.message = "exited with code " + std::to_string(exit.exit_code);
         if (!control_) {
-          report.end = report.end == WorkerEnd::kConfig ? report.end : WorkerEnd::kHandshake;
           report.message += " before the handshake";
+          if (report.end != WorkerEnd::kConfig) {
+            report.end = WorkerEnd::kHandshake;
+            report.code = "HANDSHAKE_EXIT";
+          }
         }
         if (report.end == WorkerEnd::kConfig)
           report.message += ", which says that its configuration is wrong: it is not started again before something changes";
@@ -459,13 +483,16 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   absl::Status folders_;
   Stage stage_ = Stage::kStarting;
-  bool spawned_ = false, started_ = false, ended_ = false, stop_asked_ = false;
+  bool spawned_ = false, started_ = false, exited_ = false, ended_ = false, stop_asked_ = false;
   Instant began_{}, stage_deadline_{}, stop_deadline_{};
   Loop::TimerId timer_ = 0, health_timer_ = 0;
   UniqueFd handshake_;
   Millis stage_time_{0};      // what the stage of a stop was given
   std::string_view calling_;  // the call of a start that is under way
-  std::string answer_, late_failure_;
+  std::string answer_;
+  WorkerExit late_failure_;
+  Instant flood_until_{};
+  uint64_t dropped_ = 0, dropped_told_ = 0;  // lines, in the flood that is under way
   std::string stop_notes_;
   std::shared_ptr<OutputTail> tail_;
   std::shared_ptr<LogRate> rate_;

@@ -23,6 +23,7 @@ enum class WorkerEnd { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLivenes
 struct WorkerExit {
   WorkerEnd end = WorkerEnd::kExit;
   std::string message;   // a sentence for people
+  std::string code = {};  // UPPER_SNAKE, where `end` has several causes: what went wrong in the handshake; else empty
   int exit_code = 0, signal = 0;
   Millis ran{0};
   std::string output;    // its last lines
@@ -54,6 +55,8 @@ class WorkerProcess {
     std::function<void(const WorkerExit&)> died;  // once; the process has ended or could not be started
     std::function<void()> gone;                // once, after died: no process of it is left
     std::function<void(absl::Status, const module::v1::HealthResponse&)> health;  // after each check
+    // While it serves: each second in which lines of its log were dropped. A sentence, the same until it has doubled.
+    std::function<void(const std::string& message)> floods = {};
   };
   WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
   ~WorkerProcess();

@@ -101,6 +101,11 @@ class CannotStart(DaemonTest):
         self.assertEqual((exit_["cause"] in ("EXIT", "HANDSHAKE"), exit_["exitCode"]), (True, 3), exit_)
         self.assertIn("free lunch", exit_["output"])
         self.assert_harmless(daemon, "quitter")
+        daemon.stop()
+        daemon.start()
+        module = daemon.module("quitter")
+        self.assertEqual((module["exits"], module["exitCounts"]), ([exit_], {exit_["cause"]: 1}), "all of it is kept")
+        self.assertEqual(exit_["message"], "exited with code 3 before the handshake")
 
     def test_a_program_that_never_shakes_hands_fails_the_enable_in_its_time(self):
         daemon, answer = self.enable("silent", {"lifecycle": {"handshakeTimeout": 500}}, entry="#!/bin/sh\nexec sleep 300\n")

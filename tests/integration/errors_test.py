@@ -38,6 +38,7 @@ EXCEPTIONS = {
     "MODULE_SKIPPED": (KEPT + "MODULE_NOT_RUNNING is said instead", None),
     "LISTEN_FAILED": (ENDS + "a port in use", ("integration/bad_input_test.py", "test_a_port_in_use_is_named")),
     "DATA_IN_USE": (ENDS + "a data folder of another", ("integration/bad_input_test.py", "test_a_data_folder_held_by_another_supervisor_is_refused")),
+    "UIDS_TAKEN": (ENDS + "user ids of another", ("integration/two_daemons_test.py", "test_configured_users_that_another_daemon_has_are_refused")),
     "POSTGRES_FAILED": (ENDS + "a folder that is no cluster", ("integration/bad_input_test.py", "test_a_postgresql_folder_of_something_else")),
     "MASTER_KEY_MISMATCH": (ENDS + "a database of another key", ("integration/store_test.py", "test_a_node_with_another_master_key_is_refused")),
     "SCHEMA_NEWER": (ENDS + "a database of a later version", ("integration/migrate_test.py", "test_a_database_of_a_later_version_is_refused")),

@@ -272,34 +272,40 @@ class BesideAHealthyModule(SharedDaemonTest):
     def ask(self, name, path, **options):
         return self.daemon.get(f"/api/v1/m/{name}{path}", **options)
 
-    def assert_status(self, name, cause, sentence):
-        """The newest exit's cause, and the reason of the state that the module is in."""
+    def assert_status(self, name, cause, sentence, code=None):
+        """The newest exit's cause and sentence, and the reason of the state that the module is in; `code` where that is finer than the cause."""
         module = self.daemon.module(name)
         self.assertEqual(module["exits"][0]["cause"], cause, module["exits"][0])
-        self.assertEqual(module["observed"]["reason"]["code"], cause, module["observed"])
+        self.assertRegex(module["exits"][0]["message"], sentence)
+        self.assertEqual(module["observed"]["reason"]["code"], code or cause, module["observed"])
         self.assertRegex(module["observed"]["reason"]["message"], sentence)
         return module
+
+    @classmethod
+    def wait_gone(cls, names):
+        running = {name: processes_of(cls.daemon, name) for name in names}
+        wait_until(lambda: not any(processes_of(cls.daemon, name) for name in names), f"the end of the processes {running}", GONE_WITHIN_S)
+
+    def assert_nothing_held(self, names, before, after_what):
+        """That daemon and spawner hold what they held before; answers by how many KiB they have grown."""
+        self.wait_gone(names)
+        deadline = time.monotonic() + GONE_WITHIN_S
+        while (more := Held(self.daemon).more_than(before)) and time.monotonic() < deadline:
+            time.sleep(harness.POLL_S)
+        self.assertEqual(more, {}, f"left after {after_what}: {more}")
+        return Held(self.daemon).memory_kb - before.memory_kb
 
     def several_times(self, names, once, runs=3):
         """once() and again: what the first time opened for good (pools, caches, threads) is no leak, what each further time adds is one."""
         names = [names] if isinstance(names, str) else list(names)
 
-        def settled():
-            running = {name: processes_of(self.daemon, name) for name in names}
-            wait_until(lambda: not any(processes_of(self.daemon, name) for name in names), f"the end of the processes {running}", GONE_WITHIN_S)
-
         def grown_after_runs(before):
             for _ in range(runs):
                 once()
-            settled()
-            deadline = time.monotonic() + GONE_WITHIN_S
-            while (more := Held(self.daemon).more_than(before)) and time.monotonic() < deadline:
-                time.sleep(harness.POLL_S)
-            self.assertEqual(more, {}, f"left after {runs} runs: {more}")
-            return Held(self.daemon).memory_kb - before.memory_kb
+            return self.assert_nothing_held(names, before, f"{runs} runs")
 
         once()
-        settled()
+        self.wait_gone(names)
         grown = grown_after_runs(self.held_when_quiet())
         self.growth_kb[" ".join(names)] = grown
         if harness.MEASURES_MEMORY and grown >= MEMORY_BOUND_KB:
@@ -307,12 +313,18 @@ class BesideAHealthyModule(SharedDaemonTest):
             again = grown_after_runs(self.held_when_quiet())
             self.assertLess(again, MEMORY_BOUND_KB, f"KiB that daemon and spawner have grown by in {runs} runs, after {grown} in as many before")
 
-    def held_when_quiet(self):
-        """Once nothing has changed for a while: what the last request, process and folder left is closed."""
+    @classmethod
+    def held_when_quiet(cls):
+        """Once nothing has changed for a while: what the last request, process and folder left is closed, and a fresh cluster is synced."""
+        def syncing():
+            table = harness.process_table()
+            return any(table.get(pid, ("", "", "", ""))[3] == "initdb" for pid, _started in harness.descendants(cls.daemon.process.pid))
+
+        wait_until(lambda: not syncing(), "the end of initdb --sync-only", 60 * SLOW)
         looks = []
 
         def same_again():
-            now = Held(self.daemon)
+            now = Held(cls.daemon)
             if looks and now.more_than(looks[-1]):
                 looks.clear()
             looks.append(now)

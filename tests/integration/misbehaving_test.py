@@ -5,6 +5,7 @@ or a cgroup, nor a descriptor or memory in the daemon and its spawner."""
 import concurrent.futures
 import contextlib
 import http.client
+import re
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ from misbehaving import LATE_TIMEOUT_MS, ROUTE_TIMEOUT_MS, BesideAHealthyModule,
 
 UPLOAD = 2 * 1024 * 1024              # more than a stream's window and what waits in the gateway beside it
 MEMORY_LIMIT = 64 * 1024 * 1024       # of the one that eats it
+UNANSWERED_MEMORY_KB = 4 * 1024        # what the allocator keeps of six modules that ended at once
 PING_GIVES_UP_WITHIN_S = 30 * SLOW    # 10 s of silence, 10 s for the answer, checks every 2 s, and the end of the process
 
 # What is not looked at has time on a busy machine.
@@ -51,7 +53,10 @@ class Misbehaving(BesideAHealthyModule):
         "stops-itself": ("stop-itself", SHORT_HEALTH),
         "eats-memory": ("eat-memory", {**PATIENT, "limits": {"memory": MEMORY_LIMIT}}),
         "prints-binary": ("binary", PATIENT),
+        "prints-binary-on": ("binary-on", PATIENT),
         "prints-much": ("flood", PATIENT),
+        "prints-long-lines": ("flood-long-lines", PATIENT),
+        "prints-much-for-a-while": ("flood-a-while", PATIENT),
         "hangs-in-stop": ("hang-stop", SHORT_STOP),
         "ignores-sigterm-1": ("ignore-sigterm", PATIENT),
         "ignores-sigterm-2": ("ignore-sigterm", PATIENT),
@@ -67,41 +72,44 @@ class Misbehaving(BesideAHealthyModule):
     # -- it does not come up
 
     def cannot_start(self, cases, runs=3):
-        """cases: name → (cause, sentence). All at once, each in a process per run that never becomes ready; answers the last one's status."""
+        """cases: name → (cause, code of the reason, sentence). All at once, each in a process per run that never becomes ready; answers the last
+        one's status."""
         def once():
-            for (_cause, sentence), answer in zip(cases.values(), at_once(lambda name: self.enable(name, 502), cases)):
+            for (_cause, code, sentence), answer in zip(cases.values(), at_once(lambda name: self.enable(name, 502), cases)):
                 self.assertError(answer, 502, "MODULE_START_FAILED")
                 self.assertRegex(answer.error["message"], sentence)
+                self.assertEqual(answer.error["details"][0]["code"], code, answer)
 
         self.several_times(cases, once, runs)
-        for name, (cause, sentence) in cases.items():
-            module = self.assert_status(name, cause, sentence)
+        for name, (cause, code, sentence) in cases.items():
+            module = self.assert_status(name, cause, sentence, code)
             self.assertEqual((module["desired"]["state"], module["observed"]["state"]), ("DISABLED", "STOPPED"))
             self.assertEqual([exit_["cause"] for exit_ in module["exits"]], [cause] * (runs + 1), "one process per enable")
+            self.assertEqual(module["exitCounts"], {cause: runs + 1})
         return module
 
     def test_one_that_exits_before_the_handshake(self):
-        module = self.cannot_start({"exits-at-once": ("HANDSHAKE", "exited with code 3 before the handshake")}, runs=5)
+        module = self.cannot_start({"exits-at-once": ("HANDSHAKE", "HANDSHAKE_EXIT", "exited with code 3 before the handshake")}, runs=5)
         self.assertEqual((module["exits"][0]["exitCode"], module["exits"][0]["signal"]), (3, 0))
         self.assertIn("free lunch", module["exits"][0]["output"])
 
     def test_one_that_exits_with_125_before_the_handshake_says_that_its_configuration_is_wrong(self):
-        self.cannot_start({"exits-125-at-once": ("CONFIG", "exited with code 125.* configuration is wrong")}, runs=5)
+        self.cannot_start({"exits-125-at-once": ("CONFIG", "CONFIG", "exited with code 125.* configuration is wrong")}, runs=5)
 
     def test_one_that_speaks_another_protocol(self):
-        self.cannot_start({"speaks-protocol-99": ("HANDSHAKE", "it speaks protocol 99, this supervisor speaks 1 to 1")})
+        self.cannot_start({"speaks-protocol-99": ("HANDSHAKE", "PROTOCOL_MISMATCH", "it speaks protocol 99, this supervisor speaks 1 to 1: build it")})
 
     def test_one_that_answers_the_handshake_with_garbage(self):
-        self.cannot_start({"answers-garbage": ("HANDSHAKE", "its handshake is not a JSON object")})
+        self.cannot_start({"answers-garbage": ("HANDSHAKE", "HANDSHAKE_MALFORMED", "its handshake is not a JSON object")})
 
     def test_one_that_answers_the_handshake_with_10_kib_and_no_newline(self):
-        self.cannot_start({"answers-without-end": ("HANDSHAKE", "its handshake is longer than 4096 bytes")})
+        self.cannot_start({"answers-without-end": ("HANDSHAKE", "HANDSHAKE_MALFORMED", "its handshake is longer than 4096 bytes")})
 
     def test_ones_that_close_fd_3_or_hang_in_the_handshake_in_initialize_or_in_start(self):
-        self.cannot_start({"closes-fd3": ("HANDSHAKE", "it closed fd 3 without answering the handshake"),
-                           "says-nothing": ("HANDSHAKE", "no handshake within [0-9]+ ms"),
-                           "hangs-in-initialize": ("START_TIMEOUT", "Initialize did not answer: Initialize and Start have [0-9]+ ms together"),
-                           "hangs-in-start": ("START_TIMEOUT", "Start did not answer: Initialize and Start have [0-9]+ ms together")}, runs=2)
+        self.cannot_start({"closes-fd3": ("HANDSHAKE", "HANDSHAKE_CLOSED", "it closed fd 3 without answering the handshake"),
+                           "says-nothing": ("HANDSHAKE", "HANDSHAKE_TIMEOUT", "no handshake within [0-9]+ ms"),
+                           "hangs-in-initialize": ("START_TIMEOUT", "START_TIMEOUT", "Initialize did not answer: Initialize and Start have [0-9]+ ms together"),
+                           "hangs-in-start": ("START_TIMEOUT", "START_TIMEOUT", "Start did not answer: Initialize and Start have [0-9]+ ms together")}, runs=2)
 
     # -- it dies
 
@@ -145,19 +153,53 @@ class Misbehaving(BesideAHealthyModule):
 
     # -- it serves, and is a nuisance
 
-    def test_one_that_prints_a_megabyte_a_second(self):
-        def once():
-            self.enable("prints-much")
-            logged, began = self.daemon.log_path.stat().st_size, time.monotonic()
-            wait_until(lambda: "lines dropped" in self.daemon.log()[logged:], "the count of what was dropped")
-            for _ in range(20):
-                self.assertEqual(self.ask("prints-much", "/ok").body, b"ok")
-            seconds, size = time.monotonic() - began, self.daemon.log_path.stat().st_size - logged
-            self.disable("prints-much")
-            # Per stream and second: the limit of lines, of 100 bytes and what the log puts before them.
-            self.assertLess(size, (seconds + 1) * 2 * 1000 * 250, f"bytes of log in {seconds:.1f} s")
+    def assert_flooding(self, name):
+        observed = self.daemon.wait_observed(name, "DEGRADED")["observed"]
+        self.assertEqual(observed["reason"]["code"], "LOG_FLOOD", observed)
+        self.assertRegex(observed["reason"]["message"], "^it prints more than 1000 lines or 512 KiB a second, so [0-9]+ lines or more were dropped: let it")
+        return int(re.search("so ([0-9]+) lines", observed["reason"]["message"])[1])
 
-        self.several_times("prints-much", once, runs=1)
+    def floods(self, names, bytes_per_second):
+        """Some that print a megabyte a second without end: what of it is not in the log, their status tells; all else they do."""
+        def once():
+            at_once(self.enable, names)
+            first = {name: self.assert_flooding(name) for name in names}
+            since = {name: self.daemon.module(name)["observed"]["since"] for name in names}
+            logged, began = self.daemon.log_path.stat().st_size, time.monotonic()
+            for name in names:
+                for _ in range(20):
+                    self.assertEqual(self.ask(name, "/ok").body, b"ok")
+                wait_until(lambda: self.assert_flooding(name) > first[name], "that more was dropped")
+                self.assertEqual(self.daemon.module(name)["observed"]["since"], since[name], "it is one state all the time")
+            self.assertEqual(self.daemon.get("/readyz", token=None).status, 200)
+            seconds, size = time.monotonic() - began, self.daemon.log_path.stat().st_size - logged
+            for name in names:
+                module = self.disable(name)
+                self.assertEqual((module["exits"], module["exitCounts"]), ([], {}))
+            self.assertLess(size, (seconds + 1) * bytes_per_second * len(names), f"bytes of log in {seconds:.1f} s")
+
+        self.several_times(names, once, runs=1)
+
+    def test_one_that_prints_a_megabyte_a_second(self):
+        self.floods(["prints-much"], 1000 * 250)  # the limit of lines, of 100 bytes and what the log puts before them
+
+    def test_one_that_prints_a_megabyte_a_second_in_long_lines(self):
+        self.floods(["prints-long-lines"], 512 * 1024 * 1.1)
+
+    def test_one_that_prints_a_megabyte_of_binary_a_second(self):
+        self.floods(["prints-binary-on"], 1000 * 256 * 6)  # what is no character is escaped
+        self.daemon.log_path.read_bytes().decode("utf-8")  # strict
+
+    def test_one_that_stops_printing_that_much_is_well_again(self):
+        def once():
+            self.enable("prints-much-for-a-while")
+            self.assert_flooding("prints-much-for-a-while")
+            module = self.daemon.wait_observed("prints-much-for-a-while", "RUNNING")
+            self.assertIsNone(module["observed"]["reason"])
+            self.assertEqual(module["workers"][0]["restarts"], 0)
+            self.disable("prints-much-for-a-while")
+
+        self.several_times("prints-much-for-a-while", once, runs=1)
 
     def test_one_that_closes_fd_3_after_the_handshake_serves_on(self):
         def once():
@@ -217,7 +259,8 @@ class Misbehaving(BesideAHealthyModule):
             self.assertEqual(processes_of(self.daemon, "forks"), set(), "a disable answers when all are gone")
 
         self.several_times("forks", once, runs=2)
-        self.assertEqual(self.daemon.module("forks")["exits"][0]["cause"], "EXIT")
+        exit_ = self.daemon.module("forks")["exits"][0]
+        self.assertEqual((exit_["cause"], exit_["message"]), ("EXIT", "exited with code 9"))
 
     # -- it breaks the link
 
@@ -358,13 +401,24 @@ class Unanswered(BesideAHealthyModule):
         """Enables each, and sends it a request that only the end of its link can answer."""
         super().setUpClass()
         cls.begun, cls.held, cls.answered = True, {}, threading.Condition()
-        for name in cls.modules:
-            cls.daemon.post(f"/api/v1/modules/{name}/enable?wait=30s")
+        # Once for what is opened for good, with a request that is given up on; then what is held is counted.
+        cls.all_at_once("enable")
+        at_once(lambda name: cls.daemon.get(f"/api/v1/m/{name}/ok"), cls.modules)
+        cls.all_at_once("disable")
+        cls.wait_gone(cls.modules)
+        cls.before = cls.held_when_quiet()
+        cls.all_at_once("enable")
         cls.began = time.monotonic()
         for name in cls.held_open:
             threading.Thread(target=cls._hold, args=(name,), daemon=True).start()
         for name in cls.shortly:
             threading.Thread(target=cls._ask_again_and_again, args=(name,), daemon=True).start()
+
+    @classmethod
+    def all_at_once(cls, action):
+        for name, answer in zip(cls.modules, at_once(lambda name: cls.daemon.post(f"/api/v1/modules/{name}/{action}?wait=30s"), cls.modules)):
+            if answer.status != 200:
+                raise AssertionError(f"{action} {name}: {answer}")
 
     @classmethod
     def _ask_again_and_again(cls, name):
@@ -418,6 +472,8 @@ class Unanswered(BesideAHealthyModule):
         left = self.began + PING_GIVES_UP_WITHIN_S - time.monotonic()
         exits = wait_until(lambda: self.daemon.module(name)["exits"], f"an exit of {name}", max(left, 0))
         self.assertEqual(exits[-1]["cause"], "LIVENESS", exits)
+        self.assertRegex(exits[-1]["message"], "^(it|Health) .*answer", exits)
+        self.assertGreaterEqual(self.daemon.module(name)["exitCounts"]["LIVENESS"], 1)
 
     def test_one_that_never_answers_a_ping_is_ended_for_liveness(self):
         self.ends_for_liveness("never-answers-ping")
@@ -436,6 +492,15 @@ class Unanswered(BesideAHealthyModule):
 
     def test_one_that_answers_no_short_request_is_ended_for_liveness(self):
         self.ends_for_liveness("never-answers-in-time")
+
+    def test_when_all_have_ended_nothing_of_them_is_held(self):
+        for name in self.modules:
+            self.ends_for_liveness(name)
+        self.all_at_once("disable")
+        grown = self.assert_nothing_held(self.modules, self.before, "the end of all that did not answer")
+        self.growth_kb["all that did not answer"] = grown
+        if harness.MEASURES_MEMORY:
+            self.assertLess(grown, UNANSWERED_MEMORY_KB, "KiB that daemon and spawner have grown by")
 
 
 def setUpModule():

@@ -212,7 +212,7 @@ TEST(LifecycleSimulation, KeepsItsInvariantsInThousandsOfWorldsAndSettlesWhenFau
   Tell(totals);
   if (totals.worlds < kWorlds) return;
   // One that does not come to what it is about would say nothing.
-  for (uint64_t seen : {totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed})
+  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed})
     EXPECT_GT(seen, totals.worlds / 10);
 }
 

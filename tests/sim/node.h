@@ -23,13 +23,13 @@ namespace bulkhead::sim {
 // What a run has seen.
 struct Totals {
   uint64_t worlds = 0, events = 0, starts = 0, exits = 0, killed = 0, quarantines = 0, parked = 0, shutdowns = 0;
-  uint64_t blocked = 0, database_away = 0, fingerprint = 14695981039346656037u;
+  uint64_t blocked = 0, database_away = 0, quarantined = 0, backed_off = 0, fingerprint = 14695981039346656037u;
   Millis simulated{0};
 };
 
 struct SimModule {
   SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, uint64_t seed)
-      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed) {}
+      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed), preparation_law(state.policy) {}
 
   const std::string name;
   const std::vector<std::string> dependencies;
@@ -47,7 +47,7 @@ struct SimModule {
     bool stop_asked = false;
     Instant ready_since{};
     bool well = true;  // by its last Health
-    std::optional<Instant> at_fault;
+    std::optional<Instant> at_fault, flooded;
   };
   std::vector<Running> running;  // by slot
   bool awaiting = false, preparing = false;
@@ -58,6 +58,7 @@ struct SimModule {
   bool overtaken = false;                     // it was wanted anew while it was prepared
   std::optional<Instant> preparation_failed;  // for a while
   std::vector<RestartLaw> laws;               // by slot
+  RestartLaw preparation_law;                 // of preparations that are tried again, which are never quarantined
   std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
   bool routed = false, told_to_wait = false;  // in the newest Directory
   uint64_t last_run = 0, starts = 0;
@@ -163,7 +164,8 @@ class Node {
   void SendOddity(SimModule& m) {
     int slot = static_cast<int>(random_.Below(m.state.slots.size() + 1));
     uint64_t run = static_cast<size_t>(slot) < m.running.size() ? m.running[static_cast<size_t>(slot)].run : 1;
-    switch (random_.Below(6)) {
+    switch (random_.Below(7)) {
+      case 6: return Send(m, event::WorkerFloods{slot, run, "simulated"});
       case 0: return Send(m, event::WorkerAtFault{slot, run, "simulated"});
       case 1:
         timeline_.After(m.times.health_interval, [this, &m, slot, run] {
@@ -245,6 +247,7 @@ class Node {
         bool at_once = m.preparation_failed && now() < *m.preparation_failed + Millis(100);
         Require(m, !at_once, "a preparation is tried again at once");
         m.preparation_failed.reset();
+        m.preparation_law.Started(now());
         AskToPrepare(m);
       } else if (auto* start = std::get_if<action::StartWorker>(&action)) {
         StartWorker(m, start->slot, start->run);
@@ -284,6 +287,8 @@ class Node {
       if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
     } else if (auto* fault = std::get_if<event::WorkerAtFault>(&event)) {
       if (auto* running = serving(fault->slot, fault->run)) running->at_fault = now();
+    } else if (auto* flood = std::get_if<event::WorkerFloods>(&event)) {
+      if (auto* running = serving(flood->slot, flood->run)) running->flooded = now();
     }
   }
 
@@ -314,10 +319,12 @@ class Node {
       if (database_away_) {
         ++totals_.database_away;
         m.preparation_failed = now();
+        m.preparation_law.Exited(now(), ExitCause::kExit, Millis(0));
         return Send(m, event::Prepared{false, true, {"DATABASE_UNAVAILABLE", "simulated"}});
       }
       if (faults_ && random_.Below(20) == 0) return Send(m, event::Prepared{false, false, {"MIGRATION_FAILED", "simulated"}});
       m.prepared = !overtaken;
+      if (m.prepared) m.preparation_law.SlateCleared();
       Send(m, event::Prepared{true});
     });
   }
@@ -456,6 +463,7 @@ class Node {
 
   void SlateCleared(SimModule& m) {
     m.preparation_failed.reset();
+    m.preparation_law.SlateCleared();
     for (RestartLaw& law : m.laws) law.SlateCleared();
   }
 
@@ -469,14 +477,41 @@ class Node {
     for (size_t i = 0; complete && i < static_cast<size_t>(m.workers); ++i) {
       const SimModule::Running& running = m.running[i];
       bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
-      complete = Serves(running) && running.well && !at_fault;
+      bool flooded = running.flooded && now() < *running.flooded + limits::kFloodMemory;
+      complete = Serves(running) && running.well && !at_fault && !flooded;
     }
     Require(m, complete == (m.state.observed == ObservedState::kRunning),
             complete ? "it is not RUNNING although every worker is ready and well"
                      : "it is RUNNING although a worker is not ready, unwell or at fault");
+    CheckWaiting(m);
     if (!m.state.wanted || m.skipped) Require(m, !m.routed, "routes of a module that nobody wants");
     Require(m, m.told_to_wait == StartsNow(m.state), "requests wait, or are refused, by what was true before");
     for (size_t i = m.state.slots.size(); i < m.laws.size(); ++i) m.laws[i].SlateCleared();
+  }
+
+  // QUARANTINED and BACKOFF are observed when nothing serves or starts, and only a wait beyond the burst is why: of a slot, the slow one of a
+  // quarantine first, or of the preparation.
+  void CheckWaiting(const SimModule& m) {
+    int serving = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0;
+    for (size_t i = 0; m.state.wanted && i < static_cast<size_t>(m.workers); ++i) {
+      const SimModule::Running& running = m.running[i];
+      serving += Serves(running);
+      starting += running.process && running.process->starting();
+      parked += m.laws[i].parked();
+      waiting += m.laws[i].waits();
+      quarantined += m.laws[i].waits() && m.state.slots[i].backoff.quarantined();
+    }
+    const bool wants = m.state.wanted && !m.skipped && !m.state.closing && m.state.prepare != ModuleState::Prepare::kFailed && serving == 0;
+    const bool idle = wants && starting + parked == 0;
+    const bool unprepared = wants && m.preparation_law.waits();
+    const bool slow = idle && quarantined > 0 && !unprepared, backs_off = unprepared || (idle && waiting > 0 && quarantined == 0);
+    const ObservedState observed = m.state.observed;
+    Require(m, slow == (observed == ObservedState::kQuarantined),
+            slow ? "it is not QUARANTINED although nothing else is left of it" : "it is QUARANTINED although no slot is, or something serves or starts");
+    Require(m, backs_off == (observed == ObservedState::kBackoff),
+            backs_off ? "it is not in BACKOFF although all waits" : "it is in BACKOFF although nothing waits beyond the burst, or something serves or starts");
+    totals_.quarantined += slow;
+    totals_.backed_off += backs_off;
   }
 
   // Before time advances: all that is due has happened.

@@ -95,6 +95,7 @@ class Process : public std::enable_shared_from_this<Process> {
   void Mend() { fate_.ends_after = fate_.unwell_after = std::nullopt; }
 
   bool ready() const { return was_ready_ && stage_ != Stage::kDead; }
+  bool starting() const { return !was_ready_ && stage_ != Stage::kDead && !stop_asked_; }
 
  private:
   enum class Stage { kSpawn, kHandshake, kStart, kServing, kStop, kTerm, kKill, kDead };

@@ -18,7 +18,7 @@ class RestartLaw {
     count_ = 0;
     exits_.clear();
     last_exit_.reset();
-    burst_used_ = parked_ = false;
+    burst_used_ = parked_ = waits_ = false;
   }
 
   // An end that nobody had asked for.
@@ -34,14 +34,17 @@ class RestartLaw {
     exits_.push_back(now);
     while (exits_.front() + policy_.quarantine_span <= now) exits_.pop_front();
     if (Recent(now, policy_.window) > policy_.burst) burst_used_ = true;
+    waits_ = burst_used_;
   }
 
   bool parked() const { return parked_; }
+  bool waits() const { return waits_; }  // its last process ended beyond the burst, and no other one has been started since
   bool after_healthy_spell() const { return after_healthy_spell_; }  // the last exit
 
   // Empty, or what is wrong with a start at this moment.
   const char* Started(Instant now) {
     const char* wrong = "";
+    waits_ = false;
     if (parked_) wrong = "a slot is started again although its configuration is wrong";
     if (burst_used_ && now < *last_exit_ + policy_.base / 10)
       wrong = "a restart beyond the burst comes sooner than a tenth of the base";
@@ -73,7 +76,7 @@ class RestartLaw {
   int count_ = 0;              // of exits since the slate was cleared
   std::deque<Instant> exits_;  // those within the span of a quarantine
   std::optional<Instant> last_exit_;
-  bool burst_used_ = false, parked_ = false, after_healthy_spell_ = false;
+  bool burst_used_ = false, parked_ = false, waits_ = false, after_healthy_spell_ = false;
 };
 
 }  // namespace bulkhead::sim

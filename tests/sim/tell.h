@@ -34,6 +34,7 @@ inline std::string Describe(const Event& event) {
       return "health" + Of(e.slot, e.run) + " " + std::to_string(static_cast<int>(e.health));
     }
     std::string operator()(const event::WorkerAtFault& e) const { return "at fault" + Of(e.slot, e.run); }
+    std::string operator()(const event::WorkerFloods& e) const { return "floods" + Of(e.slot, e.run); }
     std::string operator()(const event::Tick&) const { return "tick"; }
   };
   return std::visit(Name(), event);

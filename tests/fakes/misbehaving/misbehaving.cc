@@ -32,6 +32,8 @@ constexpr int kHandshakeFd = 3;
 constexpr milliseconds kSoon{50};           // after Start has been answered: the worker is ready by then, or nearly
 constexpr size_t kEndlessLine = 10 * 1024;  // of a handshake without a newline
 constexpr size_t kBinary = 4 * 1024;        // bytes on each stream
+constexpr size_t kLongLine = 8 * 1024;
+constexpr milliseconds kAWhile{1'500}, kForEver{86'400'000};
 constexpr rlim_t kFewFiles = 256;           // that are used up at once
 constexpr size_t kMemoryPiece = 4 * 1024 * 1024;
 constexpr size_t kMemoryAtMost = size_t{1} << 30;  // where nothing stops it
@@ -63,22 +65,31 @@ std::string ReadLine(int fd) {
 
 // ---- what it does besides serving
 
-// 1 MB/s in lines of 100 bytes, on both streams.
-void Flood() {
-  std::string lines;
-  for (int i = 0; i < 50; ++i) lines += std::string(99, char('a' + i % 26)) + "\n";
-  for (;;) {
-    WriteAll(1, lines);
-    WriteAll(2, lines);
-    std::this_thread::sleep_for(milliseconds(10));
+// 1 MB/s of `bytes`, on both streams, for a while.
+void Flood(const std::string& bytes, milliseconds time) {
+  const auto pause = milliseconds(2 * bytes.size() / 1000);
+  for (auto end = std::chrono::steady_clock::now() + time; std::chrono::steady_clock::now() < end;) {
+    WriteAll(1, bytes);
+    WriteAll(2, bytes);
+    std::this_thread::sleep_for(pause);
   }
 }
 
-void PrintBinaryAndLeave() {
+std::string ShortLines() {
+  std::string lines;
+  for (int i = 0; i < 50; ++i) lines += std::string(99, char('a' + i % 26)) + "\n";
+  return lines;
+}
+
+std::string Binary() {
   std::string all;
   for (size_t i = 0; i < kBinary; ++i) all += char(i * 7);
-  WriteAll(1, all + "\n{\"level\":\"info\",\"message\":\"\xff\xfe\\u0000\"}\n");
-  WriteAll(2, all);
+  return all;
+}
+
+void PrintBinaryAndLeave() {
+  WriteAll(1, Binary() + "\n{\"level\":\"info\",\"message\":\"\xff\xfe\\u0000\"}\n");
+  WriteAll(2, Binary());
   _exit(7);
 }
 
@@ -141,7 +152,10 @@ class Service final : public v1::Module::Service {
   grpc::Status Start(grpc::ServerContext*, const v1::StartRequest*, v1::StartResponse*) override {
     if (mode_ == "hang-start") WaitForever();
     if (mode_ == "exhaust-files") UseUpFiles();
-    if (mode_ == "flood") std::thread(Flood).detach();
+    if (mode_ == "flood") std::thread(Flood, ShortLines(), kForEver).detach();
+    if (mode_ == "flood-a-while") std::thread(Flood, ShortLines(), kAWhile).detach();
+    if (mode_ == "flood-long-lines") std::thread(Flood, std::string(kLongLine, 'x') + "\n", kForEver).detach();
+    if (mode_ == "binary-on") std::thread(Flood, Binary(), kForEver).detach();
     if (mode_ == "exit") After(kSoon, [] { _exit(3); });
     if (mode_ == "exit-125") After(kSoon, [] { _exit(125); });
     if (mode_ == "binary") After(kSoon, PrintBinaryAndLeave);

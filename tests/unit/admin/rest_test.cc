@@ -177,7 +177,7 @@ TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
   const json module = reply.data();
   EXPECT_THAT(Keys(module),
               UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
-                                   "observed", "offer", "workers", "exits", "isolation", "config", "configRevision",
+                                   "observed", "offer", "workers", "exits", "exitCounts", "isolation", "config", "configRevision",
                                    "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest"));
   EXPECT_EQ(module["status"], "REGISTERED");
   EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}}));
@@ -322,7 +322,8 @@ TEST_F(ModulesApi, ShowsCrashReportsWhateverBytesTheyHold) {
     view.observed = ObservedState::kBackoff;
     view.reason_code = "EXIT";
     view.reason_message = "exit code 3";
-    view.exits.push_back({"SIGNAL", 9, 0, WallTime(Millis(1500)), 12, "bytes: \xff\xfe\n\x1b[31m"});
+    view.exits.push_back({"SIGNAL", 9, 0, WallTime(Millis(1500)), 12, "bytes: \xff\xfe\n\x1b[31m", "ended by signal 9"});
+    view.exit_counts = {{"SIGNAL", 4}, {"OOM", int64_t{1} << 40}};
     view.isolation.push_back({"uid", false, "not root"});
   });
   const json module = Get("/api/v1/modules/meter").data();
@@ -331,7 +332,9 @@ TEST_F(ModulesApi, ShowsCrashReportsWhateverBytesTheyHold) {
                                       {"exitCode", 0},
                                       {"at", "1970-01-01T00:00:01.500Z"},
                                       {"ranMs", 12},
+                                      {"message", "ended by signal 9"},
                                       {"output", "bytes: \xEF\xBF\xBD\xEF\xBF\xBD\n\x1b[31m"}}));
+  EXPECT_EQ(module["exitCounts"], (json{{"SIGNAL", 4}, {"OOM", int64_t{1} << 40}}));
   EXPECT_EQ(module["isolation"][0], (json{{"name", "uid"}, {"state", "unavailable"}, {"why", "not root"}}));
   EXPECT_EQ(module["observed"]["reason"], (json{{"code", "EXIT"}, {"message", "exit code 3"}}));
 }

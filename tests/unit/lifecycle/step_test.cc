@@ -100,6 +100,56 @@ TEST_F(StepTest, AFaultIsForgottenWithItsProcess) {
   EXPECT_EQ(state.observed, ObservedState::kRunning);
 }
 
+TEST_F(StepTest, AWorkerThatFloodsItsLogIsDegradedWhileItDoesAndSettledAndRoutedAllTheTime) {
+  uint64_t run = Running();
+  auto actions = Send(event::WorkerFloods{0, run, "1 line was dropped"});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"LOG_FLOOD", "1 line was dropped"}));
+  EXPECT_NE(Only<action::Report>(actions), nullptr);
+  EXPECT_EQ(Only<action::Publish>(actions), nullptr) << "nobody waits for anything else now";
+  EXPECT_TRUE(Listed(state.slots[0]) && Settled(state) && Routed(state) && !StartsNow(state));
+  ASSERT_NE(Only<action::Wake>(actions), nullptr);
+  EXPECT_EQ(Only<action::Wake>(actions)->at, now + limits::kFloodMemory);
+  now += 1s;
+  EXPECT_EQ(Only<action::Report>(Send(event::WorkerFloods{0, run, "1 line was dropped"})), nullptr) << "it is told already";
+  EXPECT_NE(Only<action::Report>(Send(event::WorkerFloods{0, run, "2 lines were dropped"})), nullptr);
+  now += limits::kFloodMemory - 1ms;
+  Send(event::Tick{});
+  EXPECT_EQ(state.reason, (Reason{"LOG_FLOOD", "2 lines were dropped"}));
+  now += 1ms;
+  Send(event::Tick{});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
+TEST_F(StepTest, OfSeveralThingsThatAreWrongTheWorstIsToldAndNoneThatIsOver) {
+  uint64_t run = Running();
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kDegraded, "database: slow"});
+  Send(event::WorkerAtFault{0, run, "it answered twice"});
+  Send(event::WorkerFloods{0, run, "1 line was dropped"});
+  EXPECT_EQ(state.reason, (Reason{"HEALTH", "database: slow"}));
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  EXPECT_EQ(state.reason, (Reason{"LINK_FAULT", "it answered twice"}));
+  now += limits::kFaultMemory - 1ms;
+  Send(event::WorkerFloods{0, run, "2 lines were dropped"});
+  now += 1ms;
+  Send(event::Tick{});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"LOG_FLOOD", "2 lines were dropped"}));
+}
+
+TEST_F(StepTest, AFloodOfOneWorkerDoesNotHideWhyAnotherOneIsMissing) {
+  Send(event::Want{true, false, 1, 2});
+  Send(event::Prepared{true});
+  Send(event::WorkerReady{0, 1});
+  Send(event::WorkerReady{1, 2});
+  Send(event::WorkerFloods{0, 1, "1 line was dropped"});
+  Send(event::WorkerDied{1, 2, ExitCause::kHandshake, "no handshake", "", "HANDSHAKE_TIMEOUT"});
+  Send(event::WorkerFloods{0, 1, "2 lines were dropped"});
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"HANDSHAKE_TIMEOUT", "no handshake"}));
+}
+
 TEST_F(StepTest, ADisableUnroutesThenDrainsThenStops) {
   uint64_t run = Running();
   auto unwanted = Send(event::Want{false, false, 2, 1});

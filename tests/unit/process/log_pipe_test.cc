@@ -47,7 +47,7 @@ class LogPipeTest : public testing::Test {
   UniqueFd writer;
   std::shared_ptr<OutputTail> tail = std::make_shared<OutputTail>();
   std::vector<std::string> lines;
-  std::shared_ptr<LogRate> rate = std::make_shared<LogRate>(loop, [this](std::string_view notice) { lines.emplace_back(notice); });
+  std::shared_ptr<LogRate> rate = std::make_shared<LogRate>(loop, [this](uint64_t, std::string_view notice) { lines.emplace_back(notice); });
   std::unique_ptr<LogPipe> pipe;
 };
 
@@ -104,10 +104,27 @@ TEST_F(LogPipeTest, BeyondTheRateLinesAreDroppedCountedAndKeptInTheTail) {
   loop.After(Millis(1'100), [&] { loop.Stop(); });
   loop.Run();
   ASSERT_EQ(lines.size(), static_cast<size_t>(limits::kLogLinesPerSecond) + 1);
-  EXPECT_EQ(lines.back(), "[500 lines dropped: more than 1000 in a second]");
+  EXPECT_EQ(lines.back(), "[500 lines dropped: more than 1000 lines or 512 KiB in a second]");
   EXPECT_THAT(tail->Text(), HasSubstr("line 1499\n"));
   WriteAll("again\n");
   EXPECT_EQ(lines.back(), "again");
+}
+
+TEST_F(LogPipeTest, LongLinesAreLimitedByTheirBytes) {
+  const std::string line(limits::kMaxLogLine - 1, 'x');
+  std::string text;
+  for (size_t i = 0; i < 3 * limits::kLogBytesPerSecond / 2 / line.size(); ++i) text += line + "\n";
+  WriteAll(text);
+  EXPECT_EQ(lines.size(), limits::kLogBytesPerSecond / line.size());
+  rate->Flush();
+  EXPECT_THAT(lines.back(), HasSubstr("lines dropped"));
+}
+
+TEST_F(LogPipeTest, AStreamWithoutAnyNewlineThatIsMuchIsAFloodToo) {
+  WriteAll(std::string(2 * limits::kLogBytesPerSecond, 'z'));
+  rate->Flush();
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines.back(), HasSubstr("lines dropped"));
 }
 
 TEST_F(LogPipeTest, TwoStreamsShareOneRate) {
@@ -124,7 +141,7 @@ TEST_F(LogPipeTest, TwoStreamsShareOneRate) {
   EXPECT_EQ(others, 1);
   EXPECT_THAT(tail->Text(), HasSubstr("a\nb\nc\n"));
   rate->Flush();  // as at the end of the process, which may come before the end of the second
-  EXPECT_EQ(lines.back(), "[2 lines dropped: more than 1000 in a second]");
+  EXPECT_EQ(lines.back(), "[2 lines dropped: more than 1000 lines or 512 KiB in a second]");
   EXPECT_EQ(lines.size(), static_cast<size_t>(limits::kLogLinesPerSecond));
 }
 

@@ -130,18 +130,23 @@ TEST_F(RegistryTest, TheNewestExitsAreKept) {
   Insert("orders");
   const WallTime at = WallTime(std::chrono::milliseconds(1768058276967));
   for (int i = 1; i <= 13; ++i) {
-    ASSERT_TRUE(registry_.AddExit("orders", "n1", {.cause = "exit", .exit_code = i, .at = at, .ran_ms = i * 10,
-                                                   .output = std::string("line\0\n\"'", 8)}).ok());
+    ASSERT_TRUE(registry_.AddExit("orders", "n1", {.cause = i % 2 == 0 ? "OOM" : "EXIT", .exit_code = i, .at = at, .ran_ms = i * 10,
+                                                   .output = std::string("line\0\n\"'", 8), .message = "exited with code " + std::to_string(i)}).ok());
   }
   auto exits = registry_.Exits("orders");
   ASSERT_TRUE(exits.ok());
   ASSERT_EQ(exits->size(), limits::kMaxExits);
   EXPECT_EQ((*exits)[0].exit_code, 13);
+  EXPECT_EQ((*exits)[0].message, "exited with code 13");
   EXPECT_EQ((*exits)[9].exit_code, 4);
   EXPECT_EQ((*exits)[0].at, at);
   EXPECT_EQ((*exits)[0].output, "line\uFFFD\n\"'");
   EXPECT_EQ(database_.Run("SELECT count(*) AS n FROM bulkhead_internal.module_exits")->Int(0, "n"), 10);
   EXPECT_TRUE(registry_.AddExit("deleted-meanwhile", "n1", {.cause = "exit", .at = at}).ok());
+  using Counts = std::map<std::string, Registry::ExitCounts>;
+  EXPECT_EQ(*registry_.AllExitCounts(), (Counts{{"orders", {{"EXIT", 7}, {"OOM", 6}}}})) << "all that ever were";
+  ASSERT_TRUE(registry_.Delete("orders").ok());
+  EXPECT_EQ(*registry_.AllExitCounts(), Counts());
   EXPECT_THAT(*registry_.Exits("deleted-meanwhile"), IsEmpty());
 }
 

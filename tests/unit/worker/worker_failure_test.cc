@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <filesystem>
+#include <set>
 
 #include "tests/unit/process/spawned.h"
 
@@ -45,7 +46,8 @@ class MisbehavingWorker : public ::testing::Test {
         WorkerProcess::Callbacks{.ready = [this] { ready_ = true; },
                                  .died = [this](const WorkerExit& exit) { end_ = exit; },
                                  .gone = [this] { gone_ = true; },
-                                 .health = [](absl::Status, const module::v1::HealthResponse&) {}});
+                                 .health = [](absl::Status, const module::v1::HealthResponse&) {},
+                                 .floods = [this](const std::string& message) { floods_.push_back(message); }});
     worker_->Start();
   }
   bool Ready() {
@@ -66,6 +68,9 @@ class MisbehavingWorker : public ::testing::Test {
   std::optional<WorkerExit> end_;
 
  protected:
+  std::vector<std::string> floods_;
+
+ protected:
   WorkerProcess& worker() { return *worker_; }
 };
 
@@ -75,6 +80,7 @@ TEST_F(MisbehavingWorker, AnExitBeforeTheHandshakeIsToldByItsCode) {
   EXPECT_EQ(exit.end, WorkerEnd::kHandshake);
   EXPECT_EQ(exit.exit_code, 3);
   EXPECT_EQ(exit.message, "exited with code 3 before the handshake");
+  EXPECT_EQ(exit.code, "HANDSHAKE_EXIT");
   EXPECT_THAT(exit.output, HasSubstr("free lunch"));
 }
 
@@ -85,6 +91,33 @@ TEST_F(MisbehavingWorker, AnExitIsToldByItsCodeAlsoWhenTheOfferOfTheHandshakeFin
   WorkerExit exit = End();
   EXPECT_EQ(exit.end, WorkerEnd::kConfig) << exit.message;
   EXPECT_EQ(exit.exit_code, 125);
+}
+
+TEST_F(MisbehavingWorker, EachFaultOfAHandshakeHasACodeOfItsOwn) {
+  manifest().handshake_timeout = Millis(1'000);
+  for (auto [mode, code, sentence] : {std::tuple{"close-fd3", "HANDSHAKE_CLOSED", "closed fd 3"},
+                                      {"other-protocol", "PROTOCOL_MISMATCH", "it speaks protocol 99"},
+                                      {"garbage-handshake", "HANDSHAKE_MALFORMED", "not a JSON object"},
+                                      {"endless-handshake", "HANDSHAKE_MALFORMED", "longer than 4096 bytes"},
+                                      {"silent", "HANDSHAKE_TIMEOUT", "no handshake within 1000 ms"}}) {
+    Begin(mode);
+    const WorkerExit exit = End();
+    EXPECT_EQ(exit.end, WorkerEnd::kHandshake) << mode;
+    EXPECT_EQ(exit.code, code) << mode;
+    EXPECT_THAT(exit.message, HasSubstr(sentence)) << mode;
+  }
+}
+
+TEST_F(MisbehavingWorker, AFloodIsToldEachSecondWithANumberThatDoublesAndNotAtTheEnd) {
+  Begin("flood");
+  ASSERT_TRUE(Ready());
+  ASSERT_TRUE(RunUntil(Children().loop, [this] { return floods_.size() >= 4; }));
+  EXPECT_THAT(floods_[0], MatchesRegex("it prints more than 1000 lines or 512 KiB a second, so [0-9]+ lines or more were dropped: .*"));
+  EXPECT_LT(std::set<std::string>(floods_.begin(), floods_.begin() + 4).size(), 4u) << "what has not doubled is told with the same number";
+  const size_t told = floods_.size();
+  worker().Stop(Millis(5'000));
+  End();
+  EXPECT_EQ(floods_.size(), told) << "who ends does not flood any more";
 }
 
 TEST_F(MisbehavingWorker, AStartThatHangsNamesTheCallThatDid) {
