@@ -2,9 +2,11 @@
 
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "supervisor/admin/request_text.h"
 #include "supervisor/admin/rpc_status.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 
@@ -47,7 +49,8 @@ CallBase::~CallBase() = default;
 CallBase::Wait CallBase::Begin(grpc::CallbackServerContext* context, const google::protobuf::Message& request, grpc::ServerUnaryReactor*& reactor) {
   auto* made = new Reactor(shared_from_this());
   reactor = reactor_ = made;
-  module_ = guard_.ModuleOf(method_, request);
+  text_ = CheckRequestText(request);
+  module_ = ValidUtf8(guard_.ModuleOf(method_, request));  // in the audit even of a refusal
   Guard::Decision decision = guard_.Check(context->client_metadata(), context->peer(), method_, module_, caller_);
   Wait wait;
   const auto key = context->client_metadata().find(kKey);
@@ -64,8 +67,10 @@ bool CallBase::Admit(Guard::Decision decision) {
     caller_.identity = std::move(decision.identity);
     actor_ = guard_.records().ActorOf(caller_.identity.get(), caller_.address, caller_.request_id);
   }
-  if (decision.status.ok()) return true;
-  Fail(decision.status);
+  // Nobody learns what is wrong with a call that he may not make.
+  const absl::Status status = decision.status.ok() ? text_ : decision.status;
+  if (status.ok()) return true;
+  Fail(status);
   return false;
 }
 

@@ -62,6 +62,7 @@ class CallBase : public std::enable_shared_from_this<CallBase> {
   const bool writes_;
   Caller caller_;       // constant once the guard has decided; its identity is set under mutex_ while the call is live
   std::string module_;  // that the request names
+  absl::Status text_;   // what is wrong with the request's texts
   Actor actor_;
   mutable std::mutex mutex_;
   grpc::ServerUnaryReactor* reactor_ = nullptr;  // null once the call has ended
@@ -86,9 +87,9 @@ class Call : public CallBase {
 template <typename Response>
 using CallPtr = std::shared_ptr<Call<Response>>;
 
-// The whole of a handler: guard, then `body(call, request)`, which answers now or later. `body` copies what it needs of the request, and
-// captures nothing of the handler but `this`: where a token has still to be verified, or a key of idempotency to be looked up, it runs
-// after the handler has returned, on another thread and with a copy of the request.
+// The whole of a handler: guard and the check of the request's texts, then `body(call, request)`, which answers now or later. `body` copies
+// what it needs of the request, and captures nothing of the handler but `this`: where a token has still to be verified, or a
+// key of idempotency to be looked up, it runs after the handler has returned, on another thread and with a copy of the request.
 template <typename Request, typename Response, typename Body>
 grpc::ServerUnaryReactor* Serve(const Guard& guard, grpc::CallbackServerContext* context, std::string_view method, const Request* request,
                                 Response* response, Body body) {
