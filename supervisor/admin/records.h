@@ -25,7 +25,7 @@ struct AuditedCall {
 
 class Records {
  public:
-  // Rows that wait for the database, of calls that changed nothing; beyond: left out of the audit, and counted in the log.
+  // Rows that wait for the database, of calls that changed nothing and of outcomes; beyond: left out of the audit, and counted in the log.
   static constexpr size_t kMaxWaiting = 512;
 
   Records(Database& database, SecretBox& secrets, BlockingPool& pool, std::string node);

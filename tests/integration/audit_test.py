@@ -6,6 +6,8 @@ import json
 import time
 import uuid
 
+import grpc
+
 import harness
 from harness import SLOW, DaemonTest, SharedDaemonTest, wait_until
 from migrate_test import module_with
@@ -315,6 +317,20 @@ class Outcomes(DaemonTest):
         wait_until(lambda: story(daemon, "req-left")[-1] == ("modules.enable", "slow", "MODULE_START_FAILED"), "its outcome is there", 30 * SLOW)
         self.assertNotIn("SHUTTING_DOWN", [outcome for _action, _target, outcome in story(daemon, "req-left")])
 
+    def test_a_grpc_client_whose_deadline_passes_leaves_an_outcome_behind(self):
+        modules = self.temporary_folder()
+        folder = echo_like(modules, "slow", lifecycle={"handshakeTimeout": 1500})
+        (folder / "bin" / "slow").write_text(HANGS)
+        daemon = self.daemon(modules_dir=modules)
+        with grpc.insecure_channel(daemon.admin_address) as channel:
+            enable = channel.unary_unary("/bulkhead.admin.v1.Modules/EnableModule")
+            with self.assertRaises(grpc.RpcError) as caught:
+                enable(b"\x0a\x04slow", metadata=[("authorization", f"Bearer {daemon.token}"), ("x-request-id", "req-late")], timeout=1)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        wait_story(self, daemon, "req-late", ("modules.install", "slow", "OK"), ("modules.enable", "slow", "ACCEPTED"),
+                   ("modules.enable-reverted", "slow", "MODULE_START_FAILED"), ("modules.enable", "slow", "MODULE_START_FAILED"))
+        self.assertRegex(audit(daemon, requestId="req-late")[0]["actor"]["address"], r"^127\.0\.0\.1:\d+$")
+
     def test_a_wish_that_another_one_overtakes_says_so(self):
         modules = self.temporary_folder()
         folder = echo_like(modules, "slow", lifecycle={"handshakeTimeout": 60000, "stopTimeout": 500})
@@ -324,6 +340,25 @@ class Outcomes(DaemonTest):
         self.assertEqual(daemon.post("/api/v1/modules/slow/disable").status, 200)
         wait_story(self, daemon, "req-over", ("modules.install", "slow", "OK"), ("modules.enable", "slow", "ACCEPTED"),
                    ("modules.enable", "slow", "GENERATION_CHANGED"))
+
+
+    def test_so_many_outcomes_are_waited_for_and_no_more(self):
+        followed = 256  # limits::kMaxFollowed
+        modules = self.temporary_folder()
+        folder = echo_like(modules, "slow", lifecycle={"handshakeTimeout": 60000, "stopTimeout": 500})
+        (folder / "bin" / "slow").write_text("#!/bin/sh\nexec sleep 60\n")
+        daemon = self.daemon(modules_dir=modules)
+        for _ in range(followed + 5):
+            self.wait_off(daemon, "slow/enable", "req-many")
+
+        def count(outcome):
+            (row,) = daemon.sql(f"SELECT count(*) FROM bulkhead_internal.audit WHERE action = 'modules.enable' AND outcome = '{outcome}'")
+            return int(row[0])
+
+        wait_until(lambda: count("ACCEPTED") == followed + 5, "all of them are accepted")
+        self.assertEqual(daemon.post("/api/v1/modules/slow/disable", headers={"X-Request-Id": "req-end"}).status, 200)
+        wait_until(lambda: ("modules.disable", "slow", "OK") in story(daemon, "req-end"), "what was wished last is so")
+        self.assertEqual(count("GENERATION_CHANGED"), followed)
 
 
 class WithTheChange(DaemonTest):
