@@ -28,6 +28,7 @@
 #include "supervisor/admin/pulse.h"
 #include "supervisor/admin/rest.h"
 #include "supervisor/admin/services.h"
+#include "supervisor/admin/undecodable.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
@@ -109,6 +110,9 @@ class AdminServer : public Admin {
     builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else a second supervisor would share the port
     builder.SetMaxReceiveMessageSize(kMaxMessage);
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+    interceptors.push_back(ExplainUndecodable());
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
     builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, kReflectionThreads);

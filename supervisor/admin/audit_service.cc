@@ -48,7 +48,6 @@ class AuditService : public admin::v1::Audit::CallbackService {
       if (!query.ok()) return call->Fail(query.status());
       Records& records = guard_.records();
       OnPool(records.pool(), call, [call, query = *query, &records] {
-        if (!call->live()) return;
         auto page = records.audit().Find(query);
         if (!page.ok()) return call->Fail(page.status());
         ListAuditResponse answer;

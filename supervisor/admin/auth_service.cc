@@ -51,17 +51,19 @@ class AuthService : public admin::v1::Auth::CallbackService {
                  [this](CallPtr<LogInResponse> call, const RefreshLoginRequest* request) {
       // A client that has left keeps its token: only one that can be answered is used up.
       OnPool(pool_, call, [call, token = request->refresh_token(), &accounts = accounts_] {
-        if (call->live()) AnswerLogin(call, accounts.Refresh(token, call->actor()));
+        AnswerLogin(call, accounts.Refresh(token, call->actor()));
       });
     });
   }
 
   ServerUnaryReactor* LogOut(CallbackServerContext* context, const LogOutRequest* request, LogOutResponse* response) override {
     return Serve(guard_, context, METHOD("LogOut"), request, response, [this](CallPtr<LogOutResponse> call, const LogOutRequest* request) {
-      OnPool(pool_, call, [call, token = request->refresh_token(), &accounts = accounts_] {
+      // Also of a client that has left: that is what he wants, whoever waits for the answer.
+      const bool queued = pool_.Submit([call, token = request->refresh_token(), &accounts = accounts_] {
         if (absl::Status ended = accounts.LogOut(token, call->actor()); !ended.ok()) return call->Fail(ended);
         call->Answer(LogOutResponse());
       });
+      if (!queued) call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
     });
   }
 
@@ -84,7 +86,7 @@ class AuthService : public admin::v1::Auth::CallbackService {
     return Serve(guard_, context, METHOD("ChangePassword"), request, response,
                  [this](CallPtr<ChangePasswordResponse> call, const ChangePasswordRequest* request) {
       const bool queued = accounts_.Submit([call, wanted = *request, &accounts = accounts_] {
-        if (!call->live()) return;
+        if (!call->GoesOn()) return;
         const absl::Status changed =
             accounts.ChangePassword(*call->caller().identity, wanted.current_password(), wanted.new_password(), call->actor());
         if (!changed.ok()) return call->Fail(changed);

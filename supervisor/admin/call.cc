@@ -2,9 +2,11 @@
 
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "supervisor/admin/request_text.h"
 #include "supervisor/admin/rpc_status.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 
@@ -23,6 +25,10 @@ std::string Deterministic(const google::protobuf::Message& message) {
 
 constexpr char kKey[] = "idempotency-key";
 
+absl::Status Left() {
+  return Error("SHUTTING_DOWN", "The call ended before its answer: the client left, its deadline passed, or the supervisor stops.");
+}
+
 }  // namespace
 
 // Lives until gRPC says that it is done, and keeps the call alive meanwhile.
@@ -30,24 +36,23 @@ class CallBase::Reactor : public grpc::ServerUnaryReactor {
  public:
   explicit Reactor(std::shared_ptr<CallBase> call) : call_(std::move(call)) {}
   void OnDone() override { delete this; }
-  // What was asked for goes on, and its outcome is kept where it has a key.
-  void OnCancel() override {
-    const absl::Status left = Error("SHUTTING_DOWN", "The call ended before its answer: the client left, its deadline passed, or the supervisor stops.");
-    call_->Close(left, [] {});
-  }
+  void OnCancel() override { call_->Leave(); }
 
  private:
   std::shared_ptr<CallBase> call_;
 };
 
-CallBase::CallBase(const Guard& guard, std::string_view method) : guard_(guard), method_(method), writes_(guard.Writes(method)) {}
+CallBase::CallBase(const Guard& guard, std::string_view method)
+    : guard_(guard), method_(method), writes_(guard.Writes(method)), action_(guard.Action(method)) {}
 
 CallBase::~CallBase() = default;
 
 CallBase::Wait CallBase::Begin(grpc::CallbackServerContext* context, const google::protobuf::Message& request, grpc::ServerUnaryReactor*& reactor) {
   auto* made = new Reactor(shared_from_this());
   reactor = reactor_ = made;
-  module_ = guard_.ModuleOf(method_, request);
+  text_ = CheckRequestText(request);
+  module_ = ValidUtf8(guard_.ModuleOf(method_, request));
+  if (writes_) target_ = Guard::TargetOf(request);
   Guard::Decision decision = guard_.Check(context->client_metadata(), context->peer(), method_, module_, caller_);
   Wait wait;
   const auto key = context->client_metadata().find(kKey);
@@ -63,9 +68,13 @@ bool CallBase::Admit(Guard::Decision decision) {
     if (reactor_ == nullptr) return false;
     caller_.identity = std::move(decision.identity);
     actor_ = guard_.records().ActorOf(caller_.identity.get(), caller_.address, caller_.request_id);
+    admitted_ = true;
+    if (caller_.identity && guard_.AboutCaller(method_)) target_ = caller_.identity->subject;
   }
-  if (decision.status.ok()) return true;
-  Fail(decision.status);
+  // Nobody learns what is wrong with a call that he may not make.
+  const absl::Status status = decision.status.ok() ? text_ : decision.status;
+  if (status.ok()) return true;
+  Fail(status);
   return false;
 }
 
@@ -94,9 +103,13 @@ void CallBase::Once(const std::string& key, const google::protobuf::Message& req
   });
 }
 
-// Also in the log and the audit: somebody asked again.
+// In the log, and not in the audit: nothing is done, and what was is there.
 void CallBase::Replay(const IdempotentCalls::Answer& answer) {
-  if (answer.code == 0) return End(absl::OkStatus(), [this, bytes = answer.bytes] { Fill(bytes); }, [] { return std::string(); });
+  {
+    std::lock_guard lock(mutex_);
+    replayed_ = true;
+  }
+  if (answer.code == 0) return End(Stage::kOutcome, absl::OkStatus(), [this, bytes = answer.bytes] { Fill(bytes); }, [] { return std::string(); });
   Fail(FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(answer.code), "", answer.bytes)));
 }
 
@@ -105,25 +118,41 @@ bool CallBase::live() const {
   return reactor_ != nullptr;
 }
 
-void CallBase::Fail(const absl::Status& status) {
-  End(status, [] {}, [] { return std::string(); });
+void CallBase::IsAction(std::string action) {
+  std::lock_guard lock(mutex_);
+  action_ = std::move(action);
 }
 
-void CallBase::End(const absl::Status& status, std::function<void()> write, const std::function<std::string()>& bytes) {
+AuditedCall CallBase::Audited() const {
+  std::lock_guard lock(mutex_);
+  return {action_, actor_, module_, target_};
+}
+
+bool CallBase::GoesOn() {
+  if (live()) return true;
+  Fail(Left());
+  return false;
+}
+
+void CallBase::Fail(const absl::Status& status) {
+  End(Stage::kOutcome, status, [] {}, [] { return std::string(); });
+}
+
+void CallBase::End(Stage stage, const absl::Status& status, std::function<void()> write, const std::function<std::string()>& bytes) {
   std::string key;
   {
     std::lock_guard lock(mutex_);
-    if (std::exchange(done_, true)) return;
-    key = key_;
+    const bool again = stage == Stage::kGoesOn && answered_;
+    if (done_ || again) return;
+    if (stage == Stage::kOutcome) done_ = true;
+    // What was kept of the early answer stays the answer.
+    if (!std::exchange(answered_, true)) key = key_;
   }
-  if (key.empty()) {
-    Close(status, write);
-    return;
-  }
+  if (key.empty()) return Close(stage, status, write);
   // The answer is kept before it is given: who asks again finds it.
-  auto finish = [self = shared_from_this(), key, status, write = std::move(write), kept = bytes()] {
+  auto finish = [self = shared_from_this(), stage, status, write = std::move(write), kept = bytes()] {
     self->Remember(status, kept);
-    self->Close(status, write);
+    self->Close(stage, status, write);
   };
   if (!guard_.records().pool().Submit(finish)) finish();
 }
@@ -138,22 +167,45 @@ void CallBase::Remember(const absl::Status& status, const std::string& bytes) {
             {{"request", caller_.request_id}, {"reason", std::string(kept.message())}});
 }
 
-bool CallBase::Close(const absl::Status& status, const std::function<void()>& write) {
+void CallBase::Close(Stage stage, const absl::Status& status, const std::function<void()>& write) {
   grpc::ServerUnaryReactor* reactor = nullptr;
+  bool replayed = false;
   {
     std::lock_guard lock(mutex_);
     reactor = std::exchange(reactor_, nullptr);
-    if (reactor == nullptr) return false;
-    if (status.ok()) write();
+    replayed = replayed_;
+    if (reactor != nullptr && status.ok()) write();
   }
-  if (writes_) guard_.records().Ended(guard_.Action(method_), actor_, module_, status);
-  reactor->Finish(ToGrpcStatus(status, caller_.request_id, caller_.in_process ? kUnlimitedDetails : kMaxWireDetails));
-  return true;
+  if (writes_ && replayed) {
+    guard_.records().Replayed(Audited(), status);
+  } else if (writes_ && stage == Stage::kGoesOn) {
+    guard_.records().Accepted(Audited(), "It was answered before the outcome, which follows.");
+  } else if (writes_) {
+    guard_.records().Ended(Audited(), status);
+  }
+  if (reactor != nullptr) reactor->Finish(ToGrpcStatus(status, caller_.request_id, caller_.in_process ? kUnlimitedDetails : kMaxWireDetails));
+}
+
+void CallBase::Leave() {
+  grpc::ServerUnaryReactor* reactor = nullptr;
+  bool admitted = false, done = false;
+  {
+    std::lock_guard lock(mutex_);
+    reactor = std::exchange(reactor_, nullptr);
+    admitted = admitted_;
+    done = done_;  // its outcome is on its way to Close()
+  }
+  if (reactor == nullptr) return;
+  if (writes_ && !admitted) guard_.records().Ended(Audited(), Left());
+  if (writes_ && admitted && !done) guard_.records().Accepted(Audited(), "The client left before the outcome, which follows.");
+  reactor->Finish(ToGrpcStatus(Left(), caller_.request_id, caller_.in_process ? kUnlimitedDetails : kMaxWireDetails));
 }
 
 void OnPool(BlockingPool& pool, const std::shared_ptr<CallBase>& call, std::function<void()> work) {
-  if (!pool.Submit(std::move(work)))
-    call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
+  const bool queued = pool.Submit([call, work = std::move(work)] {
+    if (call->GoesOn()) work();
+  });
+  if (!queued) call->Fail(Error("OVERLOADED", "Too many calls wait for the database. Try again in a moment."));
 }
 
 }  // namespace bulkhead

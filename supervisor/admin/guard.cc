@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "google/protobuf/struct.pb.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
@@ -92,6 +93,21 @@ std::string Guard::ModuleOf(std::string_view method, const google::protobuf::Mes
 std::string_view Guard::ModuleField(std::string_view method) const {
   const auto* field = Of(method).module;
   return field == nullptr ? std::string_view() : field->json_name();
+}
+
+std::string Guard::TargetOf(const google::protobuf::Message& request) {
+  using google::protobuf::FieldDescriptor;
+  const auto& type = *request.GetDescriptor();
+  for (const char* name : {"name", "job", "module"}) {
+    const auto* field = type.FindFieldByName(name);
+    if (field != nullptr && field->type() == FieldDescriptor::TYPE_STRING && !field->is_repeated())
+      return request.GetReflection()->GetString(request, field);
+  }
+  const auto* manifest = type.FindFieldByName("manifest");
+  if (manifest == nullptr || manifest->message_type() != google::protobuf::Struct::descriptor()) return "";
+  const auto& fields = dynamic_cast<const google::protobuf::Struct&>(request.GetReflection()->GetMessage(request, manifest)).fields();
+  const auto found = fields.find("name");
+  return found == fields.end() ? "" : found->second.string_value();
 }
 
 Guard::Decision Guard::Authenticate(std::string_view authorization, std::string_view address) const {

@@ -59,6 +59,11 @@ class Guard {
   // The name of the module that a request is about, "" when there is none: its field `module`, or `name` in the services Modules and Migrations.
   std::string ModuleOf(std::string_view method, const google::protobuf::Message& request) const;
   std::string_view ModuleField(std::string_view method) const;  // JSON name, "" without one
+  // What a request is about, as its audit row names it, "" when it doesn't say: its field `name`, `job` or `module`, or the
+  // name in its `manifest`. Whatever bytes it holds.
+  static std::string TargetOf(const google::protobuf::Message& request);
+  // Whether its target is who calls: whoever is logged in may.
+  bool AboutCaller(std::string_view method) const { return Of(method).access == admin::v1::Access::AUTHENTICATED; }
   // Whether calls of it belong into the audit: whatever does more than read; and what they are called there.
   bool Writes(std::string_view method) const { return Of(method).writes; }
   const std::string& Action(std::string_view method) const { return Of(method).action; }

@@ -72,8 +72,9 @@ class JobsService : public admin::v1::Jobs::CallbackService {
                      RunJobResponse answer;
                      *answer.mutable_run() = ToMessage(*run);
                      // Who does not wait is told 202, however quick the run was.
-                     answer.mutable_meta()->set_converged(wait > Millis(0) && Ended(run->status));
-                     call->Answer(std::move(answer));
+                     const bool converged = wait > Millis(0) && Ended(run->status);
+                     answer.mutable_meta()->set_converged(converged);
+                     converged ? call->Answer(std::move(answer)) : call->AnswerEarly(std::move(answer));
                    });
                  });
     });
@@ -127,7 +128,7 @@ class JobsService : public admin::v1::Jobs::CallbackService {
   void WithModule(const CallPtr<Response>& call, const std::string& name, std::function<void(const ModuleView&)> act) {
     modules_.Get(name, [call, act = std::move(act)](absl::StatusOr<ModuleView> view) {
       if (!view.ok()) return call->Fail(view.status());
-      if (call->live()) act(*view);
+      if (call->GoesOn()) act(*view);
     });
   }
 

@@ -19,11 +19,15 @@ namespace bulkhead {
 // Nesting of a JSON text. protobuf reads 100 levels of messages, and a level of a Struct takes three.
 inline constexpr int kMaxJsonDepth = 32;
 
+// One reference token of a JSON pointer (RFC 6901), with its slash.
+std::string PointerToken(std::string_view name);
+
 // INVALID_JSON with line and column; INVALID_ARGUMENT beyond kMaxJsonDepth. Empty text is an empty object.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text);
 
 // Fills `message` from an object. INVALID_ARGUMENT with the JSON pointer of an unknown field or a wrong type. `bound` are
-// JSON names of fields that come from elsewhere (the path); in the body they are refused. At the top level only.
+// JSON names of fields that come from elsewhere (the path); in the body they are refused. At the top level only. Texts are taken as they
+// are: CheckRequestText() looks at them.
 absl::Status ReadMessage(const nlohmann::json& object, google::protobuf::Message& message,
                          const std::set<std::string>& bound = {});
 

@@ -37,20 +37,6 @@ absl::Status WrongType(const std::string& pointer, std::string_view wanted, cons
   return Wrong(pointer, "must be " + std::string(wanted) + ", not " + (kind == "null" ? "null" : (vowel ? "an " : "a ") + kind));
 }
 
-// One reference token of a JSON pointer, RFC 6901.
-std::string Token(std::string_view name) {
-  std::string token = "/";
-  for (const char c : name) {
-    if (c == '~')
-      token += "~0";
-    else if (c == '/')
-      token += "~1";
-    else
-      token += c;
-  }
-  return token;
-}
-
 std::optional<Timestamp> ParseTimestamp(const std::string& text) {
   absl::Time time;
   if (!absl::ParseTime(absl::RFC3339_full, text, &time, nullptr)) return std::nullopt;
@@ -78,19 +64,23 @@ bool InRange(const FieldDescriptor& f, int64_t number) {
 
 absl::Status ReadObject(const json& object, Message& message, const std::string& pointer, const std::set<std::string>& bound);
 
+// kAsSent: of a request, of which nothing may become something else before it is checked. JSON's parser lets nothing but UTF-8 through.
+enum class Text { kAsSent, kMadeValid };
+void FromJsonAt(const json& source, Value& value, int depth, Text text);
+
 absl::Status ReadSubmessage(const json& value, Message& message, const std::string& pointer) {
   if (auto* any = dynamic_cast<Value*>(&message)) {
-    FromJson(value, *any);
+    FromJsonAt(value, *any, 1, Text::kAsSent);
     return absl::OkStatus();
   }
   if (auto* object = dynamic_cast<Struct*>(&message)) {
     if (!value.is_object()) return WrongType(pointer, "an object", value);
-    FromJson(value, *object);
+    for (const auto& [key, item] : value.items()) FromJsonAt(item, (*object->mutable_fields())[key], 2, Text::kAsSent);
     return absl::OkStatus();
   }
   if (auto* list = dynamic_cast<ListValue*>(&message)) {
     if (!value.is_array()) return WrongType(pointer, "an array", value);
-    for (const json& item : value) FromJson(item, *list->add_values());
+    for (const json& item : value) FromJsonAt(item, *list->add_values(), 1, Text::kAsSent);
     return absl::OkStatus();
   }
   if (auto* time = dynamic_cast<Timestamp*>(&message)) {
@@ -146,8 +136,8 @@ absl::Status ReadMap(const json& value, Message& m, const FieldDescriptor* f, co
   if (!value.is_object()) return WrongType(pointer, "an object", value);
   for (const auto& [key, item] : value.items()) {
     Message& entry = *m.GetReflection()->AddMessage(&m, f);
-    RETURN_IF_ERROR(ReadSingle(json(key), entry, f->message_type()->map_key(), pointer + Token(key)));
-    RETURN_IF_ERROR(ReadSingle(item, entry, f->message_type()->map_value(), pointer + Token(key)));
+    RETURN_IF_ERROR(ReadSingle(json(key), entry, f->message_type()->map_key(), pointer + PointerToken(key)));
+    RETURN_IF_ERROR(ReadSingle(item, entry, f->message_type()->map_value(), pointer + PointerToken(key)));
   }
   return absl::OkStatus();
 }
@@ -156,7 +146,7 @@ absl::Status ReadObject(const json& object, Message& message, const std::string&
   if (!object.is_object()) return WrongType(pointer, "a JSON object", object);
   const auto& type = *message.GetDescriptor();
   for (const auto& [key, value] : object.items()) {
-    const std::string here = pointer + Token(key);
+    const std::string here = pointer + PointerToken(key);
     const FieldDescriptor* field = nullptr;
     std::string known;
     for (int i = 0; i < type.field_count(); ++i) {
@@ -182,20 +172,21 @@ absl::Status ReadObject(const json& object, Message& message, const std::string&
   return absl::OkStatus();
 }
 
-void FromJsonAt(const json& source, Value& value, int depth) {
+void FromJsonAt(const json& source, Value& value, int depth, Text text) {
+  const auto kept = [text](const std::string& bytes) { return text == Text::kAsSent ? bytes : ValidUtf8(bytes); };
   if ((source.is_array() || source.is_object()) && depth > kMaxJsonDepth) return value.set_string_value("…");
   switch (source.type()) {
     case json::value_t::object: {
       auto& fields = *value.mutable_struct_value()->mutable_fields();
-      for (const auto& [key, item] : source.items()) FromJsonAt(item, fields[ValidUtf8(key)], depth + 1);
+      for (const auto& [key, item] : source.items()) FromJsonAt(item, fields[kept(key)], depth + 1, text);
       return;
     }
     case json::value_t::array: {
       auto& list = *value.mutable_list_value();
-      for (const json& item : source) FromJsonAt(item, *list.add_values(), depth + 1);
+      for (const json& item : source) FromJsonAt(item, *list.add_values(), depth + 1, text);
       return;
     }
-    case json::value_t::string: return value.set_string_value(ValidUtf8(source.get_ref<const std::string&>()));
+    case json::value_t::string: return value.set_string_value(kept(source.get_ref<const std::string&>()));
     case json::value_t::boolean: return value.set_bool_value(source.get<bool>());
     case json::value_t::number_integer:
     case json::value_t::number_unsigned:
@@ -207,6 +198,19 @@ void FromJsonAt(const json& source, Value& value, int depth) {
 }
 
 }  // namespace
+
+std::string PointerToken(std::string_view name) {
+  std::string token = "/";
+  for (const char c : name) {
+    if (c == '~')
+      token += "~0";
+    else if (c == '/')
+      token += "~1";
+    else
+      token += c;
+  }
+  return token;
+}
 
 absl::StatusOr<json> ParseJson(std::string_view text) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return json::object();
@@ -276,11 +280,11 @@ absl::Status ReadScalar(std::string_view text, const FieldDescriptor& field, Mes
   return fail(sentence);
 }
 
-void FromJson(const json& source, Value& value) { FromJsonAt(source, value, 1); }
+void FromJson(const json& source, Value& value) { FromJsonAt(source, value, 1, Text::kMadeValid); }
 
 void FromJson(const json& object, Struct& value) {
   if (!object.is_object()) return;
-  for (const auto& [key, item] : object.items()) FromJsonAt(item, (*value.mutable_fields())[ValidUtf8(key)], 2);
+  for (const auto& [key, item] : object.items()) FromJsonAt(item, (*value.mutable_fields())[ValidUtf8(key)], 2, Text::kMadeValid);
 }
 
 Timestamp ToTimestamp(WallTime time) {

@@ -109,6 +109,9 @@ absl::Status OwnIsReadOnly() {
                {{.path = "name"}});
 }
 
+// What each file is recorded as; the call has a row of its own beside them.
+AuditRecord FileRecord(const CallBase& call, const char* action) { return {.by = OnTheWay(call.actor()), .action = action}; }
+
 std::optional<int> To(bool given, int to) { return given ? std::optional(to) : std::nullopt; }
 
 class MigrationsService : public admin::v1::Migrations::CallbackService {
@@ -164,7 +167,9 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
   ServerUnaryReactor* MigrateUp(CallbackServerContext* context, const MigrateUpRequest* request, MigrateResponse* response) override {
     return Serve(guard_, context, METHOD("MigrateUp"), request, response,
                  [this](CallPtr<MigrateResponse> call, const MigrateUpRequest* request) {
-      Run(call, *request, false, [&migrations = migrations_](const MigratedModule& module) { return migrations.Up(module); });
+      Run(call, *request, false, [&migrations = migrations_, audit = FileRecord(*call, "migrations.up")](const MigratedModule& module) {
+        return migrations.Up(module, &audit);
+      });
     });
   }
 
@@ -173,7 +178,9 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
                  [this](CallPtr<MigrateResponse> call, const MigrateDownRequest* request) {
       if (request->has_to() && request->to() < 0) return call->Fail(BadParameter("to", "must be the number of a migration, or 0"));
       const auto to = To(request->has_to(), request->to());
-      Run(call, *request, true, [to, &migrations = migrations_](const MigratedModule& module) { return migrations.Down(module, to); });
+      Run(call, *request, true, [to, &migrations = migrations_, audit = FileRecord(*call, "migrations.down")](const MigratedModule& module) {
+        return migrations.Down(module, to, &audit);
+      });
     });
   }
 
@@ -185,9 +192,7 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
       if (!view.ok()) return call->Fail(view.status());
       auto module = ToMigrated(*view);
       if (!module.ok()) return call->Fail(module.status());
-      OnPool(pool_, call, [call, act, module = *std::move(module)] {
-        if (call->live()) act(module);
-      });
+      OnPool(pool_, call, [act, module = *std::move(module)] { act(module); });
     });
   }
 
@@ -209,7 +214,7 @@ class MigrationsService : public admin::v1::Migrations::CallbackService {
         },
         [call, report, down, name = request.name()](absl::StatusOr<bool> done) {
           if (!done.ok()) return call->Fail(done.status());
-          call->Answer(ToResponse(name, down, *done ? *report : MigrationReport(), *done));
+          *done ? call->Answer(ToResponse(name, down, *report, true)) : call->AnswerEarly(ToResponse(name, down, MigrationReport(), false));
         });
   }
 

@@ -43,14 +43,14 @@ ModuleResponse ToResponse(const ModuleView& view) {
   return response;
 }
 
-// Answers with the module of a finished action; 202 in REST when it has not converged.
+// Answers with the module of a finished action; 202 in REST when it has not converged, and then the outcome is for the audit.
 Modules::Done<ActionResult> AnswerAction(CallPtr<ModuleActionResponse> call) {
   return [call = std::move(call)](absl::StatusOr<ActionResult> result) {
     if (!result.ok()) return call->Fail(result.status());
     ModuleActionResponse response;
     *response.mutable_module() = ToMessage(result->module);
     response.mutable_meta()->set_converged(result->converged);
-    call->Answer(std::move(response));
+    result->converged ? call->Answer(std::move(response)) : call->AnswerEarly(std::move(response));
   };
 }
 
@@ -177,6 +177,7 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                  [this](CallPtr<ModuleActionResponse> call, const SetModuleStatusRequest* request) {
       const bool enable = request->status() == "ENABLED";
       if (!enable && request->status() != "DISABLED") return call->Fail(BadParameter("status", "must be ENABLED or DISABLED"));
+      call->IsAction(enable ? "modules.enable" : "modules.disable");
       Switch(call, *request, enable);
     });
   }
@@ -228,6 +229,7 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                                    DeleteModuleResponse* response) override {
     return Serve(guard_, context, METHOD("DeleteModule"), request, response,
                  [this](CallPtr<DeleteModuleResponse> call, const DeleteModuleRequest* request) {
+      if (request->purge()) call->IsAction("modules.purge");
       modules_.Delete(Target(call, *request), request->purge(), [call, name = request->name()](absl::StatusOr<bool> purged) {
         if (!purged.ok()) return call->Fail(purged.status());
         DeleteModuleResponse answer;

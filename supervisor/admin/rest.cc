@@ -230,6 +230,26 @@ absl::Status Rest::Check(const Exchange& exchange, const Identity* identity) con
   return guard_.Authorize(*identity, method, field.empty() ? std::string_view() : std::string_view(module->second));
 }
 
+AuditedCall Rest::Audited(const Exchange& exchange, const Identity* identity) const {
+  const LocalRequest& request = exchange.request;
+  const RestRoutes::Match& match = exchange.match;
+  const std::string method = match.route->method->full_name();
+  AuditedCall call{guard_.Action(method), guard_.records().ActorOf(identity, request.remote_address, request.request_id), "", ""};
+  const auto module = match.values.find(std::string(guard_.ModuleField(method)));
+  if (module != match.values.end()) call.module = module->second;
+  if (identity == nullptr) return call;  // in the log alone
+  // What is refused for its body may have its target in the path; what is refused for its caller, in a body that nobody has looked at.
+  auto message = ReadRequest(*match.route, match.values, request);
+  if (!message.ok()) {
+    LocalRequest without = request;
+    without.body = without.query = "";
+    message = ReadRequest(*match.route, match.values, without);
+  }
+  if (message.ok()) call.target = Guard::TargetOf(**message);
+  if (guard_.AboutCaller(method)) call.target = identity->subject;
+  return call;
+}
+
 void Rest::Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision) {
   const LocalRequest& request = exchange->request;
   const RestRoutes::Match& match = exchange->match;
@@ -237,12 +257,7 @@ void Rest::Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decisio
     HeaderList headers;
     if (ErrorCode(why) == "METHOD_NOT_ALLOWED") headers.emplace_back("allow", match.allow);
     // What is refused here never comes to its handler, which tells the audit otherwise.
-    if (match.route != nullptr && guard_.Writes(match.route->method->full_name())) {
-      const std::string method = match.route->method->full_name();
-      const auto module = match.values.find(std::string(guard_.ModuleField(method)));
-      guard_.records().Ended(guard_.Action(method), guard_.records().ActorOf(decision.identity.get(), request.remote_address, request.request_id),
-                             module == match.values.end() ? "" : module->second, why);
-    }
+    if (match.route != nullptr && guard_.Writes(match.route->method->full_name())) guard_.records().Ended(Audited(*exchange, decision.identity.get()), why);
     RespondError(*exchange->responder, why, request.request_id, std::move(headers));
   };
   if (in_flight_->stopping()) return refuse(Error("SHUTTING_DOWN", "The supervisor stops."));

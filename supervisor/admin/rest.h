@@ -40,6 +40,8 @@ class Rest {
   class InFlight;
   // The caller is known, or the request is refused.
   void Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision);
+  // What the audit is told of one that is refused before its handler.
+  AuditedCall Audited(const Exchange& exchange, const Identity* identity) const;
   // Whether the known caller may, and there is anything to call.
   absl::Status Check(const Exchange& exchange, const Identity* identity) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);

@@ -40,7 +40,6 @@ class RolesService : public admin::v1::Roles::CallbackService {
   ServerUnaryReactor* ListRoles(CallbackServerContext* context, const ListRolesRequest* request, ListRolesResponse* response) override {
     return Serve(guard_, context, METHOD("ListRoles"), request, response, [this](CallPtr<ListRolesResponse> call, const ListRolesRequest*) {
       OnPool(pool_, call, [call, &accounts = accounts_] {
-        if (!call->live()) return;
         auto rows = accounts.Roles();
         if (!rows.ok()) return call->Fail(rows.status());
         ListRolesResponse answer;
@@ -56,7 +55,7 @@ class RolesService : public admin::v1::Roles::CallbackService {
   ServerUnaryReactor* GetRole(CallbackServerContext* context, const GetRoleRequest* request, RoleResponse* response) override {
     return Serve(guard_, context, METHOD("GetRole"), request, response, [this](CallPtr<RoleResponse> call, const GetRoleRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
-        if (call->live()) AnswerRole(call, accounts.Role(name));
+        AnswerRole(call, accounts.Role(name));
       });
     });
   }
@@ -64,7 +63,7 @@ class RolesService : public admin::v1::Roles::CallbackService {
   ServerUnaryReactor* CreateRole(CallbackServerContext* context, const CreateRoleRequest* request, RoleResponse* response) override {
     return Serve(guard_, context, METHOD("CreateRole"), request, response, [this](CallPtr<RoleResponse> call, const CreateRoleRequest* request) {
       OnPool(pool_, call, [call, role = Wanted(*request), &accounts = accounts_] {
-        if (call->live()) AnswerRole(call, accounts.CreateRole(*call->caller().identity, role, call->actor()));
+        AnswerRole(call, accounts.CreateRole(*call->caller().identity, role, call->actor()));
       });
     });
   }
@@ -72,7 +71,7 @@ class RolesService : public admin::v1::Roles::CallbackService {
   ServerUnaryReactor* UpdateRole(CallbackServerContext* context, const UpdateRoleRequest* request, RoleResponse* response) override {
     return Serve(guard_, context, METHOD("UpdateRole"), request, response, [this](CallPtr<RoleResponse> call, const UpdateRoleRequest* request) {
       OnPool(pool_, call, [call, role = Wanted(*request), &accounts = accounts_] {
-        if (call->live()) AnswerRole(call, accounts.UpdateRole(*call->caller().identity, role, call->actor()));
+        AnswerRole(call, accounts.UpdateRole(*call->caller().identity, role, call->actor()));
       });
     });
   }
@@ -81,7 +80,6 @@ class RolesService : public admin::v1::Roles::CallbackService {
     return Serve(guard_, context, METHOD("DeleteRole"), request, response,
                  [this](CallPtr<DeleteRoleResponse> call, const DeleteRoleRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
-        if (!call->live()) return;
         if (absl::Status deleted = accounts.DeleteRole(*call->caller().identity, name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteRoleResponse answer;
         answer.set_name(name);

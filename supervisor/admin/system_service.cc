@@ -48,7 +48,8 @@ class SystemService : public admin::v1::System::CallbackService {
                                           RotateSecretsResponse* response) override {
     return Serve(guard_, context, "bulkhead.admin.v1.System.RotateSecrets", request, response,
                  [this](CallPtr<RotateSecretsResponse> call, const RotateSecretsRequest*) {
-      modules_.RotateSecrets([&records = guard_.records()] { return records.idempotent().Reseal(); }, [call](absl::StatusOr<Modules::RotatedSecrets> rotated) {
+      const auto also = [&records = guard_.records()] { return records.idempotent().Reseal(); };
+      modules_.RotateSecrets(call->actor(), also, [call](absl::StatusOr<Modules::RotatedSecrets> rotated) {
         if (!rotated.ok()) return call->Fail(rotated.status());
         RotateSecretsResponse answer;
         for (const std::string& key : rotated->keys) answer.add_keys(key);

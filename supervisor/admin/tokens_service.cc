@@ -29,7 +29,6 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     return Serve(guard_, context, METHOD("CreateToken"), request, response,
                  [this](CallPtr<CreateTokenResponse> call, const CreateTokenRequest* request) {
       OnPool(pool_, call, [call, wanted = *request, &authenticator = authenticator_] {
-        if (!call->live()) return;
         std::optional<WallTime> expires_at;
         if (wanted.has_expires_at()) expires_at = FromTimestamp(wanted.expires_at());
         auto made = authenticator.Create(*call->caller().identity, wanted.name(), wanted.subject(),
@@ -49,7 +48,6 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     return Serve(guard_, context, METHOD("ListTokens"), request, response,
                  [this](CallPtr<ListTokensResponse> call, const ListTokensRequest* request) {
       OnPool(pool_, call, [call, &authenticator = authenticator_] {
-        if (!call->live()) return;
         auto rows = authenticator.List();
         if (!rows.ok()) return call->Fail(rows.status());
         ListTokensResponse answer;
@@ -68,7 +66,6 @@ class TokensService : public admin::v1::Tokens::CallbackService {
     return Serve(guard_, context, METHOD("DeleteToken"), request, response,
                  [this](CallPtr<DeleteTokenResponse> call, const DeleteTokenRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &authenticator = authenticator_] {
-        if (!call->live()) return;
         if (absl::Status deleted = authenticator.Delete(name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteTokenResponse answer;
         answer.set_name(name);

@@ -32,7 +32,10 @@ void AnswerUser(const CallPtr<UserResponse>& call, const absl::StatusOr<UserRow>
 // Work that hashes a password.
 template <typename Response>
 void OnHashing(Accounts& accounts, const CallPtr<Response>& call, std::function<void()> work) {
-  if (!accounts.Submit(std::move(work))) call->Fail(Error("OVERLOADED", "Too many passwords wait to be hashed. Try again in a moment."));
+  const bool queued = accounts.Submit([call, work = std::move(work)] {
+    if (call->GoesOn()) work();
+  });
+  if (!queued) call->Fail(Error("OVERLOADED", "Too many passwords wait to be hashed. Try again in a moment."));
 }
 
 class UsersService : public admin::v1::Users::CallbackService {
@@ -42,7 +45,6 @@ class UsersService : public admin::v1::Users::CallbackService {
   ServerUnaryReactor* ListUsers(CallbackServerContext* context, const ListUsersRequest* request, ListUsersResponse* response) override {
     return Serve(guard_, context, METHOD("ListUsers"), request, response, [this](CallPtr<ListUsersResponse> call, const ListUsersRequest*) {
       OnPool(pool_, call, [call, &accounts = accounts_] {
-        if (!call->live()) return;
         auto rows = accounts.Users();
         if (!rows.ok()) return call->Fail(rows.status());
         ListUsersResponse answer;
@@ -58,7 +60,7 @@ class UsersService : public admin::v1::Users::CallbackService {
   ServerUnaryReactor* GetUser(CallbackServerContext* context, const GetUserRequest* request, UserResponse* response) override {
     return Serve(guard_, context, METHOD("GetUser"), request, response, [this](CallPtr<UserResponse> call, const GetUserRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
-        if (call->live()) AnswerUser(call, accounts.User(name));
+        AnswerUser(call, accounts.User(name));
       });
     });
   }
@@ -66,7 +68,6 @@ class UsersService : public admin::v1::Users::CallbackService {
   ServerUnaryReactor* CreateUser(CallbackServerContext* context, const CreateUserRequest* request, UserResponse* response) override {
     return Serve(guard_, context, METHOD("CreateUser"), request, response, [this](CallPtr<UserResponse> call, const CreateUserRequest* request) {
       OnHashing(accounts_, call, [call, wanted = *request, &accounts = accounts_] {
-        if (!call->live()) return;
         AnswerUser(call, accounts.CreateUser(*call->caller().identity, wanted.name(), wanted.password(),
                                              {wanted.roles().begin(), wanted.roles().end()}, !wanted.has_enabled() || wanted.enabled(), call->actor()));
       });
@@ -83,7 +84,7 @@ class UsersService : public admin::v1::Users::CallbackService {
       if (request->has_enabled()) change.enabled = request->enabled();
       if (request->has_password()) change.password = request->password();
       OnHashing(accounts_, call, [call, name = request->name(), change = std::move(change), &accounts = accounts_] {
-        if (call->live()) AnswerUser(call, accounts.UpdateUser(*call->caller().identity, name, change, call->actor()));
+        AnswerUser(call, accounts.UpdateUser(*call->caller().identity, name, change, call->actor()));
       });
     });
   }
@@ -92,7 +93,6 @@ class UsersService : public admin::v1::Users::CallbackService {
     return Serve(guard_, context, METHOD("DeleteUser"), request, response,
                  [this](CallPtr<DeleteUserResponse> call, const DeleteUserRequest* request) {
       OnPool(pool_, call, [call, name = request->name(), &accounts = accounts_] {
-        if (!call->live()) return;
         if (absl::Status deleted = accounts.DeleteUser(*call->caller().identity, name, call->actor()); !deleted.ok()) return call->Fail(deleted);
         DeleteUserResponse answer;
         answer.set_name(name);

@@ -65,6 +65,33 @@ void SetStruct(std::string_view text, google::protobuf::Struct* value) {
   if (!parsed.is_discarded()) FromJson(parsed, *value);
 }
 
+constexpr char kHidden[] = "********";  // as MaskConfig() has it
+
+// A manifest as it is shown: what stands for a secret as long as no other is set is one, too.
+std::string WithoutSecretDefaults(const std::string& manifest_json, const Manifest* manifest) {
+  auto shown = nlohmann::json::parse(manifest_json, nullptr, false);
+  auto config = shown.is_object() ? shown.find("config") : shown.end();
+  if (config == shown.end() || !config->is_object()) return manifest_json;
+  if (manifest == nullptr) {  // nobody says which are secret
+    shown.erase(config);
+    return shown.dump();
+  }
+  bool hidden = false;
+  const auto hide = [&hidden](nlohmann::json& holder, const std::string& member) {
+    const auto value = holder.is_object() ? holder.find(member) : holder.end();
+    if (value == holder.end() || value->is_null()) return;
+    *value = kHidden;
+    hidden = true;
+  };
+  for (const ConfigField& field : manifest->config_schema) {
+    if (!field.sensitive) continue;
+    if (auto defaults = config->find("defaults"); defaults != config->end()) hide(*defaults, field.name);
+    auto schema = config->find("schema");
+    if (schema != config->end() && schema->is_object() && schema->contains(field.name)) hide((*schema)[field.name], "default");
+  }
+  return hidden ? shown.dump() : manifest_json;
+}
+
 void SetValue(const std::string& text, google::protobuf::Value* value) {
   const auto parsed = nlohmann::json::parse(text, nullptr, false);
   if (parsed.is_discarded()) {
@@ -156,7 +183,7 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     SetStruct(MaskConfig(*view.manifest, EffectiveConfig(*view.manifest, view.row.config_json).effective_json),
               m.mutable_config());
   }
-  SetStruct(view.row.manifest_json, m.mutable_manifest());
+  SetStruct(WithoutSecretDefaults(view.row.manifest_json, view.manifest.get()), m.mutable_manifest());
   if (view.offer) {
     m.mutable_offer()->set_version(view.offer->version);
     m.mutable_offer()->set_path(ValidUtf8(view.offer->path));

@@ -103,7 +103,7 @@ absl::Status AppendChange(Connection& c, const AuditRecord* audit, const std::st
 
 // After the commit.
 void Written(const AuditRecord* audit) {
-  if (audit != nullptr) Recorded(audit->by);
+  if (audit != nullptr) Recorded(*audit);
 }
 
 // Who shows a password or a refresh token is the user, whatever else he has sent.

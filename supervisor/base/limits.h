@@ -72,6 +72,7 @@ inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statem
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
 inline constexpr Millis kMaxWait{600'000};
+inline constexpr size_t kMaxFollowed = 256;              // calls per module answered 202 whose outcome the audit waits for; beyond: their acceptance alone
 inline constexpr int kConnectionsPerWorker = 4;          // PostgreSQL connections of one module worker
 inline constexpr size_t kMaxJobPayload = 256 * 1024;     // JSON bytes of a job's payload or result; beyond: 400, or the run fails
 inline constexpr Millis kDefaultJobTimeout{300'000};

@@ -182,7 +182,7 @@ void Flags::Set(const std::string& name, FlagChange change, Actor by, Done<Flag>
       std::tie(audit.before_json, audit.after_json) = Changed(before, Summary(after));
       return AppendAudit(c, audit);
     }));
-    Recorded(by);
+    Recorded({.by = by});
     ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
     Rebuild(std::move(stored));
     return after;
@@ -203,7 +203,7 @@ void Flags::Delete(const std::string& name, Actor by, Done<bool> done) {
       }
       return NotFound(name);
     }));
-    Recorded(by);
+    Recorded({.by = by});
     ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
     Rebuild(std::move(stored));
     return true;

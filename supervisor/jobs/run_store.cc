@@ -136,6 +136,7 @@ absl::StatusOr<RunView> RunStore::InsertManual(const std::string& module, const 
     if (audit == nullptr) return absl::OkStatus();
     AuditRecord record = *audit;
     record.target = run.id;
+    record.outcome = kAccepted;
     record.after_json = nlohmann::json({{"job", spec.name}}).dump();
     return AppendAudit(connection, record);
   });
@@ -143,7 +144,8 @@ absl::StatusOr<RunView> RunStore::InsertManual(const std::string& module, const 
     return Error("INVALID_ARGUMENT", "The payload has a value that the database can't keep, such as \\u0000 in a text.");
   }
   RETURN_IF_ERROR(inserted);
-  if (audit != nullptr) Recorded(audit->by);
+  // The row says ACCEPTED, and what the run comes to is added by whoever ends it (migrations/0011_audit_outcomes.sql): the call itself adds nothing.
+  if (audit != nullptr) Recorded({.by = audit->by});
   return run;
 }
 

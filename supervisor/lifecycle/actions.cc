@@ -15,6 +15,13 @@ AuditRecord RecordOf(const ModuleTarget& target, const char* action) {
   return {.by = target.by, .action = action, .module = target.name, .target = target.name};
 }
 
+// Of a wish that is stored and not yet fulfilled.
+AuditRecord WishOf(const ModuleTarget& target, const char* action) {
+  AuditRecord record = RecordOf(target, action);
+  record.outcome = kAccepted;
+  return record;
+}
+
 std::string Join(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -242,41 +249,50 @@ void Reconciler::Install(const ModuleTarget& target, Millis wait, Done<ActionRes
         return release();
       }
       EntryPtr entry = *current;
-      // Answered by what comes first, the end of the installation or of the wait; the next command waits for the former.
-      auto answer = [done, answered = std::make_shared<bool>(false)](absl::StatusOr<ActionResult> result) {
-        if (!std::exchange(*answered, true)) done(std::move(result));
-      };
-      Loop::TimerId late = loop_.After(wait, [this, entry, answer] { answer(ActionResult{View(*entry), false}); });
-      InstallEntry(entry, target, [this, entry, answer, late, release](absl::Status status) {
+      // The next command waits for the end of the installation, whoever has been told that it goes on.
+      Loop::TimerId late = loop_.After(wait, [this, entry, done] { done(ActionResult{View(*entry), false}); });
+      InstallEntry(entry, target, [this, entry, done, late, release](absl::Status status) {
         loop_.Cancel(late);
-        if (status.ok()) {
-          answer(ActionResult{View(*entry), true});
-        } else {
-          answer(status);
-        }
+        status.ok() ? done(ActionResult{View(*entry), true}) : done(status);
         release();
       });
     });
   });
 }
 
-void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done) {
-  if (wait <= Millis(0)) return done(absl::OkStatus(), false);
+size_t Reconciler::Followed(const Entry& entry) {
+  return static_cast<size_t>(std::count_if(entry.waiters.begin(), entry.waiters.end(), [](const Waiter& w) { return w.told; }));
+}
+
+void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done) {
   Waiter waiter;
   waiter.enable = enable;
   waiter.done = std::move(done);
-  auto id = std::make_shared<Loop::TimerId>(0);
-  *id = waiter.timer = loop_.After(wait, [this, weak = std::weak_ptr(entry), id] {
-    auto entry = weak.lock();
-    if (!entry) return;
-    auto found = std::find_if(entry->waiters.begin(), entry->waiters.end(), [&](const Waiter& w) { return w.timer == *id; });
-    if (found == entry->waiters.end()) return;
-    Waiter late = std::move(*found);
-    entry->waiters.erase(found);
-    late.done(late.result, false);
-  });
+  if (wait <= Millis(0)) {
+    waiter.done(ActionResult{View(*entry), false});
+    waiter.told = true;
+    if (Followed(*entry) >= limits::kMaxFollowed) return;
+  } else {
+    auto id = std::make_shared<Loop::TimerId>(0);
+    *id = waiter.timer = loop_.After(wait, [this, weak = std::weak_ptr(entry), id] {
+      if (auto entry = weak.lock()) Late(entry, *id);
+    });
+  }
   entry->waiters.push_back(std::move(waiter));
   SettleWaiters(entry);
+}
+
+// The wait has run out: told so, and kept for the outcome, unless that is known already and waits for nothing but the state.
+void Reconciler::Late(const EntryPtr& entry, Loop::TimerId timer) {
+  auto found = std::find_if(entry->waiters.begin(), entry->waiters.end(), [&](const Waiter& w) { return w.timer == timer; });
+  if (found == entry->waiters.end()) return;
+  const auto done = found->done;
+  const absl::Status result = found->result;
+  const bool kept = result.ok() && Followed(*entry) < limits::kMaxFollowed;
+  found->timer = 0;
+  found->told = true;
+  if (!kept) entry->waiters.erase(found);
+  result.ok() ? done(ActionResult{View(*entry), false}) : done(result);
 }
 
 void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
@@ -301,7 +317,9 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
       }
       // What the registered manifest already forbids is refused before anything is installed.
       if (absl::Status may = CheckEnable(*entry); !may.ok()) return refuse(may);
-      InstallEntry(entry, target, [this, entry, target, refuse, recorded](absl::Status status) {
+      ModuleTarget installed = target;
+      installed.by = OnTheWay(target.by);
+      InstallEntry(entry, installed, [this, entry, target, refuse, recorded](absl::Status status) {
         // The folder may say more than what was registered, and other modules may have changed meanwhile.
         if (status.ok()) status = CheckEnable(*entry);
         if (!status.ok()) return refuse(status);
@@ -314,10 +332,7 @@ void Reconciler::Enable(const ModuleTarget& target, Millis wait, Done<ActionResu
 // From here on the next command may come, and overtake this one: a disable does not wait for a start that hangs.
 void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done) {
   if (entry->publishing == 0 && Converged(*entry, enable)) return done(ActionResult{View(*entry), true});
-  Wait(entry, enable, wait, [this, entry, done = std::move(done)](absl::Status status, bool converged) {
-    if (!status.ok()) return done(status);
-    done(ActionResult{View(*entry), converged});
-  });
+  Wait(entry, enable, wait, std::move(done));
 }
 
 absl::Status Reconciler::CheckEnable(const Entry& entry) const {
@@ -339,7 +354,7 @@ absl::Status Reconciler::CheckEnable(const Entry& entry) const {
 void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
   entry->before_enabling = entry->row.status;
   Blocking<ModuleRow>(
-      [this, name = entry->row.name, audit = RecordOf(target, "modules.enable")] {
+      [this, name = entry->row.name, audit = WishOf(target, "modules.enable")] {
         return registry_.SetStatus(name, RegistryStatus::kEnabled, std::nullopt, &audit);
       },
       [this, entry, by = target.by, recorded](absl::StatusOr<ModuleRow> row) {
@@ -372,7 +387,7 @@ void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionRes
         release();
       };
       if (entry->row.status != RegistryStatus::kEnabled) return recorded();
-      Blocking<ModuleRow>([this, name = target.name, audit = RecordOf(target, "modules.disable")] {
+      Blocking<ModuleRow>([this, name = target.name, audit = WishOf(target, "modules.disable")] {
                             return registry_.SetStatus(name, RegistryStatus::kDisabled, std::nullopt, &audit);
                           },
                           [this, entry, refuse, recorded](absl::StatusOr<ModuleRow> row) {
@@ -414,8 +429,7 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
           [this, name, purge, before, audit]() -> absl::StatusOr<bool> {
             auto remove = [&]() -> absl::Status {
               RETURN_IF_ERROR(registry_.MarkStatus(name, RegistryStatus::kRemoving).status());
-              if (purge) RETURN_IF_ERROR(registry_.DropSchema(name));
-              return registry_.Delete(name, &audit);
+              return registry_.Delete(name, &audit, purge);
             };
             if (absl::Status removed = remove(); !removed.ok()) {
               registry_.MarkStatus(name, before).IgnoreError();  // should this fail, too, the next boot does it
@@ -447,15 +461,12 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
 void Reconciler::WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) {
   loop_.Post([this, target, wait, work = std::move(work), done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
-    // Answered by what comes first, the end of the work or of the wait, its turn included; the next command waits for the former.
-    auto answer = [done, answered = std::make_shared<bool>(false)](absl::StatusOr<bool> result) {
-      if (!std::exchange(*answered, true)) done(std::move(result));
-    };
-    Loop::TimerId late = loop_.After(wait, [answer] { answer(false); });
-    Serialized(target.name, [this, target, work, answer, late](std::function<void()> release) {
-      auto finish = [this, answer, late, release](absl::StatusOr<bool> result) {
+    // The wait begins before its turn; the next command waits for the end of the work.
+    Loop::TimerId late = loop_.After(wait, [done] { done(false); });
+    Serialized(target.name, [this, target, work, done, late](std::function<void()> release) {
+      auto finish = [this, done, late, release](absl::StatusOr<bool> result) {
         loop_.Cancel(late);
-        answer(std::move(result));
+        done(std::move(result));
         release();
       };
       auto current = Current(target);

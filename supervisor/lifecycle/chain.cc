@@ -32,7 +32,7 @@ struct Reconciler::Chain {
   size_t next = 0;
   std::vector<std::string> enabled;  // by this chain
   Loop::TimerId late = 0;
-  Done<ActionResult> done;           // empty once it is answered
+  Done<ActionResult> done;
 };
 
 void Reconciler::EnableWithDependencies(const ModuleTarget& target, MayEnable may, Millis wait, Done<ActionResult> done) {
@@ -53,8 +53,7 @@ void Reconciler::EnableWithDependencies(const ModuleTarget& target, MayEnable ma
     }
     auto chain = std::make_shared<Chain>(Chain{target, *std::move(order), 0, {}, 0, done});
     chain->late = loop_.After(wait, [this, chain] {
-      EntryPtr entry = Find(chain->target.name);
-      if (auto answer = std::exchange(chain->done, {}); answer && entry) answer(ActionResult{View(*entry), false});
+      if (EntryPtr entry = Find(chain->target.name)) chain->done(ActionResult{View(*entry), false});
     });
     EnableNext(chain);
   });
@@ -66,17 +65,20 @@ void Reconciler::EnableNext(const std::shared_ptr<Chain>& chain) {
   EntryPtr entry = Find(name);
   const bool was_enabled = entry && entry->row.status == RegistryStatus::kEnabled;
   // Only the last one is what the caller has read.
-  ModuleTarget one(name, last ? chain->target.if_generation : std::nullopt, chain->target.by);
-  Enable(one, limits::kMaxWait, [this, chain, name, last, was_enabled](absl::StatusOr<ActionResult> result) {
+  ModuleTarget one(name, last ? chain->target.if_generation : std::nullopt, last ? chain->target.by : OnTheWay(chain->target.by));
+  Enable(one, limits::kMaxWait, [this, chain, name, last, was_enabled, answered = std::make_shared<bool>(false)](absl::StatusOr<ActionResult> result) {
+    if (std::exchange(*answered, true)) return;
     if (result.ok() && !result->converged) {
       result = Error("MODULE_START_FAILED", "module " + name + " does not run after " + std::to_string(limits::kMaxWait.count() / 1000) + " s");
       chain->enabled.push_back(name);  // it is enabled all the same
     }
+    // Of the last one the call itself tells.
+    if (!last && (!was_enabled || !result.ok())) RecordOutcome(chain->target.by, "modules.enable", name, result.status());
     if (!result.ok()) return UndoChain(chain, name, result.status());
     if (!was_enabled) chain->enabled.push_back(name);
     if (!last) return EnableNext(chain);
     loop_.Cancel(chain->late);
-    if (auto answer = std::exchange(chain->done, {})) answer(std::move(result));
+    chain->done(std::move(result));
   });
 }
 
@@ -88,21 +90,40 @@ void Reconciler::UndoChain(const std::shared_ptr<Chain>& chain, const std::strin
     LogInfo("lifecycle", "disabled again: what was enabled for the sake of another module", {{"module", name}, {"failed", failed}});
     Actor by = SystemActor(options_.node);
     by.request_id = chain->target.by.request_id;
-    return Disable({name, std::nullopt, by}, limits::kMaxWait, [this, chain, failed, why, name](absl::StatusOr<ActionResult> undone) {
+    return Disable({name, std::nullopt, by}, limits::kMaxWait, [this, chain, failed, why, name, by,
+                                                                answered = std::make_shared<bool>(false)](absl::StatusOr<ActionResult> undone) {
+      if (undone.ok() && !undone->converged) undone = Error("MODULE_BUSY", "module " + name + " does not stop");
+      if (std::exchange(*answered, true)) return;
+      RecordOutcome(by, "modules.disable", name, undone.status());
       if (!undone.ok())
         LogWarn("lifecycle", "could not be disabled again", {{"module", name}, {"reason", std::string(undone.status().message())}});
       UndoChain(chain, failed, why);
     });
   }
   loop_.Cancel(chain->late);
-  auto answer = std::exchange(chain->done, {});
-  if (!answer) return;
-  if (failed == chain->target.name) return answer(why);
+  if (failed == chain->target.name) return chain->done(why);
   std::vector<ErrorDetail> details = ErrorDetails(why);
   details.insert(details.begin(), {"/dependencies/modules/" + failed, ErrorCode(why), std::string(why.message()), 0});
   const std::string message = "module " + chain->target.name + " was not enabled, because " + failed + ", on which it depends, could not be: " +
                               std::string(why.message()) + ". What was enabled on the way is disabled again";
-  answer(Error(ErrorCode(why), message, std::move(details)));
+  chain->done(Error(ErrorCode(why), message, std::move(details)));
+}
+
+// What became of a wish whose row said ACCEPTED and that is no call's own.
+void Reconciler::RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome) {
+  AuditRecord record{.by = OnTheWay(by), .action = action, .module = module, .target = module};
+  if (!outcome.ok()) {
+    record.outcome = ErrorCode(outcome);
+    record.message = std::string(outcome.message());
+  }
+  Blocking<bool>(
+      [this, record]() -> absl::StatusOr<bool> {
+        RETURN_IF_ERROR(AuditLog(database_).Append(record));
+        return true;
+      },
+      [module](absl::StatusOr<bool> written) {
+        if (!written.ok()) LogWarn("audit", "an outcome is missing in the audit", {{"module", module}, {"reason", std::string(written.status().message())}});
+      });
 }
 
 void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) {

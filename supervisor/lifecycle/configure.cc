@@ -12,6 +12,11 @@
 #include "supervisor/lifecycle/reconciler.h"
 
 namespace bulkhead {
+namespace {
+
+constexpr char kRotateSecrets[] = "system.rotate-secrets";  // as the audit calls it
+
+}  // namespace
 
 struct Reconciler::Rollout {
   ModuleTarget target;
@@ -40,12 +45,8 @@ absl::StatusOr<ConfigResult> Reconciler::StoredConfig(const Entry& entry) const 
 void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) {
   loop_.Post([this, target, change = std::move(change), wait, done = std::move(done)] {
     Serialized(target.name, [this, target, change, wait, done](std::function<void()> release) {
-      auto answered = std::make_shared<bool>(false);
-      auto answer = [done, answered](absl::StatusOr<ActionResult> result) {
-        if (!std::exchange(*answered, true)) done(std::move(result));
-      };
-      auto refuse = [answer, release](absl::Status status) {
-        answer(std::move(status));
+      auto refuse = [done, release](absl::Status status) {
+        done(std::move(status));
         release();
       };
       auto current = Current(target, ModuleAction::kConfigure);
@@ -64,7 +65,7 @@ void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Mill
                             Details(checked.errors)));
       }
       if (opened.ok() && SameConfig(stored, *wanted)) {
-        answer(ActionResult{View(*entry), true});
+        done(ActionResult{View(*entry), true});
         return release();
       }
       auto rollout = std::make_shared<Rollout>(Rollout{target});
@@ -73,10 +74,10 @@ void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Mill
       rollout->revision = entry->row.config_revision + 1;
       std::tie(rollout->before_json, rollout->after_json) = MaskedChange(manifest, stored, *wanted);
       rollout->restart = manifest.config_reload == ConfigReload::kRestart;
-      Loop::TimerId late = loop_.After(wait, [this, entry, answer] { answer(ActionResult{View(*entry), false}); });
-      rollout->done = [this, entry, answer, late, release](absl::Status status) {
+      Loop::TimerId late = loop_.After(wait, [this, entry, done] { done(ActionResult{View(*entry), false}); });
+      rollout->done = [this, entry, done, late, release](absl::Status status) {
         loop_.Cancel(late);
-        status.ok() ? answer(ActionResult{View(*entry), true}) : answer(status);
+        status.ok() ? done(ActionResult{View(*entry), true}) : done(status);
         release();
       };
       BeginRollout(entry, std::move(rollout));
@@ -224,29 +225,33 @@ void Reconciler::StoreRollout(const EntryPtr& entry) {
       });
 }
 
-void Reconciler::RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) {
-  loop_.Post([this, also = std::move(also), done = std::move(done)] {
+void Reconciler::RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) {
+  loop_.Post([this, by = std::move(by), also = std::move(also), done = std::move(done)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
     // One rotation at a time; no module can have that name.
-    Serialized("/secrets", [this, also, done](std::function<void()> release) {
+    Serialized("/secrets", [this, by, also, done](std::function<void()> release) {
       auto answer = [done, release](absl::StatusOr<RotatedSecrets> rotated) {
         done(std::move(rotated));
         release();
       };
       Blocking<bool>(
-          [this]() -> absl::StatusOr<bool> {
+          [this, by]() -> absl::StatusOr<bool> {
+            // What can't be recorded is not done, and of a file it must be recorded before.
+            const AuditRecord begun{.by = by, .action = kRotateSecrets, .outcome = std::string(kAccepted)};
+            RETURN_IF_ERROR(AuditLog(database_).Append(begun));
+            Recorded(begun);
             // With keys of the environment the operator has put the new one in front.
             if (!secrets_.from_environment()) RETURN_IF_ERROR(secrets_.AddKey());
             return true;
           },
-          [this, also, answer](absl::StatusOr<bool> added) {
+          [this, by, also, answer](absl::StatusOr<bool> added) {
             if (!added.ok()) return answer(added.status());
             auto names = std::make_shared<std::deque<std::string>>();
             for (const auto& [name, entry] : entries_) {
               if (SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
             }
             const int count = static_cast<int>(names->size());
-            ResealNext(names, [this, also, answer, count](absl::Status status) {
+            ResealNext(OnTheWay(by), names, [this, also, answer, count](absl::Status status) {
               if (!status.ok()) return answer(status);
               Blocking<bool>(
                   [this, also]() -> absl::StatusOr<bool> {
@@ -266,27 +271,28 @@ void Reconciler::RotateSecrets(std::function<absl::Status()> also, Done<RotatedS
 }
 
 // Seals the secrets of the first of `names` anew, then of the rest. Each in its turn among the commands for that module.
-void Reconciler::ResealNext(std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done) {
+void Reconciler::ResealNext(const Actor& by, std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done) {
   if (names->empty()) return done(absl::OkStatus());
   const std::string name = names->front();
   names->pop_front();
-  Serialized(name, [this, name, names, done](std::function<void()> release) {
+  Serialized(name, [this, by, name, names, done](std::function<void()> release) {
     EntryPtr entry = Find(name);
     if (!entry) {  // deleted meanwhile
       release();
-      return ResealNext(names, done);
+      return ResealNext(by, names, done);
     }
     auto opened = OpenConfig(secrets_, name, entry->row.config_json);
     if (!opened.ok()) {
       release();
       return done(opened.status());
     }
+    const AuditRecord audit{.by = by, .action = kRotateSecrets, .module = name, .target = name};
     Blocking<ModuleRow>(
-        [this, name, sealed = SealConfig(secrets_, *entry->manifest, *opened)] { return registry_.ResealConfig(name, sealed); },
-        [this, entry, names, done, release](absl::StatusOr<ModuleRow> row) {
+        [this, name, audit, sealed = SealConfig(secrets_, *entry->manifest, *opened)] { return registry_.ResealConfig(name, sealed, &audit); },
+        [this, by, entry, names, done, release](absl::StatusOr<ModuleRow> row) {
           if (row.ok()) entry->row = *row;
           release();
-          row.ok() ? ResealNext(names, done) : done(row.status());
+          row.ok() ? ResealNext(by, names, done) : done(row.status());
         });
   });
 }

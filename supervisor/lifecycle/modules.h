@@ -1,5 +1,6 @@
 // The modules of this node as administrators see and command them: registry rows and lifecycle as one thing. All calls
-// are thread-safe and return at once; each answers once, on the control loop. Errors are those of
+// are thread-safe and return at once; each answers on the control loop, and once: but one that had to answer that it goes on (not converged)
+// answers a second time with the outcome, unless limits::kMaxFollowed others are waiting for the same. Errors are those of
 // proto/bulkhead/admin/v1/modules.proto, made by base/status.h.
 #pragma once
 
@@ -69,7 +70,7 @@ struct ModuleView {
 
 struct ActionResult {
   ModuleView module;
-  bool converged = true;  // false: the wait ran out first (202)
+  bool converged = true;  // false: the wait ran out first (202); the outcome follows
 };
 
 struct RegisterRequest {
@@ -132,7 +133,7 @@ class Modules {
   virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
   // Runs `work` on the blocking pool while no other command for the module can begin; an enable that comes meanwhile waits for its end.
   // MODULE_ENABLED, or MODULE_BUSY while it still stops. `done(true)` when the work has succeeded; `done(false)` when `wait` ran out
-  // before, and then the work goes on.
+  // before; then the work goes on, and its end is told, too.
   virtual void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) = 0;
 
   struct PlanRequest {
@@ -147,7 +148,8 @@ class Modules {
     std::vector<std::string> keys;  // names, the one that seals first
     int modules = 0;                // that had something to seal
   };
-  virtual void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) = 0;
+  // The audit has a row before anything is done, because keys are in a file that no transaction covers, and one with each change of a row.
+  virtual void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) = 0;
 };
 
 }  // namespace bulkhead

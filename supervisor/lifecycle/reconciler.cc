@@ -446,7 +446,15 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
     Waiter done = std::move(waiter);
     entry->waiters.erase(entry->waiters.begin() + static_cast<ptrdiff_t>(i));
     loop_.Cancel(done.timer);
-    done.done(done.result, there);
+    if (!done.result.ok()) {
+      done.done(done.result);
+    } else if (there) {
+      done.done(ActionResult{View(*entry), true});
+    } else {
+      if (!done.told) done.done(ActionResult{View(*entry), false});
+      done.done(stopping_ ? Error("SHUTTING_DOWN", "the supervisor stops before it is so; what was wished stays so")
+                          : Error("GENERATION_CHANGED", "somebody has wished otherwise for module " + entry->row.name + " before it was so"));
+    }
   }
 }
 

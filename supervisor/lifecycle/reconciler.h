@@ -85,7 +85,7 @@ class Reconciler : public Modules {
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
-  void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
+  void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
@@ -100,8 +100,9 @@ class Reconciler : public Modules {
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
     Loop::TimerId timer = 0;
+    bool told = false;            // that it goes on
     absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
-    std::function<void(absl::Status, bool converged)> done;
+    Done<ActionResult> done;
   };
   struct Rollout;                 // of a new configuration, configure.cc
   struct Chain;                   // of modules that are enabled together, chain.cc
@@ -170,7 +171,9 @@ class Reconciler : public Modules {
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
-  void Wait(const EntryPtr& entry, bool enable, Millis wait, std::function<void(absl::Status, bool)> done);
+  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
+  void Late(const EntryPtr& entry, Loop::TimerId timer);
+  static size_t Followed(const Entry& entry);
   absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
   void RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done);
   std::string Accessible(const std::string& folder) const;
@@ -195,9 +198,10 @@ class Reconciler : public Modules {
   void RolloutUnwanted(const EntryPtr& entry);
   void RolloutFailed(const EntryPtr& entry, const std::string& why);
   void StoreRollout(const EntryPtr& entry);
-  void ResealNext(std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
+  void ResealNext(const Actor& by, std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
 
   // chain.cc
+  void RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome);
   void EnableNext(const std::shared_ptr<Chain>& chain);
   void UndoChain(const std::shared_ptr<Chain>& chain, const std::string& failed, const absl::Status& why);
 

@@ -13,6 +13,9 @@ constexpr size_t kMaxMessage = 2'000;  // bytes of a refusal's sentence; the res
 
 SqlParam OrNull(const std::string& text) { return text.empty() ? SqlParam() : SqlParam(text); }
 
+// What a refused call named may be as long as its body, and an index takes no more than a third of a page.
+std::string AuditName(const std::string& name) { return std::string(CutUtf8(ValidUtf8(name), kMaxAuditName)); }
+
 json Object(const std::string& text) {
   json value = json::parse(text.empty() ? "{}" : text, nullptr, false);
   return value.is_object() ? value : json::object();
@@ -60,6 +63,11 @@ std::string Where(const AuditQuery& query, std::vector<SqlParam>& params) {
 
 }  // namespace
 
+Actor OnTheWay(Actor by) {
+  by.recorded = nullptr;
+  return by;
+}
+
 Actor SystemActor(std::string node) { return {"system", "system", "", "", "", std::move(node), nullptr}; }
 
 absl::Status AppendAudit(Connection& connection, const AuditRecord& record) {
@@ -69,14 +77,14 @@ absl::Status AppendAudit(Connection& connection, const AuditRecord& record) {
           "INSERT INTO bulkhead_internal.audit (node, subject, credential, credential_id, address, request_id, action, module, "
           "target, before, after, outcome, message) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11::jsonb, $12, $13)",
           {by.node, ValidUtf8(by.subject), by.credential, ValidUtf8(by.credential_id), ValidUtf8(by.address),
-           ValidUtf8(by.request_id), record.action, OrNull(ValidUtf8(record.module)), ValidUtf8(record.target),
+           ValidUtf8(by.request_id), record.action, OrNull(AuditName(record.module)), AuditName(record.target),
            OrNull(record.before_json), OrNull(record.after_json), record.outcome,
            std::string(CutUtf8(ValidUtf8(record.message), kMaxMessage))})
       .status();
 }
 
-void Recorded(const Actor& actor) {
-  if (actor.recorded) actor.recorded->store(true);
+void Recorded(const AuditRecord& record) {
+  if (record.by.recorded) record.by.recorded->store(record.outcome == kAccepted ? Recording::kAcceptance : Recording::kOutcome);
 }
 
 std::pair<std::string, std::string> Changed(const std::string& before_json, const std::string& after_json) {
@@ -97,9 +105,7 @@ std::pair<std::string, std::string> Changed(const std::string& before_json, cons
 }
 
 absl::Status AuditLog::Append(const AuditRecord& record) {
-  RETURN_IF_ERROR(database_.With([&](Connection& connection) { return AppendAudit(connection, record); }));
-  Recorded(record.by);
-  return absl::OkStatus();
+  return database_.With([&](Connection& connection) { return AppendAudit(connection, record); });
 }
 
 absl::StatusOr<AuditPage> AuditLog::Find(const AuditQuery& query) {

@@ -2,6 +2,9 @@
 //
 // A change and its row are one transaction: whoever changes rows takes an AuditRecord and hands it to AppendAudit() on the same
 // connection. What changed nothing, a refusal or a call that asked for what is so already, is written by whoever ends the call.
+//
+// Rows are only ever added, so what takes time has two with one request id: kAccepted when it has begun (the wish is stored, or the client was
+// told that it goes on, or has left), and the outcome when that is known. One without the other: the supervisor ended meanwhile.
 #pragma once
 
 #include <atomic>
@@ -15,6 +18,11 @@
 
 namespace bulkhead {
 
+inline constexpr std::string_view kAccepted = "ACCEPTED";  // an outcome that is still to come
+
+// What the audit has of a call.
+enum class Recording { kNothing, kAcceptance, kOutcome };
+
 // On whose behalf something is done.
 struct Actor {
   std::string subject;
@@ -24,8 +32,10 @@ struct Actor {
   std::string request_id;
   std::string node;           // where it was asked for
   // Set once a row of this call is committed; may be null. Shared by the copies of one call's actor.
-  std::shared_ptr<std::atomic<bool>> recorded;
+  std::shared_ptr<std::atomic<Recording>> recorded;
 };
+// The same for a row that is not the call's own, of a step on the way: what the call has come to is still to be written.
+Actor OnTheWay(Actor by);
 // The supervisor by itself: boot, a failed enable that is taken back.
 Actor SystemActor(std::string node);
 
@@ -35,13 +45,14 @@ struct AuditRecord {
   std::string module;                    // empty: of no module
   std::string target;
   std::string before_json, after_json;   // objects, secrets masked; empty: nothing
-  std::string outcome = "OK";            // or an error's code
+  std::string outcome = "OK";            // or kAccepted, or an error's code
   std::string message;
 };
 
-// On the connection of the change, within its transaction; call Recorded() when that has committed.
+// On the connection of the change, within its transaction; call Recorded() when that has committed. Names are cut at kMaxAuditName bytes.
 absl::Status AppendAudit(Connection& connection, const AuditRecord& record);
-void Recorded(const Actor& actor);
+void Recorded(const AuditRecord& record);
+inline constexpr size_t kMaxAuditName = 512;  // those of things that exist are shorter
 
 // Of two objects the members that differ, as {before, after}.
 std::pair<std::string, std::string> Changed(const std::string& before_json, const std::string& after_json);

@@ -83,6 +83,12 @@ void OnNotice(void* goodbye, const PGresult* result) {
   LogDebug("store", Field(result, PG_DIAG_MESSAGE_PRIMARY), {{"severity", severity}});
 }
 
+// C's strings end at a NUL, so libpq would send less than was meant. The answer is the server's own to such a text.
+absl::Status HasNul() {
+  constexpr char kSentence[] = "a text with the character U+0000, which PostgreSQL does not keep";
+  return Error("DATABASE_ERROR", std::string("the database refused a statement: ") + kSentence, {{.code = "22021", .message = kSentence}});
+}
+
 std::string_view Parameter(PGconn* conn, const char* name) {
   const char* value = PQparameterStatus(conn, name);
   return value ? value : "";
@@ -136,6 +142,10 @@ bool Connection::CheckIdle() {
 }
 
 absl::StatusOr<Rows> Connection::Run(const std::string& sql, const std::vector<SqlParam>& params) {
+  if (sql.find('\0') != std::string::npos) return HasNul();
+  for (const SqlParam& param : params) {
+    if (param && param->find('\0') != std::string::npos) return HasNul();
+  }
   std::vector<const char*> values;
   values.reserve(params.size());
   for (const SqlParam& param : params) values.push_back(param ? param->c_str() : nullptr);
@@ -178,6 +188,7 @@ void Connection::Await(const std::function<void()>& while_waiting) {
 
 absl::Status Connection::RunScript(const std::string& sql, int* completed, const std::function<void()>& while_waiting) {
   if (completed) *completed = 0;
+  if (sql.find('\0') != std::string::npos) return HasNul();
   if (!PQsendQuery(conn_, sql.c_str())) return ErrorOf(conn_, nullptr, sql);
   absl::Status first = absl::OkStatus();
   while (true) {

@@ -38,7 +38,7 @@ class Rows {
 using SqlParam = std::optional<std::string>;  // nullopt is NULL; everything travels as text, cast in SQL ($1::timestamptz)
 
 // One connection. Errors: DATABASE_UNAVAILABLE when the connection is lost or can't be made, DATABASE_ERROR with the
-// SQLSTATE in the details otherwise; UNIQUE_VIOLATION for 23505.
+// SQLSTATE in the details otherwise; UNIQUE_VIOLATION for 23505. A statement or parameter with a NUL is not sent: 22021, as the server says.
 class Connection {
  public:
   static absl::StatusOr<std::unique_ptr<Connection>> Open(const std::string& conninfo);

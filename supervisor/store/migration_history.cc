@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
 #include "supervisor/store/digest.h"
@@ -230,15 +231,24 @@ absl::StatusOr<SessionId> IdentifySession(Connection& session) {
   return SessionId{static_cast<int>(rows.Int(0, "pid")), rows.Text(0, "started")};
 }
 
-absl::Status Announce(Connection& admin, const std::string& owner, const MigrationFile& file, bool down, const SessionId& session) {
+// For migrations/0011_audit_outcomes.sql.
+std::string WhoAsked(const AuditRecord& audit) {
+  const Actor& by = audit.by;
+  return nlohmann::json{{"node", by.node},       {"subject", by.subject},      {"credential", by.credential}, {"credentialId", by.credential_id},
+                        {"address", by.address}, {"requestId", by.request_id}, {"action", audit.action}}
+      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+absl::Status Announce(Connection& admin, const std::string& owner, const MigrationFile& file, bool down, const SessionId& session,
+                      const AuditRecord* audit) {
   if (owner == kOwnOwner) return absl::OkStatus();
   return admin.Run(
-      "INSERT INTO bulkhead_internal.migration_runs (owner, number, name, direction, session_pid, session_started) "
-      "VALUES ($1, $2::int, $3, $4, $5::int, $6::timestamptz) ON CONFLICT (owner) DO UPDATE SET number = excluded.number, "
+      "INSERT INTO bulkhead_internal.migration_runs (owner, number, name, direction, session_pid, session_started, audit) "
+      "VALUES ($1, $2::int, $3, $4, $5::int, $6::timestamptz, $7::jsonb) ON CONFLICT (owner) DO UPDATE SET number = excluded.number, "
       "name = excluded.name, direction = excluded.direction, session_pid = excluded.session_pid, "
-      "session_started = excluded.session_started, started_at = excluded.started_at",
+      "session_started = excluded.session_started, started_at = excluded.started_at, audit = excluded.audit",
       {owner, std::to_string(file.number), down ? file.down_name : file.name, down ? "down" : "up", std::to_string(session.pid),
-       session.started}).status();
+       session.started, audit == nullptr ? SqlParam() : SqlParam(WhoAsked(*audit))}).status();
 }
 
 absl::Status Withdraw(Connection& admin, const std::string& owner) {

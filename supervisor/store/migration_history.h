@@ -41,7 +41,8 @@ struct SessionId {
   std::string started;
 };
 absl::StatusOr<SessionId> IdentifySession(Connection& session);
-absl::Status Announce(Connection& admin, const std::string& owner, const MigrationFile& file, bool down, const SessionId& session);
+absl::Status Announce(Connection& admin, const std::string& owner, const MigrationFile& file, bool down, const SessionId& session,
+                      const AuditRecord* audit);
 absl::Status Withdraw(Connection& admin, const std::string& owner);
 
 // The history row, written by the session that ran the file: for a module through the supervisor's functions.

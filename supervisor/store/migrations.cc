@@ -34,8 +34,8 @@ struct Script {
 
 class Runner {
  public:
-  Runner(std::string_view owner, const std::string& login, const MigrationLimits& limits, Connection& admin)
-      : owner_(owner), login_(login), limits_(limits), admin_(admin), random_(Random::FromEntropy()) {}
+  Runner(std::string_view owner, const std::string& login, const MigrationLimits& limits, const AuditRecord* audit, Connection& admin)
+      : owner_(owner), login_(login), limits_(limits), audit_(audit), admin_(admin), random_(Random::FromEntropy()) {}
 
   absl::StatusOr<MigrationReport> Up(const std::vector<MigrationFile>& files);
   absl::StatusOr<MigrationReport> Down(const std::vector<MigrationFile>& files, std::optional<int> to);
@@ -64,6 +64,7 @@ class Runner {
   const std::string owner_;
   const std::string login_;
   const MigrationLimits limits_;
+  const AuditRecord* const audit_;  // may be null
   Connection& admin_;  // holds the lock
   Random random_;
   std::unique_ptr<Connection> session_;
@@ -126,7 +127,7 @@ absl::Status Runner::Begin(const MigrationFile& file, bool down) {
   // Who lost the connection that holds the lock may have company by now.
   if (!admin_.CheckIdle()) return Error("DATABASE_UNAVAILABLE", "the connection that holds the migration lock was lost");
   announced_ = true;
-  return Announce(admin_, owner_, file, down, id_);
+  return Announce(admin_, owner_, file, down, id_, audit_);
 }
 
 // What the session needs before each file, whatever the file before it has set.
@@ -266,12 +267,12 @@ absl::Status Runner::StatementByStatement(const MigrationFile& file, const std::
 
 // Lock, run, take the announcement back.
 absl::StatusOr<MigrationReport> Locked(Database& admin, std::string_view owner, const std::string& login, const MigrationLimits& limits,
-                                       const std::function<absl::StatusOr<MigrationReport>(Runner&)>& run) {
+                                       const AuditRecord* audit, const std::function<absl::StatusOr<MigrationReport>(Runner&)>& run) {
   // A connection of its own: the lock lives as long as this session does.
   ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, Connection::Open(admin.conninfo()));
   RETURN_IF_ERROR(TakeMigrationLock(*connection, std::string(owner), limits.lock_wait));
   if (owner == kOwnOwner) RETURN_IF_ERROR(EnsureHistory(*connection));
-  Runner runner(owner, login, limits, *connection);
+  Runner runner(owner, login, limits, audit, *connection);
   absl::StatusOr<MigrationReport> report = run(runner);
   if (runner.announced()) (void)Withdraw(*connection, std::string(owner));  // one that stays names a session that is gone
   return report;
@@ -280,14 +281,15 @@ absl::StatusOr<MigrationReport> Locked(Database& admin, std::string_view owner, 
 }  // namespace
 
 absl::StatusOr<MigrationReport> Migrate(Database& admin, std::string_view owner, const std::string& login,
-                                        const std::vector<MigrationFile>& files, const MigrationLimits& limits) {
-  return Locked(admin, owner, login, limits, [&](Runner& runner) { return runner.Up(files); });
+                                        const std::vector<MigrationFile>& files, const MigrationLimits& limits, const AuditRecord* audit) {
+  return Locked(admin, owner, login, limits, audit, [&](Runner& runner) { return runner.Up(files); });
 }
 
 absl::StatusOr<MigrationReport> Rollback(Database& admin, std::string_view owner, const std::string& login,
-                                         const std::vector<MigrationFile>& files, std::optional<int> to, const MigrationLimits& limits) {
+                                         const std::vector<MigrationFile>& files, std::optional<int> to, const MigrationLimits& limits,
+                                         const AuditRecord* audit) {
   BULKHEAD_CHECK(owner != kOwnOwner);  // its files are append-only
-  return Locked(admin, owner, login, limits, [&](Runner& runner) { return runner.Down(files, to); });
+  return Locked(admin, owner, login, limits, audit, [&](Runner& runner) { return runner.Down(files, to); });
 }
 
 absl::StatusOr<MigrationOverview> InspectMigrations(Database& admin, std::string_view owner, const std::vector<MigrationFile>& files) {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "supervisor/base/clock.h"
 #include "supervisor/base/limits.h"
+#include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
 
 namespace bulkhead {
@@ -85,6 +86,7 @@ struct MigrationReport {
 // Applies what is missing, in order, each file in a transaction of its own together with its history row.
 //   owner     "bulkhead" for the supervisor's own tables, else the module's name
 //   login     where the files run: the module's role for a module, the supervisor's own connection string else
+//   audit     whom each file gets a row for, with the action, in its history row's transaction; null: nobody. Of modules only
 //   admin     the supervisor's database, for history and the session advisory lock (polled every 50 ms)
 // A file without a transaction runs statement by statement, and how many are done is recorded after each: the next run goes on
 // there. A crash between a statement and its record repeats that one statement, so write them repeatable (IF NOT EXISTS). What
@@ -97,13 +99,15 @@ struct MigrationReport {
 // COPY with the client are refused with their place), MIGRATION_LOCKED (who holds the lock), SCHEMA_NEWER (the supervisor's own
 // tables are of a later version), DATABASE_UNAVAILABLE. When the connection breaks during a COMMIT, the history says whether it came.
 absl::StatusOr<MigrationReport> Migrate(Database& admin, std::string_view owner, const std::string& login,
-                                        const std::vector<MigrationFile>& files, const MigrationLimits& limits = {});
+                                        const std::vector<MigrationFile>& files, const MigrationLimits& limits = {},
+                                        const AuditRecord* audit = nullptr);
 
 // Takes back the last applied migration of a module, or all above `to` (0: all), the last one first, each down file in a transaction
 // together with the removal of its history row. Nothing runs unless every one of them has a down file. Errors: as above but for files
 // that were edited; MIGRATION_IRREVERSIBLE (no down file, not in this version, or half applied), INVALID_ARGUMENT (`to` is not applied).
 absl::StatusOr<MigrationReport> Rollback(Database& admin, std::string_view owner, const std::string& login,
-                                         const std::vector<MigrationFile>& files, std::optional<int> to, const MigrationLimits& limits = {});
+                                         const std::vector<MigrationFile>& files, std::optional<int> to, const MigrationLimits& limits = {},
+                                         const AuditRecord* audit = nullptr);
 // What Rollback would take back, in that order; its errors.
 absl::StatusOr<std::vector<MigrationInfo>> PlanRollback(const MigrationOverview& overview, std::string_view owner, std::optional<int> to);
 

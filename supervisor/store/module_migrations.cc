@@ -23,15 +23,15 @@ absl::Status ModuleMigrations::CheckNotEnabled(const std::string& module) {
   return Error("MODULE_ENABLED", "module " + module + " is enabled; disable it first");
 }
 
-absl::StatusOr<MigrationReport> ModuleMigrations::Up(const MigratedModule& module) {
+absl::StatusOr<MigrationReport> ModuleMigrations::Up(const MigratedModule& module, const AuditRecord* audit) {
   ASSIGN_OR_RETURN(const auto files, Files(module));
   if (module.folder.empty()) return MigrationReport();
   RETURN_IF_ERROR(CheckNotEnabled(module.name));
   ASSIGN_OR_RETURN(const ModuleSchema schema, registry_.EnsureSchema(module.name, module.connections, module.extensions));
-  return Migrate(database_, module.name, schema.conninfo, files, limits_);
+  return Migrate(database_, module.name, schema.conninfo, files, limits_, audit);
 }
 
-absl::StatusOr<MigrationReport> ModuleMigrations::Down(const MigratedModule& module, std::optional<int> to) {
+absl::StatusOr<MigrationReport> ModuleMigrations::Down(const MigratedModule& module, std::optional<int> to, const AuditRecord* audit) {
   ASSIGN_OR_RETURN(const auto files, Files(module));
   RETURN_IF_ERROR(CheckNotEnabled(module.name));
   // Asked first, so that a refusal makes no schema.
@@ -39,7 +39,7 @@ absl::StatusOr<MigrationReport> ModuleMigrations::Down(const MigratedModule& mod
   ASSIGN_OR_RETURN(const auto plan, PlanRollback(overview, module.name, to));
   if (plan.empty()) return MigrationReport();
   ASSIGN_OR_RETURN(const ModuleSchema schema, registry_.EnsureSchema(module.name, module.connections, module.extensions));
-  return Rollback(database_, module.name, schema.conninfo, files, to, limits_);
+  return Rollback(database_, module.name, schema.conninfo, files, to, limits_, audit);
 }
 
 }  // namespace bulkhead

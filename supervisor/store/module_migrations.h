@@ -27,9 +27,10 @@ class ModuleMigrations {
 
   absl::StatusOr<MigrationOverview> Inspect(const MigratedModule& module);
   absl::StatusOr<MigrationOverview> InspectOwn();  // of the supervisor's own tables
-  // The module must not run meanwhile, on this node or another: MODULE_ENABLED.
-  absl::StatusOr<MigrationReport> Up(const MigratedModule& module);
-  absl::StatusOr<MigrationReport> Down(const MigratedModule& module, std::optional<int> to);
+  // The module must not run meanwhile, on this node or another: MODULE_ENABLED. Each file has its
+  // row of the audit.
+  absl::StatusOr<MigrationReport> Up(const MigratedModule& module, const AuditRecord* audit = nullptr);
+  absl::StatusOr<MigrationReport> Down(const MigratedModule& module, std::optional<int> to, const AuditRecord* audit = nullptr);
 
  private:
   absl::Status CheckNotEnabled(const std::string& module);

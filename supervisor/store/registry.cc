@@ -118,7 +118,7 @@ absl::StatusOr<ModuleRow> Registry::Insert(const ModuleRow& row, const AuditReco
   });
   if (ErrorCode(status) == "UNIQUE_VIOLATION") return Error("MODULE_EXISTS", "a module \"" + row.name + "\" is registered already");
   if (!status.ok()) return status;
-  if (audit != nullptr) Recorded(audit->by);
+  if (audit != nullptr) Recorded(*audit);
   return inserted;
 }
 
@@ -140,7 +140,7 @@ absl::StatusOr<ModuleRow> Registry::Change(const std::string& name, std::optiona
     after = ModuleOf(rows, 0);
     return audit == nullptr ? absl::OkStatus() : AppendAudit(c, Filled(*audit, name, Summary(before), Summary(after)));
   }));
-  if (audit != nullptr) Recorded(audit->by);
+  if (audit != nullptr) Recorded(*audit);
   return after;
 }
 
@@ -170,17 +170,18 @@ absl::StatusOr<ModuleRow> Registry::SetConfig(const std::string& name, const std
                 {config_json}, audit);
 }
 
-absl::StatusOr<ModuleRow> Registry::ResealConfig(const std::string& name, const std::string& config_json) {
-  return Change(name, std::nullopt, "config = $2::jsonb", {config_json}, nullptr);
+absl::StatusOr<ModuleRow> Registry::ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit) {
+  return Change(name, std::nullopt, "config = $2::jsonb", {config_json}, audit);
 }
 
-absl::Status Registry::Delete(const std::string& name, const AuditRecord* audit) {
+absl::Status Registry::Delete(const std::string& name, const AuditRecord* audit, bool purge) {
   RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {
+    if (purge) RETURN_IF_ERROR(DropSchema(c, name));
     ASSIGN_OR_RETURN(const Rows rows, c.Run(Columns("DELETE FROM bulkhead_internal.modules WHERE name = $1 RETURNING "), {name}));
     if (rows.size() == 0) return ModuleNotFound(name);
     return audit == nullptr ? absl::OkStatus() : AppendAudit(c, Filled(*audit, name, Summary(ModuleOf(rows, 0)), ""));
   }));
-  if (audit != nullptr) Recorded(audit->by);
+  if (audit != nullptr) Recorded(*audit);
   return absl::OkStatus();
 }
 

@@ -77,15 +77,16 @@ class Registry {
   absl::StatusOr<ModuleRow> SetConfig(const std::string& name, const std::string& config_json, std::optional<int64_t> if_generation,
                                       const AuditRecord* audit = nullptr);
   // The same configuration in another form (its secrets sealed anew): no revision, no generation.
-  absl::StatusOr<ModuleRow> ResealConfig(const std::string& name, const std::string& config_json);
-  absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr);  // the row; data stays
+  absl::StatusOr<ModuleRow> ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit = nullptr);
+  // The row; the data stays, or goes in the same transaction.
+  absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr, bool purge = false);
 
   // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
   // `connections` is workers × limits::kConnectionsPerWorker. `extensions` beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin,
   // btree_gist, timescaledb: EXTENSION_NOT_ALLOWED.
   absl::StatusOr<ModuleSchema> EnsureSchema(const std::string& module, int connections, const std::vector<std::string>& extensions);
-  // Drops schema and role with all data, and the module's history of migrations and runs.
-  absl::Status DropSchema(const std::string& module);
+  // Drops schema and role with all data, and the module's history of migrations and runs. Within a transaction.
+  static absl::Status DropSchema(Connection& c, const std::string& module);
 
   absl::Status AddExit(const std::string& module, const std::string& node, const ExitRow& exit);  // keeps the newest limits::kMaxExits
   absl::StatusOr<std::vector<ExitRow>> Exits(const std::string& module);                          // newest first

@@ -196,23 +196,21 @@ absl::StatusOr<ModuleSchema> Registry::EnsureSchema(const std::string& module, i
   return made;
 }
 
-absl::Status Registry::DropSchema(const std::string& module) {
-  return database_.Transaction([&](Connection& c) -> absl::Status {
-    RETURN_IF_ERROR(c.Run(kLockRoles).status());
-    ASSIGN_OR_RETURN(const Rows rows, c.Run("DELETE FROM bulkhead_internal.module_roles WHERE module = $1 RETURNING role, schema", {module}));
-    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migrations WHERE owner = $1", {module}).status());
-    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_log WHERE owner = $1", {module}).status());
-    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_runs WHERE owner = $1", {module}).status());
-    RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
-    if (rows.size() == 0) return absl::OkStatus();
-    const std::string role = rows.Text(0, "role");
-    ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_roles WHERE rolname = $1", {role}));
-    if (known.size() == 0) return c.Run("DROP SCHEMA IF EXISTS " + Quoted(rows.Text(0, "schema")) + " CASCADE").status();
-    // A session that lingers would hold locks on what is to be dropped.
-    RETURN_IF_ERROR(c.Run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", {role}).status());
-    // What it owns, the schema among it, and what it was granted.
-    return c.RunScript("DROP OWNED BY " + Quoted(role) + " CASCADE; DROP ROLE " + Quoted(role));
-  });
+absl::Status Registry::DropSchema(Connection& c, const std::string& module) {
+  RETURN_IF_ERROR(c.Run(kLockRoles).status());
+  ASSIGN_OR_RETURN(const Rows rows, c.Run("DELETE FROM bulkhead_internal.module_roles WHERE module = $1 RETURNING role, schema", {module}));
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migrations WHERE owner = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_log WHERE owner = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_runs WHERE owner = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
+  if (rows.size() == 0) return absl::OkStatus();
+  const std::string role = rows.Text(0, "role");
+  ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_roles WHERE rolname = $1", {role}));
+  if (known.size() == 0) return c.Run("DROP SCHEMA IF EXISTS " + Quoted(rows.Text(0, "schema")) + " CASCADE").status();
+  // A session that lingers would hold locks on what is to be dropped.
+  RETURN_IF_ERROR(c.Run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", {role}).status());
+  // What it owns, the schema among it, and what it was granted.
+  return c.RunScript("DROP OWNED BY " + Quoted(role) + " CASCADE; DROP ROLE " + Quoted(role));
 }
 
 }  // namespace bulkhead

@@ -181,7 +181,7 @@ void FakeModules::Rescan(Actor, Done<RescanResult> done) {
   OnLoop<RescanResult>(std::move(done), [](const auto& done) { done(RescanResult()); });
 }
 
-void FakeModules::RotateSecrets(std::function<absl::Status()>, Done<RotatedSecrets> done) {
+void FakeModules::RotateSecrets(Actor, std::function<absl::Status()>, Done<RotatedSecrets> done) {
   OnLoop<RotatedSecrets>(std::move(done), [](const auto& done) { done(RotatedSecrets()); });
 }
 

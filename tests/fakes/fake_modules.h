@@ -33,7 +33,7 @@ class FakeModules : public Modules {
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
-  void RotateSecrets(std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
+  void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
 
   // Knobs.
   void Edit(const std::string& name, std::function<void(ModuleView&)> change);  // nothing when it does not exist

@@ -70,6 +70,31 @@ TEST_F(GrpcApi, AnswersWhoHoldsTheToken) {
   EXPECT_EQ(response.meta().total(), 1);
 }
 
+TEST_F(GrpcApi, ANameThatHoldsNulIsNotTheNameBeforeIt) {
+  MakeToken("ci", {"modules:read"});
+  auto tokens = admin::v1::Tokens::NewStub(channel_);
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer " + admin_token_);
+  admin::v1::DeleteTokenRequest request;
+  request.set_name(std::string("ci\0x", 4));
+  admin::v1::DeleteTokenResponse response;
+  const grpc::Status status = tokens->DeleteToken(&context, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const absl::Status ours = FromGrpcStatus(status);
+  ASSERT_EQ(ErrorDetails(ours).size(), 1u) << ours;
+  EXPECT_EQ(ErrorDetails(ours)[0].path, "/name");
+  EXPECT_EQ(Get("/api/v1/tokens").data().size(), 1u);
+}
+
+TEST_F(GrpcApi, WhatCannotBeDecodedIsWrongInputAndNotAnUnknownCall) {
+  std::string ignored;
+  for (const std::string& bytes : {std::string("\x0a\x02\xff\xfe"), std::string("\x0a\x7f"), std::string("\x07")}) {
+    const grpc::Status status = CallRaw("/bulkhead.admin.v1.Tokens/DeleteToken", bytes, &ignored);
+    EXPECT_EQ(ErrorCode(FromGrpcStatus(status)), "INVALID_ARGUMENT") << status.error_code() << status.error_message();
+  }
+  EXPECT_EQ(CallRaw("/bulkhead.admin.v1.Tokens/Nothing", "", &ignored).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
 TEST_F(GrpcApi, RefusesNobodyAndThoseWhoMayNot) {
   EXPECT_EQ(List({}).error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(List({{"authorization", "Bearer wrong"}}).error_code(), grpc::StatusCode::UNAUTHENTICATED);

@@ -33,6 +33,14 @@ TEST_F(DatabaseTest, ParametersTravelAsTextAndNullStaysNull) {
   EXPECT_TRUE(rows->Bool(0, "b"));
 }
 
+TEST_F(DatabaseTest, WhatHoldsANulIsRefusedAndNeverCutThere) {
+  const std::string cut("ci\0x", 4);
+  EXPECT_EQ(SqlState(database_.Run("SELECT $1::text AS t", {cut}).status()), "22021");
+  EXPECT_EQ(SqlState(database_.Run("SELECT 1 AS n" + std::string(1, '\0') + ", garbage").status()), "22021");
+  EXPECT_EQ(SqlState(database_.With([&](Connection& c) { return c.RunScript("SELECT 1;" + std::string(1, '\0') + "garbage"); })), "22021");
+  EXPECT_TRUE(database_.Run("SELECT 1").ok());
+}
+
 TEST_F(DatabaseTest, ChangedRowsAreCounted) {
   ASSERT_TRUE(database_.Run("CREATE TABLE counted AS SELECT generate_series(1, 5) AS n").ok());
   auto rows = database_.Run("UPDATE counted SET n = n + 1 WHERE n > $1::int", {"2"});

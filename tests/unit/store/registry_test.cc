@@ -18,6 +18,10 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
+absl::Status Drop(Database& database, const std::string& module) {
+  return database.Transaction([&](Connection& c) { return Registry::DropSchema(c, module); });
+}
+
 class RegistryTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(registry_.Open().ok()); }
@@ -274,21 +278,21 @@ TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
   ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migrations (owner, number, name, checksum) VALUES ('orders', 1, 'x', 'y')").ok());
   ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.migration_log (owner, number, name, checksum, action, took_ms) "
                             "VALUES ('orders', 1, 'x', 'y', 'applied', 1)").ok());
-  absl::Status dropped = registry_.DropSchema("orders");
+  absl::Status dropped = Drop(database_, "orders");
   ASSERT_TRUE(dropped.ok()) << dropped;
   EXPECT_EQ(database_.Run("SELECT FROM pg_namespace WHERE nspname = $1", {schema->schema})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM pg_roles WHERE rolname = $1", {schema->role})->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migrations WHERE owner = 'orders'")->size(), 0);
   EXPECT_EQ(database_.Run("SELECT FROM bulkhead_internal.migration_log WHERE owner = 'orders'")->size(), 0);
   EXPECT_FALSE(lingering->Run("SELECT 1").ok());
-  EXPECT_TRUE(registry_.DropSchema("orders").ok());
+  EXPECT_TRUE(Drop(database_, "orders").ok());
   EXPECT_TRUE(registry_.EnsureSchema("orders", 4, {}).ok());
 }
 
 TEST_F(RegistryTest, WhatIsDroppedTakesItsRunsAlongAndNobodyElses) {
   ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.runs (module, job, trigger) VALUES ('orders', 'sync', 'manual'), "
                             "('orders', 'sync', 'schedule'), ('billing', 'sync', 'manual')").ok());
-  ASSERT_TRUE(registry_.DropSchema("orders").ok());  // it has no schema: a module without a database has runs all the same
+  ASSERT_TRUE(Drop(database_, "orders").ok());  // it has no schema: a module without a database has runs all the same
   auto left = database_.Run("SELECT module FROM bulkhead_internal.runs");
   ASSERT_EQ(left->size(), 1);
   EXPECT_EQ(left->Text(0, "module"), "billing");
@@ -337,7 +341,7 @@ TEST(RegistryOfAnOperatorsDatabase, NeedsNoSuperuser) {
                        {*MakeMigration("001_a.sql", "CREATE TABLE a (n int)"), *MakeMigration("002_b.sql", "CREATE TABLE b (n int)")});
   EXPECT_TRUE(again.ok()) << again.status();
   EXPECT_FALSE((*greedy)->Run("SELECT 1").ok());
-  absl::Status dropped = registry.DropSchema("orders");
+  absl::Status dropped = Drop(database, "orders");
   EXPECT_TRUE(dropped.ok()) << dropped;
 }
 
