@@ -127,6 +127,18 @@ absl::StatusOr<std::string> HashOrCopy(const std::string& folder, const std::str
   return all.Hex();
 }
 
+absl::Status CheckEntry(const Package& package) {
+  const std::string entry = package.folder + "/" + package.manifest.entry;
+  struct stat info;
+  if (stat(entry.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return Error("PACKAGE_INVALID",
+                 package.display + "/" + package.manifest.entry + " is missing: build the module, or name its executable in `entry`");
+  }
+  if ((info.st_mode & 0111) == 0)
+    return Error("PACKAGE_INVALID", package.display + "/" + package.manifest.entry + " is not executable: chmod +x it");
+  return absl::OkStatus();
+}
+
 void RemoveTree(const fs::path& path) {
   std::error_code ignored;
   fs::remove_all(path, ignored);
@@ -179,17 +191,14 @@ absl::StatusOr<std::string> HashPackage(const std::string& folder, const std::st
   return HashOrCopy(folder, display, "");
 }
 
+absl::Status CheckPackage(const Package& package) {
+  RETURN_IF_ERROR(CheckEntry(package));
+  return Walk(package.folder, package.display).status();
+}
+
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir) {
+  RETURN_IF_ERROR(CheckEntry(package));
   const Manifest& manifest = package.manifest;
-  std::string entry = package.folder + "/" + manifest.entry;
-  struct stat info;
-  if (stat(entry.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    return Error("PACKAGE_INVALID",
-                 package.display + "/" + manifest.entry + " is missing: build the module, or name its executable in `entry`");
-  }
-  if ((info.st_mode & 0111) == 0) {
-    return Error("PACKAGE_INVALID", package.display + "/" + manifest.entry + " is not executable: chmod +x it");
-  }
   std::string base = data_dir + "/versions/" + manifest.name;
   std::error_code error;
   fs::create_directories(base, error);

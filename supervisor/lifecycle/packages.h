@@ -31,6 +31,8 @@ struct InstalledPackage {
   std::string relative;       // "versions/<name>/<version>-<sha8>"
   std::string sha256;
 };
+// What would keep it from being installed, of what can be told without reading its files; changes nothing.
+absl::Status CheckPackage(const Package& package);
 // Copies it to <data>/versions, read-only, by a temporary folder and a rename; an equal copy that is there is used. PACKAGE_INVALID
 // when the entry is missing or not executable.
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir);
