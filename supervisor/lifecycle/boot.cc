@@ -6,6 +6,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/manifest/semver.h"
 
 namespace bulkhead {
 
@@ -85,6 +86,13 @@ absl::Status Unusable(const std::string& name, const std::vector<Finding>& error
                Details(errors));
 }
 
+// Of several versions in the modules directory the highest is on offer.
+bool IsBetter(const std::string& version, const std::optional<Offer>& than) {
+  if (!than) return true;
+  const auto one = ParseSemVer(version), other = ParseSemVer(than->version);
+  return one && other && *one > *other;
+}
+
 // What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data
 // already, so it is left to an administrator to repeat it.
 absl::Status Recover(Registry& registry, ModuleRow& row) {
@@ -124,6 +132,7 @@ Reconciler::Found Reconciler::Found::Of(ModuleRow row, std::optional<Manifest> r
 absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const Actor& by) {
   Discovery discovery;
   std::map<std::string, Found>& found = discovery.found;
+  if (booting) RemoveUnfinished(options_.data_dir);
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
   for (ModuleRow& row : rows) {
     if (booting) RETURN_IF_ERROR(Recover(registry_, row));
@@ -150,6 +159,7 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
     RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, found, seen));
     discovery.seen.folders.push_back(std::move(seen));
   }
+  NameTwins(found, discovery.seen.folders);
   if (!booting) return discovery;
   for (const auto& [name, settings] : options_.settings) {
     if (!found.contains(name))
@@ -157,6 +167,26 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
               {{"module", name}, {"modulesDir", options_.modules_dir}});
   }
   return discovery;
+}
+
+// Of several folders with one version of one module only one counts: the registered one, else the first. That is said of the others.
+void Reconciler::NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders) {
+  std::map<std::pair<std::string, std::string>, std::string> counts;  // name and version → folder
+  auto usable = [](const RescanResult::Folder& seen) { return !seen.name.empty() && seen.outcome != "broken"; };
+  for (const RescanResult::Folder& seen : folders) {
+    if (!usable(seen)) continue;
+    auto [counting, first] = counts.try_emplace({seen.name, seen.version}, seen.folder);
+    if (auto module = found.find(seen.name); !first && module != found.end() && module->second.row.path == seen.folder)
+      counting->second = seen.folder;
+  }
+  for (RescanResult::Folder& seen : folders) {
+    if (!usable(seen) || counts.at({seen.name, seen.version}) == seen.folder) continue;
+    seen.outcome = "broken";
+    seen.code = "MODULE_EXISTS";
+    seen.message = counts.at({seen.name, seen.version}) + " holds " + seen.name + " " + seen.version + ", too, and is what counts: remove one of them, " +
+                   "or give it another name or version";
+    LogWarn("discovery", "skipping a module folder", {{"folder", seen.folder}, {"code", seen.code}, {"reason", seen.message}});
+  }
 }
 
 // One folder of the modules directory: what became of it is in `seen`. An error only when the database fails.
@@ -198,7 +228,7 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
   seen.outcome = "unchanged";
   if (row.version != package->manifest.version) {
     seen.outcome = "offered";
-    known->second.offer = Offer{package->manifest.version, seen.folder};
+    if (IsBetter(package->manifest.version, known->second.offer)) known->second.offer = Offer{package->manifest.version, seen.folder};
     LogInfo("discovery", "another version is on offer; upgrade to take it",
             {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
     return absl::OkStatus();

@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxManifest = 1 << 20;
+constexpr char kUnfinished[] = ".tmp-";  // how the names of copies begin that are being made
 
 class Sha {
  public:
@@ -203,7 +204,7 @@ absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const st
   std::error_code error;
   fs::create_directories(base, error);
   if (error) return Error("DATA_UNUSABLE", base + ": " + error.message());
-  std::string temporary = base + "/.tmp-" + RandomHex(6);
+  std::string temporary = base + "/" + kUnfinished + RandomHex(6);
   if (mkdir(temporary.c_str(), 0755) != 0) return ErrnoStatus(errno, temporary);
   auto sha = HashOrCopy(package.folder, package.display, temporary);
   if (!sha.ok()) {
@@ -222,5 +223,16 @@ absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const st
 }
 
 void RemovePackages(const std::string& data_dir, const std::string& name) { RemoveTree(fs::path(data_dir) / "versions" / name); }
+
+void RemoveUnfinished(const std::string& data_dir) {
+  std::error_code ignored;
+  std::vector<fs::path> unfinished;
+  for (const auto& module : fs::directory_iterator(fs::path(data_dir) / "versions", ignored)) {
+    for (const auto& copy : fs::directory_iterator(module.path(), ignored)) {
+      if (copy.path().filename().string().starts_with(kUnfinished)) unfinished.push_back(copy.path());
+    }
+  }
+  for (const fs::path& copy : unfinished) RemoveTree(copy);
+}
 
 }  // namespace bulkhead

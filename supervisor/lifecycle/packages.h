@@ -38,6 +38,8 @@ absl::Status CheckPackage(const Package& package);
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir);
 // Removes all installed copies of a module.
 void RemovePackages(const std::string& data_dir, const std::string& name);
+// Removes copies that were being made when an earlier supervisor was killed. While nothing is installed.
+void RemoveUnfinished(const std::string& data_dir);
 
 inline constexpr size_t kMaxPackageFiles = 10'000;
 inline constexpr int64_t kMaxPackageBytes = int64_t{1} << 30;

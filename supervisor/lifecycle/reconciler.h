@@ -212,6 +212,7 @@ class Reconciler : public Modules {
   absl::StatusOr<Discovery> Discover(bool booting, const Actor& by);
   absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
                         RescanResult::Folder& seen);
+  static void NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
   void Booted();
   void StopEligible();
