@@ -7,6 +7,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/lifecycle/refusals.h"
 
 namespace bulkhead {
 namespace {
@@ -20,24 +21,6 @@ AuditRecord WishOf(const ModuleTarget& target, const char* action) {
   AuditRecord record = RecordOf(target, action);
   record.outcome = kAccepted;
   return record;
-}
-
-std::string Join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-// Which range each of them asks for.
-std::vector<ErrorDetail> DependentDetails(const Graph& graph, const std::string& name, const std::vector<std::string>& dependents) {
-  std::vector<ErrorDetail> details;
-  for (const std::string& other : dependents) {
-    for (const DependencySpec& dependency : graph.at(other).dependencies) {
-      if (dependency.module == name)
-        details.push_back({"", "DEPENDENT", other + " " + graph.at(other).version + " needs " + name + " " + dependency.range, 0});
-    }
-  }
-  return details;
 }
 
 }  // namespace
@@ -180,8 +163,9 @@ std::string Reconciler::Accessible(const std::string& folder) const {
   return options_.modules_access + folder.substr(options_.modules_dir.size());
 }
 
-// On the pool: the copy of a module's folder, as the row that says so.
-absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, const AuditRecord& audit) {
+// On the pool: what would be copied of a module that is not installed.
+absl::StatusOr<Package> Reconciler::ReadFolder(const ModuleRow& row) const {
+  if (row.path.empty()) return WithoutFolder(row.name);
   const std::string folder = Accessible(row.path);
   std::error_code error;
   if (!std::filesystem::is_directory(folder + "/", error)) {
@@ -194,6 +178,12 @@ absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, c
     return Error("MANIFEST_CHANGED", row.path + " holds " + package.manifest.name + " " + package.manifest.version +
                                          ", registered is " + row.name + " " + row.version + "; delete and register it anew");
   }
+  return package;
+}
+
+// On the pool: the copy of a module's folder, as the row that says so.
+absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, const AuditRecord& audit) {
+  ASSIGN_OR_RETURN(Package package, ReadFolder(row));
   ASSIGN_OR_RETURN(InstalledPackage installed, InstallPackage(package, options_.data_dir));
   row.package = installed.relative;
   row.package_sha = installed.sha256;
@@ -205,11 +195,7 @@ absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, c
 
 void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done) {
   if (!entry->row.package.empty()) return done(absl::OkStatus());
-  if (entry->row.path.empty()) {
-    return done(Error(
-        "PACKAGE_INVALID",
-        "module " + entry->row.name + " was registered without `path`; delete it and register it with the folder of its files"));
-  }
+  if (entry->row.path.empty()) return done(WithoutFolder(entry->row.name));
   const ModuleRow before = entry->row;
   entry->row.status = RegistryStatus::kInstalling;
   Blocking<Installed>(
@@ -227,6 +213,7 @@ void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target,
         }
         entry->row = std::move(installed->row);
         entry->manifest = std::make_shared<const Manifest>(std::move(installed->manifest));
+        entry->unusable = absl::OkStatus();
         LogInfo("lifecycle", "installed", {{"module", entry->row.name}, {"package", entry->row.package}});
         done(absl::OkStatus());
       });
@@ -236,6 +223,7 @@ absl::StatusOr<Reconciler::EntryPtr> Reconciler::Current(const ModuleTarget& tar
   EntryPtr entry = Find(target.name);
   if (!entry) return NotFound(target.name);
   RETURN_IF_ERROR(target.Check(entry->row.generation));
+  if (!action || *action == ModuleAction::kEnable || *action == ModuleAction::kConfigure) RETURN_IF_ERROR(entry->unusable);
   if (action) RETURN_IF_ERROR(CheckTransition(target.name, entry->row.status, *action));
   return entry;
 }
@@ -336,19 +324,8 @@ void Reconciler::AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis 
 }
 
 absl::Status Reconciler::CheckEnable(const Entry& entry) const {
-  const std::string& name = entry.row.name;
-  Graph graph = CurrentGraph();
-  if (auto cycle = FindCycle(graph, name)) {
-    const std::string message = "the dependencies form a cycle: " + PathText(*cycle);
-    return Error("DEPENDENCY_UNSATISFIED", message, {{"/dependencies/modules", "DEPENDENCY_CYCLE", message, 0}});
-  }
-  if (auto details = UnsatisfiedDependencies(graph, name); !details.empty()) {
-    return Error("DEPENDENCY_UNSATISFIED", "module " + name + " can't be enabled: " + details[0].message, details);
-  }
-  ASSIGN_OR_RETURN(const ConfigResult config, StoredConfig(entry));
-  if (!config.errors.empty())
-    return Error("CONFIG_INVALID", "module " + name + " lacks a valid configuration: " + config.errors[0].message, Details(config.errors));
-  return absl::OkStatus();
+  RETURN_IF_ERROR(CheckDependencies(CurrentGraph(), entry.row.name));
+  return CheckConfig(*entry.manifest, entry.row);
 }
 
 void Reconciler::RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded) {
@@ -377,11 +354,7 @@ void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionRes
       auto current = Current(target, ModuleAction::kDisable);
       if (!current.ok()) return refuse(current.status());
       EntryPtr entry = *current;
-      if (auto dependents = Dependents(CurrentGraph(), target.name, true); !dependents.empty()) {
-        return refuse(Error("HAS_DEPENDENTS",
-                            "enabled modules depend on " + target.name + ": " + Join(dependents) + "; disable them first",
-                            DependentDetails(CurrentGraph(), target.name, dependents)));
-      }
+      if (absl::Status free = CheckDependents(CurrentGraph(), target.name, true); !free.ok()) return refuse(free);
       auto recorded = [this, entry, wait, done, release] {
         AnswerWhenConverged(entry, false, wait, done);
         release();
@@ -401,6 +374,12 @@ void Reconciler::Disable(const ModuleTarget& target, Millis wait, Done<ActionRes
   });
 }
 
+// A preparation that is under way migrates: it would make the schema again behind a purge.
+bool Reconciler::Busy(const Entry& entry) {
+  const bool preparing = entry.state.prepare == ModuleState::Prepare::kRunning && !entry.awaiting_dependencies;
+  return preparing || entry.state.observed != ObservedState::kStopped;
+}
+
 void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done) {
   loop_.Post([this, target, purge, done = std::move(done)] {
     Serialized(target.name, [this, target, purge, done](std::function<void()> release) {
@@ -412,16 +391,8 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
       auto current = Current(target, ModuleAction::kDelete);
       if (!current.ok()) return answer(current.status());
       const EntryPtr entry = *current;
-      if (auto dependents = Dependents(CurrentGraph(), name, false); !dependents.empty()) {
-        return answer(
-            Error("HAS_DEPENDENTS", "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first",
-                  DependentDetails(CurrentGraph(), name, dependents)));
-      }
-      // A preparation that is under way would make the schema again behind the purge.
-      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
-      if (preparing || entry->state.observed != ObservedState::kStopped) {
-        return answer(StateRefusal("MODULE_BUSY", "module " + name + " is still stopping; try again", entry->row.status));
-      }
+      if (absl::Status free = CheckDependents(CurrentGraph(), name, false); !free.ok()) return answer(free);
+      if (Busy(*entry)) return answer(StillStopping(name, entry->row.status));
       const RegistryStatus before = entry->row.status;
       entry->row.status = RegistryStatus::kRemoving;
       AuditRecord audit = RecordOf(target, purge ? "modules.purge" : "modules.delete");
@@ -475,11 +446,7 @@ void Reconciler::WithStopped(const ModuleTarget& target, Millis wait, std::funct
       if (entry->row.status == RegistryStatus::kEnabled) {
         return finish(StateRefusal("MODULE_ENABLED", "module " + target.name + " is enabled; disable it first", entry->row.status));
       }
-      // A preparation that is under way migrates, too.
-      bool preparing = entry->state.prepare == ModuleState::Prepare::kRunning && !entry->awaiting_dependencies;
-      if (preparing || entry->state.observed != ObservedState::kStopped) {
-        return finish(StateRefusal("MODULE_BUSY", "module " + target.name + " is still stopping; try again", entry->row.status));
-      }
+      if (Busy(*entry)) return finish(StillStopping(target.name, entry->row.status));
       Blocking<bool>(
           [work, view = View(*entry)]() -> absl::StatusOr<bool> {
             RETURN_IF_ERROR(work(view));

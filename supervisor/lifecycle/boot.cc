@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <set>
 
+#include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/manifest/semver.h"
 
 namespace bulkhead {
 
@@ -15,6 +17,10 @@ struct Reconciler::Found {
   std::vector<ExitRow> exits;
   Registry::ExitCounts exit_counts;
   std::optional<Offer> offer;
+  absl::Status unusable;  // MANIFEST_INVALID: `manifest` stands in for one that is not valid any more
+
+  // `read`: its manifest as the module's folder has it, else the registered one counts.
+  static Found Of(ModuleRow row, std::optional<Manifest> read, std::vector<ExitRow> exits);
 };
 
 struct Reconciler::Discovery {
@@ -51,6 +57,43 @@ absl::StatusOr<ModuleRow> RegisterFound(Registry& registry, const Package& packa
   return inserted;
 }
 
+// In place of a manifest that is not valid any more: enough to show the module, to keep its secrets sealed, and to delete it. Nothing says
+// now which of its values are secret, so that none is shown: a schema hides what it does not know, and this one knows what is sealed alone.
+Manifest StandIn(const ModuleRow& row) {
+  Manifest manifest;
+  manifest.name = manifest.display_name = row.name;
+  manifest.version = row.version;
+  manifest.json = "{}";
+  const auto document = nlohmann::json::parse(row.manifest_json, nullptr, false);
+  if (document.is_object()) {
+    manifest.json = row.manifest_json;
+    if (auto critical = document.find("critical"); critical != document.end() && critical->is_boolean()) manifest.critical = critical->get<bool>();
+  }
+  std::vector<std::string> hidden = SealedFields(row.config_json);
+  hidden.emplace_back();  // no field's name: there is a schema also where nothing is sealed
+  for (const std::string& name : hidden)
+    manifest.config_schema.push_back({.name = name, .type = "json", .sensitive = true, .json = R"({"type":"json","sensitive":true})"});
+  return manifest;
+}
+
+absl::Status Unusable(const std::string& name, const std::vector<Finding>& errors) {
+  constexpr size_t kNamed = 5;
+  std::string why;
+  for (size_t i = 0; i < std::min(errors.size(), kNamed); ++i)
+    why += (i == 0 ? "" : "; ") + errors[i].path + (errors[i].path.empty() ? "" : ": ") + errors[i].message;
+  if (errors.size() > kNamed) why += "; and " + std::to_string(errors.size() - kNamed) + " more";
+  return Error("MANIFEST_INVALID",
+               "the manifest that " + name + " was registered with is not valid any more: " + why + ". Delete the module and register it anew",
+               Details(errors));
+}
+
+// Of several versions in the modules directory the highest is on offer.
+bool IsBetter(const std::string& version, const std::optional<Offer>& than) {
+  if (!than) return true;
+  const auto one = ParseSemVer(version), other = ParseSemVer(than->version);
+  return one && other && *one > *other;
+}
+
 // What an earlier life left on its way. An installation is begun anew when somebody wants it; a removal may have dropped the data
 // already, so it is left to an administrator to repeat it.
 absl::Status Recover(Registry& registry, ModuleRow& row) {
@@ -71,30 +114,40 @@ absl::Status Recover(Registry& registry, ModuleRow& row) {
 
 }  // namespace
 
+Reconciler::Found Reconciler::Found::Of(ModuleRow row, std::optional<Manifest> read, std::vector<ExitRow> exits) {
+  absl::Status unusable;
+  if (!read) {
+    ManifestResult parsed = ParseManifest(row.manifest_json, false);
+    read = std::move(parsed.manifest);
+    if (!read) {
+      unusable = Unusable(row.name, parsed.errors);
+      LogError("discovery", std::string(unusable.message()), {{"module", row.name}});
+      read = StandIn(row);
+    }
+  }
+  return {std::move(row), *std::move(read), std::move(exits), {}, {}, std::move(unusable)};
+}
+
 // On the pool: reads the registry and the modules directory, registers what is new, installs what the settings enable. Of what is
 // registered already nothing changes, but for the same version with other contents where the development setting allows it, at boot.
 absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const Actor& by) {
   Discovery discovery;
   std::map<std::string, Found>& found = discovery.found;
-  std::set<std::string> left_out;
+  if (booting) RemoveUnfinished(options_.data_dir);
   ASSIGN_OR_RETURN(std::vector<ModuleRow> rows, registry_.Modules());
   ASSIGN_OR_RETURN(auto exit_counts, registry_.AllExitCounts());
   for (ModuleRow& row : rows) {
-    ManifestResult parsed = ParseManifest(row.manifest_json, false);
-    if (!parsed.manifest) {
-      LogError("discovery", "a registered manifest is not valid any more; the module is left out", {{"module", row.name}});
-      left_out.insert(row.name);
-      continue;
-    }
     if (booting) RETURN_IF_ERROR(Recover(registry_, row));
     ASSIGN_OR_RETURN(std::vector<ExitRow> exits, registry_.Exits(row.name));
     std::string name = row.name;
+    std::optional<Manifest> installed;
     if (!row.package.empty()) {
       // What was installed counts, migrations/ included.
       if (auto package = ReadPackage(options_.data_dir + "/" + row.package, row.package); package.ok())
-        parsed.manifest = std::move(package->manifest);
+        installed = std::move(package->manifest);
     }
-    found[name] = {std::move(row), std::move(*parsed.manifest), std::move(exits), std::move(exit_counts[name]), {}};
+    Found& one = found[name] = Found::Of(std::move(row), std::move(installed), std::move(exits));
+    one.exit_counts = std::move(exit_counts[name]);
   }
   auto folders = ListPackages(options_.modules_access);
   if (!folders.ok()) {
@@ -106,9 +159,10 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
   for (const std::string& folder : *folders) {
     RescanResult::Folder seen;
     seen.folder = options_.modules_dir + "/" + folder;
-    RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, left_out, found, seen));
+    RETURN_IF_ERROR(LookInto(options_.modules_access + "/" + folder, booting, by, found, seen));
     discovery.seen.folders.push_back(std::move(seen));
   }
+  NameTwins(found, discovery.seen.folders);
   if (!booting) return discovery;
   for (const auto& [name, settings] : options_.settings) {
     if (!found.contains(name))
@@ -118,9 +172,29 @@ absl::StatusOr<Reconciler::Discovery> Reconciler::Discover(bool booting, const A
   return discovery;
 }
 
+// Of several folders with one version of one module only one counts: the registered one, else the first. That is said of the others.
+void Reconciler::NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders) {
+  std::map<std::pair<std::string, std::string>, std::string> counts;  // name and version → folder
+  auto usable = [](const RescanResult::Folder& seen) { return !seen.name.empty() && seen.outcome != "broken"; };
+  for (const RescanResult::Folder& seen : folders) {
+    if (!usable(seen)) continue;
+    auto [counting, first] = counts.try_emplace({seen.name, seen.version}, seen.folder);
+    if (auto module = found.find(seen.name); !first && module != found.end() && module->second.row.path == seen.folder)
+      counting->second = seen.folder;
+  }
+  for (RescanResult::Folder& seen : folders) {
+    if (!usable(seen) || counts.at({seen.name, seen.version}) == seen.folder) continue;
+    seen.outcome = "broken";
+    seen.code = "MODULE_EXISTS";
+    seen.message = counts.at({seen.name, seen.version}) + " holds " + seen.name + " " + seen.version + ", too, and is what counts: remove one of them, " +
+                   "or give it another name or version";
+    LogWarn("discovery", "skipping a module folder", {{"folder", seen.folder}, {"code", seen.code}, {"reason", seen.message}});
+  }
+}
+
 // One folder of the modules directory: what became of it is in `seen`. An error only when the database fails.
-absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
-                                  std::map<std::string, Found>& found, RescanResult::Folder& seen) {
+absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
+                                  RescanResult::Folder& seen) {
   auto broken = [&](const absl::Status& why) {
     // It is reported and skips nobody else.
     seen.outcome = "broken";
@@ -136,21 +210,20 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
   seen.name = name;
   seen.version = package->manifest.version;
   if (absl::Status fits = CheckBulkheadRange(package->manifest); !fits.ok()) return broken(fits);
-  if (left_out.contains(name))
-    return broken(Error("MANIFEST_INVALID", name + " is registered with a manifest that is not valid any more; delete it"));
   for (const Finding& warning : package->warnings)
     LogWarn("discovery", warning.message, {{"folder", seen.folder}, {"path", warning.path}});
   auto known = found.find(name);
+  if (known != found.end() && !known->second.unusable.ok()) return broken(known->second.unusable);
   if (known == found.end()) {
     auto given = options_.settings.find(name);
     const FirstSettings settings = given == options_.settings.end() ? FirstSettings() : given->second;
     ASSIGN_OR_RETURN(ModuleRow row, RegisterFound(registry_, *package, settings, SealConfig(secrets_, package->manifest, settings.config_json),
                                                   options_.data_dir, by));
-    auto registered = ParseManifest(row.manifest_json, false);
-    if (row.version == package->manifest.version) registered.manifest = std::move(package->manifest);
+    std::optional<Manifest> read;
+    if (row.version == package->manifest.version) read = std::move(package->manifest);
     seen.outcome = "registered";
     seen.registered_version = row.version;
-    if (registered.manifest) found[name] = {std::move(row), std::move(*registered.manifest), {}, {}, {}};
+    found[name] = Found::Of(std::move(row), std::move(read), {});
     return absl::OkStatus();
   }
   ModuleRow& row = known->second.row;
@@ -158,7 +231,7 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
   seen.outcome = "unchanged";
   if (row.version != package->manifest.version) {
     seen.outcome = "offered";
-    known->second.offer = Offer{package->manifest.version, seen.folder};
+    if (IsBetter(package->manifest.version, known->second.offer)) known->second.offer = Offer{package->manifest.version, seen.folder};
     LogInfo("discovery", "another version is on offer; upgrade to take it",
             {{"module", name}, {"registered", row.version}, {"found", package->manifest.version}});
     return absl::OkStatus();
@@ -213,6 +286,7 @@ void Reconciler::Adopt(Discovery discovery, const std::vector<std::string>& not_
     }
     EntryPtr entry = AddEntry(std::move(one.row), std::move(one.manifest));
     entry->offer = std::move(one.offer);
+    entry->unusable = std::move(one.unusable);
     entry->exits.assign(one.exits.begin(), one.exits.end());
     entry->exit_counts = std::move(one.exit_counts);
     added.push_back(std::move(entry));

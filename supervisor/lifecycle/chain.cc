@@ -2,6 +2,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/lifecycle/refusals.h"
 #include "supervisor/store/migrations.h"
 
 namespace bulkhead {
@@ -101,12 +102,7 @@ void Reconciler::UndoChain(const std::shared_ptr<Chain>& chain, const std::strin
     });
   }
   loop_.Cancel(chain->late);
-  if (failed == chain->target.name) return chain->done(why);
-  std::vector<ErrorDetail> details = ErrorDetails(why);
-  details.insert(details.begin(), {"/dependencies/modules/" + failed, ErrorCode(why), std::string(why.message()), 0});
-  const std::string message = "module " + chain->target.name + " was not enabled, because " + failed + ", on which it depends, could not be: " +
-                              std::string(why.message()) + ". What was enabled on the way is disabled again";
-  chain->done(Error(ErrorCode(why), message, std::move(details)));
+  chain->done(ChainFailure(chain->target.name, failed, why));
 }
 
 // What became of a wish whose row said ACCEPTED and that is no call's own.
@@ -126,44 +122,82 @@ void Reconciler::RecordOutcome(const Actor& by, const std::string& action, const
       });
 }
 
+// What a plan has to look up on the pool, and what is known of it so far.
+struct Reconciler::Inspection {
+  ModuleAction action;
+  ModuleRow row;
+  std::shared_ptr<const Manifest> manifest;
+  std::map<std::string, bool> flags;
+  PlanFacts facts;
+};
+
+Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleAction action) const {
+  Inspection inspection{action, entry.row, entry.manifest, flags_, {}};
+  PlanFacts& facts = inspection.facts;
+  facts.status = entry.row.status;
+  facts.installed = !entry.row.package.empty();
+  facts.busy = Busy(entry);
+  facts.restarts_for_config = entry.manifest->config_reload == ConfigReload::kRestart;
+  facts.unusable = entry.unusable;
+  return inspection;
+}
+
+// On the pool. An error only when it can't be told; what is wrong with the module is in the facts.
+absl::Status Reconciler::Inspect(Inspection& inspection) const {
+  const auto& [action, row, registered, flags, _] = inspection;
+  PlanFacts& facts = inspection.facts;
+  if (action != ModuleAction::kInstall && action != ModuleAction::kEnable) return absl::OkStatus();
+  Manifest manifest = *registered;
+  std::string folder = options_.data_dir + "/" + row.package;
+  if (!facts.installed) {
+    auto package = ReadFolder(row);
+    facts.package = package.ok() ? CheckPackage(*package) : package.status();
+    if (package.ok()) {
+      manifest = package->manifest;
+      folder = package->folder;
+    }
+  }
+  if (action == ModuleAction::kInstall || !facts.unusable.ok()) return absl::OkStatus();
+  facts.config = CheckConfig(*registered, row);
+  facts.package_config = CheckConfig(manifest, row);
+  facts.package_dependencies = manifest.dependencies;
+  facts.package_bulkhead_range = manifest.bulkhead_range;
+  if (!manifest.feature_flag.empty() && !FlagValue(flags, manifest.feature_flag).value_or(false)) facts.flag_off = manifest.feature_flag;
+  if (auto reason = WithoutUid(row)) facts.prepare = *reason;
+  if (!manifest.has_database || !facts.package.ok() || !facts.prepare.code.empty()) return absl::OkStatus();
+  absl::Status allowed = CheckExtensions(row.name, manifest.extensions);
+  auto pending = allowed.ok() ? PendingMigrations(database_, row.name, folder + "/" + manifest.migrations_dir) : allowed;
+  if (pending.ok()) {
+    facts.migrations = *std::move(pending);
+    return absl::OkStatus();
+  }
+  if (ErrorCode(pending.status()).starts_with("DATABASE_")) return pending.status();
+  facts.prepare = {ErrorCode(pending.status()), std::string(pending.status().message())};
+  facts.prepare_details = ErrorDetails(pending.status());
+  return absl::OkStatus();
+}
+
+// The plan of a moment: as it is looked up, modules may have changed.
 void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) {
   loop_.Post([this, name, request, done = std::move(done)] {
-    EntryPtr entry = Find(name);
-    if (!entry) return done(NotFound(name));
-    PlanFacts facts;
-    facts.status = entry->row.status;
-    facts.installed = !entry->row.package.empty();
-    facts.with_dependencies = request.with_dependencies;
-    facts.purge = request.purge;
-    facts.restarts_for_config = entry->manifest->config_reload == ConfigReload::kRestart;
-    if (request.action == ModuleAction::kEnable) {
-      auto config = StoredConfig(*entry);
-      if (!config.ok()) facts.problems.push_back({"", ErrorCode(config.status()), std::string(config.status().message()), 0});
-      if (config.ok()) facts.problems = Details(config->errors);
-      if (!facts.installed && entry->row.path.empty())
-        facts.problems.push_back({"/path", "PACKAGE_INVALID", "the module was registered without the folder of its files", 0});
+    if (!Find(name)) return done(NotFound(name));
+    Graph graph = CurrentGraph();
+    std::vector<std::string> involved = {name};
+    if (request.action == ModuleAction::kEnable && request.with_dependencies) {
+      if (auto order = EnableOrder(graph, name); order.ok()) involved = *std::move(order);
     }
-    // As it is now: the plan of a moment, as the migrations are looked up it may have changed.
-    auto answer = [this, name, request, done](PlanFacts facts) {
-      if (!Find(name)) return done(NotFound(name));
-      done(bulkhead::MakePlan(CurrentGraph(), name, request.action, facts));
+    std::vector<Inspection> inspections;
+    for (const std::string& module : involved) inspections.push_back(WhatToInspect(*Find(module), request.action));
+    auto make = [this, name, request, graph = std::move(graph), inspections = std::move(inspections)]() mutable -> absl::StatusOr<Plan> {
+      AllPlanFacts facts;
+      for (Inspection& inspection : inspections) {
+        RETURN_IF_ERROR(Inspect(inspection));
+        facts[inspection.row.name] = std::move(inspection.facts);
+      }
+      return bulkhead::MakePlan(std::move(graph), name, request.action, {request.with_dependencies, request.purge}, facts);
     };
-    if (request.action != ModuleAction::kEnable || !entry->manifest->has_database) return answer(std::move(facts));
-    Blocking<std::vector<std::string>>(
-        [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<std::vector<std::string>> {
-          const std::string folder = row.package.empty() ? Accessible(row.path) : options_.data_dir + "/" + row.package;
-          return PendingMigrations(database_, row.name, folder + "/" + manifest->migrations_dir);
-        },
-        [answer, facts, done](absl::StatusOr<std::vector<std::string>> pending) mutable {
-          if (!pending.ok() && ErrorCode(pending.status()) == "DATABASE_UNAVAILABLE") return done(pending.status());
-          if (!pending.ok()) {
-            facts.problems.push_back({"/database/migrations", ErrorCode(pending.status()), std::string(pending.status().message()), 0});
-            for (ErrorDetail& detail : ErrorDetails(pending.status())) facts.problems.push_back(std::move(detail));
-          } else {
-            facts.migrations = *std::move(pending);
-          }
-          answer(std::move(facts));
-        });
+    const bool looks = request.action == ModuleAction::kInstall || request.action == ModuleAction::kEnable;
+    looks ? Blocking<Plan>(std::move(make), done) : done(make());
   });
 }
 

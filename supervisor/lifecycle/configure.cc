@@ -37,9 +37,11 @@ std::vector<int> Reconciler::AllSlots(const Entry& entry) {
   return slots;
 }
 
-absl::StatusOr<ConfigResult> Reconciler::StoredConfig(const Entry& entry) const {
-  ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, entry.row.name, entry.row.config_json));
-  return EffectiveConfig(*entry.manifest, opened);
+absl::Status Reconciler::CheckConfig(const Manifest& manifest, const ModuleRow& row) const {
+  ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
+  const ConfigResult config = EffectiveConfig(manifest, opened);
+  if (config.errors.empty()) return absl::OkStatus();
+  return Error("CONFIG_INVALID", "module " + row.name + " lacks a valid configuration: " + config.errors[0].message, Details(config.errors));
 }
 
 void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) {

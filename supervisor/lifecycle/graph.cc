@@ -7,13 +7,10 @@
 #include "supervisor/manifest/semver.h"
 
 namespace bulkhead {
-namespace {
 
-bool Up(const Standing& standing) {
+bool IsUp(const Standing& standing) {
   return standing.observed == ObservedState::kRunning || standing.observed == ObservedState::kDegraded;
 }
-
-}  // namespace
 
 Standing StandingOf(const ModuleState& state) {
   Standing standing;
@@ -104,7 +101,7 @@ DependencyVerdict JudgeDependencies(const Graph& graph, const std::string& name)
   DependencyVerdict verdict;
   for (const DependencySpec& dependency : self.dependencies) {
     const Standing& other = graph.at(dependency.module).standing;
-    if (Up(other)) continue;
+    if (IsUp(other)) continue;
     if (other.settled) {
       return {What::kFail,
               {"DEPENDENCY_FAILED",

@@ -22,6 +22,7 @@ struct Standing {
   bool blocked = false;  // wanted, and failed for the sake of a module that it depends on
 };
 Standing StandingOf(const ModuleState& state);
+bool IsUp(const Standing& standing);  // it runs, perhaps unwell: what depends on it may start
 
 struct GraphNode {
   std::string version;

@@ -101,7 +101,8 @@ struct RescanResult {
   struct Folder {
     std::string folder;  // as people know it
     std::string name;    // empty when its manifest can't be read
-    // registered, unchanged, offered (another version), changed (other contents of the same version), broken
+    // registered, unchanged, offered (another version), changed (other contents of the same version), broken (or one of two folders with
+    // the same version of a module)
     std::string outcome;
     std::string version, registered_version;
     std::string code, message;  // broken, changed

@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxManifest = 1 << 20;
+constexpr char kUnfinished[] = ".tmp-";  // how the names of copies begin that are being made
 
 class Sha {
  public:
@@ -127,6 +128,18 @@ absl::StatusOr<std::string> HashOrCopy(const std::string& folder, const std::str
   return all.Hex();
 }
 
+absl::Status CheckEntry(const Package& package) {
+  const std::string entry = package.folder + "/" + package.manifest.entry;
+  struct stat info;
+  if (stat(entry.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return Error("PACKAGE_INVALID",
+                 package.display + "/" + package.manifest.entry + " is missing: build the module, or name its executable in `entry`");
+  }
+  if ((info.st_mode & 0111) == 0)
+    return Error("PACKAGE_INVALID", package.display + "/" + package.manifest.entry + " is not executable: chmod +x it");
+  return absl::OkStatus();
+}
+
 void RemoveTree(const fs::path& path) {
   std::error_code ignored;
   fs::remove_all(path, ignored);
@@ -179,22 +192,19 @@ absl::StatusOr<std::string> HashPackage(const std::string& folder, const std::st
   return HashOrCopy(folder, display, "");
 }
 
+absl::Status CheckPackage(const Package& package) {
+  RETURN_IF_ERROR(CheckEntry(package));
+  return Walk(package.folder, package.display).status();
+}
+
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir) {
+  RETURN_IF_ERROR(CheckEntry(package));
   const Manifest& manifest = package.manifest;
-  std::string entry = package.folder + "/" + manifest.entry;
-  struct stat info;
-  if (stat(entry.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    return Error("PACKAGE_INVALID",
-                 package.display + "/" + manifest.entry + " is missing: build the module, or name its executable in `entry`");
-  }
-  if ((info.st_mode & 0111) == 0) {
-    return Error("PACKAGE_INVALID", package.display + "/" + manifest.entry + " is not executable: chmod +x it");
-  }
   std::string base = data_dir + "/versions/" + manifest.name;
   std::error_code error;
   fs::create_directories(base, error);
   if (error) return Error("DATA_UNUSABLE", base + ": " + error.message());
-  std::string temporary = base + "/.tmp-" + RandomHex(6);
+  std::string temporary = base + "/" + kUnfinished + RandomHex(6);
   if (mkdir(temporary.c_str(), 0755) != 0) return ErrnoStatus(errno, temporary);
   auto sha = HashOrCopy(package.folder, package.display, temporary);
   if (!sha.ok()) {
@@ -213,5 +223,16 @@ absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const st
 }
 
 void RemovePackages(const std::string& data_dir, const std::string& name) { RemoveTree(fs::path(data_dir) / "versions" / name); }
+
+void RemoveUnfinished(const std::string& data_dir) {
+  std::error_code ignored;
+  std::vector<fs::path> unfinished;
+  for (const auto& module : fs::directory_iterator(fs::path(data_dir) / "versions", ignored)) {
+    for (const auto& copy : fs::directory_iterator(module.path(), ignored)) {
+      if (copy.path().filename().string().starts_with(kUnfinished)) unfinished.push_back(copy.path());
+    }
+  }
+  for (const fs::path& copy : unfinished) RemoveTree(copy);
+}
 
 }  // namespace bulkhead

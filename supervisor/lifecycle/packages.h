@@ -31,11 +31,15 @@ struct InstalledPackage {
   std::string relative;       // "versions/<name>/<version>-<sha8>"
   std::string sha256;
 };
+// What would keep it from being installed, of what can be told without reading its files; changes nothing.
+absl::Status CheckPackage(const Package& package);
 // Copies it to <data>/versions, read-only, by a temporary folder and a rename; an equal copy that is there is used. PACKAGE_INVALID
 // when the entry is missing or not executable.
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir);
 // Removes all installed copies of a module.
 void RemovePackages(const std::string& data_dir, const std::string& name);
+// Removes copies that were being made when an earlier supervisor was killed. While nothing is installed.
+void RemoveUnfinished(const std::string& data_dir);
 
 inline constexpr size_t kMaxPackageFiles = 10'000;
 inline constexpr int64_t kMaxPackageBytes = int64_t{1} << 30;

@@ -3,49 +3,115 @@
 #include <algorithm>
 #include <functional>
 #include <set>
+#include <utility>
 
-#include "supervisor/manifest/semver.h"
+#include "supervisor/lifecycle/refusals.h"
 
 namespace bulkhead {
 namespace {
 
-bool Runs(const GraphNode& node) { return node.standing.wanted && node.standing.present; }
+bool IsRouted(const GraphNode& node) { return node.standing.wanted && node.standing.present; }
 
-// The dependents, nearest first, that a stop of `name` would leave without it.
-void AddDependents(const Graph& graph, const std::string& name, bool enabled_only, Plan& plan) {
-  for (const std::string& other : Dependents(graph, name, enabled_only)) {
-    const GraphNode& node = graph.at(other);
-    std::string range;
-    for (const DependencySpec& dependency : node.dependencies) {
-      if (dependency.module == name) range = dependency.range;
+// An error with all that it says of places.
+void Refuse(const absl::Status& why, Plan& plan) {
+  if (why.ok()) return;
+  plan.refusals.push_back({"", ErrorCode(why), std::string(why.message())});
+  for (ErrorDetail& detail : ErrorDetails(why)) plan.refusals.push_back(std::move(detail));
+}
+
+// What comes before all else, in the order in which a command is looked at.
+absl::Status CheckCommand(const std::string& name, ModuleAction action, const PlanFacts& facts) {
+  if (action == ModuleAction::kEnable || action == ModuleAction::kConfigure) RETURN_IF_ERROR(facts.unusable);
+  return CheckTransition(name, facts.status, action);
+}
+
+// Why it would not come up once it is enabled, as far as that can be known.
+absl::Status CheckStart(Graph& graph, const std::string& name, const PlanFacts& facts, bool already) {
+  Standing& standing = graph.at(name).standing;
+  const Standing before = std::exchange(standing, {ObservedState::kStarting, false, true, false, false});
+  const DependencyVerdict verdict = JudgeDependencies(graph, name);
+  standing = before;
+  auto failure = [&](const Reason& reason, std::vector<ErrorDetail> details) {
+    return already ? RestartFailure(name, reason, std::move(details)) : EnableFailure(name, reason, std::move(details));
+  };
+  if (verdict.what == DependencyVerdict::What::kFail) return failure(verdict.reason, {});
+  if (already && !facts.config.ok()) {
+    const std::string code = ErrorCode(facts.config);
+    const std::vector<ErrorDetail> details = ErrorDetails(facts.config);
+    return failure({code, code == "CONFIG_INVALID" ? ConfigSentence(details) : std::string(facts.config.message())}, details);
+  }
+  return facts.prepare.code.empty() ? absl::OkStatus() : failure(facts.prepare, facts.prepare_details);
+}
+
+// What is asked before a module that is not enabled is, and again when its folder has been read, which may say more.
+std::vector<absl::Status> CheckBeforeEnable(Graph& graph, const std::string& name, const PlanFacts& facts) {
+  const absl::Status dependencies = CheckDependencies(graph, name);
+  std::vector<absl::Status> wrong = {dependencies, facts.config};
+  if (!facts.installed) {
+    wrong.push_back(facts.package);
+    if (facts.package.ok()) {
+      graph.at(name).dependencies = facts.package_dependencies;
+      graph.at(name).bulkhead_range = facts.package_bulkhead_range;
+      if (dependencies.ok()) wrong.push_back(CheckDependencies(graph, name));
+      if (facts.config.ok()) wrong.push_back(facts.package_config);
     }
-    plan.refusals.push_back({"", "HAS_DEPENDENTS",
-                             other + " " + node.version + (node.enabled ? ", which is enabled," : "") + " depends on " + name + " " + range});
+  }
+  std::erase_if(wrong, [](const absl::Status& one) { return one.ok(); });
+  return wrong;
+}
+
+// Enables one in `graph`, whether or not something is in the way, and answers what is. `first_for`: for whose sake, when not its own.
+std::vector<absl::Status> EnableOne(Graph& graph, const std::string& name, const PlanFacts& facts, const std::string& first_for, Plan& plan) {
+  std::vector<absl::Status> wrong;
+  GraphNode& self = graph.at(name);
+  const bool already = JudgeTransition(facts.status, ModuleAction::kEnable) == TransitionVerdict::kAlreadySo;
+  const bool comes_up = self.standing.wanted && (!self.standing.settled || IsUp(self.standing));
+  if (absl::Status allowed = CheckCommand(name, ModuleAction::kEnable, facts); !allowed.ok()) {
+    wrong = {allowed};
+  } else if (!already) {
+    wrong = CheckBeforeEnable(graph, name, facts);
+  }
+  if (wrong.empty() && facts.flag_off.empty() && !(already && comes_up)) {
+    if (absl::Status starts = CheckStart(graph, name, facts, already); !starts.ok()) wrong = {starts};
+  }
+  if (!already && !facts.installed) plan.steps.push_back({name, "install", "its folder is copied to an immutable one of this version"});
+  if (!facts.flag_off.empty()) {
+    plan.steps.push_back({name, "skip", "it " + std::string(already ? "stays" : "is enabled and stays") + " skipped as long as its feature flag " +
+                                            facts.flag_off + " is off: nothing of it is started"});
+  } else if (!already || !comes_up) {
+    for (const std::string& file : facts.migrations) plan.steps.push_back({name, "migrate", file + " is run"});
+    plan.steps.push_back({name, "start", !first_for.empty() ? name + " is enabled first: " + first_for + " depends on it"
+                                         : already          ? "it is enabled and does not run: its start is tried again"
+                                                            : "its workers are started, then its routes and jobs are there"});
+  }
+  self.enabled = true;
+  if (!comes_up)
+    self.standing = {facts.flag_off.empty() ? ObservedState::kRunning : ObservedState::kSkipped, true, true, facts.flag_off.empty(), false};
+  return wrong;
+}
+
+void PlanEnable(Graph& graph, const std::string& name, bool with_dependencies, const AllPlanFacts& facts, Plan& plan) {
+  if (absl::Status allowed = CheckCommand(name, ModuleAction::kEnable, facts.at(name)); !allowed.ok()) return Refuse(allowed, plan);
+  std::vector<std::string> order = {name};
+  if (with_dependencies) {
+    auto chain = EnableOrder(graph, name);
+    if (!chain.ok()) return Refuse(chain.status(), plan);
+    order = *std::move(chain);
+  }
+  for (const std::string& module : order) {
+    const std::string first_for = module == name ? "" : name;
+    for (const absl::Status& why : EnableOne(graph, module, facts.at(module), first_for, plan)) Refuse(ChainFailure(name, module, why), plan);
   }
 }
 
-void PlanEnable(const Graph& graph, const std::string& name, const PlanFacts& facts, Plan& plan) {
-  std::vector<std::string> order = {name};
-  if (facts.with_dependencies) {
-    if (auto chain = EnableOrder(graph, name); chain.ok()) {
-      order = *chain;
-    } else {
-      for (ErrorDetail& detail : ErrorDetails(chain.status())) plan.refusals.push_back(std::move(detail));
-    }
-  } else {
-    for (ErrorDetail& detail : UnsatisfiedDependencies(graph, name)) plan.refusals.push_back(std::move(detail));
-    if (auto cycle = FindCycle(graph, name))
-      plan.refusals.push_back({"/dependencies/modules", "DEPENDENCY_CYCLE", "the dependencies form a cycle: " + PathText(*cycle)});
-  }
-  for (const std::string& module : order) {
-    if (module != name) {
-      plan.steps.push_back({module, "start", module + " is enabled first: " + name + " depends on it"});
-      continue;
-    }
-    if (!facts.installed) plan.steps.push_back({name, "install", "its folder is copied to an immutable one of this version"});
-    for (const std::string& file : facts.migrations) plan.steps.push_back({name, "migrate", file + " is run"});
-    plan.steps.push_back({name, "start", "its workers are started, then its routes and jobs are there"});
-  }
+void PlanDelete(const Graph& graph, const std::string& name, bool purge, const PlanFacts& facts, Plan& plan) {
+  const absl::Status allowed = CheckCommand(name, ModuleAction::kDelete, facts);
+  Refuse(allowed, plan);
+  Refuse(CheckDependents(graph, name, false), plan);
+  if (allowed.ok() && facts.busy) Refuse(StillStopping(name, facts.status), plan);
+  plan.steps.push_back({name, "remove", "its registration, configuration and installed copies are removed"});
+  plan.steps.push_back(purge ? PlanStep{name, "drop", "its database schema, role and data folder are dropped with all data"}
+                             : PlanStep{name, "keep", "its database schema and data folder stay"});
 }
 
 }  // namespace
@@ -89,40 +155,35 @@ absl::StatusOr<std::vector<std::string>> EnableOrder(const Graph& graph, const s
   return Error("DEPENDENCY_UNSATISFIED", message, std::move(wrong));
 }
 
-Plan MakePlan(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts) {
+Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const PlanOptions& options, const AllPlanFacts& all) {
   Plan plan;
   plan.module = name;
   plan.action = action;
-  if (absl::Status allowed = CheckTransition(name, facts.status, action); !allowed.ok())
-    plan.refusals.push_back({"/status", ErrorCode(allowed), std::string(allowed.message())});
+  const PlanFacts& facts = all.at(name);
   const bool already = JudgeTransition(facts.status, action) == TransitionVerdict::kAlreadySo;
-  const GraphNode& self = graph.at(name);
-  for (const ErrorDetail& problem : facts.problems) plan.refusals.push_back(problem);
   switch (action) {
     case ModuleAction::kInstall:
-      if (!already) plan.steps.push_back({name, "install", "its folder is copied to an immutable one of this version"});
+      Refuse(CheckCommand(name, action, facts), plan);
+      if (already) break;
+      Refuse(facts.package, plan);
+      plan.steps.push_back({name, "install", "its folder is copied to an immutable one of this version"});
       break;
-    case ModuleAction::kEnable:
-      if (!already) PlanEnable(graph, name, facts, plan);
-      break;
+    case ModuleAction::kEnable: PlanEnable(graph, name, options.with_dependencies, all, plan); break;
     case ModuleAction::kDisable:
-      AddDependents(graph, name, true, plan);
+      Refuse(CheckCommand(name, action, facts), plan);
+      Refuse(CheckDependents(graph, name, true), plan);
       if (!already) plan.steps.push_back({name, "stop", "its routes and jobs go at once, what is in flight is finished, then its workers stop"});
       break;
     case ModuleAction::kConfigure:
-      if (!Runs(self)) break;
+      Refuse(CheckCommand(name, action, facts), plan);
+      if (!IsRouted(graph.at(name))) break;
       if (facts.restarts_for_config) {
         plan.steps.push_back({name, "restart", "its workers are restarted with the new configuration, one after another"});
       } else {
         plan.steps.push_back({name, "push", "the new configuration is handed to its running workers, which may refuse it"});
       }
       break;
-    case ModuleAction::kDelete:
-      AddDependents(graph, name, false, plan);
-      plan.steps.push_back({name, "remove", "its registration, configuration and installed copies are removed"});
-      plan.steps.push_back(facts.purge ? PlanStep{name, "drop", "its database schema, role and data folder are dropped with all data"}
-                                       : PlanStep{name, "keep", "its database schema and data folder stay"});
-      break;
+    case ModuleAction::kDelete: PlanDelete(graph, name, options.purge, facts, plan); break;
   }
   if (!plan.refusals.empty()) plan.steps.clear();
   return plan;

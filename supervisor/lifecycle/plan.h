@@ -1,6 +1,7 @@
 // What an action would do to whom, before it is done. Pure.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,31 +14,44 @@ namespace bulkhead {
 // One effect, in the order in which they would come.
 struct PlanStep {
   std::string module;
-  std::string effect;  // install, migrate, start, stop, push, restart, remove, keep, drop
+  std::string effect;  // install, migrate, start, skip, stop, push, restart, remove, keep, drop
   std::string message;  // a sentence
 };
 
 struct Plan {
   std::string module;
   ModuleAction action = ModuleAction::kEnable;
-  // Empty: it would be done. A refusal has the code of the error that would be the answer.
+  // Empty: it would be done. Else the errors that are in its way, each followed by its details; the first one would be the answer.
   std::vector<ErrorDetail> refusals;
   std::vector<PlanStep> steps;
 };
 
-// What a plan needs to know of the module beyond the graph.
+// What a plan needs to know of a module beyond the graph. Statuses are the errors that the action itself would meet.
 struct PlanFacts {
   RegistryStatus status = RegistryStatus::kRegistered;
   bool installed = false;
-  bool with_dependencies = false;   // enable
-  bool purge = false;               // delete
-  bool restarts_for_config = false;  // configure
+  bool busy = false;                    // not wanted, and not gone yet
+  bool restarts_for_config = false;     // configure
+  absl::Status unusable;                // MANIFEST_INVALID: the registered manifest is not valid any more
+  absl::Status config;                  // stored, under the registered manifest
+  // Of one that is not installed: what copying its folder says, and what the manifest there asks for.
+  absl::Status package, package_config;
+  std::vector<DependencySpec> package_dependencies;
+  std::string package_bulkhead_range;
+  std::string flag_off;                 // its feature flag, when that is off
+  // What keeps it from being started at all: its uid, its extensions, its migrations. An empty code: nothing.
+  Reason prepare;
+  std::vector<ErrorDetail> prepare_details;
   std::vector<std::string> migrations;  // file names that enable would run
-  // Errors of a configuration that would keep it from starting, and the like, found elsewhere.
-  std::vector<ErrorDetail> problems;
+};
+using AllPlanFacts = std::map<std::string, PlanFacts>;  // of the module; with dependencies of all in EnableOrder()
+
+struct PlanOptions {
+  bool with_dependencies = false;  // enable
+  bool purge = false;              // delete
 };
 
-Plan MakePlan(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts);
+Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const PlanOptions& options, const AllPlanFacts& facts);
 
 // `name` and all that it depends on and that is not enabled, however indirectly: dependencies first. DEPENDENCY_UNSATISFIED, with a
 // detail for each, for what is not registered or of a wrong version, and for a cycle, whose path is shown.

@@ -8,6 +8,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
+#include "supervisor/lifecycle/refusals.h"
 #include "supervisor/store/migrations.h"
 
 namespace bulkhead {
@@ -112,6 +113,12 @@ void Reconciler::Want(const EntryPtr& entry, bool enabled) {
 void Reconciler::Prepare(const EntryPtr& entry) {
   entry->awaiting_dependencies = true;
   entry->prepare_details.clear();
+  if (!entry->unusable.ok()) {
+    entry->awaiting_dependencies = false;
+    Reason reason{ErrorCode(entry->unusable), std::string(entry->unusable.message())};
+    loop_.Post([this, entry, reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
+    return;
+  }
   DependencyVerdict verdict = JudgeDependencies(CurrentGraph(), entry->row.name);
   if (verdict.what == DependencyVerdict::What::kWait) return;
   entry->awaiting_dependencies = false;
@@ -119,12 +126,14 @@ void Reconciler::Prepare(const EntryPtr& entry) {
   loop_.Post([this, entry, reason = verdict.reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
 }
 
+std::optional<Reason> Reconciler::WithoutUid(const ModuleRow& row) const {
+  if (!options_.privileged || options_.first_uid + static_cast<uid_t>(row.uid_slot) <= options_.last_uid) return std::nullopt;
+  return Reason{"UIDS_EXHAUSTED", "isolation.uids has no uid left for it; uids are never used again, so widen the range"};
+}
+
 void Reconciler::PrepareNow(const EntryPtr& entry) {
-  if (options_.privileged && options_.first_uid + static_cast<uid_t>(entry->row.uid_slot) > options_.last_uid) {
-    loop_.Post([this, entry] {
-      Reason reason{"UIDS_EXHAUSTED", "isolation.uids has no uid left for it; uids are never used again, so widen the range"};
-      Dispatch(entry, event::Prepared{false, false, reason});
-    });
+  if (auto reason = WithoutUid(entry->row)) {
+    loop_.Post([this, entry, reason = *reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
     return;
   }
   // The pool works on copies; the entry belongs to the loop.
@@ -134,8 +143,8 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
         ConfigResult config = EffectiveConfig(*manifest, opened);
         if (!config.errors.empty()) {
-          const std::string message = "configuration: " + config.errors[0].path + ": " + config.errors[0].message;
-          return Error("CONFIG_INVALID", message, Details(config.errors));
+          const std::vector<ErrorDetail> details = Details(config.errors);
+          return Error("CONFIG_INVALID", ConfigSentence(details), details);
         }
         prepared.effective_config = config.effective_json;
         prepared.config_revision = row.config_revision;
@@ -382,19 +391,12 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   entry->enabling.reset();
   entry->taking_back = true;
   Reason reason = entry->state.reason;
-  // What keeps a module from being started at all has a code of its own; all else is a failed start.
-  bool own_code =
-      reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
-  std::string code = own_code ? reason.code : "MODULE_START_FAILED";
-  // The place of a mistake, where one is known, says more than the sentence once more.
-  std::vector<ErrorDetail> details = entry->prepare_details;
-  if (details.empty() || code != reason.code) details.insert(details.begin(), {"", reason.code, reason.message, 0});
-  absl::Status failure = Error(code, "module " + entry->row.name + " could not be enabled: " + reason.message, std::move(details));
+  const absl::Status failure = EnableFailure(entry->row.name, reason, entry->prepare_details);
   // Before the database knows: else the restart, which comes at once, would start another process of it.
   Want(entry, false);
   AuditRecord audit{.by = SystemActor(options_.node), .action = "modules.enable-reverted", .module = entry->row.name};
   audit.by.request_id = entry->enabling_request;
-  audit.outcome = code;
+  audit.outcome = ErrorCode(failure);
   audit.message = reason.message;
   Blocking<ModuleRow>([this, name = entry->row.name, status = entry->before_enabling, generation,
                        audit] { return registry_.SetStatus(name, status, generation, &audit); },
@@ -425,12 +427,9 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
   ObservedState observed = entry->state.observed;
   // A module that was enabled before and can't be started again stays enabled; who asked hears of it at once.
   if (observed == ObservedState::kFailed && !entry->enabling && !entry->taking_back) {
-    const Reason& reason = entry->state.reason;
-    std::vector<ErrorDetail> details = entry->prepare_details;
-    details.insert(details.begin(), {"", reason.code, reason.message, 0});
+    const absl::Status failure = RestartFailure(entry->row.name, entry->state.reason, entry->prepare_details);
     for (Waiter& waiter : entry->waiters) {
-      if (waiter.enable)
-        waiter.result = Error("MODULE_START_FAILED", "module " + entry->row.name + " is enabled but failed: " + reason.message, details);
+      if (waiter.enable) waiter.result = failure;
     }
   }
   if (Converged(*entry, true)) entry->enabling.reset();
@@ -482,6 +481,10 @@ ModuleView Reconciler::View(const Entry& entry) const {
   if (view.reason_code.empty()) {
     view.reason_code = entry.config_refusal.code;
     view.reason_message = entry.config_refusal.message;
+  }
+  if (view.reason_code.empty() && !entry.unusable.ok()) {
+    view.reason_code = ErrorCode(entry.unusable);
+    view.reason_message = std::string(entry.unusable.message());
   }
   view.offer = entry.offer;
   view.exits.assign(entry.exits.begin(), entry.exits.end());

@@ -118,6 +118,7 @@ class Reconciler : public Modules {
     Entry(uint64_t seed) : state(seed) {}
     ModuleRow row;
     std::shared_ptr<const Manifest> manifest;
+    absl::Status unusable;                   // MANIFEST_INVALID: the registered manifest is not valid any more, `manifest` stands in for it
     ModuleState state;
     WallTime since{};
     Instant reported_since{};                // of the state, when that was told last
@@ -148,6 +149,7 @@ class Reconciler : public Modules {
   // reconciler.cc
   void Dispatch(const EntryPtr& entry, const Event& event);
   void Prepare(const EntryPtr& entry);
+  std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
   void StartWorker(const EntryPtr& entry, int slot, uint64_t run);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
@@ -166,7 +168,7 @@ class Reconciler : public Modules {
 
   // actions.cc
   EntryPtr Find(const std::string& name) const;
-  // MODULE_NOT_FOUND, PRECONDITION_FAILED, and the refusals of CheckTransition.
+  // MODULE_NOT_FOUND, PRECONDITION_FAILED, MANIFEST_INVALID where a valid one is needed, and the refusals of CheckTransition.
   absl::StatusOr<EntryPtr> Current(const ModuleTarget& target, std::optional<ModuleAction> action = std::nullopt) const;
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
@@ -177,17 +179,19 @@ class Reconciler : public Modules {
   absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
   void RegisterChecked(Checked checked, const std::string& path, const Actor& by, Done<ModuleView> done);
   std::string Accessible(const std::string& folder) const;
+  absl::StatusOr<Package> ReadFolder(const ModuleRow& row) const;
   absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
   void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);
   absl::Status CheckEnable(const Entry& entry) const;  // DEPENDENCY_UNSATISFIED, CONFIG_INVALID, SECRET_UNREADABLE
   void RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded);
+  static bool Busy(const Entry& entry);  // not wanted, and not gone yet
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
 
   // configure.cc
   static std::vector<int> AllSlots(const Entry& entry);
-  absl::StatusOr<ConfigResult> StoredConfig(const Entry& entry) const;  // opened, with the defaults; SECRET_UNREADABLE
+  absl::Status CheckConfig(const Manifest& manifest, const ModuleRow& row) const;  // of the stored one: CONFIG_INVALID, SECRET_UNREADABLE
   void BeginRollout(const EntryPtr& entry, std::shared_ptr<Rollout> rollout);
   void PushConfig(const EntryPtr& entry, int slot, const std::string& config, int64_t revision,
                   std::function<void(absl::Status)> done);
@@ -202,6 +206,9 @@ class Reconciler : public Modules {
 
   // chain.cc
   void RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome);
+  struct Inspection;
+  Inspection WhatToInspect(const Entry& entry, ModuleAction action) const;
+  absl::Status Inspect(Inspection& inspection) const;
   void EnableNext(const std::shared_ptr<Chain>& chain);
   void UndoChain(const std::shared_ptr<Chain>& chain, const std::string& failed, const absl::Status& why);
 
@@ -209,8 +216,9 @@ class Reconciler : public Modules {
   struct Found;
   struct Discovery;
   absl::StatusOr<Discovery> Discover(bool booting, const Actor& by);
-  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, const std::set<std::string>& left_out,
-                        std::map<std::string, Found>& found, RescanResult::Folder& seen);
+  absl::Status LookInto(const std::string& folder, bool booting, const Actor& by, std::map<std::string, Found>& found,
+                        RescanResult::Folder& seen);
+  static void NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
   void Booted();
   void StopEligible();

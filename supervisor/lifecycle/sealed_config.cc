@@ -54,6 +54,16 @@ bool SealedWithOldKey(const SecretBox& box, const std::string& config_json) {
   return false;
 }
 
+std::vector<std::string> SealedFields(const std::string& config_json) {
+  std::vector<std::string> names;
+  const json config = json::parse(config_json, nullptr, false);
+  if (!config.is_object()) return names;
+  for (const auto& [name, value] : config.items()) {
+    if (IsSealed(value)) names.push_back(name);
+  }
+  return names;
+}
+
 absl::StatusOr<std::string> NewConfig(const Manifest& manifest, const std::string& stored_json, const std::string& change_json, bool merge) {
   std::string wanted = KeepMasked(manifest, stored_json, change_json);
   if (merge) {

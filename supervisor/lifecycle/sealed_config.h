@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "supervisor/manifest/manifest.h"
@@ -17,7 +18,7 @@ std::string SealConfig(const SecretBox& box, const Manifest& manifest, const std
 absl::StatusOr<std::string> OpenConfig(const SecretBox& box, std::string_view module, const std::string& config_json);
 // Whether something in it is sealed with another key than the one that seals now.
 bool SealedWithOldKey(const SecretBox& box, const std::string& config_json);
-
+std::vector<std::string> SealedFields(const std::string& config_json);  // names
 
 // What is stored after a change: `change_json` itself, or as a JSON merge patch (RFC 7396) on `stored_json`. A secret that comes as
 // "********", as it is shown, is the stored one. CONFIG_INVALID for what is no object or claims to be sealed.

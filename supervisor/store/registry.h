@@ -50,6 +50,9 @@ struct ModuleSchema {
   std::string conninfo;  // password included: give it to the module alone
 };
 
+// EXTENSION_NOT_ALLOWED for one beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin, btree_gist, timescaledb.
+absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions);
+
 class Registry {
  public:
   // `master_key` (32 bytes) makes the modules' database passwords.
@@ -82,8 +85,7 @@ class Registry {
   absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr, bool purge = false);
 
   // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
-  // `connections` is workers × limits::kConnectionsPerWorker. `extensions` beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin,
-  // btree_gist, timescaledb: EXTENSION_NOT_ALLOWED.
+  // `connections` is workers × limits::kConnectionsPerWorker. The errors of CheckExtensions.
   absl::StatusOr<ModuleSchema> EnsureSchema(const std::string& module, int connections, const std::vector<std::string>& extensions);
   // Drops schema and role with all data, and the module's history of migrations and runs. Within a transaction.
   static absl::Status DropSchema(Connection& c, const std::string& module);

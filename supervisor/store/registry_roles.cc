@@ -88,17 +88,6 @@ absl::StatusOr<std::string> Verifier(Connection& connection, const std::string& 
   return text;
 }
 
-absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) {
-  for (const std::string& extension : extensions) {
-    if (std::find(std::begin(kAllowedExtensions), std::end(kAllowedExtensions), extension) != std::end(kAllowedExtensions)) continue;
-    std::string allowed;
-    for (const std::string_view name : kAllowedExtensions) allowed += (allowed.empty() ? "" : ", ") + std::string(name);
-    return Error("EXTENSION_NOT_ALLOWED", "module \"" + module + "\" asks for the PostgreSQL extension \"" + extension + "\"; allowed are " + allowed,
-                 {{.path = "/database/extensions", .code = "EXTENSION_NOT_ALLOWED", .message = extension}});
-  }
-  return absl::OkStatus();
-}
-
 // The schemas in which the extensions are (an operator may have put one elsewhere), made available to `role`.
 absl::StatusOr<std::vector<std::string>> EnsureExtensions(Connection& c, const std::string& role, const std::vector<std::string>& extensions) {
   std::vector<std::string> schemas;
@@ -141,6 +130,17 @@ absl::Status EnsureOwnedSchema(Connection& c, const std::string& role, const std
 }
 
 }  // namespace
+
+absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) {
+  for (const std::string& extension : extensions) {
+    if (std::find(std::begin(kAllowedExtensions), std::end(kAllowedExtensions), extension) != std::end(kAllowedExtensions)) continue;
+    std::string allowed;
+    for (const std::string_view name : kAllowedExtensions) allowed += (allowed.empty() ? "" : ", ") + std::string(name);
+    return Error("EXTENSION_NOT_ALLOWED", "module \"" + module + "\" asks for the PostgreSQL extension \"" + extension + "\"; allowed are " + allowed,
+                 {{.path = "/database/extensions", .code = "EXTENSION_NOT_ALLOWED", .message = extension}});
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Registry::Open() {
   const std::string fingerprint = HmacHex(master_key_, kFingerprintLabel);

@@ -152,15 +152,15 @@ class Together(DaemonTest):
         plan = daemon.get("/api/v1/modules/top/plan?action=enable&withDependencies=true").data
         self.assertTrue(plan["allowed"], plan)
         self.assertEqual([(step["module"], step["effect"]) for step in plan["steps"]],
-                         [("base", "start"), ("middle", "start"), ("top", "install"), ("top", "start")])
+                         [(name, effect) for name in ("base", "middle", "top") for effect in ("install", "start")])
         plan = daemon.get("/api/v1/modules/top/plan?action=enable").data
         self.assertFalse(plan["allowed"])
-        self.assertEqual([refusal["code"] for refusal in plan["refusals"]], ["DISABLED"])
+        self.assertEqual([refusal["code"] for refusal in plan["refusals"]], ["DEPENDENCY_UNSATISFIED", "DISABLED"])
         self.assertEqual(daemon.module("base")["status"], "REGISTERED")
         self.assertEqual(daemon.post("/api/v1/modules/top/enable?withDependencies=true").status, 200)
         plan = daemon.get("/api/v1/modules/base/plan?action=disable").data
         self.assertFalse(plan["allowed"])
-        self.assertIn("middle 1.0.0, which is enabled, depends on base ^1.0.0", plan["refusals"][0]["message"])
+        self.assertEqual(plan["refusals"][1]["message"], "middle 1.0.0 needs base ^1.0.0")
         self.assertEqual(daemon.module("base")["observed"]["state"], "RUNNING")
         self.assertError(daemon.get("/api/v1/modules/base/plan?action=explode"), 400, "INVALID_ARGUMENT")
         self.assertError(daemon.get("/api/v1/modules/nobody/plan?action=enable"), 404, "MODULE_NOT_FOUND")

@@ -329,6 +329,38 @@ class Rest(SharedDaemonTest):
         self.assertShape("Me", me)
         self.assertShape("Me.credential", me["credential"])
 
+    def test_plans(self):
+        refused = self.daemon.get("/api/v1/modules/echo/plan?action=delete").data
+        allowed = self.daemon.get("/api/v1/modules/echo/plan?action=disable").data
+        for plan in (refused, allowed):
+            self.assertShape("Plan", plan)
+        self.assertShape("Plan.refusals", refused["refusals"][0])
+        self.assertShape("Plan.steps", allowed["steps"][0])
+        self.assertEqual((refused["allowed"], refused["steps"], allowed["allowed"], allowed["refusals"]), (False, [], True, []))
+
+    def test_flags(self):
+        flag = self.daemon.put("/api/v1/flags/shape", {"enabled": True}).data
+        self.assertShape("Flag", flag)
+        self.assertIsNone(flag["percentage"])
+        self.assertIsInstance(flag["revision"], int)
+        for answer in (self.daemon.get("/api/v1/flags/shape").data, self.daemon.get("/api/v1/flags").data[0]):
+            self.assertShape("Flag", answer)
+
+    def test_the_audit(self):
+        self.daemon.put("/api/v1/flags/audited", {"enabled": True})
+        answer = self.daemon.get("/api/v1/audit?action=flags.*")
+        self.assertShape("ListMeta", answer.json["meta"])
+        entry = answer.data[0]
+        self.assertShape("AuditEntry", entry)
+        self.assertShape("AuditEntry.actor", entry["actor"])
+        self.assertIsInstance(entry["id"], int)
+        self.assertRegex(entry["at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+
+    def test_rotated_secrets(self):
+        rotated = self.daemon.post("/api/v1/system/secrets/rotate").json  # without the envelope
+        self.assertShape("RotatedSecrets", rotated)
+        self.assertIsInstance(rotated["modules"], int)
+
     def test_raw_answers(self):
         self.assertShape("Health", self.daemon.get("/health", token=None).json)
         system = self.daemon.get("/api/v1/system/modules").json
@@ -338,6 +370,24 @@ class Rest(SharedDaemonTest):
     def test_a_deletion(self):
         self.daemon.post("/api/v1/modules", {"manifest": {"name": "short-stay", "version": "1.0.0"}})
         self.assertShape("Deleted", self.daemon.delete("/api/v1/modules/short-stay").data)
+
+
+class Rescans(DaemonTest):
+    def test_scanned_folders_and_an_offer(self):
+        shapes, modules = golden.stored("rest.json"), self.temporary_folder()
+        folder = write_module(modules, "one", entry="#!/bin/sh\n")
+        daemon = self.daemon(modules_dir=modules)
+        self.assertIsNone(daemon.module("one")["offer"])
+        (folder / "manifest.json").write_text((folder / "manifest.json").read_text().replace("1.0.0", "1.1.0"))
+        write_module(modules, "wrong", text='{"name": "?"}')
+        answer = daemon.post("/api/v1/modules/rescan")
+        self.assertEqual(sorted(answer.json["meta"]), shapes["ListMeta"])
+        one, wrong = answer.data
+        for found in (one, wrong):
+            self.assertEqual(sorted(found), shapes["ScannedFolder"])
+        self.assertEqual((one["outcome"], wrong["outcome"]), ("offered", "broken"))
+        self.assertEqual(sorted(wrong["details"][0]), shapes["ScannedFolder.details"])
+        self.assertEqual(sorted(daemon.module("one")["offer"]), shapes["Module.offer"])
 
 
 class Migrations(SharedDaemonTest):
