@@ -82,7 +82,7 @@ inline constexpr Millis kJwksPause{10'000};              // between two fetches 
 inline constexpr Millis kAccessTokenLife{900'000};       // of a user's access token
 inline constexpr Millis kRefreshTokenLife{int64_t{30} * 24 * 3'600'000};
 inline constexpr Millis kLastUsedInterval{60'000};       // how often `lastUsedAt` of the API tokens is written
-inline constexpr Millis kAuthPoll{2'000};                // how late a node notices what another one changed of tokens, users and roles
+inline constexpr Millis kStorePoll{2'000};               // how late a node notices what another one changed of tokens, users, roles and flags
 inline constexpr size_t kMinPassword = 12;               // characters; below or beyond: 400
 inline constexpr size_t kMaxPassword = 256;
 inline constexpr int kParallelHashes = 2;                // passwords hashed at a time, 19 MiB each

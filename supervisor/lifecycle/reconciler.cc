@@ -92,10 +92,13 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
 }
 
 bool Reconciler::FlagOff(const Manifest& manifest) const {
-  return !manifest.feature_flag.empty() && !FlagValue(flags_, manifest.feature_flag).value_or(false);
+  if (manifest.feature_flag.empty()) return false;
+  const std::string variable = FeatureFlagVariable(manifest.feature_flag);
+  auto flag = std::find_if(flags_.begin(), flags_.end(), [&](const auto& one) { return FeatureFlagVariable(one.first) == variable; });
+  return flag == flags_.end() || !flag->second.enabled;
 }
 
-void Reconciler::SetFlags(std::map<std::string, bool> flags) {
+void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
   flags_ = std::move(flags);
   for (auto& [name, entry] : std::map(entries_)) {
     if (entry->state.wanted && FlagOff(*entry->manifest) != entry->state.skipped) Want(entry, true);
