@@ -169,7 +169,7 @@ class Daemon {
       limits.statement_timeout = config_.migration_timeout;
       RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
-      registry_ = std::make_unique<Registry>(*database_, key);
+      registry_ = std::make_unique<Registry>(*database_, key, config_.store_extensions);
       RETURN_IF_ERROR(registry_->Open());
       credentials_ = std::make_unique<CredentialStore>(*database_);
       authenticator_ = std::make_unique<Authenticator>(clock_, *credentials_, JwtVerifier::Options{config_.jwt, jwt_keys_, AccessKey(key)});

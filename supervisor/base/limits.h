@@ -62,6 +62,9 @@ inline constexpr Millis kQuarantineRetry{600'000};       // how often a quaranti
 inline constexpr Millis kMigrationLockWait{60'000};      // for another supervisor that migrates the same; beyond: MIGRATION_LOCKED
 inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statement, unless store.migrationTimeout says otherwise
 
+// The store.
+inline constexpr size_t kMaxExtensions = 64;             // that store.extensions may name; beyond: CONFIG_INVALID
+
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
 inline constexpr Millis kMaxWait{600'000};

@@ -381,7 +381,7 @@ void Reconciler::EnableFailed(const EntryPtr& entry) {
   Reason reason = entry->state.reason;
   // What keeps a module from being started at all has a code of its own; all else is a failed start.
   bool own_code =
-      reason.code.starts_with("MIGRATION_") || reason.code == "CONFIG_INVALID" || reason.code == "EXTENSION_NOT_ALLOWED";
+      reason.code.starts_with("MIGRATION_") || reason.code.starts_with("EXTENSION_") || reason.code == "CONFIG_INVALID";
   std::string code = own_code ? reason.code : "MODULE_START_FAILED";
   // The place of a mistake, where one is known, says more than the sentence once more.
   std::vector<ErrorDetail> details = entry->prepare_details;
