@@ -18,6 +18,7 @@ namespace {
 
 constexpr uint32_t kFirstOrdinaryUid = 1'000;  // below are the system's own users
 constexpr uint32_t kLastUid = 4'294'967'293;   // the two above mean "nobody" and "unchanged" to the kernel
+constexpr size_t kMaxExtensionName = 63;       // bytes, as PostgreSQL has it
 constexpr char kFlagPrefix[] = "FEATURE_FLAG_";
 
 // "127.0.0.1:4000", "[::1]:4000", "localhost:0": a sentence when it is none.
@@ -68,6 +69,23 @@ std::string SetMigrationTimeout(Config& config, const std::string& value, const 
   const auto timeout = ParseDuration(value);
   if (!timeout) return absl::StrCat("\"", value.substr(0, 64), "\" is no duration such as 90s, 30m or 1h; 0 is none.");
   config.migration_timeout = *timeout;
+  return "";
+}
+
+std::string SetExtensions(Config& config, const std::string& value, const std::string&) {
+  std::vector<std::string> names;
+  if (absl::StripAsciiWhitespace(value) != "none") {
+    for (absl::string_view piece : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+      const std::string name(absl::StripAsciiWhitespace(piece));
+      const bool well_formed = name.size() <= kMaxExtensionName && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                                 return absl::ascii_isalnum(c) || c == '_' || c == '-';
+                               });
+      if (!well_formed) return absl::StrCat("\"", name.substr(0, 64), "\" is no name of a PostgreSQL extension.");
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+  }
+  if (names.size() > limits::kMaxExtensions) return absl::StrCat("At most ", limits::kMaxExtensions, " extensions are possible.");
+  config.store_extensions = std::move(names);
   return "";
 }
 
@@ -139,6 +157,9 @@ const std::vector<Setting>& Settings() {
        SetStoreUrl},
       {"store.migrationTimeout", "BULKHEAD_MIGRATION_TIMEOUT", "--migration-timeout", "DURATION",
        "longest statement of a migration, 0 for none (default 1h)", SetMigrationTimeout},
+      {"store.extensions", "BULKHEAD_STORE_EXTENSIONS", "--store-extensions", "NAME,NAME",
+       "PostgreSQL extensions that modules may ask for, or none (default pg_trgm,pgcrypto,citext,uuid-ossp,btree_gin,btree_gist,timescaledb)",
+       SetExtensions, true},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",

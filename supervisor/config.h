@@ -15,6 +15,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/cli/command.h"
+#include "supervisor/store/extensions.h"
 
 namespace bulkhead {
 
@@ -31,6 +32,7 @@ struct Config {
   std::string modules_dir;       // absolute; <cwd>/build/modules
   std::string store_url;         // "" = private PostgreSQL
   Millis migration_timeout = limits::kMigrationStatementTimeout;  // store.migrationTimeout, of one statement; 0: none
+  std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   bool discovery_development = false;

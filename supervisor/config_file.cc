@@ -90,9 +90,20 @@ class FileReader {
   }
 
   void Set(const Setting& setting, const json& value, const std::string& pointer) {
-    if (value.is_structured()) return Wrong(pointer, setting.key, "This must be a single value.");
+    if (setting.list && value.is_array()) return SetList(setting, value, pointer);
+    if (value.is_structured()) return Wrong(pointer, setting.key, setting.list ? "This must be a list of names." : "This must be a single value.");
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
     if (std::string fault = setting.set(config_, text, cwd_); !fault.empty()) Wrong(pointer, setting.key, std::move(fault));
+  }
+
+  void SetList(const Setting& setting, const json& value, const std::string& pointer) {
+    std::string names;
+    for (size_t i = 0; i < value.size(); ++i) {
+      const bool single = value[i].is_string() && value[i].get_ref<const std::string&>().find(',') == std::string::npos;
+      if (!single) return Wrong(PointerTo(pointer, i), setting.key, "This must be a list of names.");
+      absl::StrAppend(&names, i == 0 ? "" : ",", value[i].get_ref<const std::string&>());
+    }
+    if (std::string fault = setting.set(config_, names, cwd_); !fault.empty()) Wrong(pointer, setting.key, std::move(fault));
   }
 
   void Flags(const json& value, const std::string& pointer) {

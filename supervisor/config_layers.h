@@ -24,6 +24,7 @@ struct Setting {
   const char* help;      // with the default
   // Checks and stores; a sentence when the value is wrong. `cwd` is for relative paths.
   std::string (*set)(Config& config, const std::string& value, const std::string& cwd);
+  bool list = false;     // names split by commas; a list of them in the file
 };
 const std::vector<Setting>& Settings();
 

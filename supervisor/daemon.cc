@@ -171,7 +171,7 @@ class Daemon {
       limits.statement_timeout = config_.migration_timeout;
       RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
-      registry_ = std::make_unique<Registry>(*database_, key);
+      registry_ = std::make_unique<Registry>(*database_, key, config_.store_extensions);
       RETURN_IF_ERROR(registry_->Open());
       credentials_ = std::make_unique<CredentialStore>(*database_);
       authenticator_ = std::make_unique<Authenticator>(clock_, *credentials_, JwtVerifier::Options{config_.jwt, jwt_keys_, AccessKey(key)});
@@ -211,14 +211,14 @@ class Daemon {
     options.first_uid = uids_.range.first;
     options.last_uid = uids_.range.last;
     options.migration_limits.statement_timeout = config_.migration_timeout;
-    options.flags = flags_->current()->Values();
+    options.flags = HostFlags(*flags_->current());
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
     reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, *secrets_, publisher_, clock_,
                                               options);
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
 
-    auto host = HostServer::Listen(options.host_socket, HostFlags(*flags_->current()));
+    auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
@@ -227,7 +227,7 @@ class Daemon {
 
     flags_->OnChange([this](const std::shared_ptr<const FlagSet>& flags) {
       host_->SetFlags(HostFlags(*flags));
-      reconciler_->SetFlags(flags->Values());
+      reconciler_->SetFlags(HostFlags(*flags));
     });
 
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
@@ -237,7 +237,7 @@ class Daemon {
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
-    KeepAuth();
+    FollowStore();
     gateway_->Start(*authenticator_, *admin_);
     jobs_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
@@ -247,14 +247,15 @@ class Daemon {
     });
   }
 
-  // What other nodes change of tokens, users and roles is read, and when tokens were used is written.
-  void KeepAuth() {
+  // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.
+  void FollowStore() {
     if (stopping_) return;
     const bool queued = pool_.Submit([this] {
       authenticator_->Upkeep(false);
-      loop_.Post([this] { loop_.After(limits::kAuthPoll, [this] { KeepAuth(); }); });
+      flags_->Follow();
+      loop_.Post([this] { loop_.After(limits::kStorePoll, [this] { FollowStore(); }); });
     });
-    if (!queued) loop_.After(limits::kAuthPoll, [this] { KeepAuth(); });
+    if (!queued) loop_.After(limits::kStorePoll, [this] { FollowStore(); });
   }
 
   void Ready(const std::vector<Reconciler::BootFailure>& failures) {

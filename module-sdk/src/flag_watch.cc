@@ -17,20 +17,21 @@ namespace {
 
 constexpr std::chrono::milliseconds kFirstRetry{200}, kLastRetry{10'000};  // doubled each time, until a message has come
 
-FlagStates StatesOf(const host_pb::Flags& message) {
+}  // namespace
+
+FlagStates FlagStatesOf(const google::protobuf::Map<std::string, bool>& flags,
+                        const google::protobuf::Map<std::string, host_pb::FlagRule>& rules) {
   FlagStates states;
-  for (const auto& [name, enabled] : message.flags()) {
+  for (const auto& [name, enabled] : flags) {
     FlagState& state = states[FlagVariable(name)];
     state.enabled = enabled;
-    auto rule = message.rules().find(name);
-    if (rule == message.rules().end()) continue;
+    auto rule = rules.find(name);
+    if (rule == rules.end()) continue;
     if (rule->second.has_percentage()) state.percentage = rule->second.percentage();
     state.identities.assign(rule->second.identities().begin(), rule->second.identities().end());
   }
   return states;
 }
-
-}  // namespace
 
 std::string FlagVariable(std::string_view name) {
   std::string variable = "FEATURE_FLAG_";
@@ -81,7 +82,7 @@ struct FlagWatch::State : std::enable_shared_from_this<FlagWatch::State> {
       telling = true;
       wait = kFirstRetry;
     }
-    changed(StatesOf(message));
+    changed(FlagStatesOf(message.flags(), message.rules()));
     std::lock_guard lock(mutex);
     telling = false;
     idle.notify_all();

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "bulkhead/host/v1/host.pb.h"
+
 namespace bulkhead::sdk {
 
 struct FlagState {
@@ -21,6 +23,10 @@ struct FlagState {
 };
 // By the name of the flag's environment variable, under which spellings of one name meet.
 using FlagStates = std::map<std::string, FlagState, std::less<>>;
+
+// As Initialize and Host.WatchFlags tell them.
+FlagStates FlagStatesOf(const google::protobuf::Map<std::string, bool>& flags,
+                        const google::protobuf::Map<std::string, ::bulkhead::host::v1::FlagRule>& rules);
 
 std::string FlagVariable(std::string_view name);  // "FEATURE_FLAG_NEW_PRICING"
 // Whether a flag is on for an identity, as host.proto says.

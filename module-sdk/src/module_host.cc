@@ -82,7 +82,7 @@ grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
   facts.conninfo = request.conninfo();
   facts.slot = request.slot();
   facts.args = args_;
-  for (const auto& [name, enabled] : request.flags()) facts.flags[FlagVariable(name)].enabled = enabled;
+  facts.flags = FlagStatesOf(request.flags(), request.flag_rules());
   context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
   grpc::Status status = Guard("Initialize", [&] { module_->Initialize(*context_); });
   if (!status.ok()) return status;

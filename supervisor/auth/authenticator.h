@@ -1,5 +1,5 @@
 // Who is behind a bearer secret: the admin token in <data>/admin.token, API tokens, and JSON Web Tokens of a configured issuer or of our
-// own users. The table in memory decides; what another node changes is noticed within limits::kAuthPoll. Thread-safe.
+// own users. The table in memory decides; what another node changes is noticed within limits::kStorePoll. Thread-safe.
 #pragma once
 
 #include <atomic>

@@ -69,6 +69,9 @@ inline constexpr Millis kQuarantineRetry{600'000};       // how often a quaranti
 inline constexpr Millis kMigrationLockWait{60'000};      // for another supervisor that migrates the same; beyond: MIGRATION_LOCKED
 inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statement, unless store.migrationTimeout says otherwise
 
+// The store.
+inline constexpr size_t kMaxExtensions = 64;             // that store.extensions may name; beyond: CONFIG_INVALID
+
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
 inline constexpr Millis kMaxWait{600'000};
@@ -90,7 +93,7 @@ inline constexpr Millis kJwksPause{10'000};              // between two fetches 
 inline constexpr Millis kAccessTokenLife{900'000};       // of a user's access token
 inline constexpr Millis kRefreshTokenLife{int64_t{30} * 24 * 3'600'000};
 inline constexpr Millis kLastUsedInterval{60'000};       // how often `lastUsedAt` of the API tokens is written
-inline constexpr Millis kAuthPoll{2'000};                // how late a node notices what another one changed of tokens, users and roles
+inline constexpr Millis kStorePoll{2'000};               // how late a node notices what another one changed of tokens, users, roles and flags
 inline constexpr size_t kMinPassword = 12;               // characters; below or beyond: 400
 inline constexpr size_t kMaxPassword = 256;
 inline constexpr int kParallelHashes = 2;                // passwords hashed at a time, 19 MiB each

@@ -71,6 +71,13 @@ Flag FlagOf(const Rows& rows, int r) {
   return flag;
 }
 
+// About what a module is told of one takes in a message: its name twice, as a flag and as a rule.
+size_t ToldBytes(const std::string& name, const std::vector<std::string>& identities) {
+  size_t bytes = 2 * name.size() + 16;
+  for (const std::string& identity : identities) bytes += identity.size() + 3;
+  return bytes;
+}
+
 // What the audit shows of one.
 std::string Summary(const Flag& flag) {
   json shown = {{"enabled", flag.enabled}, {"identities", flag.identities}, {"description", flag.description}};
@@ -94,12 +101,6 @@ bool Flag::EnabledFor(std::string_view identity) const {
 const Flag* FlagSet::Find(std::string_view name) const {
   auto found = flags_.find(FeatureFlagVariable(name));
   return found == flags_.end() ? nullptr : &found->second;
-}
-
-std::map<std::string, bool> FlagSet::Values() const {
-  std::map<std::string, bool> values;
-  for (const auto& [variable, flag] : flags_) values[flag.name] = flag.enabled;
-  return values;
 }
 
 Flags::Flags(Loop& loop, BlockingPool& pool, Database& database, Sources sources)
@@ -134,11 +135,37 @@ void Flags::Rebuild(std::vector<Flag> stored) {
   current_.With([&](auto& current) { current = set; });
 }
 
-absl::Status Flags::Load() {
-  std::lock_guard lock(write_);
+absl::StatusOr<int64_t> Flags::StoreVersion() {
+  ASSIGN_OR_RETURN(const Rows rows, database_.Run("SELECT version FROM bulkhead_internal.flags_version"));
+  return rows.size() == 0 ? 0 : rows.Int(0, "version");
+}
+
+// The version is read first, so what changes while the rest is read is read once more.
+absl::Status Flags::Reread() {
+  ASSIGN_OR_RETURN(const int64_t version, StoreVersion());
   ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
   Rebuild(std::move(stored));
+  store_version_ = version;
   return absl::OkStatus();
+}
+
+absl::Status Flags::Load() {
+  std::lock_guard lock(write_);
+  return Reread();
+}
+
+void Flags::Follow() {
+  std::lock_guard lock(write_);
+  const auto before = current();
+  absl::Status read = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(const int64_t version, StoreVersion());
+    return version == store_version_ ? absl::OkStatus() : Reread();
+  }();
+  if (!read.ok()) LogDebug("flags", "what other nodes change waits for the database", {{"reason", std::string(read.message())}});
+  if (*current() == *before) return;
+  loop_.Post([this] {
+    if (changed_) changed_(current());
+  });
 }
 
 std::shared_ptr<const FlagSet> Flags::current() const {
@@ -160,12 +187,17 @@ void Flags::Set(const std::string& name, FlagChange change, Actor by, Done<Flag>
       // Of the spellings of one name the one that was set first stays.
       ASSIGN_OR_RETURN(const Rows all, c.Run(std::string(kSelect) + " FOR UPDATE"));
       std::string stored_name = name, before;
+      size_t told = ToldBytes(name, change.identities);
       for (int r = 0; r < all.size(); ++r) {
         const Flag flag = FlagOf(all, r);
-        if (FeatureFlagVariable(flag.name) != FeatureFlagVariable(name)) continue;
+        if (FeatureFlagVariable(flag.name) != FeatureFlagVariable(name)) {
+          told += ToldBytes(flag.name, flag.identities);
+          continue;
+        }
         stored_name = flag.name;
         before = Summary(flag);
       }
+      if (told > kMaxTold) return Error("OVERLOADED", "all flags together would have more names and identities than modules can be told of; delete some first");
       if (before.empty() && static_cast<size_t>(all.size()) >= kMaxFlags)
         return Error("OVERLOADED", "there are 10000 flags already; delete some first");
       ASSIGN_OR_RETURN(const Rows rows,
@@ -183,8 +215,7 @@ void Flags::Set(const std::string& name, FlagChange change, Actor by, Done<Flag>
       return AppendAudit(c, audit);
     }));
     Recorded({.by = by});
-    ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
-    Rebuild(std::move(stored));
+    RETURN_IF_ERROR(Reread());
     return after;
   };
   Answer<Flag>(std::move(work), std::move(done));
@@ -204,8 +235,7 @@ void Flags::Delete(const std::string& name, Actor by, Done<bool> done) {
       return NotFound(name);
     }));
     Recorded({.by = by});
-    ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
-    Rebuild(std::move(stored));
+    RETURN_IF_ERROR(Reread());
     return true;
   };
   Answer<bool>(std::move(work), std::move(done));

@@ -1,5 +1,6 @@
 // Feature flags: what the environment of this node, the API, the configuration file and the default say, in this order. Calls return
-// at once and answer on the control loop; what is in force is an immutable FlagSet that any thread may keep.
+// at once and answer on the control loop; what is in force is an immutable FlagSet that any thread may keep. What another node changes
+// is noticed within limits::kStorePoll.
 #pragma once
 
 #include <functional>
@@ -32,6 +33,7 @@ struct Flag {
   int64_t revision = 0;                  // 0: not set by the API
   std::optional<WallTime> updated_at;
   std::string updated_by;
+  bool operator==(const Flag&) const = default;
 
   // Whether it is on for somebody: the same answer for the same flag and identity on every node, and, while the percentage only grows,
   // once on it stays on.
@@ -44,7 +46,7 @@ class FlagSet {
   explicit FlagSet(std::map<std::string, Flag> by_variable) : flags_(std::move(by_variable)) {}
   const Flag* Find(std::string_view name) const;
   const std::map<std::string, Flag>& all() const { return flags_; }
-  std::map<std::string, bool> Values() const;  // by name, without the rules
+  bool operator==(const FlagSet&) const = default;
 
  private:
   std::map<std::string, Flag> flags_;
@@ -66,11 +68,14 @@ class Flags {
   };
   static constexpr size_t kMaxName = 128, kMaxIdentities = 1'000, kMaxIdentity = 128, kMaxDescription = 500;
   static constexpr size_t kMaxFlags = 10'000;  // that the API keeps; beyond: OVERLOADED
+  static constexpr size_t kMaxTold = 2 << 20;  // bytes of these in a message to a module, which takes 4 MiB; beyond: OVERLOADED
 
   Flags(Loop& loop, BlockingPool& pool, Database& database, Sources sources);
 
   // Reads what the API has set. Blocking; at boot.
   absl::Status Load();
+  // Reads it again when somebody, most likely another node, has changed it; tells of the change on the control loop. Blocking.
+  void Follow();
   std::shared_ptr<const FlagSet> current() const;
   // Called on the control loop after each change, with what is in force then.
   void OnChange(std::function<void(std::shared_ptr<const FlagSet>)> changed) { changed_ = std::move(changed); }
@@ -94,6 +99,8 @@ class Flags {
     if (!queued) loop_.Post([shared] { (*shared)(Error("OVERLOADED", "too many calls wait for the database; try again in a moment")); });
   }
   absl::StatusOr<std::vector<Flag>> Read();
+  absl::StatusOr<int64_t> StoreVersion();
+  absl::Status Reread();  // under write_
   void Rebuild(std::vector<Flag> stored);
 
   Loop& loop_;
@@ -102,6 +109,7 @@ class Flags {
   const Sources sources_;
   std::function<void(std::shared_ptr<const FlagSet>)> changed_;
   std::mutex write_;  // held over a change and the look at what it made: of two the later one counts
+  int64_t store_version_ = 0;  // under write_; of what was read
   Guarded<std::shared_ptr<const FlagSet>> current_;
 };
 

@@ -127,7 +127,7 @@ struct Reconciler::Inspection {
   ModuleAction action;
   ModuleRow row;
   std::shared_ptr<const Manifest> manifest;
-  std::map<std::string, bool> flags;
+  std::map<std::string, HostFlag> flags;
   PlanFacts facts;
 };
 
@@ -162,10 +162,10 @@ absl::Status Reconciler::Inspect(Inspection& inspection) const {
   facts.package_config = CheckConfig(manifest, row);
   facts.package_dependencies = manifest.dependencies;
   facts.package_bulkhead_range = manifest.bulkhead_range;
-  if (!manifest.feature_flag.empty() && !FlagValue(flags, manifest.feature_flag).value_or(false)) facts.flag_off = manifest.feature_flag;
+  if (FlagOff(flags, manifest)) facts.flag_off = manifest.feature_flag;
   if (auto reason = WithoutUid(row)) facts.prepare = *reason;
   if (!manifest.has_database || !facts.package.ok() || !facts.prepare.code.empty()) return absl::OkStatus();
-  absl::Status allowed = CheckExtensions(row.name, manifest.extensions);
+  absl::Status allowed = registry_.CheckExtensions(row.name, manifest.extensions);
   auto pending = allowed.ok() ? PendingMigrations(database_, row.name, folder + "/" + manifest.migrations_dir) : allowed;
   if (pending.ok()) {
     facts.migrations = *std::move(pending);

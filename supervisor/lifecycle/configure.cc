@@ -10,6 +10,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/manifest/config_change.h"
 
 namespace bulkhead {
 namespace {
@@ -56,8 +57,8 @@ void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Mill
       const EntryPtr entry = *current;
       const Manifest& manifest = *entry->manifest;
       auto opened = OpenConfig(secrets_, target.name, entry->row.config_json);
-      // An unreadable secret can be replaced, by a whole configuration.
-      if (!opened.ok() && change.merge) return refuse(opened.status());
+      // An unreadable secret can be replaced, by a whole configuration that does not ask to keep it: it would be lost.
+      if (!opened.ok() && (change.merge || KeepsSecrets(manifest, entry->row.config_json, change.json))) return refuse(opened.status());
       const std::string stored = opened.ok() ? *opened : "{}";
       auto wanted = NewConfig(manifest, stored, change.json, change.merge);
       if (!wanted.ok()) return refuse(wanted.status());

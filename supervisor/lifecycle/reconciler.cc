@@ -92,19 +92,21 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
 
-bool Reconciler::FlagOff(const Manifest& manifest) const {
-  return !manifest.feature_flag.empty() && !FlagValue(flags_, manifest.feature_flag).value_or(false);
+bool Reconciler::FlagOff(const std::map<std::string, HostFlag>& flags, const Manifest& manifest) {
+  if (manifest.feature_flag.empty()) return false;
+  const HostFlag* flag = FindFlag(flags, manifest.feature_flag);
+  return !flag || !flag->enabled;
 }
 
-void Reconciler::SetFlags(std::map<std::string, bool> flags) {
+void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
   flags_ = std::move(flags);
   for (auto& [name, entry] : std::map(entries_)) {
-    if (entry->state.wanted && FlagOff(*entry->manifest) != entry->state.skipped) Want(entry, true);
+    if (entry->state.wanted && FlagOff(flags_, *entry->manifest) != entry->state.skipped) Want(entry, true);
   }
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  event::Want want{enabled && !stopping_, FlagOff(*entry->manifest), entry->row.generation, entry->manifest->workers};
+  event::Want want{enabled && !stopping_, FlagOff(flags_, *entry->manifest), entry->row.generation, entry->manifest->workers};
   if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
   Dispatch(entry, want);
 }

@@ -52,7 +52,7 @@ class Reconciler : public Modules {
     uid_t first_uid = 0, last_uid = 0;  // of the modules; the range must last for all that are ever registered
     gid_t gid = 0;
     MigrationLimits migration_limits;
-    std::map<std::string, bool> flags;  // until SetFlags()
+    std::map<std::string, HostFlag> flags;  // until SetFlags()
     std::map<std::string, FirstSettings> settings;
     std::vector<std::string> not_started;  // --disable
   };
@@ -72,7 +72,7 @@ class Reconciler : public Modules {
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
-  void SetFlags(std::map<std::string, bool> flags);
+  void SetFlags(std::map<std::string, HostFlag> flags);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
 
@@ -163,7 +163,7 @@ class Reconciler : public Modules {
   void EnableFailed(const EntryPtr& entry);
   ModuleView View(const Entry& entry) const;
   Graph CurrentGraph() const;
-  bool FlagOff(const Manifest& manifest) const;
+  static bool FlagOff(const std::map<std::string, HostFlag>& flags, const Manifest& manifest);
   void Want(const EntryPtr& entry, bool enabled);
 
   // actions.cc
@@ -249,7 +249,7 @@ class Reconciler : public Modules {
 
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;
-  std::map<std::string, bool> flags_;
+  std::map<std::string, HostFlag> flags_;
   std::map<std::string, std::deque<std::function<void()>>> commands_;  // the first one is under way
   uint64_t directory_version_ = 0;
   std::function<void(absl::Status, std::vector<BootFailure>)> boot_done_;

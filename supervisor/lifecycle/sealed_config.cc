@@ -38,8 +38,8 @@ absl::StatusOr<std::string> OpenConfig(const SecretBox& box, std::string_view mo
     if (!IsSealed(value)) continue;
     auto plain = box.Open(value[kSealed].get_ref<const std::string&>(), Purpose(module, name));
     if (!plain.ok())
-      return Error("SECRET_UNREADABLE", "the field " + name + " of the configuration of " + std::string(module) + ": " +
-                                            std::string(plain.status().message()) + ". Set it anew, or put the key back");
+      return Error("SECRET_UNREADABLE", "the field " + name + " of the configuration of " + std::string(module) + ": " + std::string(plain.status().message()) +
+                                            ". Put the key back, or replace the whole configuration (PUT), secrets included");
     value = json::parse(*plain, nullptr, false);
   }
   return Dump(config);

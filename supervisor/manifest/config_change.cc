@@ -64,6 +64,14 @@ std::string KeepMasked(const Manifest& manifest, std::string_view stored_json, s
   return Dump(*incoming);
 }
 
+bool KeepsSecrets(const Manifest& manifest, std::string_view stored_json, std::string_view incoming_json) {
+  const json stored = ObjectOf(stored_json), incoming = ObjectOf(incoming_json);
+  return std::any_of(manifest.config_schema.begin(), manifest.config_schema.end(), [&](const ConfigField& field) {
+    auto value = incoming.find(field.name);
+    return field.sensitive && value != incoming.end() && *value == kMask && stored.contains(field.name);
+  });
+}
+
 std::string MaskedDiff(const Manifest& manifest, std::string_view before_json, std::string_view after_json) {
   const json before = ObjectOf(before_json), after = ObjectOf(after_json);
   const Secrets secrets(manifest);

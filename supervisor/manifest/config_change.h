@@ -19,6 +19,9 @@ absl::StatusOr<std::string> MergePatch(std::string_view target_json, std::string
 // refuse.
 std::string KeepMasked(const Manifest& manifest, std::string_view stored_json, std::string_view incoming_json);
 
+// Whether KeepMasked would take a stored value: a sensitive one that is "********" in `incoming_json`, and is stored in whatever form.
+bool KeepsSecrets(const Manifest& manifest, std::string_view stored_json, std::string_view incoming_json);
+
 // {"field": {"from": …, "to": …}} of what differs between two configurations, null for what is not there. Secrets, and fields
 // that the schema does not know, are "********" on both sides: one sees that they changed, not how.
 std::string MaskedDiff(const Manifest& manifest, std::string_view before_json, std::string_view after_json);

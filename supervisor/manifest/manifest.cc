@@ -297,13 +297,4 @@ std::string FeatureFlagVariable(std::string_view flag) {
   return name;
 }
 
-std::optional<bool> FlagValue(const std::map<std::string, bool>& flags, std::string_view flag) {
-  if (auto exact = flags.find(std::string(flag)); exact != flags.end()) return exact->second;
-  const std::string variable = FeatureFlagVariable(flag);
-  for (const auto& [name, on] : flags) {
-    if (FeatureFlagVariable(name) == variable) return on;
-  }
-  return std::nullopt;
-}
-
 }  // namespace bulkhead

@@ -84,7 +84,8 @@ std::optional<RegistryStatus> ParseRegistryStatus(std::string_view name) {
   return std::nullopt;
 }
 
-Registry::Registry(Database& database, std::string master_key) : database_(database), master_key_(std::move(master_key)) {}
+Registry::Registry(Database& database, std::string master_key, std::vector<std::string> extensions)
+    : database_(database), master_key_(std::move(master_key)), allowed_extensions_(std::move(extensions)) {}
 
 absl::StatusOr<std::vector<ModuleRow>> Registry::Modules() {
   ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns("SELECT ") + " FROM bulkhead_internal.modules ORDER BY name"));

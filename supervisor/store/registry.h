@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
+#include "supervisor/store/extensions.h"
 
 namespace bulkhead {
 
@@ -50,13 +51,10 @@ struct ModuleSchema {
   std::string conninfo;  // password included: give it to the module alone
 };
 
-// EXTENSION_NOT_ALLOWED for one beyond pg_trgm, pgcrypto, citext, uuid-ossp, btree_gin, btree_gist, timescaledb.
-absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions);
-
 class Registry {
  public:
-  // `master_key` (32 bytes) makes the modules' database passwords.
-  Registry(Database& database, std::string master_key);
+  // `master_key` (32 bytes) makes the modules' database passwords. `extensions` are those that modules may ask for.
+  Registry(Database& database, std::string master_key, std::vector<std::string> extensions = DefaultExtensions());
 
   // After the supervisor's own migrations. Refuses (MASTER_KEY_MISMATCH) a database that another master key has been used on.
   absl::Status Open();
@@ -84,8 +82,11 @@ class Registry {
   // The row; the data stays, or goes in the same transaction.
   absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr, bool purge = false);
 
+  // EXTENSION_NOT_ALLOWED for those beyond the allowed ones, a detail for each. Asks nobody.
+  absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) const;
   // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
-  // `connections` is workers × limits::kConnectionsPerWorker. The errors of CheckExtensions.
+  // `connections` is workers × limits::kConnectionsPerWorker. `extensions` are made where they are missing: EXTENSION_NOT_ALLOWED for those
+  // beyond the allowed ones, EXTENSION_UNAVAILABLE when the server lacks one or does not let us make it.
   absl::StatusOr<ModuleSchema> EnsureSchema(const std::string& module, int connections, const std::vector<std::string>& extensions);
   // Drops schema and role with all data, and the module's history of migrations and runs. Within a transaction.
   static absl::Status DropSchema(Connection& c, const std::string& module);
@@ -105,6 +106,7 @@ class Registry {
 
   Database& database_;
   const std::string master_key_;
+  const std::vector<std::string> allowed_extensions_;
   std::string role_prefix_;  // set by Open
 };
 

@@ -20,8 +20,7 @@ constexpr char kIdleInTransactionTimeout[] = "60s";
 // One at a time per database: GRANTs on one schema by two sessions end in "tuple concurrently updated". On a table that no module can
 // reach: an advisory lock could be taken by any of them, to keep all others from being prepared.
 constexpr char kLockRoles[] = "LOCK TABLE bulkhead_internal.module_roles IN SHARE ROW EXCLUSIVE MODE";
-constexpr std::string_view kAllowedExtensions[] = {"pg_trgm",   "pgcrypto",   "citext",     "uuid-ossp",
-                                                   "btree_gin", "btree_gist", "timescaledb"};
+constexpr char kInsufficientPrivilege[] = "42501";
 constexpr char kFingerprintLabel[] = "bulkhead master key fingerprint";
 
 // prefix + name, or a cut name with the beginning of its hash when that is too long or would not be unique.
@@ -88,6 +87,23 @@ absl::StatusOr<std::string> Verifier(Connection& connection, const std::string& 
   return text;
 }
 
+// Why the server has not made an extension, where that is for an operator to change.
+absl::Status ExtensionFailure(Connection& c, const std::string& extension, absl::Status status) {
+  if (SqlState(status) != kInsufficientPrivilege) return status;
+  return Error("EXTENSION_UNAVAILABLE", std::string("the supervisor's database role ") + PQuser(c.raw()) + " may not make the PostgreSQL extension \"" +
+                                            extension + "\". Let a superuser do it: CREATE EXTENSION " + Quoted(extension) + " SCHEMA bulkhead_extensions",
+               {{.path = "/database/extensions", .code = "EXTENSION_UNAVAILABLE", .message = extension}});
+}
+
+absl::Status MakeExtension(Connection& c, const std::string& extension) {
+  ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_available_extensions WHERE name = $1", {extension}));
+  if (known.size() == 0) {
+    return Error("EXTENSION_UNAVAILABLE", "the PostgreSQL server has no extension \"" + extension + "\". Install its package there",
+                 {{.path = "/database/extensions", .code = "EXTENSION_UNAVAILABLE", .message = extension}});
+  }
+  return ExtensionFailure(c, extension, c.Run("CREATE EXTENSION IF NOT EXISTS " + Quoted(extension) + " SCHEMA bulkhead_extensions").status());
+}
+
 // The schemas in which the extensions are (an operator may have put one elsewhere), made available to `role`.
 absl::StatusOr<std::vector<std::string>> EnsureExtensions(Connection& c, const std::string& role, const std::vector<std::string>& extensions) {
   std::vector<std::string> schemas;
@@ -95,7 +111,7 @@ absl::StatusOr<std::vector<std::string>> EnsureExtensions(Connection& c, const s
     constexpr char kWhere[] = "SELECT n.nspname AS schema FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = $1";
     ASSIGN_OR_RETURN(Rows rows, c.Run(kWhere, {extension}));
     if (rows.size() == 0) {
-      RETURN_IF_ERROR(c.Run("CREATE EXTENSION IF NOT EXISTS " + Quoted(extension) + " SCHEMA bulkhead_extensions").status());
+      RETURN_IF_ERROR(MakeExtension(c, extension));
       ASSIGN_OR_RETURN(rows, c.Run(kWhere, {extension}));
     }
     const std::string schema = rows.Text(0, "schema");
@@ -131,15 +147,21 @@ absl::Status EnsureOwnedSchema(Connection& c, const std::string& role, const std
 
 }  // namespace
 
-absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) {
-  for (const std::string& extension : extensions) {
-    if (std::find(std::begin(kAllowedExtensions), std::end(kAllowedExtensions), extension) != std::end(kAllowedExtensions)) continue;
-    std::string allowed;
-    for (const std::string_view name : kAllowedExtensions) allowed += (allowed.empty() ? "" : ", ") + std::string(name);
-    return Error("EXTENSION_NOT_ALLOWED", "module \"" + module + "\" asks for the PostgreSQL extension \"" + extension + "\"; allowed are " + allowed,
-                 {{.path = "/database/extensions", .code = "EXTENSION_NOT_ALLOWED", .message = extension}});
+absl::Status Registry::CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) const {
+  const std::vector<std::string>& allowed = allowed_extensions_;
+  std::vector<ErrorDetail> refused;
+  std::string names;
+  for (size_t i = 0; i < extensions.size(); ++i) {
+    if (std::find(allowed.begin(), allowed.end(), extensions[i]) != allowed.end()) continue;
+    refused.push_back({.path = "/database/extensions/" + std::to_string(i), .code = "EXTENSION_NOT_ALLOWED", .message = extensions[i]});
+    names += (names.empty() ? "\"" : ", \"") + extensions[i] + "\"";
   }
-  return absl::OkStatus();
+  if (refused.empty()) return absl::OkStatus();
+  std::string listed;
+  for (const std::string& name : allowed) listed += (listed.empty() ? "" : ", ") + name;
+  return Error("EXTENSION_NOT_ALLOWED", "module \"" + module + "\" asks for the PostgreSQL extension " + names + "; allowed are " +
+                                            (listed.empty() ? "none" : listed) + ". An operator who trusts it adds it to store.extensions",
+               std::move(refused));
 }
 
 absl::Status Registry::Open() {

@@ -11,6 +11,7 @@
 #include "bulkhead/host/v1/host.grpc.pb.h"
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/flag_message.h"
 
 namespace bulkhead {
 namespace {
@@ -19,13 +20,7 @@ constexpr int kMaxMessage = 1 << 20;  // bytes of one call; beyond: RESOURCE_EXH
 
 host::v1::Flags ToMessage(const std::map<std::string, HostFlag>& flags) {
   host::v1::Flags message;
-  for (const auto& [name, flag] : flags) {
-    (*message.mutable_flags())[name] = flag.enabled;
-    if (!flag.percentage && flag.identities.empty()) continue;
-    host::v1::FlagRule& rule = (*message.mutable_rules())[name];
-    if (flag.percentage) rule.set_percentage(*flag.percentage);
-    for (const std::string& identity : flag.identities) rule.add_identities(identity);
-  }
+  FillFlags(flags, *message.mutable_flags(), *message.mutable_rules());
   return message;
 }
 
@@ -173,6 +168,17 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
 };
 
 }  // namespace
+
+void FillFlags(const std::map<std::string, HostFlag>& flags, google::protobuf::Map<std::string, bool>& values,
+               google::protobuf::Map<std::string, host::v1::FlagRule>& rules) {
+  for (const auto& [name, flag] : flags) {
+    values[name] = flag.enabled;
+    if (!flag.percentage && flag.identities.empty()) continue;
+    host::v1::FlagRule& rule = rules[name];
+    if (flag.percentage) rule.set_percentage(*flag.percentage);
+    for (const std::string& identity : flag.identities) rule.add_identities(identity);
+  }
+}
 
 absl::StatusOr<std::unique_ptr<HostServer>> HostServer::Listen(const std::string& socket, const std::map<std::string, HostFlag>& flags) {
   auto server = std::make_unique<HostServerImpl>(flags);

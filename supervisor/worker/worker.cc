@@ -15,6 +15,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/flag_message.h"
 
 namespace bulkhead {
 namespace {
@@ -273,7 +274,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     request.set_conninfo(spec_.conninfo);
     request.set_schema(spec_.schema);
     request.set_data_dir(spec_.data_dir);
-    for (const auto& [name, on] : spec_.flags) (*request.mutable_flags())[name] = on;
+    FillFlags(spec_.flags, *request.mutable_flags(), *request.mutable_flag_rules());
     auto self = weak_from_this();
     control_->Initialize(request, spec_.manifest->start_timeout, [self, &loop = loop_](absl::Status status, auto) {
       loop.Post([self, status] {

@@ -14,6 +14,7 @@
 #include "supervisor/process/log_pipe.h"
 #include "supervisor/process/spawner.h"
 #include "supervisor/worker/control.h"
+#include "supervisor/worker/host.h"
 
 namespace bulkhead {
 
@@ -45,7 +46,7 @@ struct WorkerSpec {
   std::string conninfo, schema;  // empty without database
   std::string config_json;
   int64_t config_revision = 0;
-  std::map<std::string, bool> flags;
+  std::map<std::string, HostFlag> flags;
 };
 
 class WorkerProcess {

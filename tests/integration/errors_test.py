@@ -69,7 +69,8 @@ class Shared(Provoked, SharedDaemonTest):
         cls.modules = pathlib.Path(harness.tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
         cls.modules.chmod(0o755)
         cls.write_modules()
-        cls.options = {"modules": ["echo", "crashing", "malformed"], "modules_dir": cls.modules, "env": {"FEATURE_FLAG_FIXED": "true"}}
+        cls.options = {"modules": ["echo", "crashing", "malformed"], "modules_dir": cls.modules,
+                       "env": {"FEATURE_FLAG_FIXED": "true", "BULKHEAD_STORE_EXTENSIONS": "pg_trgm,no-such-extension"}}
         super().setUpClass()
         cls.grpc = Grpc(cls.daemon)
         cls.rest = Rest(cls.daemon)
@@ -99,6 +100,7 @@ class Shared(Provoked, SharedDaemonTest):
         write_module(cls.modules, "broken", entry="#!/bin/sh\nexit 3\n")
         write_module(cls.modules, "hangs", {"lifecycle": {"handshakeTimeout": 60000}}, entry=HANGS)
         write_module(cls.modules, "extended", {"database": {"extensions": ["dblink"]}}, entry=NOT_STARTED)
+        write_module(cls.modules, "unavailable", {"database": {"extensions": ["no-such-extension"]}}, entry=NOT_STARTED)
         write_module(cls.modules, "unwritable", entry=NOT_STARTED)
         one, two, three = ({f"00{n}_{x}": f"CREATE TABLE {x} (n int);"} for n, x in enumerate("abc", 1))
         for name, files in {"locked-a": one, "locked-b": one, "edited": one, "forward": one, "hole": {**one, **two}, "gone": {**one, **three},

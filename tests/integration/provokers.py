@@ -81,6 +81,11 @@ def _(_test, ask):
     return ask("Modules.EnableModule", name="extended")
 
 
+@provokes("EXTENSION_UNAVAILABLE")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="unavailable")
+
+
 # ---- 401, 403, 404, 405, 408 --------------------------------------------------------------------------------------
 
 

@@ -170,9 +170,16 @@ class Echo : public Module {
                  {"hasKey", config.contains("apiKey")},
                  {"pid", getpid()}});
     });
-    router.Get("/flags/:name", [&context](Request& request) {
+    router.Get("/config/:field", [&context](Request& request) {
+      const Json config = context.config();
+      const auto value = config.find(std::string(request.param("field")));
+      return Ok({{"value", value == config.end() ? Json() : *value}});
+    });
+    const bool at_first = context.flag_for("new-pricing", "ben");  // before anything but Initialize can have told
+    router.Get("/flags/:name", [&context, at_first](Request& request) {
       const std::string name(request.param("name"));
-      return Ok({{"on", context.flag(name)}, {"onFor", context.flag_for(name, request.query("identity").value_or(""))}, {"told", told.load()}});
+      const bool on_for = context.flag_for(name, request.query("identity").value_or(""));
+      return Ok({{"on", context.flag(name)}, {"onFor", on_for}, {"told", told.load()}, {"benAtFirst", at_first}});
     });
     router.Post("/crash", [](Request&) -> Response { std::abort(); });
     router.Get("/crash-midway", [](Request&) {

@@ -65,6 +65,7 @@ TEST_F(ConfigTest, WithoutAnythingTheDefaultsHold) {
   EXPECT_EQ(config.data, folder_ + "/.bulkhead");
   EXPECT_EQ(config.modules_dir, folder_ + "/build/modules");
   EXPECT_EQ(config.store_url, "");
+  EXPECT_THAT(config.store_extensions, ElementsAre("pg_trgm", "pgcrypto", "citext", "uuid-ossp", "btree_gin", "btree_gist", "timescaledb"));
   EXPECT_EQ(config.config_file, "");
   EXPECT_TRUE(config.critical_failure_exits);
   EXPECT_FALSE(config.discovery_development);
@@ -171,10 +172,10 @@ TEST_F(ConfigTest, FlagsOfVariablesAndOfTheFileAreKeptApart) {
   Write("flags: {new-pricing: true, kept: true}\n");
   environment_ = {{"FEATURE_FLAG_NEW_PRICING", "false"}, {"FEATURE_FLAG_ENABLE_SHIPPING", "1"}};
   const Config config = Good({"serve", "--config", "b.yaml"});
-  EXPECT_EQ(FlagValue(config.flags, "new-pricing"), true);
-  EXPECT_EQ(FlagValue(config.flags, "kept"), true);
-  EXPECT_EQ(FlagValue(config.environment_flags, "new-pricing"), false);
-  EXPECT_EQ(FlagValue(config.environment_flags, "enable-shipping"), true);
+  EXPECT_THAT(FindFlag(config.flags, "new-pricing"), testing::Pointee(true));
+  EXPECT_THAT(FindFlag(config.flags, "kept"), testing::Pointee(true));
+  EXPECT_THAT(FindFlag(config.environment_flags, "new-pricing"), testing::Pointee(false));
+  EXPECT_THAT(FindFlag(config.environment_flags, "enable-shipping"), testing::Pointee(true));
   EXPECT_EQ(FlagValue(config.environment_flags, "kept"), std::nullopt);
   environment_ = {{"FEATURE_FLAG_X", "maybe"}};
   EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
@@ -196,6 +197,26 @@ TEST_F(ConfigTest, AnUnknownKeyIsNamedWithFileLineAndTheNearestOne) {
   EXPECT_EQ(BadFile("modules:\n  orders:\n    enable: true\n"),
             "b.yaml:3: modules.orders.enable: There is no such key. Did you mean \"enabled\"?");
   EXPECT_EQ(BadFile("store: {xyz: 1}\n"), "b.yaml:1: store.xyz: There is no such key.");
+}
+
+TEST_F(ConfigTest, ExtensionsOfTheStoreAreAListInTheFileAndSplitByCommasElsewhere) {
+  Write("store:\n  extensions: [hstore, uuid-ossp, hstore]\n");
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).store_extensions, ElementsAre("hstore", "uuid-ossp"));
+  environment_ = {{"BULKHEAD_STORE_EXTENSIONS", " pg_trgm , citext,"}};
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).store_extensions, ElementsAre("pg_trgm", "citext"));
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml", "--store-extensions", "none"}).store_extensions, testing::IsEmpty());
+  environment_ = {{"BULKHEAD_STORE_EXTENSIONS", "a;b"}};
+  EXPECT_EQ(Bad({"serve"}), "BULKHEAD_STORE_EXTENSIONS: \"a;b\" is no name of a PostgreSQL extension.");
+  environment_.clear();
+  Write("store: {extensions: []}\n");
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).store_extensions, testing::IsEmpty());
+  EXPECT_EQ(BadFile("store:\n  extensions:\n    - citext\n    - 5\n"), "b.yaml:4: store.extensions: This must be a list of names.");
+  EXPECT_EQ(BadFile("store:\n  extensions: [\"a,b\"]\n"), "b.yaml:2: store.extensions: This must be a list of names.");
+  EXPECT_EQ(BadFile("store:\n  extensions: {citext: true}\n"), "b.yaml:2: store.extensions: This must be a list of names.");
+  EXPECT_EQ(BadFile("store: {url: [x]}\n"), "b.yaml:1: store.url: This must be a single value.");
+  std::string many = "x";
+  for (size_t i = 0; i < limits::kMaxExtensions; ++i) many += ",x" + std::to_string(i);
+  EXPECT_THAT(Bad({"serve", "--store-extensions", many.c_str()}), HasSubstr("At most 64 extensions are possible."));
 }
 
 TEST_F(ConfigTest, EveryWrongValueIsReportedAtOnce) {

@@ -71,6 +71,16 @@ TEST(KeepMasked, ASecretThatComesBackMaskedStaysAsItIs) {
   EXPECT_EQ(KeepMasked(m, stored, "garbage"), "garbage");
 }
 
+TEST(KeepsSecrets, WhenOneIsAskedForThatIsStoredInWhateverForm) {
+  const Manifest m = Module();
+  const std::string stored = R"({"host":"a","key":{"$sealed":"v1.x"}})";
+  EXPECT_TRUE(KeepsSecrets(m, stored, R"({"key":"********"})"));
+  EXPECT_FALSE(KeepsSecrets(m, stored, R"({"key":"new","tls":"********"})")) << "tls is not stored: its default shows through";
+  EXPECT_FALSE(KeepsSecrets(m, stored, R"({"host":"********"})")) << "no secret";
+  EXPECT_FALSE(KeepsSecrets(m, stored, "{}"));
+  EXPECT_FALSE(KeepsSecrets(m, stored, "garbage"));
+}
+
 TEST(MaskedDiff, TellsWhatChangedAndNoSecret) {
   const Manifest m = Module();
   EXPECT_EQ(json::parse(MaskedDiff(m, R"({"host":"a","port":1,"key":"one","tls":{"x":1}})",

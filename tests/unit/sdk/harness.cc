@@ -285,6 +285,7 @@ grpc::Status ModuleProcess::Initialize(const Options& options) {
   request.set_schema(options.schema);
   request.set_data_dir(folder_);
   (*request.mutable_flags())["fast"] = true;
+  if (options.prepare) options.prepare(request);
   pb::InitializeResponse response;
   return stub_->Initialize(Call().get(), request, &response);
 }

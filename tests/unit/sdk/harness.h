@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -90,6 +91,7 @@ class ModuleProcess {
     bool initialize = true, start = true;
     std::string conninfo, schema;
     std::string program = TestModulePath();
+    std::function<void(pb::InitializeRequest&)> prepare;  // changes what Initialize asks
   };
   ModuleProcess();  // handshake, Initialize and Start, as with Options{}
   explicit ModuleProcess(Options options);

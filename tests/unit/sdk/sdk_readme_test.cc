@@ -34,5 +34,18 @@ TEST(Readme, EverybodyInARoomHearsWhatOneSays) {
   EXPECT_EQ(ben.Message(), "ben: gone?");
 }
 
+// Without a host socket, as here, what comes with Initialize is all that it knows: a share must not be everybody until the first word on changes.
+TEST(Readme, TheNewPriceIsForThoseWhoHaveTheFlag) {
+  ModuleProcess module({.program = PRICES, .prepare = [](pb::InitializeRequest& request) {
+                          (*request.mutable_flags())["New.Pricing"] = true;
+                          (*request.mutable_flag_rules())["New.Pricing"].set_percentage(0);
+                          (*request.mutable_flag_rules())["New.Pricing"].add_identities("ann");
+                        }});
+  Link link(module.data_socket());
+  auto price = [&](const char* who) { return link.Ask("GET", "/price", {{"x-bulkhead-subject", who}}).json()["data"]["price"]; };
+  EXPECT_EQ(price("ann"), 90);
+  EXPECT_EQ(price("ben"), 100);
+}
+
 }  // namespace
 }  // namespace bulkhead::sdk_test

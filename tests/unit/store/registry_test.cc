@@ -267,7 +267,27 @@ TEST_F(RegistryTest, ExtensionsAreThoseOfTheListAndUsableWithoutASchema) {
   EXPECT_TRUE(registry_.EnsureSchema("billing", 4, {"citext"}).ok());
   auto refused = registry_.EnsureSchema("orders", 4, {"file_fdw"});
   EXPECT_EQ(ErrorCode(refused.status()), "EXTENSION_NOT_ALLOWED");
-  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("file_fdw"));
+  EXPECT_THAT(std::string(refused.status().message()), testing::AllOf(HasSubstr("file_fdw"), HasSubstr("store.extensions")));
+}
+
+TEST_F(RegistryTest, TheOperatorSaysWhichExtensionsAreAllowed) {
+  Registry wider(database_, std::string(32, 'k'), {"hstore", "no_such_extension"});
+  ASSERT_TRUE(wider.Open().ok());
+  auto schema = wider.EnsureSchema("orders", 4, {"hstore"});
+  ASSERT_TRUE(schema.ok()) << schema.status();
+  EXPECT_TRUE(Login(*schema)->Run("SELECT 'a=>1'::hstore").ok());
+  const absl::Status refused = wider.EnsureSchema("orders", 4, {"hstore", "citext", "dblink"}).status();
+  EXPECT_EQ(ErrorCode(refused), "EXTENSION_NOT_ALLOWED");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("\"citext\", \"dblink\"; allowed are hstore, no_such_extension."));
+  std::vector<std::string> paths;
+  for (const ErrorDetail& detail : ErrorDetails(refused)) paths.push_back(detail.path);
+  EXPECT_THAT(paths, testing::ElementsAre("/database/extensions/1", "/database/extensions/2"));
+  const absl::Status unavailable = wider.EnsureSchema("orders", 4, {"no_such_extension"}).status();
+  EXPECT_EQ(ErrorCode(unavailable), "EXTENSION_UNAVAILABLE");
+  EXPECT_THAT(std::string(unavailable.message()), HasSubstr("has no extension \"no_such_extension\""));
+  Registry none(database_, std::string(32, 'k'), {});
+  ASSERT_TRUE(none.Open().ok());
+  EXPECT_THAT(std::string(none.EnsureSchema("orders", 4, {"citext"}).status().message()), HasSubstr("allowed are none."));
 }
 
 TEST_F(RegistryTest, DroppingASchemaTakesRoleDataAndHistoryAndMayBeRepeated) {
@@ -343,6 +363,14 @@ TEST(RegistryOfAnOperatorsDatabase, NeedsNoSuperuser) {
   EXPECT_FALSE((*greedy)->Run("SELECT 1").ok());
   absl::Status dropped = Drop(database, "orders");
   EXPECT_TRUE(dropped.ok()) << dropped;
+  // Allowed by the operator, and not by PostgreSQL, which does not trust it.
+  Registry wider(database, std::string(32, 'o'), {"dblink"});
+  ASSERT_TRUE(wider.Open().ok());
+  const absl::Status untrusted = wider.EnsureSchema("orders", 4, {"dblink"}).status();
+  EXPECT_EQ(ErrorCode(untrusted), "EXTENSION_UNAVAILABLE");
+  EXPECT_THAT(std::string(untrusted.message()), HasSubstr("role supervisor may not make the PostgreSQL extension \"dblink\""));
+  ASSERT_TRUE(Database(server.Conninfo("operators"), 1).Run("CREATE EXTENSION dblink SCHEMA bulkhead_extensions").ok());
+  EXPECT_TRUE(wider.EnsureSchema("orders", 4, {"dblink"}).ok()) << "once a superuser has made it";
 }
 
 }  // namespace
