@@ -154,10 +154,13 @@ class Accounts(SharedDaemonTest):
         self.make_user("bert", "viewer")
         self.make_user("gone", "viewer", enabled=False)
         answers = [self.daemon.post("/api/v1/auth/login", {"username": name, "password": password}, token=None)
-                   for name, password in (("bert", "not the right one"), ("nobody-here", PASSWORD), ("gone", PASSWORD), ("", ""), ("bert\0", PASSWORD))]
+                   for name, password in (("bert", "not the right one"), ("nobody-here", PASSWORD), ("gone", PASSWORD), ("", ""), ("bert ", PASSWORD))]
         for answer in answers:
             self.assertError(answer, 401, "INVALID_CREDENTIALS")
         self.assertEqual(len({answer.error["message"] for answer in answers}), 1)
+        # What is no text is told so, whoever there is.
+        for name in ("bert\0", "nobody-here\0"):
+            self.assertError(self.daemon.post("/api/v1/auth/login", {"username": name, "password": PASSWORD}, token=None), 400, "INVALID_ARGUMENT")
         self.assert_rpc_error(grpc.StatusCode.UNAUTHENTICATED, "INVALID_CREDENTIALS", self.auth.LogIn,
                               self.auth_pb2.LogInRequest(username="bert", password="not the right one"))
 
