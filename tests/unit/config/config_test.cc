@@ -176,7 +176,7 @@ TEST_F(ConfigTest, FlagsOfVariablesAndOfTheFileAreKeptApart) {
   EXPECT_THAT(FindFlag(config.flags, "kept"), testing::Pointee(true));
   EXPECT_THAT(FindFlag(config.environment_flags, "new-pricing"), testing::Pointee(false));
   EXPECT_THAT(FindFlag(config.environment_flags, "enable-shipping"), testing::Pointee(true));
-  EXPECT_EQ(FlagValue(config.environment_flags, "kept"), std::nullopt);
+  EXPECT_EQ(FindFlag(config.environment_flags, "kept"), nullptr);
   environment_ = {{"FEATURE_FLAG_X", "maybe"}};
   EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
 }
