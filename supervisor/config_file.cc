@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/document.h"
+#include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
 
 namespace bulkhead {
@@ -19,6 +21,13 @@ constexpr size_t kMaxConfigFile = 1 << 20;
 bool CouldBeModule(const std::string& name) {
   return !name.empty() && name.size() <= 63 &&
          name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+}
+
+// A flag's name as the API takes it, so that what the file says can be looked at and overruled there.
+bool CouldBeFlag(const std::string& name) {
+  return !name.empty() && name.size() <= 128 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == '.';
+         });
 }
 
 class FileReader {
@@ -108,7 +117,16 @@ class FileReader {
 
   void Flags(const json& value, const std::string& pointer) {
     if (!IsObject(value, pointer, "flags")) return;
+    std::map<std::string, std::string> spelled;  // by variable
     for (const auto& [name, state] : value.items()) {
+      if (!CouldBeFlag(name)) {
+        Wrong(PointerTo(pointer, name), "flags." + name, "A flag's name is 1 to 128 letters, digits, \"_\", \"-\" and \".\".");
+        continue;
+      }
+      if (auto [first, fresh] = spelled.emplace(FeatureFlagVariable(name), name); !fresh) {
+        Wrong(PointerTo(pointer, name), "flags." + name, "This is the same flag as \"" + first->second + "\": keep one of them.");
+        continue;
+      }
       const auto on = state.is_boolean()  ? std::optional(state.get<bool>())
                       : state.is_string() ? ParseBool(state.get<std::string>())
                                           : std::nullopt;

@@ -190,7 +190,15 @@ absl::StatusOr<Reconciler::Installed> Reconciler::InstallFolder(ModuleRow row, c
   row.manifest_json = package.manifest.json;
   row.status = RegistryStatus::kDisabled;
   ASSIGN_OR_RETURN(row, registry_.SetPackage(row, &audit));
+  RETURN_IF_ERROR(SealNewSecrets(package.manifest, row));
   return Installed{std::move(row), std::move(package.manifest)};
+}
+
+// The manifest is another one than before: what it calls a secret now may have been stored when it was none.
+absl::Status Reconciler::SealNewSecrets(const Manifest& manifest, ModuleRow& row) {
+  if (!HasUnsealed(manifest, row.config_json)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(row, registry_.ResealConfig(row.name, SealConfig(secrets_, manifest, row.config_json)));
+  return absl::OkStatus();
 }
 
 void Reconciler::InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done) {

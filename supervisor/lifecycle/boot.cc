@@ -259,6 +259,7 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
   row.manifest_json = package->manifest.json;
   const AuditRecord audit{.by = by, .action = "modules.install", .module = name};
   ASSIGN_OR_RETURN(row, registry_.SetPackage(row, &audit));
+  RETURN_IF_ERROR(SealNewSecrets(package->manifest, row));
   LogInfo("discovery", "took the changed package of the same version", {{"module", name}, {"package", row.package}});
   known->second.manifest = std::move(package->manifest);
   return absl::OkStatus();

@@ -127,12 +127,12 @@ struct Reconciler::Inspection {
   ModuleAction action;
   ModuleRow row;
   std::shared_ptr<const Manifest> manifest;
-  std::map<std::string, HostFlag> flags;
+  std::set<std::string> flags_on;
   PlanFacts facts;
 };
 
 Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleAction action) const {
-  Inspection inspection{action, entry.row, entry.manifest, flags_, {}};
+  Inspection inspection{action, entry.row, entry.manifest, flags_on_, {}};
   PlanFacts& facts = inspection.facts;
   facts.status = entry.row.status;
   facts.installed = !entry.row.package.empty();
@@ -144,7 +144,7 @@ Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleActio
 
 // On the pool. An error only when it can't be told; what is wrong with the module is in the facts.
 absl::Status Reconciler::Inspect(Inspection& inspection) const {
-  const auto& [action, row, registered, flags, _] = inspection;
+  const auto& [action, row, registered, flags_on, _] = inspection;
   PlanFacts& facts = inspection.facts;
   if (action != ModuleAction::kInstall && action != ModuleAction::kEnable) return absl::OkStatus();
   Manifest manifest = *registered;
@@ -162,7 +162,7 @@ absl::Status Reconciler::Inspect(Inspection& inspection) const {
   facts.package_config = CheckConfig(manifest, row);
   facts.package_dependencies = manifest.dependencies;
   facts.package_bulkhead_range = manifest.bulkhead_range;
-  if (FlagOff(flags, manifest)) facts.flag_off = manifest.feature_flag;
+  if (FlagOff(flags_on, manifest)) facts.flag_off = manifest.feature_flag;
   if (auto reason = WithoutUid(row)) facts.prepare = *reason;
   if (!manifest.has_database || !facts.package.ok() || !facts.prepare.code.empty()) return absl::OkStatus();
   absl::Status allowed = registry_.CheckExtensions(row.name, manifest.extensions);

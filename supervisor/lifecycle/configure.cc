@@ -251,7 +251,8 @@ void Reconciler::RotateSecrets(Actor by, std::function<absl::Status()> also, Don
             if (!added.ok()) return answer(added.status());
             auto names = std::make_shared<std::deque<std::string>>();
             for (const auto& [name, entry] : entries_) {
-              if (SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
+              const bool unsealed = entry->manifest && HasUnsealed(*entry->manifest, entry->row.config_json);
+              if (unsealed || SealedWithOldKey(secrets_, entry->row.config_json)) names->push_back(name);
             }
             const int count = static_cast<int>(names->size());
             ResealNext(OnTheWay(by), names, [this, also, answer, count](absl::Status status) {

@@ -43,6 +43,14 @@ struct PreparedModule {
   std::vector<std::string> migrated;
 };
 
+std::set<std::string> VariablesOn(const std::map<std::string, HostFlag>& flags) {
+  std::set<std::string> variables;
+  for (const auto& [name, flag] : flags) {
+    if (flag.enabled) variables.insert(FeatureFlagVariable(name));
+  }
+  return variables;
+}
+
 }  // namespace
 
 Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registry& registry, Database& database,
@@ -56,7 +64,8 @@ Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registr
       publisher_(publisher),
       clock_(clock),
       options_(std::move(options)),
-      flags_(options_.flags) {}
+      flags_(options_.flags),
+      flags_on_(VariablesOn(flags_)) {}
 
 Reconciler::~Reconciler() = default;
 
@@ -92,21 +101,20 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
 
-bool Reconciler::FlagOff(const std::map<std::string, HostFlag>& flags, const Manifest& manifest) {
-  if (manifest.feature_flag.empty()) return false;
-  const HostFlag* flag = FindFlag(flags, manifest.feature_flag);
-  return !flag || !flag->enabled;
+bool Reconciler::FlagOff(const std::set<std::string>& flags_on, const Manifest& manifest) {
+  return !manifest.feature_flag.empty() && !flags_on.contains(FeatureFlagVariable(manifest.feature_flag));
 }
 
 void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
   flags_ = std::move(flags);
+  flags_on_ = VariablesOn(flags_);
   for (auto& [name, entry] : std::map(entries_)) {
-    if (entry->state.wanted && FlagOff(flags_, *entry->manifest) != entry->state.skipped) Want(entry, true);
+    if (entry->state.wanted && FlagOff(flags_on_, *entry->manifest) != entry->state.skipped) Want(entry, true);
   }
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  event::Want want{enabled && !stopping_, FlagOff(flags_, *entry->manifest), entry->row.generation, entry->manifest->workers};
+  event::Want want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, entry->manifest->workers};
   if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
   Dispatch(entry, want);
 }

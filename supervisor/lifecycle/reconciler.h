@@ -163,7 +163,7 @@ class Reconciler : public Modules {
   void EnableFailed(const EntryPtr& entry);
   ModuleView View(const Entry& entry) const;
   Graph CurrentGraph() const;
-  static bool FlagOff(const std::map<std::string, HostFlag>& flags, const Manifest& manifest);
+  static bool FlagOff(const std::set<std::string>& flags_on, const Manifest& manifest);
   void Want(const EntryPtr& entry, bool enabled);
 
   // actions.cc
@@ -181,6 +181,7 @@ class Reconciler : public Modules {
   std::string Accessible(const std::string& folder) const;
   absl::StatusOr<Package> ReadFolder(const ModuleRow& row) const;
   absl::StatusOr<Installed> InstallFolder(ModuleRow row, const AuditRecord& audit);
+  absl::Status SealNewSecrets(const Manifest& manifest, ModuleRow& row);  // blocking
   void InstallEntry(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> done);
   absl::Status CheckEnable(const Entry& entry) const;  // DEPENDENCY_UNSATISFIED, CONFIG_INVALID, SECRET_UNREADABLE
   void RecordEnabled(const EntryPtr& entry, const ModuleTarget& target, std::function<void(absl::Status)> recorded);
@@ -250,6 +251,7 @@ class Reconciler : public Modules {
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;
   std::map<std::string, HostFlag> flags_;
+  std::set<std::string> flags_on_;  // of these, by their variables
   std::map<std::string, std::deque<std::function<void()>>> commands_;  // the first one is under way
   uint64_t directory_version_ = 0;
   std::function<void(absl::Status, std::vector<BootFailure>)> boot_done_;

@@ -1,5 +1,7 @@
 #include "supervisor/lifecycle/sealed_config.h"
 
+#include <algorithm>
+
 #include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
 #include "supervisor/manifest/config_change.h"
@@ -25,7 +27,7 @@ std::string SealConfig(const SecretBox& box, const Manifest& manifest, const std
   if (!config.is_object()) return "{}";
   for (const ConfigField& field : manifest.config_schema) {
     auto value = config.find(field.name);
-    if (!field.sensitive || value == config.end() || value->is_null()) continue;
+    if (!field.sensitive || value == config.end() || value->is_null() || IsSealed(*value)) continue;
     *value = json{{kSealed, box.Seal(Dump(*value), Purpose(manifest.name, field.name))}};
   }
   return Dump(config);
@@ -43,6 +45,14 @@ absl::StatusOr<std::string> OpenConfig(const SecretBox& box, std::string_view mo
     value = json::parse(*plain, nullptr, false);
   }
   return Dump(config);
+}
+
+bool HasUnsealed(const Manifest& manifest, const std::string& config_json) {
+  const json config = json::parse(config_json, nullptr, false);
+  return config.is_object() && std::any_of(manifest.config_schema.begin(), manifest.config_schema.end(), [&](const ConfigField& field) {
+           auto value = config.find(field.name);
+           return field.sensitive && value != config.end() && !value->is_null() && !IsSealed(*value);
+         });
 }
 
 bool SealedWithOldKey(const SecretBox& box, const std::string& config_json) {

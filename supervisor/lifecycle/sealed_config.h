@@ -12,10 +12,12 @@
 
 namespace bulkhead {
 
-// `config_json` is an object without anything sealed.
+// `config_json` is an object; what is sealed in it already stays as it is.
 std::string SealConfig(const SecretBox& box, const Manifest& manifest, const std::string& config_json);
 // Opens whatever is sealed, also what the manifest does not call a secret any more. SECRET_UNREADABLE names the field.
 absl::StatusOr<std::string> OpenConfig(const SecretBox& box, std::string_view module, const std::string& config_json);
+// Whether what the manifest calls a secret stands there in plain text, from a time when it was none.
+bool HasUnsealed(const Manifest& manifest, const std::string& config_json);
 // Whether something in it is sealed with another key than the one that seals now.
 bool SealedWithOldKey(const SecretBox& box, const std::string& config_json);
 std::vector<std::string> SealedFields(const std::string& config_json);  // names

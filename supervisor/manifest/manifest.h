@@ -133,16 +133,5 @@ std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.
 std::string FeatureFlagVariable(std::string_view flag);
-// The entry of that name, else the one whose variable is the same as `flag`'s, so that one set through the environment ("enable_x")
-// answers for "enable-x"; null without.
-template <typename T>
-const T* FindFlag(const std::map<std::string, T>& flags, std::string_view flag) {
-  if (auto exact = flags.find(std::string(flag)); exact != flags.end()) return &exact->second;
-  const std::string variable = FeatureFlagVariable(flag);
-  for (const auto& [name, value] : flags) {
-    if (FeatureFlagVariable(name) == variable) return &value;
-  }
-  return nullptr;
-}
 
 }  // namespace bulkhead

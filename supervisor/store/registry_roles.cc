@@ -87,21 +87,22 @@ absl::StatusOr<std::string> Verifier(Connection& connection, const std::string& 
   return text;
 }
 
-// Why the server has not made an extension, where that is for an operator to change.
-absl::Status ExtensionFailure(Connection& c, const std::string& extension, absl::Status status) {
-  if (SqlState(status) != kInsufficientPrivilege) return status;
-  return Error("EXTENSION_UNAVAILABLE", std::string("the supervisor's database role ") + PQuser(c.raw()) + " may not make the PostgreSQL extension \"" +
-                                            extension + "\". Let a superuser do it: CREATE EXTENSION " + Quoted(extension) + " SCHEMA bulkhead_extensions",
-               {{.path = "/database/extensions", .code = "EXTENSION_UNAVAILABLE", .message = extension}});
+absl::Status ExtensionUnavailable(const std::string& extension, std::string sentence) {
+  return Error("EXTENSION_UNAVAILABLE", std::move(sentence), {{.path = "/database/extensions", .code = "EXTENSION_UNAVAILABLE", .message = extension}});
 }
 
 absl::Status MakeExtension(Connection& c, const std::string& extension) {
   ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_available_extensions WHERE name = $1", {extension}));
-  if (known.size() == 0) {
-    return Error("EXTENSION_UNAVAILABLE", "the PostgreSQL server has no extension \"" + extension + "\". Install its package there",
-                 {{.path = "/database/extensions", .code = "EXTENSION_UNAVAILABLE", .message = extension}});
+  if (known.size() == 0) return ExtensionUnavailable(extension, "the PostgreSQL server has no extension \"" + extension + "\". Install its package there");
+  const std::string create = "CREATE EXTENSION IF NOT EXISTS " + Quoted(extension) + " SCHEMA bulkhead_extensions";
+  const absl::Status made = c.Run(create).status();
+  if (SqlState(made) == kInsufficientPrivilege) {
+    return ExtensionUnavailable(extension, std::string("the supervisor's database role ") + PQuser(c.raw()) + " may not make the PostgreSQL extension \"" +
+                                               extension + "\". Let a superuser do it: " + create);
   }
-  return ExtensionFailure(c, extension, c.Run("CREATE EXTENSION IF NOT EXISTS " + Quoted(extension) + " SCHEMA bulkhead_extensions").status());
+  // Such as another one that it wants, and that the module has to name before it.
+  if (SqlState(made).empty()) return made;
+  return ExtensionUnavailable(extension, "the PostgreSQL extension \"" + extension + "\" can't be made: " + std::string(made.message()));
 }
 
 // The schemas in which the extensions are (an operator may have put one elsewhere), made available to `role`.

@@ -170,7 +170,7 @@ class Secrets(DaemonTest):
     def test_the_plain_text_is_nowhere_but_in_the_module(self):
         modules = self.temporary_folder()
         echo_like(modules, "echo", config={"schema": ALL_TYPES})
-        daemon = self.daemon(modules=["echo"], modules_dir=modules)
+        daemon = self.daemon(modules=["echo"], modules_dir=modules, config="log:\n  level: debug\n")
         first, second, deep, wrong = (f"{name}-{uuid.uuid4()}" for name in ("first", "second", "deep", "WRONG"))
         secrets = (first, second, deep, wrong)
         key = {"Idempotency-Key": str(uuid.uuid4())}
@@ -215,6 +215,27 @@ class Secrets(DaemonTest):
         self.assertEqual(value(daemon, "apiKey"), secret)
         self.assertEqual(json.loads(daemon.sql("SELECT config FROM bulkhead_internal.modules WHERE name = 'echo'")[0][0]), {"greeting": "hi"})
         self.assertNotIn(secret, daemon.log())
+
+    def test_what_a_changed_manifest_calls_a_secret_is_sealed_when_it_is_taken(self):
+        modules = self.temporary_folder()
+        plain = f"plain-{uuid.uuid4()}"
+        schema = {**GREETING, "apiKey": {"type": "password"}, "note": {"type": "string"}}
+        folder = echo_like(modules, "echo", config={"schema": schema})
+        daemon = self.daemon(modules=["echo"], modules_dir=modules, config="discovery:\n  development: true\n")
+        self.assertEqual(put(daemon, {"note": plain, "apiKey": "top secret"}).status, 200)
+        stored = "SELECT config FROM bulkhead_internal.modules WHERE name = 'echo'"
+        self.assertIn(plain, str(daemon.sql(stored)))
+        before = json.loads(daemon.sql(stored)[0][0])
+        daemon.stop()
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["config"]["schema"]["note"]["sensitive"] = True
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        daemon.start()
+        after = json.loads(daemon.sql(stored)[0][0])
+        self.assertEqual((list(after["note"]), after["apiKey"]), (["$sealed"], before["apiKey"]))
+        self.assertNotIn(plain, str(after))
+        self.assertEqual(daemon.module("echo")["config"], {"greeting": "hello", "note": MASK, "apiKey": MASK})
+        self.assertEqual((value(daemon, "note"), value(daemon, "apiKey")), (plain, "top secret"))
 
     def test_a_secret_of_the_first_registration_is_sealed_from_the_start(self):
         secret = f"first-{uuid.uuid4()}"

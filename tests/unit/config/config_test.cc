@@ -172,11 +172,9 @@ TEST_F(ConfigTest, FlagsOfVariablesAndOfTheFileAreKeptApart) {
   Write("flags: {new-pricing: true, kept: true}\n");
   environment_ = {{"FEATURE_FLAG_NEW_PRICING", "false"}, {"FEATURE_FLAG_ENABLE_SHIPPING", "1"}};
   const Config config = Good({"serve", "--config", "b.yaml"});
-  EXPECT_THAT(FindFlag(config.flags, "new-pricing"), testing::Pointee(true));
-  EXPECT_THAT(FindFlag(config.flags, "kept"), testing::Pointee(true));
-  EXPECT_THAT(FindFlag(config.environment_flags, "new-pricing"), testing::Pointee(false));
-  EXPECT_THAT(FindFlag(config.environment_flags, "enable-shipping"), testing::Pointee(true));
-  EXPECT_EQ(FindFlag(config.environment_flags, "kept"), nullptr);
+  using Flags = std::map<std::string, bool>;
+  EXPECT_EQ(config.flags, (Flags{{"kept", true}, {"new-pricing", true}}));
+  EXPECT_EQ(config.environment_flags, (Flags{{"enable_shipping", true}, {"new_pricing", false}}));
   environment_ = {{"FEATURE_FLAG_X", "maybe"}};
   EXPECT_THAT(Bad({"serve"}), HasSubstr("FEATURE_FLAG_X: \"maybe\" is neither true nor false."));
 }
@@ -197,6 +195,14 @@ TEST_F(ConfigTest, AnUnknownKeyIsNamedWithFileLineAndTheNearestOne) {
   EXPECT_EQ(BadFile("modules:\n  orders:\n    enable: true\n"),
             "b.yaml:3: modules.orders.enable: There is no such key. Did you mean \"enabled\"?");
   EXPECT_EQ(BadFile("store: {xyz: 1}\n"), "b.yaml:1: store.xyz: There is no such key.");
+}
+
+TEST_F(ConfigTest, AFlagOfTheFileHasANameThatTheApiTakesAndIsThereOnce) {
+  EXPECT_EQ(BadFile("flags:\n  fine: true\n  a b: true\n"), "b.yaml:3: flags.a b: A flag's name is 1 to 128 letters, digits, \"_\", \"-\" and \".\".");
+  EXPECT_THAT(BadFile("flags: {" + std::string(129, 'x') + ": true}\n"), HasSubstr("A flag's name is 1 to 128"));
+  // In alphabetical order, as the file is read.
+  EXPECT_EQ(BadFile("flags:\n  new-pricing: true\n  New.Pricing: true\n"),
+            "b.yaml:2: flags.new-pricing: This is the same flag as \"New.Pricing\": keep one of them.");
 }
 
 TEST_F(ConfigTest, ExtensionsOfTheStoreAreAListInTheFileAndSplitByCommasElsewhere) {

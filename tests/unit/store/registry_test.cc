@@ -285,6 +285,12 @@ TEST_F(RegistryTest, TheOperatorSaysWhichExtensionsAreAllowed) {
   const absl::Status unavailable = wider.EnsureSchema("orders", 4, {"no_such_extension"}).status();
   EXPECT_EQ(ErrorCode(unavailable), "EXTENSION_UNAVAILABLE");
   EXPECT_THAT(std::string(unavailable.message()), HasSubstr("has no extension \"no_such_extension\""));
+  Registry two(database_, std::string(32, 'k'), {"cube", "earthdistance"});
+  ASSERT_TRUE(two.Open().ok());
+  const absl::Status wanting = two.EnsureSchema("orders", 4, {"earthdistance"}).status();
+  EXPECT_EQ(ErrorCode(wanting), "EXTENSION_UNAVAILABLE");
+  EXPECT_THAT(std::string(wanting.message()), HasSubstr("required extension \"cube\" is not installed"));
+  EXPECT_TRUE(two.EnsureSchema("orders", 4, {"cube", "earthdistance"}).ok());
   Registry none(database_, std::string(32, 'k'), {});
   ASSERT_TRUE(none.Open().ok());
   EXPECT_THAT(std::string(none.EnsureSchema("orders", 4, {"citext"}).status().message()), HasSubstr("allowed are none."));
