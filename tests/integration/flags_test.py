@@ -53,7 +53,7 @@ class TwoNodes(DaemonTest):
 
     def soon(self, condition, what):
         """Within the time that README.md names, and some for the request itself."""
-        return wait_until(condition, what, POLL_S + 1 * SLOW)
+        return wait_until(condition, what, POLL_S + 2 * SLOW)
 
     def test_what_one_changes_the_other_knows_and_tells_its_modules_within_two_seconds(self):
         self.assertEqual(self.one.put(f"/api/v1/flags/{NAME}", {"enabled": True, "percentage": 40, "identities": ["ann"]}).status, 200)
