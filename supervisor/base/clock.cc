@@ -32,6 +32,10 @@ std::string FormatWall(WallTime time) {
   return text;
 }
 
+std::string FormatWallExactly(WallTime time) {
+  return absl::FormatTime("%E4Y-%m-%dT%H:%M:%E6SZ", absl::FromChrono(time), absl::UTCTimeZone());
+}
+
 std::optional<WallTime> ParseWall(std::string_view text) {
   absl::Time time;
   std::string error;

@@ -24,6 +24,8 @@ class Clock {
 
 // RFC 3339 in UTC with milliseconds, "2026-01-10T15:17:56.967Z".
 std::string FormatWall(WallTime time);
+// The same with microseconds, which is what PostgreSQL keeps.
+std::string FormatWallExactly(WallTime time);
 // RFC 3339 with any offset, "2026-01-31T09:30:00Z", "2026-01-31 10:30:00.5+01:00"; nullopt for anything else.
 std::optional<WallTime> ParseWall(std::string_view text);
 

@@ -80,10 +80,10 @@ absl::Status Unusable(const std::string& name, const std::vector<Finding>& error
   constexpr size_t kNamed = 5;
   std::string why;
   for (size_t i = 0; i < std::min(errors.size(), kNamed); ++i)
-    why += (i == 0 ? "" : "; ") + errors[i].path + (errors[i].path.empty() ? "" : ": ") + errors[i].message;
-  if (errors.size() > kNamed) why += "; and " + std::to_string(errors.size() - kNamed) + " more";
+    why += (i == 0 ? "" : " ") + errors[i].path + (errors[i].path.empty() ? "" : ": ") + errors[i].message;
+  if (errors.size() > kNamed) why += " And " + std::to_string(errors.size() - kNamed) + " more.";
   return Error("MANIFEST_INVALID",
-               "the manifest that " + name + " was registered with is not valid any more: " + why + ". Delete the module and register it anew",
+               "the manifest that " + name + " was registered with is not valid any more: " + why + " Delete the module and register it anew",
                Details(errors));
 }
 

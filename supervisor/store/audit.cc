@@ -45,8 +45,8 @@ std::string Where(const AuditQuery& query, std::vector<SqlParam>& params) {
     params.emplace_back(std::move(value));
     where += " AND " + condition + " $" + std::to_string(params.size()) + cast;
   };
-  if (query.since) add("at >=", FormatWall(*query.since), "::timestamptz");
-  if (query.until) add("at <", FormatWall(*query.until), "::timestamptz");
+  if (query.since) add("at >=", FormatWallExactly(*query.since), "::timestamptz");
+  if (query.until) add("at <", FormatWallExactly(*query.until), "::timestamptz");
   if (!query.subject.empty()) add("subject =", ValidUtf8(query.subject));
   if (!query.module.empty()) add("module =", ValidUtf8(query.module));
   if (!query.outcome.empty()) add("outcome =", ValidUtf8(query.outcome));

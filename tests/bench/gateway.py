@@ -336,7 +336,7 @@ def print_table(samples, names):
                 of = values.get(name)
                 spread = f"{number(min(of))}–{number(max(of))}" if of and len(of) > 1 else ""
                 line += f"{number(statistics.median(of)):>9}  {spread:13}" if of else f"{'':24}"
-            if "bulkhead" in values and "nginx" in values:
+            if "bulkhead" in values and "nginx" in values and statistics.median(values["nginx"]) > 0:
                 ratio, aim = statistics.median(values["bulkhead"]) / statistics.median(values["nginx"]), AIMS.get((scenario, figure))
                 line += f"{ratio:>9.2f}×"
                 if aim is not None:

@@ -25,6 +25,7 @@ LOAD_PAUSE_S = 0.02
 LOAD_SLOWEST_S = 2 * SLOW             # an answer of the healthy module; usual are a few ms
 QUIET_S = 0.3 * SLOW                  # without a change: what was under way has ended
 QUIET_LOOKS = 6
+DAEMON_POOL_THREADS = 6               # kPoolThreads of supervisor/daemon.cc: each holds one database connection at most
 GONE_WITHIN_S = 10 * SLOW
 ROUTE_TIMEOUT_MS = 500 * SLOW         # after which a request that is never answered is a 504
 LATE_TIMEOUT_MS = 300 * SLOW
@@ -228,16 +229,21 @@ class BesideAHealthyModule(SharedDaemonTest):
 
     @classmethod
     def open_all_pools(cls):
-        """Database connections and threads are made when first needed: all that ever will be are needed now."""
-        def read():
-            for _ in range(20):
-                cls.daemon.get("/api/v1/tokens")
+        """Database connections and threads are made when first needed: all that ever will be are needed now, while a lock holds up each
+        of them."""
+        def locks(which):
+            of_table = "relation = 'bulkhead_internal.api_tokens'::regclass"
+            return int(cls.daemon.sql(f"SELECT count(*) FROM pg_locks WHERE {of_table} AND {which}")[0][0])
 
-        readers = [threading.Thread(target=read) for _ in range(24)]
+        lock = threading.Thread(target=cls.daemon.sql, args=(f"LOCK TABLE bulkhead_internal.api_tokens IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({3 * SLOW})",))
+        readers = [threading.Thread(target=cls.daemon.get, args=("/api/v1/tokens",)) for _ in range(24)]
+        lock.start()
+        wait_until(lambda: locks("granted AND mode = 'AccessExclusiveLock'") == 1, "the table is locked")
         for reader in readers:
             reader.start()
-        for reader in readers:
-            reader.join()
+        wait_until(lambda: locks("NOT granted") >= DAEMON_POOL_THREADS, "every thread of the pool waits for the database", 3 * SLOW)
+        for thread in (lock, *readers):
+            thread.join()
 
     @classmethod
     def tearDownClass(cls):

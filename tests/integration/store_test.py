@@ -226,7 +226,7 @@ class OwnServerTest(DaemonTest):
         self.server.sql("UPDATE bulkhead_internal.modules SET manifest = '{}' WHERE name = 'aaa'")
         daemon.start()
         self.assertEqual(daemon.module("echo")["observed"]["state"], "RUNNING")
-        self.assertIn("aaa is registered with a manifest that is not valid any more", daemon.log())
+        self.assertIn("the manifest that aaa was registered with is not valid any more: /name: ", daemon.log())
 
     def test_a_node_with_another_master_key_is_refused(self):
         first = self.daemon(config=self.config)
