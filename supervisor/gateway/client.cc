@@ -14,6 +14,7 @@
 namespace bulkhead {
 namespace {
 
+constexpr size_t kSendTurn = 64 * 1024;  // bytes to one client per turn of the loop, so that short answers wait for no long ones
 constexpr size_t kReadSize = 64 * 1024;
 constexpr size_t kMinCapacity = 64;              // of a buffer worth keeping; what is shorter is the string itself
 constexpr size_t kMaxUnsentForNext = 64 * 1024;  // of earlier answers; beyond, a pipelined request waits
@@ -58,6 +59,7 @@ void Client::OnEvents(uint32_t events) {
 
 void Client::Run() {
   if (state_ == State::kClosed) return;
+  if (std::exchange(more_to_send_, false)) MarkDirty();
   if (lost_) HandleLoss();
   if (std::exchange(unparked_, false) && state_ == State::kModule) {
     Dispatch();
@@ -305,7 +307,8 @@ void Client::Close() {
 void Client::Flush() {
   if (state_ == State::kClosed) return;
   if (Unsent() > 0 && writable_) {
-    ssize_t n = send(fd_.get(), out_.data() + out_at_, Unsent(), MSG_NOSIGNAL);
+    const size_t part = std::min(Unsent(), kSendTurn);
+    ssize_t n = send(fd_.get(), out_.data() + out_at_, part, MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return PeerGone();
     if (n < 0 && errno == EINTR) return loop_.ScheduleNextTurn(*this), MarkDirty();
     if (n > 0) {
@@ -314,8 +317,13 @@ void Client::Flush() {
       out_at_ += size_t(n);
     }
     if (Unsent() > 0) {
-      if (writable_) write_progress_ = loop_.now();  // the client's time to read begins
-      writable_ = false;
+      more_to_send_ = n == ssize_t(part);  // the socket takes more, and others have their turn first
+      if (more_to_send_) {
+        loop_.ScheduleNextTurn(*this);
+      } else {
+        if (writable_) write_progress_ = loop_.now();  // the client's time to read begins
+        writable_ = false;
+      }
       if (out_at_ >= kReadSize) {
         out_.erase(0, out_at_);
         out_at_ = 0;

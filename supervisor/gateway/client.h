@@ -126,7 +126,7 @@ class Client final : public Pollable, private StreamSink {
   const uint16_t peer_port_;
 
   State state_ = State::kHead;
-  bool readable_ = false, writable_ = true, hangup_ = false, peer_finished_ = false, more_input_ = true;
+  bool readable_ = false, writable_ = true, more_to_send_ = false, hangup_ = false, peer_finished_ = false, more_input_ = true;
   http1::HeadParser parser_;
   http1::BodyReader body_;
   std::string in_;  // received and not consumed
