@@ -1,5 +1,6 @@
 // What a peer may send to a module: any bytes, in any pieces. The SDK must refuse, answer or ignore them, and give back what they held.
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -106,6 +107,9 @@ std::vector<std::string> FuzzSeeds() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const bool quiet = (freopen("/dev/null", "w", stdout), true);  // where the SDK's log goes
   (void)quiet;
+  // Before the workers' threads: at the end they give back what OpenSSL keeps for each, and it must still be there to take it.
+  static const int crypto = OPENSSL_init_crypto(0, nullptr);
+  (void)crypto;
   static Dispatcher dispatcher(Routes(), 2, 4);
   static Listener listener;
   static std::vector<char> buffer(256 * 1024);
