@@ -107,8 +107,8 @@ std::vector<std::string> FuzzSeeds() {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const bool quiet = (freopen("/dev/null", "w", stdout), true);  // where the SDK's log goes
   (void)quiet;
-  // Before the workers' threads: at the end they give back what OpenSSL keeps for each, and it must still be there to take it.
-  static const int crypto = OPENSSL_init_crypto(0, nullptr);
+  // Before the workers' threads: OpenSSL never gives back what it keeps for the thread in which it reads its configuration.
+  static const int crypto = OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, nullptr);
   (void)crypto;
   static Dispatcher dispatcher(Routes(), 2, 4);
   static Listener listener;
