@@ -1,5 +1,6 @@
 // Discovery, the boot and the shutdown.
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "nlohmann/json.hpp"
@@ -292,11 +293,19 @@ void Reconciler::Adopt(Discovery discovery, const std::vector<std::string>& not_
     entry->exit_counts = std::move(one.exit_counts);
     added.push_back(std::move(entry));
   }
-  for (const EntryPtr& entry : added) {
+  // Dependencies first: one that is wanted only behind its dependent would count as one that nobody wants, and fail it.
+  std::set<std::string> left;
+  for (const EntryPtr& entry : added) left.insert(entry->row.name);
+  std::function<void(const EntryPtr&)> take = [&](const EntryPtr& entry) {
+    if (left.erase(entry->row.name) == 0) return;
+    for (const DependencySpec& dependency : entry->manifest->dependencies) {
+      if (left.contains(dependency.module)) take(Find(dependency.module));
+    }
     const bool held = std::find(not_started.begin(), not_started.end(), entry->row.name) != not_started.end();
     if (held) LogInfo("boot", "not started (--disable)", {{"module", entry->row.name}});
     if (entry->row.status == RegistryStatus::kEnabled && !held) Want(entry, true);
-  }
+  };
+  for (const EntryPtr& entry : added) take(entry);
 }
 
 void Reconciler::Rescan(Actor by, Done<RescanResult> done) {

@@ -198,6 +198,7 @@ class Starts(DaemonTest):
             self.slow(name)
         self.slow("later", dependencies={"modules": {"one": "*", "two": "*"}})
         daemon = self.daemon(modules=["one", "two", "later"], modules_dir=self.modules, args=["--log-format", "json"])
+        self.assertNotIn('"message":"FAILED"', daemon.log(), "one that has to wait does not fail meanwhile")
         started = {name: self.started(daemon, name) for name in ("one", "two", "later")}
         ready = {name: self.ready(daemon, name) for name in ("one", "two", "later")}
         self.assertLess(max(started["one"], started["two"]), min(ready["one"], ready["two"]), f"{started} {ready}")
