@@ -1,6 +1,7 @@
 """Long bodies, both ways, beside many short requests to the same worker: who is slow holds up nobody else, and nobody keeps what it does
 not take. What a worker's end in the middle does to those who wait for it."""
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 import harness
 from harness import SLOW, DaemonTest, SharedDaemonTest, wait_until
 from http_test import ECHO, MEGABYTE, OPTIONS, Wire, client_sockets, resident
+from modules_test import echo_like
 
 FAST_CLIENTS = 200
 ROUNDS = 10                       # of one request of each of them
@@ -165,7 +167,12 @@ class TheWorkerEnds(DaemonTest):
                 wire.socket.close()
 
     def test_safe_requests_without_a_byte_of_an_answer_are_asked_again_after_the_restart(self):
-        daemon = self.daemon(**OPTIONS)
+        # The route's own timeout, which goes on meanwhile, is for a machine on which a restart takes no time.
+        modules = self.temporary_folder()
+        capabilities = json.loads((harness.FAKES / "echo" / "manifest.json").read_text())["capabilities"]
+        next(route for route in capabilities["api"]["routes"] if route["path"] == "/slow")["timeout"] = 1000 * SLOW
+        echo_like(modules, "echo", capabilities=capabilities)
+        daemon = self.daemon(**{**OPTIONS, "modules_dir": modules})
         self.assertEqual([answer.status for answer in self.answers_of(daemon, "GET", "/slow?ms=150")], [200] * IN_FLIGHT)
 
     def test_others_are_told_and_not_asked_twice(self):
