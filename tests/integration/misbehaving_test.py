@@ -117,11 +117,15 @@ class Misbehaving(BesideAHealthyModule):
         """They run, and end by their own fault each time, until they are not restarted at once any more. One run is six processes of each."""
         def once():
             at_once(self.enable, names)
+            told = set()
             for name in names:
                 self.daemon.wait_observed(name, state, within=60 * SLOW)
                 module = self.assert_status(name, cause, sentence)
                 self.assertEqual({exit_["cause"] for exit_ in module["exits"]}, {cause})
-                self.assertEqual(self.disable(name)["observed"]["reason"]["code"], cause, "what was wrong is still told when it is disabled")
+                reason = self.disable(name)["observed"]["reason"]
+                if reason:  # none when its backoff was over, so that it ran well once more
+                    told.add(reason["code"])
+            self.assertEqual(told, {cause}, "what was wrong is still told when it is disabled")
 
         self.several_times(names, once, runs=1)
         return self.daemon.module(names[-1])
@@ -248,7 +252,8 @@ class Misbehaving(BesideAHealthyModule):
             self.enable("forks")
             first = wait_until(lambda: [p for p in [processes_of(self.daemon, "forks")] if len(p) >= 5], "the module and its children")[0]
             crashed = self.ask("forks", "/crash")
-            self.assertIn(crashed.status, (502, 503), crashed)
+            # Sanitized, the restart may take longer than the request's route has.
+            self.assertIn(crashed.status, (502, 503) if SLOW == 1 else (502, 503, 504), crashed)
             # The tree is dead before the successor is there; only what changes its pid all the time can't be named by it.
             self.daemon.wait_observed("forks", "RUNNING")
             wait_until(lambda: self.ask("forks", "/ok").status == 200, "the successor")
