@@ -174,7 +174,8 @@ std::shared_ptr<const FlagSet> Flags::current() const {
 
 void Flags::Set(const std::string& name, FlagChange change, Actor by, Done<Flag> done) {
   if (absl::Status checked = CheckChange(name, change); !checked.ok()) return loop_.Post([done, checked] { done(checked); });
-  const Flag* known = current()->Find(name);
+  const auto flags = current();
+  const Flag* known = flags->Find(name);
   if (known != nullptr && known->source == "environment") {
     return loop_.Post([done, name] {
       done(Error("FLAG_FIXED", "the flag " + name + " is set by " + FeatureFlagVariable(name) + " in the environment of this node, which counts for more"));

@@ -54,7 +54,9 @@ absl::Status ParseItem(const Field& field, absl::string_view item, uint64_t& bit
   std::vector<absl::string_view> stepped = absl::StrSplit(item, absl::MaxSplits('/', 1));
   int step = 1;
   const bool has_step = stepped.size() == 2;
-  if (has_step && (!absl::SimpleAtoi(stepped[1], &step) || step < 1 || !absl::ascii_isdigit(stepped[1][0]))) {
+  // SimpleAtoi() alone would take signs, and blanks such as a carriage return.
+  const bool digits = has_step && std::all_of(stepped[1].begin(), stepped[1].end(), absl::ascii_isdigit);
+  if (has_step && (!digits || !absl::SimpleAtoi(stepped[1], &step) || step < 1)) {
     return Wrong(field, item, "the step after \"/\" must be a number from 1 on");
   }
   step = std::min(step, field.max + 1);  // leads past the end already, and the sum below can't overflow

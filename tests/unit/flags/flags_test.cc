@@ -77,7 +77,8 @@ class Node {
     loop_.Post([&] { passed.set_value(); });
     passed.get_future().wait();
     std::map<std::string, bool> values;
-    for (const auto& [variable, flag] : flags_.current()->all()) values[flag.name] = flag.enabled;
+    const auto current = flags_.current();
+    for (const auto& [variable, flag] : current->all()) values[flag.name] = flag.enabled;
     return values;
   }
   int told() const { return told_; }

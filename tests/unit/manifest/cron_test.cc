@@ -136,7 +136,8 @@ TEST(Cron, EveryErrorNamesItsField) {
       {"60 * * * *", "minute"},     {"* 24 * * *", "hour"},     {"* * 0 * *", "day of month"},   {"* * * 13 *", "month"},
       {"* * * * 8", "day of week"}, {"61 * * * * *", "second"}, {"*/0 * * * *", "minute"},       {"5-1 * * * *", "minute"},
       {"a * * * *", "minute"},      {"1,,2 * * * *", "minute"}, {"* * * foo *", "month"},        {"*/x * * * *", "minute"},
-      {"-5 * * * *", "minute"},     {"1- * * * *", "minute"},   {"* * * * mon-", "day of week"}, {"*/+5 * * * *", "minute"}};
+      {"-5 * * * *", "minute"},     {"1- * * * *", "minute"},   {"* * * * mon-", "day of week"}, {"*/+5 * * * *", "minute"},
+      {"*/5\r * * * *", "minute"}};
   for (const auto& [expression, field] : wrong) {
     const auto cron = Cron::Parse(expression);
     ASSERT_FALSE(cron.ok()) << expression;
