@@ -2,13 +2,16 @@
 // again; until then the last flags count.
 #pragma once
 
+#include <grpcpp/client_context.h>
+
+#include <condition_variable>
 #include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "bulkhead/host/v1/host.pb.h"
@@ -34,17 +37,21 @@ bool FlagOnFor(const FlagState& flag, std::string_view name, std::string_view id
 
 class FlagWatch {
  public:
-  // `changed` is called on a gRPC thread with all flags, first soon after the construction.
-  FlagWatch(const std::string& host_socket, const std::string& token, std::function<void(FlagStates)> changed);
+  // `changed` is called on a thread of the watch's own, with all flags, first soon after the construction.
+  FlagWatch(const std::string& host_socket, std::string token, std::function<void(FlagStates)> changed);
   ~FlagWatch();  // waits until `changed` is not running and never called again
   FlagWatch(const FlagWatch&) = delete;
 
  private:
-  class Stream;
-  struct State;
-  struct Connection;  // the channel; of the owner alone
-  std::unique_ptr<Connection> connection_;
-  std::shared_ptr<State> state_;
+  void Follow(const std::string& host_socket);
+
+  const std::string token_;
+  const std::function<void(FlagStates)> changed_;
+  std::mutex mutex_;
+  std::condition_variable stop_;
+  bool stopping_ = false;
+  grpc::ClientContext* stream_ = nullptr;  // of the open one
+  std::thread thread_;
 };
 
 }  // namespace bulkhead::sdk
