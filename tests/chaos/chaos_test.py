@@ -1,8 +1,8 @@
 """A short run of chaos.py, and that its plan is what its seed says. The long run is a command: see tests/README.md."""
 
 import collections
-import io
 import contextlib
+import io
 import pathlib
 import sys
 import unittest
@@ -33,6 +33,16 @@ class Plan(unittest.TestCase):
         for kind, (mean_s, _length) in KINDS.items():
             with self.subTest(kind):
                 self.assertAlmostEqual(counts[kind] * mean_s / (20 * 540), 1, delta=0.35)
+
+
+class Locks(harness.DaemonTest):
+    def test_an_order_of_locks_that_might_deadlock_one_day_ends_no_module(self):
+        """Abseil, as Debian builds it, looks for one at every lock, gRPC's too, and aborts unless it is told not to."""
+        daemon = self.daemon(modules=["chaotic"], modules_dir=chaos.SOURCE.parent)
+        worker = daemon.module("chaotic")["workers"][0]
+        answer = daemon.post("/api/v1/m/chaotic/do", {"what": "lock-both-ways"})
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual((answer.data["pid"], daemon.module("chaotic")["exits"]), (worker["pid"], []))
 
 
 class Short(unittest.TestCase):

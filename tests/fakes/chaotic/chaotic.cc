@@ -1,9 +1,11 @@
 // The module of tests/chaos: every answer says who gave it and to which request, so that a mix-up is seen; what it confirms to have stored is
 // in the database; and on request it exits, hangs, slows down, leaks, floods its log, or does worse.
+#include <absl/synchronization/mutex.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 #include <map>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bulkhead/module.h"
@@ -73,6 +76,15 @@ void UseUpFiles(milliseconds time) {
   for (int fd : held) close(fd);
 }
 
+// In an order and in the other, by one thread: no deadlock, but what a check for them calls one.
+void LockBothWays() {
+  absl::Mutex first, second;
+  for (auto [outer, inner] : {std::pair(&first, &second), std::pair(&second, &first)}) {
+    absl::MutexLock held(outer);
+    absl::MutexLock held_too(inner);
+  }
+}
+
 // {"what": …, "ms": for how long, "mb": how much}
 void Do(Request& request) {
   const Json order = request.json();
@@ -83,6 +95,7 @@ void Do(Request& request) {
       {"exit", [] { Later([] { _exit(3); }); }},
       {"abort", [] { Later([] { abort(); }); }},
       {"fork", [] { Later(Fork); }},
+      {"lock-both-ways", LockBothWays},
       {"leak", [megabytes] { Later([megabytes] { Leak(megabytes); }); }},
       {"flood", [time] { Later([time] { Flood(time); }); }},
       {"files", [time] { Later([time] { UseUpFiles(time); }); }},
