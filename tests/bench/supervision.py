@@ -50,8 +50,8 @@ CONNECTIONS = 64         # of the load beside upgrades
 BASE_S = 5.0             # of the load without upgrades, before and behind
 UPGRADES_WITHIN_S = 600  # beyond: the load ends
 SETTLE_S = 12.0          # before an idle daemon is measured: a Health of each module, and what a boot leaves to do
-PROFILE_S = 10
-PROFILE_LINES = 40
+PROFILE_S = 30
+PROFILE_LINES, PROFILE_COLUMNS = 25, 130
 CPUS = len(os.sched_getaffinity(0))
 AIMS = {"bulkhead": 30.0, "bulkhead, warm spare": 3.0}  # ms from the kill to the next 200
 CPU_AIM = 0.5            # percent of a core, daemon and spawner together, at rest with 100 modules
@@ -291,17 +291,20 @@ def at_rest(groups, seconds):
 
 
 def profile(pids):
-    """Lines that say where the time of these goes."""
+    """Lines that say where the time of these goes: which thread in which library, and in which functions."""
     peers.install(["perf"])
+    perf = shutil.which("perf", path=peers.PATH)
     with tempfile.NamedTemporaryFile(prefix="bh-perf-") as data:
-        perf = shutil.which("perf", path=peers.PATH)
-        done = subprocess.run([perf, "record", "-q", "-F", "997", "-o", data.name, "-p", ",".join(map(str, pids)), "--", "sleep", str(PROFILE_S)],
+        done = subprocess.run([perf, "record", "-q", "-F", "4999", "-o", data.name, "-p", ",".join(map(str, pids)), "--", "sleep", str(PROFILE_S)],
                               capture_output=True, text=True)
         if done.returncode != 0:
             return ["perf may not look here: " + " ".join(done.stderr.split())[:300]]
-        report = gateway.checked([perf, "report", "-i", data.name, "--stdio", "--no-children", "-g", "none", "--percent-limit", "0.5",
-                                  "-s", "comm,dso,symbol"])
-    return [line.rstrip() for line in report.splitlines() if line.strip() and not line.startswith("#")][:PROFILE_LINES]
+        lines = []
+        for keys in ("comm,dso", "symbol"):
+            report = gateway.checked([perf, "report", "-i", data.name, "--stdio", "--no-children", "-g", "none", "--percent-limit", "1", "-s", keys])
+            found = [line.rstrip(" -").split() for line in report.splitlines() if line.strip() and not line.startswith("#")]
+            lines += [" ".join(words)[:PROFILE_COLUMNS] for words in found[:PROFILE_LINES]]
+    return lines
 
 
 def idle(options, notes, add):
