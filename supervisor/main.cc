@@ -1,4 +1,5 @@
 // Command line → Config → daemon → exit code.
+#include <absl/synchronization/mutex.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -20,6 +21,9 @@ constexpr int kServeRefused = 1;  // a configuration that `serve` can't use
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Debian builds abseil with its checks: at every lock, gRPC's too, it looks for an order of locks that might deadlock one day, and when it
+  // finds one it ends the process.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::map<std::string, std::string> environment;
   for (char** variable = environ; *variable; ++variable) {
     std::string_view text = *variable;

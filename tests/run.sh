@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, builds everything and runs every test; ends with ctest's summary and its exit code.
 #   sh tests/run.sh [--preset release|debug|asan|tsan] [--store private|own|URL] [-- arguments of ctest]
-#   sh tests/run.sh -- -L unit              one kind: unit, sim, integration, interface, tidy, bench
+#   sh tests/run.sh -- -L unit              one kind: unit, sim, integration, interface, tidy, bench, chaos
 #   sh tests/run.sh -- -R gateway -VV       by name, with output
 #   sh tests/run.sh --store own             the daemons use one PostgreSQL server, started for the run, instead of private ones
 #   sh tests/run.sh --store postgresql://…  or one that is there, by the URL of a superuser

@@ -1,8 +1,10 @@
-// The backend behind the peers: the least that answers the module's bytes over HTTP/1.1 with keep-alive on a Unix socket.
-//   bench_backend SOCKET      prints "ready", serves until it is ended
+// The backend behind the peers: the least that answers the module's bytes over HTTP/1.1 with keep-alive.
+//   bench_backend SOCKET | 127.0.0.1:PORT      prints "ready", serves until it is ended
 // One thread, one read and one write per request; the path's last segment chooses the answer. It trusts what it reads.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -60,7 +62,19 @@ struct Connection {
   }
 };
 
+int ListenTcp(const std::string& host, uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  if (inet_pton(AF_INET, host.c_str(), &address.sin_addr) != 1) return -1;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);  // connections of a killed predecessor may still be closing
+  bool ok = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 && listen(fd, kBacklog) == 0;
+  return ok ? fd : -1;
+}
+
 int Listen(const char* path) {
+  if (const char* colon = strrchr(path, ':')) return ListenTcp(std::string(path, colon), uint16_t(atoi(colon + 1)));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (strlen(path) >= sizeof address.sun_path) return -1;
@@ -75,7 +89,7 @@ int Listen(const char* path) {
 int main(int argc, char** argv) {
   int listener = argc == 2 ? Listen(argv[1]) : -1;
   if (listener < 0) {
-    fprintf(stderr, "usage: bench_backend SOCKET (%s)\n", strerror(errno));
+    fprintf(stderr, "usage: bench_backend SOCKET | ADDRESS:PORT (%s)\n", strerror(errno));
     return 2;
   }
   int epoll = epoll_create1(EPOLL_CLOEXEC);

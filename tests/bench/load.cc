@@ -1,12 +1,14 @@
 // The load: keep-alive connections in a closed loop on one epoll thread. Each answer's status and length is checked.
 //
-//   bench_load --to HOST:PORT [--header 'Name: value'] [--warm-up S] [--seconds S] [--cpu PID]... CONNECTIONS:LENGTH:PATH...
+//   bench_load --to HOST:PORT [--header 'Name: value'] [--warm-up S] [--seconds S] [--until-eof] [--cpu PID]... CONNECTIONS:LENGTH:PATH...
 //     prints one JSON object: for each group {requests, total, errors, p50_us, p99_us, max_us}, where `total` counts the requests
-//     before and behind the measurement, too; the seconds measured, and the CPU seconds that each PID and this process took meanwhile
+//     before and behind the measurement, too; the seconds measured, and the CPU seconds that each PID and this process took meanwhile.
+//     With --until-eof it says "measuring" when the warm-up is over, and ends with its input, after --seconds at the latest
 //   bench_load --to HOST:PORT [--header …] --idle CONNECTIONS:LENGTH:PATH
 //     one request on each connection, one after the other; prints "ready" and keeps them open until its input ends
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,7 @@ constexpr size_t kMaxHead = 16 * 1024;
 constexpr uint64_t kMaxErrors = 100;  // beyond: there is nothing to measure
 constexpr uint64_t kDrainNs = 5'000'000'000;  // for the last answers; beyond: they are errors
 constexpr int kTurnMs = 100;          // so that the end is seen when nothing answers any more
+constexpr uint64_t kLookNs = 10'000'000;  // how often the end of the input is looked for
 
 [[noreturn]] void Die(const std::string& why) {
   fprintf(stderr, "bench_load: %s\n", why.c_str());
@@ -101,7 +104,7 @@ struct Options {
   sockaddr_in to{};
   std::string host, header;
   double warm_up = 0.5, seconds = 2;
-  bool idle = false;
+  bool idle = false, until_eof = false;
   std::vector<pid_t> watched;
   std::vector<std::string> groups;
 };
@@ -148,7 +151,11 @@ class Load {
     uint64_t own = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     begin = Now();
     const uint64_t end = begin + uint64_t(options_.seconds * 1e9);
-    while (Now() < end) Turn();
+    if (options_.until_eof) {
+      printf("measuring\n");
+      fflush(stdout);
+    }
+    while (Now() < end && !InputEnded()) Turn();
     double seconds = double(Now() - begin) / 1e9;
     own = Nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - own;
     for (size_t i = 0; i < cpu.size(); ++i) cpu[i] = CpuOf(options_.watched[i]) - cpu[i];
@@ -167,6 +174,14 @@ class Load {
     while (waiting_ > 0 && Now() < until) Turn();
     for (auto& connection : connections_) connection->group->errors += connection->waits;
     return measured;
+  }
+
+  bool InputEnded() {
+    if (!options_.until_eof || Now() < next_look_) return false;
+    next_look_ = Now() + kLookNs;
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    char byte;
+    return poll(&input, 1, 0) > 0 && read(STDIN_FILENO, &byte, 1) <= 0;
   }
 
   Connection& Open(Group& group) {
@@ -270,6 +285,7 @@ class Load {
   const int epoll_;
   const std::unique_ptr<char[]> buffer_;
   bool looping_ = false;
+  uint64_t next_look_ = 0;  // at the input
   size_t waiting_ = 0;  // connections for an answer
   std::vector<std::unique_ptr<Group>> groups_;
   std::vector<std::unique_ptr<Connection>> connections_;
@@ -298,6 +314,8 @@ Options Parse(int argc, char** argv) {
       options.watched.push_back(atoi(value()));
     } else if (name == "--idle") {
       options.idle = true;
+    } else if (name == "--until-eof") {
+      options.until_eof = true;
     } else {
       options.groups.push_back(argv[i]);
     }

@@ -86,9 +86,12 @@ def no_service_starts():
 def install(commands):
     """Installs those of `commands` that are missing; their services neither start now nor at the next boot."""
     missing = [name for name in commands if not shutil.which(name, path=PATH)]
-    if not missing:
-        return
-    packages = [PACKAGES[name] for name in missing]
+    if missing:
+        install_packages([PACKAGES[name] for name in missing], services=set(missing) & set(SERVICES))
+
+
+def install_packages(packages, services=()):
+    """Debian's packages; SystemExit with the reason when they can't be had."""
     if os.geteuid() != 0:
         raise SystemExit(f"missing: {' '.join(packages)}. Run this once as root, which installs them, or leave the peers out with --only bulkhead.")
     print(f"installing {' '.join(packages)}…", file=sys.stderr, flush=True)
@@ -98,7 +101,7 @@ def install(commands):
             done = subprocess.run(["apt-get", *command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if done.returncode != 0:
                 raise SystemExit(f"apt-get {command[0]} failed:\n{(done.stdout + done.stderr)[-2000:]}")
-        for service in set(missing) & set(SERVICES):
+        for service in services:
             for command in (["systemctl", "disable", service], ["update-rc.d", service, "disable"]):
                 if shutil.which(command[0], path=PATH):
                     subprocess.run(command, env=environment, capture_output=True)

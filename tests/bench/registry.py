@@ -117,20 +117,12 @@ def restart(daemon):
     daemon.start()
 
 
-def boots(enabled):
-    """A boot with so many enabled modules and four times as many registered ones."""
+def boots(enabled, registered=None):
+    """A boot with so many enabled modules and, unless it is said, four times as many registered ones."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="bh-bench-"))
     folder.chmod(0o755)
     try:
-        source = harness.FAKES / "echo"
-        document = json.loads((source / "manifest.json").read_text())
-        names = []
-        for i in range(enabled * 4):
-            name = f"echo-{i:03}"
-            (folder / name / "bin").mkdir(parents=True)
-            shutil.copy(source / "bin" / "echo", folder / name / "bin" / name)
-            (folder / name / "manifest.json").write_text(json.dumps({**document, "name": name}))
-            names.append(name)
+        names = harness.copies(harness.FAKES / "echo", [f"echo-{i:03}" for i in range(registered or enabled * 4)], folder)
         daemon = Daemon(modules=names[:enabled], modules_dir=folder).start()
         try:
             daemon.stop()

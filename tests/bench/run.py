@@ -37,16 +37,17 @@ PROBE_S = 0.001   # between two tries for an answer
 
 
 class Probe:
-    """Asks one path again and again on one kept connection."""
+    """Asks one path again and again on one kept connection, or on a new one when that has broken."""
 
-    def __init__(self, daemon):
-        host, port = daemon.address.rsplit(":", 1)
+    def __init__(self, address, path, token="none"):
+        host, port = address.rsplit(":", 1)
+        self.path = path
         self.connection = http.client.HTTPConnection(host, int(port), timeout=10)
-        self.headers = {"Authorization": f"Bearer {daemon.token}"}
+        self.headers = {"Authorization": f"Bearer {token}"}
 
     def status(self):
         try:
-            self.connection.request("GET", PATH, headers=self.headers)
+            self.connection.request("GET", self.path, headers=self.headers)
             answer = self.connection.getresponse()
             answer.read()
             return answer.status
@@ -107,11 +108,11 @@ def floors():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def enable(daemon, probe):
-    if daemon.post(f"/api/v1/modules/{MODULE}/disable").status != 200:
+def enable(daemon, probe, module=MODULE):
+    if daemon.post(f"/api/v1/modules/{module}/disable").status != 200:
         raise SystemExit("disable failed")
     began = time.monotonic()
-    answer = daemon.post(f"/api/v1/modules/{MODULE}/enable")
+    answer = daemon.post(f"/api/v1/modules/{module}/enable")
     if answer.status != 200:
         raise SystemExit(f"enable failed: {answer}")
     return probe.until_200(began)
@@ -147,7 +148,7 @@ def measure(rounds):
                 add(name, daemon.ready_after_s * 1000)
                 if name.endswith("first"):
                     daemon.stop()
-            probe = Probe(daemon)
+            probe = Probe(daemon.address, PATH, daemon.token)
             probe.until_200(time.monotonic())
             time.sleep(SETTLE_S)
             for name, value in memory(daemon).items():

@@ -496,6 +496,20 @@ def write_module(modules_dir, name, manifest=None, entry=None, mode=0o755, text=
     return folder
 
 
+def copies(source, names, modules_dir, **manifest):
+    """Modules of these names, made of the one in the folder `source`, with these fields of its manifest changed; answers the names."""
+    document = json.loads((source / "manifest.json").read_text())
+    for name in names:
+        folder = pathlib.Path(modules_dir) / name
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns("bin"))
+        (folder / "bin").mkdir()
+        shutil.copy(source / "bin" / document["name"], folder / "bin" / name)
+        (folder / "manifest.json").write_text(json.dumps({**document, "name": name, **manifest}))
+        for path in (pathlib.Path(modules_dir), folder, folder / "bin", folder / "bin" / name):
+            path.chmod(0o755)
+    return names
+
+
 class _Result(unittest.TextTestResult):
     """Leaves a line about each skipped test where tests/skips.py looks for it."""
 

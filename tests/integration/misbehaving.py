@@ -4,7 +4,6 @@ hold at a moment: descriptors, memory, processes, folders, cgroups. For misbehav
 import collections
 import contextlib
 import http.client
-import json
 import os
 import pathlib
 import re
@@ -47,16 +46,6 @@ def write_misbehaving(modules_dir, name, mode, manifest):
         shutil.copy(PROGRAM, program)
         program.chmod(0o755)
     os.link(program, folder / "bin" / name)
-
-
-def write_steady(modules_dir):
-    folder = pathlib.Path(modules_dir) / STEADY
-    (folder / "bin").mkdir(parents=True)
-    shutil.copy(harness.FAKES / "echo" / "bin" / "echo", folder / "bin" / STEADY)
-    manifest = json.loads((harness.FAKES / "echo" / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "name": STEADY}))
-    for path in (folder, folder / "bin", folder / "bin" / STEADY):
-        path.chmod(0o755)
 
 
 class SteadyLoad:
@@ -173,6 +162,46 @@ class Held:
         return more
 
 
+def open_all_pools(daemon):
+    """Database connections and threads are made when first needed: all that ever will be are needed now, while a lock holds up each of them."""
+    def locks(which):
+        of_table = "relation = 'bulkhead_internal.api_tokens'::regclass"
+        return int(daemon.sql(f"SELECT count(*) FROM pg_locks WHERE {of_table} AND {which}")[0][0])
+
+    lock = threading.Thread(target=daemon.sql, args=(f"LOCK TABLE bulkhead_internal.api_tokens IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({3 * SLOW})",))
+    readers = [threading.Thread(target=daemon.get, args=("/api/v1/tokens",)) for _ in range(24)]
+    lock.start()
+    wait_until(lambda: locks("granted AND mode = 'AccessExclusiveLock'") == 1, "the table is locked")
+    for reader in readers:
+        reader.start()
+    wait_until(lambda: locks("NOT granted") >= DAEMON_POOL_THREADS, "every thread of the pool waits for the database", 3 * SLOW)
+    for thread in (lock, *readers):
+        thread.join()
+
+
+def syncing(daemon):
+    """Whether its fresh cluster is still on its way to the disk."""
+    table = harness.process_table()
+    return any(table.get(pid, ("", "", "", ""))[3] == "initdb" for pid, _started in harness.descendants(daemon.process.pid))
+
+
+def held_when_quiet(daemon):
+    """What it holds once nothing has changed for a while: what the last request, process and folder left is closed, and a fresh cluster is synced."""
+    wait_until(lambda: not syncing(daemon), "the end of initdb --sync-only", 60 * SLOW)
+    looks = []
+
+    def same_again():
+        now = Held(daemon)
+        if looks and now.more_than(looks[-1]):
+            looks.clear()
+        looks.append(now)
+        time.sleep(QUIET_S / QUIET_LOOKS)
+        return len(looks) > QUIET_LOOKS
+
+    wait_until(same_again, "a quiet daemon", GONE_WITHIN_S)
+    return looks[-1]
+
+
 def raw_exchange(daemon, module, path, method="GET", body=b"", read_after_s=0.0, within=30 * SLOW):
     """One request on a connection of its own that stays open: the bytes that came until its end, or until it has been silent for a while."""
     client = socket.socket()
@@ -214,7 +243,7 @@ class BesideAHealthyModule(SharedDaemonTest):
     def setUpClass(cls):
         cls.modules_dir = pathlib.Path(tempfile.mkdtemp(prefix="bh-", dir="/tmp"))
         try:
-            write_steady(cls.modules_dir)
+            harness.copies(harness.FAKES / "echo", [STEADY], cls.modules_dir)
             for name, (mode, manifest) in cls.modules.items():
                 write_misbehaving(cls.modules_dir, name, mode, manifest)
             cls.options = {"modules": [STEADY], "modules_dir": cls.modules_dir}
@@ -223,27 +252,9 @@ class BesideAHealthyModule(SharedDaemonTest):
             shutil.rmtree(cls.modules_dir, ignore_errors=True)
             raise
         cls.growth_kb = {}
-        cls.open_all_pools()
+        open_all_pools(cls.daemon)
         cls.load = SteadyLoad(cls.daemon)
         wait_until(lambda: cls.load.answered > 10 * LOAD_CONNECTIONS, "the first answers of the healthy module")
-
-    @classmethod
-    def open_all_pools(cls):
-        """Database connections and threads are made when first needed: all that ever will be are needed now, while a lock holds up each
-        of them."""
-        def locks(which):
-            of_table = "relation = 'bulkhead_internal.api_tokens'::regclass"
-            return int(cls.daemon.sql(f"SELECT count(*) FROM pg_locks WHERE {of_table} AND {which}")[0][0])
-
-        lock = threading.Thread(target=cls.daemon.sql, args=(f"LOCK TABLE bulkhead_internal.api_tokens IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({3 * SLOW})",))
-        readers = [threading.Thread(target=cls.daemon.get, args=("/api/v1/tokens",)) for _ in range(24)]
-        lock.start()
-        wait_until(lambda: locks("granted AND mode = 'AccessExclusiveLock'") == 1, "the table is locked")
-        for reader in readers:
-            reader.start()
-        wait_until(lambda: locks("NOT granted") >= DAEMON_POOL_THREADS, "every thread of the pool waits for the database", 3 * SLOW)
-        for thread in (lock, *readers):
-            thread.join()
 
     @classmethod
     def tearDownClass(cls):
@@ -320,21 +331,4 @@ class BesideAHealthyModule(SharedDaemonTest):
 
     @classmethod
     def held_when_quiet(cls):
-        """Once nothing has changed for a while: what the last request, process and folder left is closed, and a fresh cluster is synced."""
-        def syncing():
-            table = harness.process_table()
-            return any(table.get(pid, ("", "", "", ""))[3] == "initdb" for pid, _started in harness.descendants(cls.daemon.process.pid))
-
-        wait_until(lambda: not syncing(), "the end of initdb --sync-only", 60 * SLOW)
-        looks = []
-
-        def same_again():
-            now = Held(cls.daemon)
-            if looks and now.more_than(looks[-1]):
-                looks.clear()
-            looks.append(now)
-            time.sleep(QUIET_S / QUIET_LOOKS)
-            return len(looks) > QUIET_LOOKS
-
-        wait_until(same_again, "a quiet daemon", GONE_WITHIN_S)
-        return looks[-1]
+        return held_when_quiet(cls.daemon)
