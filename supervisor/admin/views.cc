@@ -123,6 +123,20 @@ int Severity(ObservedState state) {
   return 2;
 }
 
+void SetLastUpgrade(const std::string& text, admin::v1::Module& m) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) return;
+  auto& last = *m.mutable_last_upgrade();
+  last.set_from(json.value("from", ""));
+  last.set_to(json.value("to", ""));
+  last.set_outcome(json.value("outcome", ""));
+  if (const auto reason = json.find("reason"); reason != json.end() && reason->is_object()) {
+    last.mutable_reason()->set_code(reason->value("code", ""));
+    last.mutable_reason()->set_message(ValidUtf8(reason->value("message", "")));
+  }
+  if (const auto at = ParseWall(json.value("at", ""))) *last.mutable_at() = ToTimestamp(*at);
+}
+
 }  // namespace
 
 admin::v1::Module ToMessage(const ModuleView& view) {
@@ -184,6 +198,7 @@ admin::v1::Module ToMessage(const ModuleView& view) {
               m.mutable_config());
   }
   SetStruct(WithoutSecretDefaults(view.row.manifest_json, view.manifest.get()), m.mutable_manifest());
+  SetLastUpgrade(view.row.last_upgrade_json, m);
   if (view.offer) {
     m.mutable_offer()->set_version(view.offer->version);
     m.mutable_offer()->set_path(ValidUtf8(view.offer->path));

@@ -38,6 +38,8 @@ inline constexpr Millis kHandshakeTimeout{10'000};
 inline constexpr Millis kStartTimeout{60'000};
 inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
+inline constexpr Millis kSoakTime{30'000};               // in which a new version that does not do well is taken back
+inline constexpr Millis kUpgradeWriteRetry{1'000};       // until the database takes how an upgrade ended
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
 inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
 inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a crash report

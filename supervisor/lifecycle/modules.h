@@ -91,6 +91,11 @@ struct ModuleTarget {
   Actor by;
 };
 
+// Which version to upgrade to: a folder, or a version that is on offer, in the modules directory, or installed. Neither: what is on offer.
+struct VersionSource {
+  std::string version, path;
+};
+
 struct ConfigChange {
   std::string json;    // an object
   bool merge = false;  // a JSON merge patch (RFC 7396) on what is stored, else the whole
@@ -131,6 +136,15 @@ class Modules {
   virtual void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   // Checks, hands it to the ready workers (or restarts them), and stores it when none has refused; else nothing has changed.
   virtual void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) = 0;
+  // Stops and starts the workers with the same version, one after another.
+  virtual void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Replaces the workers one after another by new processes, each ready before the old one goes. When one does not become ready the others stay.
+  virtual void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Another version: checked, copied, its migrations run, its workers started beside the old ones, and the traffic switched at once when all
+  // are ready. A failure before that leaves the old version as it was; one within the manifest's soakTime brings it back.
+  virtual void Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) = 0;
+  // Back to the version before the last upgrade, in the same way; its migrations stay. NO_PREVIOUS_VERSION.
+  virtual void Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
   // Runs `work` on the blocking pool while no other command for the module can begin; an enable that comes meanwhile waits for its end.
   // MODULE_ENABLED, or MODULE_BUSY while it still stops. `done(true)` when the work has succeeded; `done(false)` when `wait` ran out
@@ -140,6 +154,7 @@ class Modules {
   struct PlanRequest {
     ModuleAction action = ModuleAction::kEnable;
     bool with_dependencies = false, purge = false;
+    VersionSource version;  // upgrade
   };
   virtual void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) = 0;
   // Looks at the modules directory: registers what is new, says what is on offer and what is broken.

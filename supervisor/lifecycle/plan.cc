@@ -114,6 +114,35 @@ void PlanDelete(const Graph& graph, const std::string& name, bool purge, const P
                              : PlanStep{name, "keep", "its database schema and data folder stay"});
 }
 
+// To another version, in the order in which the action looks at it.
+void PlanVersion(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status allowed = CheckCommand(name, action, facts); !allowed.ok()) return Refuse(allowed, plan);
+  if (facts.enabling) return Refuse(StillEnabling(name, facts.status), plan);
+  if (!facts.package.ok()) return Refuse(facts.package, plan);
+  if (facts.package_same) return;
+  Refuse(CheckOtherVersion(graph, name, facts.package_version, facts.package_dependencies, facts.package_bulkhead_range), plan);
+  Refuse(facts.package_config, plan);
+  const bool routed = IsRouted(graph.at(name)), back = action == ModuleAction::kRollback;
+  if (routed && !facts.prepare.code.empty()) Refuse(EnableFailure(name, facts.prepare, facts.prepare_details), plan);
+  const std::string version = "version " + facts.package_version;
+  if (!back) plan.steps.push_back({name, "install", "the folder of " + version + " is copied to an immutable one"});
+  if (!routed) {
+    plan.steps.push_back({name, "keep", "nothing of it runs: " + version + " is what an enable starts"});
+    return;
+  }
+  for (const std::string& file : facts.migrations) plan.steps.push_back({name, "migrate", file + " is run while the workers serve"});
+  plan.steps.push_back({name, "start", "workers of " + version + " are started beside the others, and take over when all are ready"});
+  plan.steps.push_back({name, "stop", "the workers of version " + graph.at(name).version + " finish what is in flight, then they stop"});
+}
+
+void PlanRestart(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status allowed = CheckCommand(name, action, facts); !allowed.ok()) return Refuse(allowed, plan);
+  if (facts.enabling) return Refuse(StillEnabling(name, facts.status), plan);
+  if (!IsRouted(graph.at(name))) return;
+  plan.steps.push_back({name, "restart", action == ModuleAction::kReload ? "its workers are stopped and started again, one after another"
+                                                                        : "its workers are replaced one after another, each when the next one is ready"});
+}
+
 }  // namespace
 
 std::string PathText(const std::vector<std::string>& path) {
@@ -183,6 +212,10 @@ Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const P
         plan.steps.push_back({name, "push", "the new configuration is handed to its running workers, which may refuse it"});
       }
       break;
+    case ModuleAction::kReload:
+    case ModuleAction::kRestart: PlanRestart(graph, name, action, facts, plan); break;
+    case ModuleAction::kUpgrade:
+    case ModuleAction::kRollback: PlanVersion(graph, name, action, facts, plan); break;
     case ModuleAction::kDelete: PlanDelete(graph, name, options.purge, facts, plan); break;
   }
   if (!plan.refusals.empty()) plan.steps.clear();

@@ -34,10 +34,14 @@ struct PlanFacts {
   bool restarts_for_config = false;     // configure
   absl::Status unusable;                // MANIFEST_INVALID: the registered manifest is not valid any more
   absl::Status config;                  // stored, under the registered manifest
-  // Of one that is not installed: what copying its folder says, and what the manifest there asks for.
+  bool enabling = false;                // its enable has not succeeded yet
+  // Of one that is not installed, or of the version that an upgrade or a rollback goes to: what its folder says, and what the manifest there
+  // asks for.
   absl::Status package, package_config;
   std::vector<DependencySpec> package_dependencies;
   std::string package_bulkhead_range;
+  std::string package_version;
+  bool package_same = false;            // as what is installed
   std::string flag_off;                 // its feature flag, when that is off
   // What keeps it from being started at all: its uid, its extensions, its migrations. An empty code: nothing.
   Reason prepare;

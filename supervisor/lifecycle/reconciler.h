@@ -1,8 +1,9 @@
 // Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
 // it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
 //
-// Five files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
-// configuration, chain.cc what they do to several modules at once; boot.cc is discovery, the boot and the shutdown.
+// Six files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
+// configuration, upgrade.cc what they do to a version and its workers, chain.cc what they do to several modules at once; boot.cc is
+// discovery, the boot and the shutdown.
 #pragma once
 
 #include <deque>
@@ -87,6 +88,10 @@ class Reconciler : public Modules {
   void Rescan(Actor by, Done<RescanResult> done) override;
   void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) override;
+  void Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
@@ -105,7 +110,18 @@ class Reconciler : public Modules {
     Done<ActionResult> done;
   };
   struct Rollout;                 // of a new configuration, configure.cc
+  struct Upgrading;               // to another version, upgrade.cc
+  struct Reloading;               // of all workers, upgrade.cc
   struct Chain;                   // of modules that are enabled together, chain.cc
+  struct OtherVersion {
+    Package package;
+    bool same = false;            // as the one that is installed
+  };
+  struct PreparedModule {         // what workers of one version are started with
+    std::optional<ModuleSchema> schema;
+    std::string effective_config;
+    int64_t config_revision = 0;
+  };
   struct Checked {                // a registration that may be made
     Manifest manifest;
     std::string sealed_config;
@@ -130,6 +146,9 @@ class Reconciler : public Modules {
     std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
     int64_t effective_revision = 0;
     std::shared_ptr<Rollout> rollout;        // under way
+    std::shared_ptr<Upgrading> upgrade;      // the same
+    std::shared_ptr<Reloading> reload;
+    std::function<void(absl::Status)> restarted;  // who waits for the end of a rolling restart
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
     std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
@@ -151,7 +170,8 @@ class Reconciler : public Modules {
   void Prepare(const EntryPtr& entry);
   std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
-  void StartWorker(const EntryPtr& entry, int slot, uint64_t run);
+  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, bool migrate);
+  void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
   void Drain(const EntryPtr& entry, action::DrainWorker drain);
@@ -204,6 +224,27 @@ class Reconciler : public Modules {
   void RolloutFailed(const EntryPtr& entry, const std::string& why);
   void StoreRollout(const EntryPtr& entry);
   void ResealNext(const Actor& by, std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
+
+  // upgrade.cc
+  void Replaced(const EntryPtr& entry, const Action& action);
+  static const ModuleRow& IncomingRow(const Entry& entry);
+  static void TakeIncoming(const Entry& entry, WorkerSpec& spec, std::optional<ModuleSchema>& schema);
+  absl::StatusOr<Package> FindVersion(const ModuleRow& row, const std::optional<Offer>& offer, const VersionSource& source) const;
+  absl::Status CheckVersion(const Entry& entry, const Manifest& manifest) const;
+  absl::StatusOr<OtherVersion> ReadVersion(const ModuleRow& row, const std::optional<Offer>& offer, const VersionSource& source) const;
+  absl::StatusOr<Package> ReadPrevious(const ModuleRow& row) const;
+  static absl::Status MayReplace(const Entry& entry);
+  void BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> upgrade);
+  void StoreUpgrade(const EntryPtr& entry);
+  void UpgradeFailed(const EntryPtr& entry, const absl::Status& why);
+  void RestoreVersion(const EntryPtr& entry, const std::shared_ptr<Upgrading>& upgrade, const absl::Status& why);
+  void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void(absl::Status)> done);
+  void RollBackItself(const EntryPtr& entry, const Reason& reason);
+  void SettleReload(const EntryPtr& entry);
+  void ReloadDied(const EntryPtr& entry, const std::string& why);
+  // A command with `wait` whose work ends with done(status), and which holds the module's queue until then.
+  void Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,
+               std::function<void(const EntryPtr& entry, std::function<void(absl::Status)> done)> work);
 
   // chain.cc
   void RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome);

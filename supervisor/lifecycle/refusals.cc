@@ -4,6 +4,7 @@
 
 #include "supervisor/lifecycle/plan.h"
 #include "supervisor/lifecycle/transitions.h"
+#include "supervisor/manifest/semver.h"
 
 namespace bulkhead {
 namespace {
@@ -42,6 +43,50 @@ absl::Status CheckDependents(const Graph& graph, const std::string& name, bool e
   const std::string message = enabled_only ? "enabled modules depend on " + name + ": " + Join(dependents) + "; disable them first"
                                            : "registered modules depend on " + name + ": " + Join(dependents) + "; delete them first";
   return Error("HAS_DEPENDENTS", message, std::move(details));
+}
+
+namespace {
+
+absl::Status CheckDependentRanges(const Graph& graph, const std::string& name) {
+  const std::string& version = graph.at(name).version;
+  const auto parsed = ParseSemVer(version);
+  std::vector<ErrorDetail> details;
+  std::vector<std::string> against;
+  for (const std::string& other : Dependents(graph, name, true)) {
+    const GraphNode& node = graph.at(other);
+    for (const DependencySpec& dependency : node.dependencies) {
+      if (dependency.module != name) continue;
+      const auto range = SemVerRange::Parse(dependency.range);
+      if (parsed && range && range->Contains(*parsed)) continue;
+      details.push_back({"", "DEPENDENT", other + " " + node.version + " needs " + name + " " + dependency.range, 0});
+      against.push_back(other);
+    }
+  }
+  if (details.empty()) return absl::OkStatus();
+  return Error("HAS_DEPENDENTS", "enabled modules need another version of " + name + " than " + version + ": " + Join(against) + "; upgrade or disable them first",
+               std::move(details));
+}
+
+}  // namespace
+
+absl::Status CheckOtherVersion(Graph graph, const std::string& name, const std::string& version, std::vector<DependencySpec> dependencies,
+                               const std::string& bulkhead_range) {
+  RETURN_IF_ERROR(CheckBulkheadRange(name, version, bulkhead_range));
+  GraphNode& node = graph.at(name);
+  node.version = version;
+  node.dependencies = std::move(dependencies);
+  node.bulkhead_range = bulkhead_range;
+  RETURN_IF_ERROR(CheckDependentRanges(graph, name));
+  return node.enabled ? CheckDependencies(graph, name) : absl::OkStatus();
+}
+
+absl::Status WithoutPreviousVersion(const std::string& name, RegistryStatus status) {
+  return StateRefusal("NO_PREVIOUS_VERSION",
+                      "module " + name + " has no version to go back to; POST /api/v1/modules/" + name + "/upgrade {\"version\": …} takes another one", status);
+}
+
+absl::Status StillEnabling(const std::string& name, RegistryStatus status) {
+  return StateRefusal("MODULE_BUSY", "module " + name + " is still being enabled; wait for the end of that, then try again", status);
 }
 
 absl::Status StillStopping(const std::string& name, RegistryStatus status) {

@@ -5,8 +5,9 @@
 namespace bulkhead {
 namespace {
 
-constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
-                                     ModuleAction::kDelete};
+constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable,  ModuleAction::kDisable,
+                                     ModuleAction::kConfigure, ModuleAction::kReload, ModuleAction::kRestart,
+                                     ModuleAction::kUpgrade, ModuleAction::kRollback, ModuleAction::kDelete};
 
 }  // namespace
 
@@ -16,6 +17,10 @@ std::string_view ModuleActionName(ModuleAction action) {
     case ModuleAction::kEnable: return "enable";
     case ModuleAction::kDisable: return "disable";
     case ModuleAction::kConfigure: return "configure";
+    case ModuleAction::kReload: return "reload";
+    case ModuleAction::kRestart: return "restart";
+    case ModuleAction::kUpgrade: return "upgrade";
+    case ModuleAction::kRollback: return "rollback";
     case ModuleAction::kDelete: return "delete";
   }
   return "";
@@ -36,8 +41,13 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case RegistryStatus::kUpdating:
     case RegistryStatus::kRemoving: return Verdict::kRefused;
     case RegistryStatus::kRegistered:
-      if (action == ModuleAction::kDisable) return Verdict::kRefused;
-      return Verdict::kAllowed;
+      switch (action) {
+        case ModuleAction::kDisable:
+        case ModuleAction::kReload:
+        case ModuleAction::kRestart:
+        case ModuleAction::kRollback: return Verdict::kRefused;
+        default: return Verdict::kAllowed;
+      }
     case RegistryStatus::kEnabled:
     case RegistryStatus::kDisabled: break;
   }
@@ -45,7 +55,11 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case ModuleAction::kInstall: return Verdict::kAlreadySo;
     case ModuleAction::kEnable: return enabled ? Verdict::kAlreadySo : Verdict::kAllowed;
     case ModuleAction::kDisable: return enabled ? Verdict::kAllowed : Verdict::kAlreadySo;
-    case ModuleAction::kConfigure: return Verdict::kAllowed;
+    case ModuleAction::kConfigure:
+    case ModuleAction::kUpgrade:
+    case ModuleAction::kRollback: return Verdict::kAllowed;
+    case ModuleAction::kReload:
+    case ModuleAction::kRestart: return enabled ? Verdict::kAllowed : Verdict::kRefused;
     case ModuleAction::kDelete: return enabled ? Verdict::kRefused : Verdict::kAllowed;
   }
   return Verdict::kRefused;

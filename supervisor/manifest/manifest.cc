@@ -107,13 +107,14 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
 void ReadLifecycle(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (const json* value = top.Object("lifecycle")) {
     ObjectReader lifecycle(*value, "/lifecycle", out);
-    auto read = [&](const char* name, Millis& target) {
-      if (auto ms = lifecycle.Integer(name, 1, kMaxLifecycleMs)) target = Millis(*ms);
+    auto read = [&](const char* name, Millis& target, int64_t least = 1) {
+      if (auto ms = lifecycle.Integer(name, least, kMaxLifecycleMs)) target = Millis(*ms);
     };
     read("handshakeTimeout", manifest.handshake_timeout);
     read("startTimeout", manifest.start_timeout);
     read("stopTimeout", manifest.stop_timeout);
     read("drainTimeout", manifest.drain_timeout);
+    read("soakTime", manifest.soak_time, 0);
     lifecycle.WarnUnknown();
   }
   if (const json* value = top.Object("health")) {

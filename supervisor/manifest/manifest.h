@@ -92,6 +92,7 @@ struct Manifest {
   Millis start_timeout = limits::kStartTimeout;
   Millis stop_timeout = limits::kStopTimeout;
   Millis drain_timeout = limits::kDrainTimeout;
+  Millis soak_time = limits::kSoakTime;
   Millis health_interval = limits::kHealthInterval;
   Millis health_timeout = limits::kHealthTimeout;
   int64_t limit_memory = 0;  // bytes

@@ -16,7 +16,7 @@ constexpr std::array<std::string_view, 6> kStatusNames = {"REGISTERED", "INSTALL
 
 constexpr char kModuleColumns[] =
     "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, uid_slot, "
-    "enabled_at, created_at, updated_at";
+    "enabled_at, created_at, updated_at, updating_from, last_upgrade, previous";
 
 std::string Columns(const std::string& sql) { return sql + kModuleColumns; }
 
@@ -39,6 +39,9 @@ ModuleRow ModuleOf(const Rows& rows, int r) {
   row.enabled_at = rows.Time(r, "enabled_at");
   row.created_at = rows.Time(r, "created_at").value_or(WallTime());
   row.updated_at = rows.Time(r, "updated_at").value_or(WallTime());
+  row.updating_from = ParseRegistryStatus(rows.Text(r, "updating_from")).value_or(row.status);
+  row.last_upgrade_json = rows.Text(r, "last_upgrade");
+  row.previous_json = rows.Text(r, "previous");
   return row;
 }
 
@@ -163,6 +166,20 @@ absl::StatusOr<ModuleRow> Registry::SetStatus(const std::string& name, RegistryS
 
 absl::StatusOr<ModuleRow> Registry::MarkStatus(const std::string& name, RegistryStatus status) {
   return Change(name, std::nullopt, "status = $2", {std::string(RegistryStatusName(status))}, nullptr);
+}
+
+absl::StatusOr<ModuleRow> Registry::BeginUpdate(const std::string& name, const std::string& last_upgrade_json) {
+  return Change(name, std::nullopt, "status = 'UPDATING', updating_from = status, last_upgrade = $2::jsonb", {last_upgrade_json}, nullptr);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetVersion(const ModuleRow& row, const AuditRecord* audit) {
+  return Change(row.name, std::nullopt,
+                "generation = generation + CASE WHEN version <> $2 OR package <> $5 THEN 1 ELSE 0 END, "
+                "version = $2, manifest = $3::json, path = $4, package = $5, package_sha = $6, status = $7, updating_from = NULL, "
+                "last_upgrade = nullif($8, '')::jsonb, previous = nullif($9, '')::jsonb",
+                {row.version, row.manifest_json, row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status)),
+                 row.last_upgrade_json, row.previous_json},
+                audit);
 }
 
 absl::StatusOr<ModuleRow> Registry::SetConfig(const std::string& name, const std::string& config_json,

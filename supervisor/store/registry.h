@@ -32,7 +32,15 @@ struct ModuleRow {
   int32_t uid_slot = 0;       // stable, never reused: the module's uid is isolation.uids' first + this
   std::optional<WallTime> enabled_at;
   WallTime created_at, updated_at;
+  RegistryStatus updating_from = RegistryStatus::kRegistered;  // while UPDATING: what it was, and will be again
+  std::string last_upgrade_json;  // {from, to, outcome, reason, at}; empty: there was none
+  std::string previous_json;      // {version, path, package, sha, manifest}: what a rollback goes back to; empty: nothing
 };
+
+// Whether it is to run; of one that is UPDATING, whether it was.
+inline bool IsEnabled(const ModuleRow& row) {
+  return row.status == RegistryStatus::kEnabled || (row.status == RegistryStatus::kUpdating && row.updating_from == RegistryStatus::kEnabled);
+}
 
 struct ExitRow {
   std::string cause;
@@ -73,6 +81,11 @@ class Registry {
                                       const AuditRecord* audit = nullptr);
   // On the way to another state, or back from there: INSTALLING, REMOVING. What is wanted has not changed, so neither does the generation.
   absl::StatusOr<ModuleRow> MarkStatus(const std::string& name, RegistryStatus status);
+  // UPDATING, with what it is now and what is to be known of the upgrade should the supervisor end before SetVersion().
+  absl::StatusOr<ModuleRow> BeginUpdate(const std::string& name, const std::string& last_upgrade_json);
+  // The end of that: writes version, manifest, path, package, package_sha, status, last_upgrade and previous; bumps generation when the
+  // version or the package is another one than before.
+  absl::StatusOr<ModuleRow> SetVersion(const ModuleRow& row, const AuditRecord* audit = nullptr);
   // Compares and sets as above; bumps generation and config_revision. The audit's `before` and `after` are the caller's: only the
   // manifest says what is secret.
   absl::StatusOr<ModuleRow> SetConfig(const std::string& name, const std::string& config_json, std::optional<int64_t> if_generation,
