@@ -278,14 +278,13 @@ class BesideAHealthyModule(SharedDaemonTest):
     def ask(self, name, path, **options):
         return self.daemon.get(f"/api/v1/m/{name}{path}", **options)
 
-    def assert_status(self, name, cause, sentence, code=None):
-        """The newest exit's cause and sentence, and the reason of the state that the module is in; `code` where that is finer than the cause."""
-        module = self.daemon.module(name)
+    def assert_status(self, module, cause, sentence, code=None):
+        """The newest exit's cause and sentence, and the reason of the state that the module was seen in; `code` where that is finer than the
+        cause."""
         self.assertEqual(module["exits"][0]["cause"], cause, module["exits"][0])
         self.assertRegex(module["exits"][0]["message"], sentence)
         self.assertEqual(module["observed"]["reason"]["code"], code or cause, module["observed"])
         self.assertRegex(module["observed"]["reason"]["message"], sentence)
-        return module
 
     @classmethod
     def wait_gone(cls, names):
