@@ -165,7 +165,9 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
       [this, row = entry->row, manifest = entry->manifest] { return PrepareVersion(row, *manifest, true); },
-      [this, entry](absl::StatusOr<PreparedModule> prepared) {
+      [this, entry, package = entry->row.package](absl::StatusOr<PreparedModule> prepared) {
+        // It speaks of a version that has been replaced meanwhile.
+        if (entry->row.package != package) return Dispatch(entry, event::Prepared{false, false, {"OVERTAKEN", "another version has taken over"}});
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
           entry->prepare_details = ErrorDetails(prepared.status());

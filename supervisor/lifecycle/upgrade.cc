@@ -49,6 +49,9 @@ std::optional<ModuleRow> PreviousRow(const ModuleRow& row) {
   return previous;
 }
 
+// Whether workers of it may be started now: it is wanted, and what it depends on was there.
+bool CanRun(const ModuleState& state) { return Routed(state) && state.prepare == ModuleState::Prepare::kDone; }
+
 Reason ReasonOf(const absl::Status& status) { return {ErrorCode(status), std::string(status.message())}; }
 
 }  // namespace
@@ -105,7 +108,8 @@ void Reconciler::Command(const ModuleTarget& target, ModuleAction action, Millis
 
 // What a module must be to have its workers replaced.
 absl::Status Reconciler::MayReplace(const Entry& entry) {
-  return entry.enabling || entry.taking_back ? StillEnabling(entry.row.name, entry.row.status) : absl::OkStatus();
+  const bool preparing = entry.state.prepare == ModuleState::Prepare::kRunning && entry.state.wanted;
+  return entry.enabling || entry.taking_back || preparing ? StillEnabling(entry.row.name, entry.row.status) : absl::OkStatus();
 }
 
 // ---- the same version ----
@@ -154,11 +158,12 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
   });
 }
 
-// Ends a reload when the processes of before are gone, or nobody wants the module any more.
+// Ends a reload when others than the processes of before serve, or nobody wants the module any more.
 void Reconciler::SettleReload(const EntryPtr& entry) {
   if (!entry->reload) return;
   const bool left = std::any_of(entry->state.slots.begin(), entry->state.slots.end(), [&](const SlotState& slot) {
-    return slot.phase != SlotState::Phase::kEmpty && entry->reload->runs.contains(slot.run);
+    if (slot.role != SlotState::Role::kMember) return false;
+    return slot.phase != SlotState::Phase::kReady || entry->reload->runs.contains(slot.run);
   });
   if (left && Routed(entry->state)) return;
   std::exchange(entry->reload, nullptr)->done(absl::OkStatus());
@@ -316,8 +321,8 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
         entry->upgrade = upgrade;
         LogInfo("lifecycle", upgrade->action == ModuleAction::kRollback ? "rolling back" : "upgrading",
                 {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", upgrade->reason.message}});
-        // What does not run is only written down: its migrations run when it is enabled.
-        if (!Routed(entry->state)) return StoreUpgrade(entry);
+        // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
+        if (!CanRun(entry->state)) return StoreUpgrade(entry);
         Blocking<PreparedModule>(
             [this, row = upgrade->next, manifest = upgrade->manifest, migrate = upgrade->action == ModuleAction::kUpgrade] {
               return PrepareVersion(row, *manifest, migrate);
@@ -325,7 +330,7 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
             [this, entry, upgrade](absl::StatusOr<PreparedModule> prepared) {
               if (!prepared.ok()) return UpgradeFailed(entry, EnableFailure(entry->row.name, ReasonOf(prepared.status()), ErrorDetails(prepared.status())));
               upgrade->prepared = *std::move(prepared);
-              if (!Routed(entry->state) || stopping_) return UpgradeFailed(entry, Error("GENERATION_CHANGED", "it was told to stop meanwhile"));
+              if (!CanRun(entry->state) || stopping_) return UpgradeFailed(entry, Error("GENERATION_CHANGED", "it was told to stop meanwhile"));
               Dispatch(entry, event::Replace{true, upgrade->manifest->workers});
             });
       });
@@ -383,13 +388,15 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
           entry->schema = upgrade->prepared.schema;
           entry->effective_config = upgrade->prepared.effective_config;
           entry->effective_revision = upgrade->prepared.config_revision;
+          entry->awaiting_dependencies = false;  // for the old one's sake
           Dispatch(entry, event::TakeOver{upgrade->action == ModuleAction::kUpgrade ? upgrade->manifest->soak_time : Millis(0)});
         }
         entry->upgrade.reset();
         LogInfo("lifecycle", upgrade->action == ModuleAction::kRollback ? "rolled back" : "upgraded",
                 {{"module", entry->row.name}, {"version", entry->row.version}, {"package", entry->row.package}});
-        // The generation is another one; and it may have been wanted while nothing ran, as when its flag came on.
+        // The generation is another one; and one that could not be started may be now.
         Want(entry, entry->state.wanted);
+        if (!running && entry->state.wanted) Dispatch(entry, event::Retry{});
         upgrade->done(absl::OkStatus());
       });
 }

@@ -87,7 +87,7 @@ class World {
 
   void Interfere() {
     SimModule& m = *node_.modules()[random_.Below(node_.modules().size())];
-    switch (random_.Below(16)) {
+    switch (random_.Below(20)) {
       case 0: return node_.Enable(m);
       case 1: return node_.Disable(m);
       case 2:  // and the other way round, before anything has come of it
@@ -103,6 +103,10 @@ class World {
       case 10: return node_.CrashOne(m);
       case 11:
       case 12: return node_.Restart(m);
+      case 13:
+      case 14:
+      case 15: return node_.Replace(m, true);
+      case 16: return node_.Replace(m, false);
       default:
         if (&m != doomed_) m.mood = static_cast<Mood>(random_.Below(5));
         return;
@@ -153,7 +157,7 @@ class World {
   static bool NeedsAdministrator(const SimModule& m) {
     if (m.state.wanted && m.state.observed == ObservedState::kFailed && m.state.reason.code == "MIGRATION_FAILED") return true;
     for (size_t i = 0; i < m.state.slots.size(); ++i)
-      if (m.laws[i].parked() && !m.running[i].process) return true;
+      if (m.state.slots[i].role == SlotState::Role::kMember && m.laws[i].parked() && !m.running[i].process) return true;
     return false;
   }
 
@@ -167,9 +171,9 @@ class World {
       right = ObservedState::kFailed;
       expected = 0;
     }
-    if (runs && m.state.slots.size() != static_cast<size_t>(m.workers)) return false;
-    for (size_t i = 0; i < expected && i < m.running.size(); ++i)
-      if (m.running[i].outdated) return false;
+    if (m.state.replacement) return false;
+    for (size_t i = 0; runs && i < m.state.slots.size(); ++i)
+      if (m.running[i].process && m.running[i].outdated) return false;
     return m.state.observed == right && Processes(m) == expected && m.adopted.size() == expected && m.publishing == 0;
   }
   bool AtRest() const {
@@ -201,6 +205,7 @@ void Tell(const Totals& totals) {
          n(totals.events), n(totals.starts), n(totals.exits), n(totals.parked), n(totals.quarantines));
   printf("%llu failures of a dependency, %llu preparations without a database, %llu shutdowns, %llu killed in a stop, ",
          n(totals.blocked), n(totals.database_away), n(totals.shutdowns), n(totals.killed));
+  printf("%llu upgrades, %llu that failed, %llu taken back, ", n(totals.upgrades), n(totals.upgrades_failed), n(totals.rollbacks));
   printf("%.0f days of simulated time\n", std::chrono::duration<double, std::ratio<86400>>(totals.simulated).count());
 }
 
@@ -212,7 +217,7 @@ TEST(LifecycleSimulation, KeepsItsInvariantsInThousandsOfWorldsAndSettlesWhenFau
   Tell(totals);
   if (totals.worlds < kWorlds) return;
   // One that does not come to what it is about would say nothing.
-  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed})
+  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed, totals.upgrades, totals.upgrades_failed})
     EXPECT_GT(seen, totals.worlds / 10);
 }
 

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "supervisor/base/limits.h"
 
 namespace bulkhead {
@@ -363,6 +365,130 @@ TEST_F(BackoffTest, OnlyAHealthySpellEndsAQuarantine) {
   }
   EXPECT_EQ(Wait(2 * policy.cap), 0ms);
   EXPECT_FALSE(backoff.quarantined());
+}
+
+TEST_F(StepTest, AnotherVersionTakesOverOnlyWhenAllItsWorkersAreReadyAndItIsToldTo) {
+  const uint64_t old = Running();
+  auto begun = Send(event::Replace{true, 2});
+  std::vector<action::StartWorker> starts;
+  for (const Action& action : begun) {
+    if (auto* start = std::get_if<action::StartWorker>(&action)) starts.push_back(*start);
+  }
+  ASSERT_EQ(starts.size(), 2u);
+  EXPECT_TRUE(starts[0].incoming && starts[1].incoming);
+  EXPECT_EQ(starts[0].number, 0);
+  EXPECT_EQ(starts[1].number, 1);
+  EXPECT_EQ(state.observed, ObservedState::kRunning) << "the old one serves";
+  EXPECT_EQ(Only<action::SuccessorsReady>(Send(event::WorkerReady{starts[0].slot, starts[0].run})), nullptr);
+  EXPECT_FALSE(Listed(state.slots[static_cast<size_t>(starts[0].slot)]));
+  auto ready = Send(event::WorkerReady{starts[1].slot, starts[1].run});
+  EXPECT_NE(Only<action::SuccessorsReady>(ready), nullptr);
+  EXPECT_EQ(Only<action::Publish>(ready), nullptr);
+  auto taken = Send(event::TakeOver{});
+  EXPECT_NE(Only<action::ReplaceDone>(taken), nullptr);
+  EXPECT_NE(Only<action::Publish>(taken), nullptr);
+  ASSERT_NE(Only<action::DrainWorker>(taken), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(taken)->run, old);
+  EXPECT_FALSE(Listed(state.slots[0]));
+  EXPECT_TRUE(Listed(state.slots[static_cast<size_t>(starts[0].slot)]) && Listed(state.slots[static_cast<size_t>(starts[1].slot)]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  Send(event::WorkerDrained{0, old});
+  Send(event::WorkerDied{0, old, ExitCause::kExit, ""});
+  EXPECT_EQ(Only<action::StartWorker>(Send(event::WorkerGone{0, old})), nullptr) << "nobody takes its place";
+  EXPECT_EQ(state.reason, Reason{});
+}
+
+TEST_F(StepTest, AVersionOfWhichOneWorkerDoesNotStartIsGivenUpAndTheOldOneServesOn) {
+  const uint64_t old = Running();
+  Send(event::Replace{true, 2});
+  const SlotState first = state.slots[1], second = state.slots[2];
+  Send(event::WorkerReady{1, first.run});
+  auto died = Send(event::WorkerDied{2, second.run, ExitCause::kStartTimeout, "too slow"});
+  ASSERT_NE(Only<action::ReplaceFailed>(died), nullptr);
+  EXPECT_EQ(Only<action::ReplaceFailed>(died)->reason, (Reason{"START_TIMEOUT", "too slow"}));
+  ASSERT_NE(Only<action::StopWorker>(died), nullptr);
+  EXPECT_EQ(Only<action::StopWorker>(died)->run, first.run);
+  EXPECT_EQ(Only<action::ReplaceDone>(Send(event::TakeOver{})), nullptr) << "there is nothing any more to take over";
+  Send(event::WorkerGone{2, second.run});
+  Send(event::WorkerDied{1, first.run, ExitCause::kExit, ""});
+  Send(event::WorkerGone{1, first.run});
+  EXPECT_EQ(state.slots.size(), 1u);
+  EXPECT_EQ(state.slots[0].run, old);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
+TEST_F(StepTest, OneThatDiesWhileTheOthersWaitToTakeOverGivesItUp) {
+  Running();
+  Send(event::Replace{true, 1});
+  const uint64_t run = state.slots[1].run;
+  EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{1, run})), nullptr);
+  EXPECT_EQ(Only<action::ReplaceFailed>(Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})), nullptr) << "who asked is answered first";
+  auto taken = Send(event::TakeOver{});
+  ASSERT_NE(Only<action::ReplaceFailed>(taken), nullptr);
+  EXPECT_EQ(Only<action::ReplaceDone>(taken), nullptr);
+  EXPECT_TRUE(Listed(state.slots[0]));
+}
+
+TEST_F(StepTest, WithinTheSoakTimeAnExitOrBadHealthSpeaksAgainstTheNewVersionOnce) {
+  for (bool exits : {true, false}) {
+    state = ModuleState(7);
+    Running();
+    Send(event::Replace{true, 1});
+    const uint64_t run = state.slots[1].run;
+    Send(event::WorkerReady{1, run});
+    Send(event::TakeOver{10s});
+    now += 9s;
+    auto fault = exits ? Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})
+                       : Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"});
+    ASSERT_NE(Only<action::SoakFailed>(fault), nullptr);
+    EXPECT_EQ(Only<action::SoakFailed>(fault)->reason.code, exits ? "SIGNAL" : "HEALTH");
+    EXPECT_EQ(Only<action::SoakFailed>(Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"})), nullptr);
+  }
+}
+
+TEST_F(StepTest, AfterTheSoakTimeAFaultIsAFault) {
+  Running();
+  Send(event::Replace{true, 1});
+  const uint64_t run = state.slots[1].run;
+  Send(event::WorkerReady{1, run});
+  Send(event::TakeOver{10s});
+  now += 10s;
+  EXPECT_EQ(Only<action::SoakFailed>(Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})), nullptr);
+}
+
+TEST_F(StepTest, ARollingRestartHasOneSuccessorAtATimeAndNeverFewerWorkers) {
+  Send(event::Want{true, false, 1, 3});
+  Send(event::Prepared{true});
+  for (int i = 0; i < 3; ++i) Send(event::WorkerReady{i, static_cast<uint64_t>(i + 1)});
+  auto listed = [this] { return std::count_if(state.slots.begin(), state.slots.end(), Listed); };
+  auto actions = Send(event::Replace{});
+  for (int number = 0; number < 3; ++number) {
+    const auto* start = Only<action::StartWorker>(actions);
+    ASSERT_NE(start, nullptr);
+    EXPECT_EQ(start->number, number);
+    EXPECT_FALSE(start->incoming);
+    EXPECT_EQ(listed(), 3);
+    const auto copy = *start;
+    actions = Send(event::WorkerReady{copy.slot, copy.run});
+    EXPECT_EQ(listed(), 3);
+    ASSERT_NE(Only<action::DrainWorker>(actions), nullptr);
+    EXPECT_EQ(Only<action::DrainWorker>(actions)->run, static_cast<uint64_t>(number + 1));
+  }
+  EXPECT_NE(Only<action::ReplaceDone>(actions), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, AStopEndsAReplacement) {
+  for (const Event& stop : std::vector<Event>{event::Want{false, false, 2, 1}, event::Want{true, true, 2, 1}, event::Close{}}) {
+    state = ModuleState(7);
+    Running();
+    Send(event::Replace{true, 1});
+    auto actions = Send(stop);
+    EXPECT_NE(Only<action::ReplaceFailed>(actions), nullptr);
+    ASSERT_NE(Only<action::StopWorker>(actions), nullptr);
+    EXPECT_EQ(Only<action::StopWorker>(actions)->slot, 1);
+  }
 }
 
 }  // namespace
