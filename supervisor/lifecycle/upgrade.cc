@@ -419,7 +419,8 @@ void Reconciler::RestoreVersion(const EntryPtr& entry, const std::shared_ptr<Upg
                     .target = row.name};
   audit.outcome = ErrorCode(why);
   audit.message = std::string(why.message());
-  Blocking<ModuleRow>([this, row, audit] { return registry_.SetVersion(row, &audit); },
+  const bool own = audit.by.credential == SystemActor("").credential;  // else the call that failed has the row
+  Blocking<ModuleRow>([this, row, audit, own] { return registry_.SetVersion(row, own ? &audit : nullptr); },
                       [this, entry, upgrade, why](absl::StatusOr<ModuleRow> row) {
                         if (!row.ok() && !stopping_ && ErrorCode(row.status()) != "MODULE_NOT_FOUND") {
                           LogWarn("lifecycle", "the end of an upgrade can't be written; trying again",

@@ -20,6 +20,7 @@ constexpr uint64_t kWorlds = 300;  // one thread and no memory of its own: the s
 #else
 constexpr uint64_t kWorlds = 3'000;
 #endif
+constexpr Millis kSoaked = 1min;
 constexpr Millis kSettleTime = 2h;                    // faults off: far beyond the longest wait of a quarantine
 constexpr Millis kQuietTime = 30min;                  // settled: nothing happens any more
 constexpr Millis kShutdownGrace = kKillTime + 100ms;  // behind the budget: the kill itself, and the Directory without it
@@ -121,6 +122,7 @@ class World {
       node_.Skip(*m, false);
       if (random_.Below(2) == 0) node_.Enable(*m);
     }
+    node_.RunFor(kSoaked);  // what was said of a version before may still bring the one before it back
     Instant end = node_.now() + kSettleTime;
     while (!node_.broken() && !AtRest() && node_.now() < end) {
       // What only an administrator can mend, he does.
