@@ -307,8 +307,10 @@ class Apply {
       return;
     }
     if (auto next = successor(); next != state_.slots.end() && next->phase == Phase::kReady) {
-      if (SlotState* old = Member(next->number)) old->role = Role::kLeaving;
-      next->role = Role::kMember;
+      // Without a member of its number it comes too late: fewer are wanted since.
+      SlotState* old = Member(next->number);
+      next->role = old != nullptr ? Role::kMember : Role::kLeaving;
+      if (old != nullptr) old->role = Role::kLeaving;
       publish_ = true;
     }
     if (successor() != state_.slots.end()) return;
