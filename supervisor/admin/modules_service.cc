@@ -226,7 +226,8 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                  [this](CallPtr<GetModulePlanResponse> call, const GetModulePlanRequest* request) {
       const auto action = ParseModuleAction(request->action());
       if (!action) return call->Fail(BadParameter("action", "must be one of install, enable, disable, configure, reload, restart, upgrade, rollback, delete"));
-      modules_.MakePlan(request->name(), {*action, request->with_dependencies(), request->purge(), {request->version(), request->path()}}, [call](absl::StatusOr<Plan> plan) {
+      Modules::PlanRequest wanted{*action, request->with_dependencies(), request->purge(), {request->version(), request->path()}};
+      modules_.MakePlan(request->name(), wanted, [call](absl::StatusOr<Plan> plan) {
         if (!plan.ok()) return call->Fail(plan.status());
         GetModulePlanResponse answer;
         *answer.mutable_plan() = ToMessage(*plan);

@@ -109,7 +109,7 @@ constexpr CodeEntry kErrorCodes[] = {
     {"IDEMPOTENCY_KEY_IN_USE", Code::kAborted, 409,
      "The first call with this idempotency key is still under way. Ask again in a moment for its answer."},
     {"MANIFEST_CHANGED", Code::kFailedPrecondition, 409,
-     "A module's folder holds another name, version or content than what is known of it. Put it back, give it another version, or delete the module and register it anew."},
+     "A module's folder holds another name, version or content than is registered. Put it back, give it another version, or register it anew."},
     {"NO_PREVIOUS_VERSION", Code::kFailedPrecondition, 409,
      "There is nothing that a rollback could go back to: the module was not upgraded, or was rolled back already. Upgrade to a version by name."},
     {"DEPENDENCY_UNSATISFIED", Code::kFailedPrecondition, 409,

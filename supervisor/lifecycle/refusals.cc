@@ -63,8 +63,9 @@ absl::Status CheckDependentRanges(const Graph& graph, const std::string& name) {
     }
   }
   if (details.empty()) return absl::OkStatus();
-  return Error("HAS_DEPENDENTS", "enabled modules need another version of " + name + " than " + version + ": " + Join(against) + "; upgrade or disable them first",
-               std::move(details));
+  const std::string message =
+      "enabled modules need another version of " + name + " than " + version + ": " + Join(against) + "; upgrade or disable them first";
+  return Error("HAS_DEPENDENTS", message, std::move(details));
 }
 
 }  // namespace

@@ -361,8 +361,11 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
   row.previous_json = back ? "" : PreviousJson(upgrade->before);
   row.last_upgrade_json = back ? UpgradeJson(upgrade->next.version, upgrade->before.version, "ROLLED_BACK", upgrade->reason, clock_.Wall())
                                : UpgradeJson(upgrade->before.version, upgrade->next.version, "SUCCEEDED", {}, clock_.Wall());
-  const AuditRecord audit{
-      .by = upgrade->target.by, .action = back ? "modules.rollback" : "modules.upgrade", .module = row.name, .target = row.name, .message = upgrade->reason.message};
+  const AuditRecord audit{.by = upgrade->target.by,
+                          .action = back ? "modules.rollback" : "modules.upgrade",
+                          .module = row.name,
+                          .target = row.name,
+                          .message = upgrade->reason.message};
   Blocking<ModuleRow>(
       [this, row, audit, manifest = upgrade->manifest, before = upgrade->before.package]() -> absl::StatusOr<ModuleRow> {
         ASSIGN_OR_RETURN(ModuleRow stored, registry_.SetVersion(row, &audit));

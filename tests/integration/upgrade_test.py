@@ -199,7 +199,8 @@ class Upgrade(Upgrading):
         self.upgrade(daemon, "1.1.0")
         with Load(daemon, "/api/v1/m/shop/config/greeting") as load:
             module = daemon.post("/api/v1/modules/shop/rollback").data
-            self.assertEqual((module["version"], module["lastUpgrade"]["outcome"], module["lastUpgrade"]["reason"]["code"]), ("1.0.0", "ROLLED_BACK", "REQUESTED"))
+            last = module["lastUpgrade"]
+            self.assertEqual((module["version"], last["outcome"], last["reason"]["code"]), ("1.0.0", "ROLLED_BACK", "REQUESTED"))
             self.assertEqual(self.says(daemon), "1.0.0")
             self.assertError(daemon.post("/api/v1/modules/shop/rollback"), 409, "NO_PREVIOUS_VERSION")
             shutil.rmtree(self.elsewhere / "shop-1.1.0")  # its copy is still there

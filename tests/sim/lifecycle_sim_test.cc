@@ -219,7 +219,8 @@ TEST(LifecycleSimulation, KeepsItsInvariantsInThousandsOfWorldsAndSettlesWhenFau
   Tell(totals);
   if (totals.worlds < kWorlds) return;
   // One that does not come to what it is about would say nothing.
-  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed, totals.upgrades, totals.upgrades_failed})
+  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed,
+                        totals.upgrades, totals.upgrades_failed})
     EXPECT_GT(seen, totals.worlds / 10);
 }
 
