@@ -154,7 +154,8 @@ class Upgrade(Upgrading):
         last = after["lastUpgrade"]
         self.assertEqual((last["from"], last["to"], last["outcome"], last["reason"]["code"]), ("1.0.0", "1.1.0", "FAILED", "MODULE_START_FAILED"))
         self.assertEqual([exit_["cause"] for exit_ in after["exits"]], ["HANDSHAKE"])
-        self.assertEqual([(entry["action"], entry["outcome"]) for entry in audit(daemon, requestId="req-broken")], [("modules.upgrade", "MODULE_START_FAILED")])
+        (entry,) = wait_until(lambda: audit(daemon, requestId="req-broken"), "it is in the audit")
+        self.assertEqual((entry["action"], entry["outcome"]), ("modules.upgrade", "MODULE_START_FAILED"))
         self.upgrade(daemon, "1.2.0")
 
     def test_migrations_run_while_the_old_version_serves_and_one_that_fails_stops_the_upgrade(self):
