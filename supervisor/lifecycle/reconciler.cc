@@ -10,6 +10,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/lifecycle/refusals.h"
 #include "supervisor/store/migrations.h"
+#include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
@@ -22,6 +23,7 @@ ExitCause Cause(WorkerEnd end) {
     case WorkerEnd::kHandshake: return ExitCause::kHandshake;
     case WorkerEnd::kStartTimeout: return ExitCause::kStartTimeout;
     case WorkerEnd::kLiveness: return ExitCause::kLiveness;
+    case WorkerEnd::kLimit: return ExitCause::kLimit;
     case WorkerEnd::kConfig: return ExitCause::kConfig;
   }
   return ExitCause::kExit;
@@ -40,6 +42,7 @@ struct PreparedModule {
   std::optional<ModuleSchema> schema;
   std::string effective_config;
   int64_t config_revision = 0;
+  int connections = 0;  // of its role
   std::vector<std::string> migrated;
 };
 
@@ -71,6 +74,7 @@ Reconciler::~Reconciler() = default;
 
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
+  entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
@@ -97,6 +101,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   if (publish) PublishDirectory(entry, std::move(drains));
   if (report) Reported(entry);
   SettleWaiters(entry);
+  FitConnections(entry);
   // Whoever waits for restarted workers waits in vain when there are to be none.
   if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
@@ -114,7 +119,7 @@ void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  event::Want want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, entry->manifest->workers};
+  event::Want want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry)};
   if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
   Dispatch(entry, want);
 }
@@ -148,7 +153,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
-      [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {
+      [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)]() -> absl::StatusOr<PreparedModule> {
         PreparedModule prepared;
         ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
         ConfigResult config = EffectiveConfig(*manifest, opened);
@@ -159,8 +164,8 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         prepared.effective_config = config.effective_json;
         prepared.config_revision = row.config_revision;
         if (!manifest->has_database) return prepared;
-        int connections = manifest->workers * limits::kConnectionsPerWorker;
-        ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest->extensions));
+        prepared.connections = workers * limits::kConnectionsPerWorker;
+        ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, prepared.connections, manifest->extensions));
         ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest->migrations_dir));
         ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
         prepared.migrated = report.applied;
@@ -178,6 +183,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
         for (const std::string& file : prepared->migrated)
           LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
         entry->schema = std::move(prepared->schema);
+        entry->connections = prepared->connections;
         // Unless it was configured anew meanwhile.
         if (prepared->config_revision >= entry->effective_revision) {
           entry->effective_config = std::move(prepared->effective_config);
@@ -227,7 +233,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code, exit.orderly});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
@@ -245,6 +251,9 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   };
   callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
+  };
+  callbacks.readiness = [this, weak, slot, run](bool ready, const std::string& why) {
+    if (auto entry = weak.lock()) Dispatch(entry, event::WorkerReadiness{slot, run, ready, why});
   };
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
@@ -357,10 +366,9 @@ void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, co
     view.status = HealthName(response.status());
     if (response.status() == module::v1::DEGRADED) health = WorkerHealth::kDegraded;
     if (response.status() == module::v1::UNHEALTHY) health = WorkerHealth::kUnhealthy;
-    for (const auto& check : response.checks()) {
+    for (const auto& check : response.checks())
       view.checks.push_back({check.name(), std::string(HealthName(check.status())), check.latency_ms(), check.message()});
-      if (check.status() != module::v1::HEALTHY && message.empty()) message = check.name() + ": " + check.message();
-    }
+    message = HealthComplaint(response);
   }
   running.health = std::move(view);
   Dispatch(entry, event::WorkerHealthChanged{slot, run, health, message});
@@ -447,7 +455,7 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
     bool overtaken = (waiter.enable && !waiter.result.ok()) || (waiter.enable != entry->state.wanted && !entry->taking_back);
-    bool there = Converged(*entry, waiter.enable);
+    bool there = Converged(*entry, waiter.enable) && (!waiter.complete || Complete(*entry));
     if (!overtaken && !there) {
       ++i;
       continue;
@@ -500,46 +508,55 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exits.assign(entry.exits.begin(), entry.exits.end());
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
+  view.workers_wanted = WorkersWanted(entry);
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
-    WorkerView worker;
-    worker.slot = static_cast<int>(i);
-    worker.version = entry.row.version;
-    worker.restarts = slot.restarts;
-    using Phase = SlotState::Phase;
-    switch (slot.phase) {
-      case Phase::kEmpty:
-        worker.state = slot.parked                  ? ObservedState::kFailed
-                       : slot.backoff.quarantined() ? ObservedState::kQuarantined
-                       : slot.retry_at              ? ObservedState::kBackoff
-                                                    : ObservedState::kStopped;
-        break;
-      case Phase::kStarting: worker.state = ObservedState::kStarting; break;
-      case Phase::kReady:
-        worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning;
-        break;
-      case Phase::kDraining:
-      case Phase::kStopping:
-      case Phase::kDying: worker.state = ObservedState::kStopping; break;
-    }
+    view.workers.push_back(ViewOf(entry, i));
     if (i < entry.running.size() && entry.running[i].process) {
-      const WorkerProcess& process = *entry.running[i].process;
-      worker.pid = process.pid();
-      worker.instance = process.spec().instance;
-      worker.started_at = process.started_at();
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
       auto rank = [](const std::string& status) {
         return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
       };
-      if (slot.phase == Phase::kReady && rank(health.status) > rank(view.health.status)) view.health = health;
+      if (Serves(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
       const int64_t revision = entry.running[i].config_revision;
-      if (slot.phase == Phase::kReady && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
+      if (Serves(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
         view.config_applied_revision = revision;
     }
-    view.workers.push_back(std::move(worker));
   }
   return view;
+}
+
+WorkerView Reconciler::ViewOf(const Entry& entry, size_t index) const {
+  const SlotState& slot = entry.state.slots[index];
+  WorkerView worker;
+  worker.slot = static_cast<int>(index);
+  worker.version = entry.row.version;
+  worker.restarts = slot.restarts;
+  worker.ready = Listed(slot) && Routed(entry.state);
+  for (const auto& [cause, count] : slot.exits) worker.exit_counts[std::string(ExitCauseName(cause))] = count;
+  using Phase = SlotState::Phase;
+  switch (slot.phase) {
+    case Phase::kEmpty:
+      worker.state = slot.parked                  ? ObservedState::kFailed
+                     : slot.backoff.quarantined() ? ObservedState::kQuarantined
+                     : slot.retry_at              ? ObservedState::kBackoff
+                                                  : ObservedState::kStopped;
+      if (slot.retry_at) worker.retry_at = clock_.Wall() + std::chrono::duration_cast<WallTime::duration>(*slot.retry_at - clock_.Now());
+      break;
+    case Phase::kStarting: worker.state = ObservedState::kStarting; break;
+    case Phase::kReady: worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning; break;
+    case Phase::kDraining:
+    case Phase::kStopping:
+    case Phase::kDying: worker.state = ObservedState::kStopping; break;
+  }
+  if (index < entry.running.size() && entry.running[index].process) {
+    const WorkerProcess& process = *entry.running[index].process;
+    worker.pid = process.pid();
+    worker.instance = process.spec().instance;
+    worker.started_at = process.started_at();
+  }
+  return worker;
 }
 
 }  // namespace bulkhead

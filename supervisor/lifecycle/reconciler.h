@@ -1,8 +1,8 @@
 // Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
 // it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
 //
-// Five files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
-// configuration, chain.cc what they do to several modules at once; boot.cc is discovery, the boot and the shutdown.
+// Six files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, scale.cc what they do to workers,
+// configure.cc to a configuration, chain.cc to several modules at once; boot.cc is discovery, the boot and the shutdown.
 #pragma once
 
 #include <deque>
@@ -87,6 +87,8 @@ class Reconciler : public Modules {
   void Rescan(Actor by, Done<RescanResult> done) override;
   void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
@@ -99,6 +101,7 @@ class Reconciler : public Modules {
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
+    bool complete = false;        // every worker that is wanted is to serve, and no other to be left
     Loop::TimerId timer = 0;
     bool told = false;            // that it goes on
     absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
@@ -127,6 +130,8 @@ class Reconciler : public Modules {
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
+    int connections = 0;                     // that its role may have
+    bool fitting = false;                    // these are about to be made as many as its workers need
     std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
     int64_t effective_revision = 0;
     std::shared_ptr<Rollout> rollout;        // under way
@@ -158,6 +163,7 @@ class Reconciler : public Modules {
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
+  WorkerView ViewOf(const Entry& entry, size_t slot) const;
   void Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFault fault, const std::string& why);
   void SettleWaiters(const EntryPtr& entry);
   void EnableFailed(const EntryPtr& entry);
@@ -173,7 +179,7 @@ class Reconciler : public Modules {
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
-  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
+  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done, bool complete = false);
   void Late(const EntryPtr& entry, Loop::TimerId timer);
   static size_t Followed(const Entry& entry);
   absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
@@ -189,6 +195,11 @@ class Reconciler : public Modules {
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
+
+  // scale.cc
+  static int WorkersWanted(const Entry& entry);
+  static bool Complete(const Entry& entry);
+  void FitConnections(const EntryPtr& entry);
 
   // configure.cc
   static std::vector<int> AllSlots(const Entry& entry);

@@ -6,7 +6,7 @@ namespace bulkhead {
 namespace {
 
 constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
-                                     ModuleAction::kDelete};
+                                     ModuleAction::kScale,   ModuleAction::kReset,  ModuleAction::kDelete};
 
 }  // namespace
 
@@ -16,6 +16,8 @@ std::string_view ModuleActionName(ModuleAction action) {
     case ModuleAction::kEnable: return "enable";
     case ModuleAction::kDisable: return "disable";
     case ModuleAction::kConfigure: return "configure";
+    case ModuleAction::kScale: return "scale";
+    case ModuleAction::kReset: return "reset";
     case ModuleAction::kDelete: return "delete";
   }
   return "";
@@ -36,7 +38,7 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case RegistryStatus::kUpdating:
     case RegistryStatus::kRemoving: return Verdict::kRefused;
     case RegistryStatus::kRegistered:
-      if (action == ModuleAction::kDisable) return Verdict::kRefused;
+      if (action == ModuleAction::kDisable || action == ModuleAction::kReset) return Verdict::kRefused;
       return Verdict::kAllowed;
     case RegistryStatus::kEnabled:
     case RegistryStatus::kDisabled: break;
@@ -45,7 +47,9 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case ModuleAction::kInstall: return Verdict::kAlreadySo;
     case ModuleAction::kEnable: return enabled ? Verdict::kAlreadySo : Verdict::kAllowed;
     case ModuleAction::kDisable: return enabled ? Verdict::kAllowed : Verdict::kAlreadySo;
-    case ModuleAction::kConfigure: return Verdict::kAllowed;
+    case ModuleAction::kConfigure:
+    case ModuleAction::kScale: return Verdict::kAllowed;
+    case ModuleAction::kReset: return enabled ? Verdict::kAllowed : Verdict::kRefused;
     case ModuleAction::kDelete: return enabled ? Verdict::kRefused : Verdict::kAllowed;
   }
   return Verdict::kRefused;

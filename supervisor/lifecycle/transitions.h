@@ -14,7 +14,7 @@
 
 namespace bulkhead {
 
-enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kDelete };
+enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kScale, kReset, kDelete };
 std::string_view ModuleActionName(ModuleAction action);  // "install", …
 std::optional<ModuleAction> ParseModuleAction(std::string_view name);
 

@@ -27,9 +27,15 @@ struct Totals {
   Millis simulated{0};
 };
 
+// A preparation is tried again whatever the policy says of workers that have ended.
+inline RestartPolicy Always(RestartPolicy policy) {
+  policy.when = RestartWhen::kAlways;
+  return policy;
+}
+
 struct SimModule {
-  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, uint64_t seed)
-      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed), preparation_law(state.policy) {}
+  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, const RestartPolicy& policy, uint64_t seed)
+      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed, policy), preparation_law(Always(policy)) {}
 
   const std::string name;
   const std::vector<std::string> dependencies;
@@ -47,6 +53,7 @@ struct SimModule {
     bool stop_asked = false;
     Instant ready_since{};
     bool well = true;  // by its last Health
+    bool unready = false;
     std::optional<Instant> at_fault, flooded;
   };
   std::vector<Running> running;  // by slot
@@ -164,7 +171,10 @@ class Node {
   void SendOddity(SimModule& m) {
     int slot = static_cast<int>(random_.Below(m.state.slots.size() + 1));
     uint64_t run = static_cast<size_t>(slot) < m.running.size() ? m.running[static_cast<size_t>(slot)].run : 1;
-    switch (random_.Below(7)) {
+    switch (random_.Below(8)) {
+      case 7:
+        timeline_.After(m.times.health_interval, [this, &m, slot, run] { Send(m, event::WorkerReadiness{slot, run, true, ""}); });
+        return Send(m, event::WorkerReadiness{slot, run, random_.Below(4) == 0, "simulated"});
       case 6: return Send(m, event::WorkerFloods{slot, run, "simulated"});
       case 0: return Send(m, event::WorkerAtFault{slot, run, "simulated"});
       case 1:
@@ -285,6 +295,8 @@ class Node {
     };
     if (auto* health = std::get_if<event::WorkerHealthChanged>(&event)) {
       if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
+    } else if (auto* readiness = std::get_if<event::WorkerReadiness>(&event)) {
+      if (auto* running = serving(readiness->slot, readiness->run)) running->unready = !readiness->ready;
     } else if (auto* fault = std::get_if<event::WorkerAtFault>(&event)) {
       if (auto* running = serving(fault->slot, fault->run)) running->at_fault = now();
     } else if (auto* flood = std::get_if<event::WorkerFloods>(&event)) {
@@ -363,15 +375,16 @@ class Node {
     RestartLaw& law = m.laws[static_cast<size_t>(slot)];
     const Backoff& backoff = m.state.slots[static_cast<size_t>(slot)].backoff;
     bool quarantined = backoff.quarantined();
+    const bool orderly = cause == ExitCause::kExit && random_.Below(3) == 0;
     if (!running.leaving) {
       ++totals_.exits;
       bool was_ready = running.ready_since != Instant();
-      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0));
+      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0), orderly);
       totals_.parked += law.parked();
     } else {
       totals_.killed += cause == ExitCause::kSignal;
     }
-    Send(m, event::WorkerDied{slot, run, cause, "simulated"});
+    Send(m, event::WorkerDied{slot, run, cause, "simulated", "", "", orderly});
     Require(m, backoff.quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
     if (!backoff.quarantined() || quarantined) return;
     ++totals_.quarantines;
@@ -471,14 +484,16 @@ class Node {
   void Check(SimModule& m) {
     for (size_t i = 0; i < m.running.size(); ++i) {
       const SimModule::Running& running = m.running[i];
-      if (m.listed.contains(running.run)) Require(m, Serves(running), "the Directory lists a worker that is not ready");
+      const bool ready = Serves(running) && !running.unready;
+      if (m.listed.contains(running.run)) Require(m, ready, "the Directory lists a worker that is not ready");
+      else Require(m, !ready || !m.routed, "the Directory lacks a worker that is ready");
     }
     bool complete = m.state.wanted && !m.skipped && m.state.prepare != ModuleState::Prepare::kFailed;
     for (size_t i = 0; complete && i < static_cast<size_t>(m.workers); ++i) {
       const SimModule::Running& running = m.running[i];
       bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
       bool flooded = running.flooded && now() < *running.flooded + limits::kFloodMemory;
-      complete = Serves(running) && running.well && !at_fault && !flooded;
+      complete = Serves(running) && running.well && !running.unready && !at_fault && !flooded;
     }
     Require(m, complete == (m.state.observed == ObservedState::kRunning),
             complete ? "it is not RUNNING although every worker is ready and well"

@@ -1,6 +1,7 @@
 #include "supervisor/lifecycle/step.h"
 
 #include <gmock/gmock.h>
+#include <cmath>
 #include <gtest/gtest.h>
 
 #include "supervisor/base/limits.h"
@@ -292,6 +293,93 @@ TEST_F(StepTest, AnUnwellWorkerDegradesItAndAHealthyAnswerMendsIt) {
   EXPECT_EQ(state.reason.code, "");
 }
 
+TEST_F(StepTest, AWorkerThatIsNotReadyLeavesTheDirectoryAndComesBackInTheSameProcess) {
+  const uint64_t run = Running();
+  auto away = Send(event::WorkerReadiness{0, run, false, "database: down"});
+  EXPECT_NE(Only<action::Publish>(away), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(away), nullptr) << "what it has in flight it may finish";
+  EXPECT_FALSE(Listed(state.slots[0]));
+  EXPECT_TRUE(Serves(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"NOT_READY", "database: down"}));
+  EXPECT_FALSE(StartsNow(state)) << "nobody waits for a worker that may take long";
+  EXPECT_EQ(Only<action::Publish>(Send(event::WorkerReadiness{0, run, false, "database: down"})), nullptr);
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kUnhealthy, "database: still down"});
+  EXPECT_EQ(state.reason.code, "NOT_READY") << "the worst of what is wrong";
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  auto back = Send(event::WorkerReadiness{0, run, true, ""});
+  EXPECT_NE(Only<action::Publish>(back), nullptr);
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.slots[0].restarts, 0);
+}
+
+TEST_F(StepTest, ThatItWasNotReadyIsForgottenWithItsProcess) {
+  const uint64_t run = Running();
+  Send(event::WorkerReadiness{0, run, false, "database: down"});
+  Send(event::WorkerDied{0, run, ExitCause::kLiveness, "Health did not answer"});
+  auto gone = Send(event::WorkerGone{0, run});
+  Send(event::WorkerReadiness{0, run, false, "told late"});
+  Send(event::WorkerReady{0, Only<action::StartWorker>(gone)->run});
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, ThePolicySaysWhichEndsAreAnsweredWithAStart) {
+  struct Case {
+    RestartWhen when;
+    bool orderly, again;
+  };
+  for (const Case& one : {Case{RestartWhen::kAlways, true, true}, {RestartWhen::kAlways, false, true}, {RestartWhen::kOnFailure, true, false},
+                          {RestartWhen::kOnFailure, false, true}, {RestartWhen::kNever, true, false}, {RestartWhen::kNever, false, false}}) {
+    state = ModuleState(7);
+    state.policy.when = one.when;
+    const uint64_t run = Running();
+    Send(event::WorkerDied{0, run, ExitCause::kExit, "it ended", "", "", one.orderly});
+    auto gone = Send(event::WorkerGone{0, run});
+    EXPECT_EQ(Only<action::StartWorker>(gone) != nullptr, one.again) << RestartWhenName(one.when) << one.orderly;
+    EXPECT_EQ(state.observed, one.again ? ObservedState::kStarting : ObservedState::kFailed);
+    EXPECT_EQ(state.reason.message.find("restart.policy is " + std::string(RestartWhenName(one.when))) != std::string::npos, !one.again);
+    EXPECT_NE(Only<action::StartWorker>(one.again ? gone : Send(event::Retry{})), nullptr) << "a reset starts it in any case";
+  }
+}
+
+TEST_F(StepTest, ARetryClearsBackoffQuarantineAndParkingOfAllSlotsAndTriesThemAtOnce) {
+  Send(event::Want{true, false, 1, 3});
+  Send(event::Prepared{true});
+  std::vector<uint64_t> runs = {1, 2, 3};
+  Send(event::WorkerDied{0, runs[0], ExitCause::kConfig, "exited with code 125"});
+  Send(event::WorkerGone{0, runs[0]});
+  while (!state.slots[1].backoff.quarantined()) {
+    Send(event::WorkerDied{1, runs[1], ExitCause::kExit, ""});
+    Send(event::WorkerGone{1, runs[1]});
+    now += state.policy.cap;
+    if (!state.slots[1].backoff.quarantined()) Send(event::Tick{});
+    runs[1] = state.slots[1].run;
+  }
+  Send(event::WorkerReady{2, runs[2]});
+  ASSERT_TRUE(state.slots[0].parked && state.slots[1].retry_at);
+  EXPECT_EQ(state.slots[1].exits, (std::map<ExitCause, int>{{ExitCause::kExit, state.slots[1].restarts}}));
+  std::vector<int> started;
+  for (const Action& action : Send(event::Retry{})) {
+    if (auto* start = std::get_if<action::StartWorker>(&action)) started.push_back(start->slot);
+  }
+  EXPECT_THAT(started, testing::ElementsAre(0, 1)) << "who serves is left alone";
+  EXPECT_FALSE(state.slots[0].parked || state.slots[1].backoff.quarantined() || state.slots[1].retry_at);
+}
+
+TEST_F(StepTest, MoreWorkersAreStartedAtOnceAndThatIsWhyItIsNotComplete) {
+  Running();
+  auto more = Send(event::Want{true, false, 2, 3});
+  EXPECT_EQ(std::count_if(more.begin(), more.end(), [](const Action& a) { return std::holds_alternative<action::StartWorker>(a); }), 2);
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"SCALING", "it goes from 1 to 3 workers"}));
+  Send(event::WorkerReady{1, 2});
+  Send(event::WorkerReady{2, 3});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
 TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
   uint64_t first = Running();
   Send(event::WorkerDied{0, first, ExitCause::kSignal, ""});
@@ -307,7 +395,7 @@ class BackoffTest : public ::testing::Test {
     Instant at = backoff.OnExit(policy, now, ready_for, random);
     return std::chrono::duration_cast<Millis>(at - now);
   }
-  RestartPolicy policy = DefaultRestartPolicy();
+  RestartPolicy policy;
   Random random{1};
   Backoff backoff;
   Instant now{std::chrono::hours(1)};
@@ -335,6 +423,36 @@ TEST_F(BackoffTest, WaitsDoubleUpToTheCapWithFullJitter) {
     EXPECT_GE(wait, most / 10 - 1ms);
     now += wait;
   }
+}
+
+TEST_F(BackoffTest, WaitsGrowByThePolicysFactorAndNeverBeyondItsCapHoweverManyThereAre) {
+  policy.factor = 10;
+  policy.cap = 3'600s;
+  policy.quarantine_windows = 100'000;
+  for (int i = 0; i < policy.burst; ++i) Wait();
+  for (int i = 0; i < 2'000; ++i) {
+    const Millis most = i < 4 ? std::min<Millis>(policy.base * static_cast<int>(std::pow(10, i)), policy.cap) : policy.cap;
+    const Millis wait = Wait();
+    EXPECT_LE(wait, most);
+    EXPECT_GE(wait, most / 10 - 1ms);
+  }
+}
+
+TEST_F(BackoffTest, WithoutABurstTheFirstExitWaitsAndEachOneCountsForTheQuarantine) {
+  policy.burst = 0;
+  EXPECT_GT(Wait(), 0ms);
+  EXPECT_TRUE(backoff.waiting_long());
+  Wait();
+  EXPECT_FALSE(backoff.quarantined());
+  Wait();
+  EXPECT_TRUE(backoff.quarantined());
+}
+
+TEST_F(BackoffTest, ThePolicySaysHowLongAHealthySpellIs) {
+  policy.reset_after = 5s;
+  for (int i = 0; i < 8; ++i) Wait();
+  EXPECT_GT(Wait(5s - 1ms), 0ms);
+  EXPECT_EQ(Wait(5s), 0ms);
 }
 
 TEST_F(BackoffTest, ALongHealthySpellClearsTheSlate) {
