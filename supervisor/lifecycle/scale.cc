@@ -59,7 +59,7 @@ void Reconciler::SetWorkers(const ModuleTarget& target, std::optional<int> worke
       }
       const EntryPtr entry = *current;
       auto answer = [this, entry, wait, done, release] {
-        if (Complete(*entry) && entry->publishing == 0) {
+        if (!Routed(entry->state) || (Complete(*entry) && entry->publishing == 0)) {
           done(ActionResult{View(*entry), true});
         } else {
           Wait(entry, true, wait, done, true);

@@ -28,6 +28,7 @@ void ForgetFailures(ModuleState& state) {
     slot.backoff.Clear();
     slot.retry_at.reset();
     slot.parked = false;
+    slot.failed_starts = 0;
   }
 }
 
@@ -105,6 +106,7 @@ class Apply {
     slot->phase = Phase::kReady;
     slot->ready_since = now_;
     slot->health = WorkerHealth::kHealthy;
+    slot->failed_starts = 0;
     slot->unready = false;
     slot->faulty_until.reset();
     slot->flooding_until.reset();
@@ -140,7 +142,10 @@ class Apply {
     if (slot->parked) return;
     Millis ready_for = was_listed ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
     slot->retry_at = slot->backoff.OnExit(state_.policy, now_, ready_for, state_.random);
-    if (slot->backoff.waiting_long() && !state_.was_ready) state_.start_exhausted = true;
+    // Also one that fails so slowly, by timeouts, that it never waits: nobody else is to wait for it for ever.
+    slot->failed_starts = was_listed ? 0 : slot->failed_starts + 1;
+    const bool used_up = slot->backoff.waiting_long() || slot->failed_starts > state_.policy.burst;
+    if (used_up && !state_.was_ready) state_.start_exhausted = true;
   }
 
   void operator()(const event::WorkerGone& gone) {

@@ -65,6 +65,7 @@ struct SlotState {
   bool parked = false;              // not tried again until something changes (a configuration error, or the policy)
   int restarts = 0;                 // since it was last wanted anew
   std::map<ExitCause, int> exits;   // the same by cause
+  int failed_starts = 0;            // in a row
   Backoff backoff;
 };
 

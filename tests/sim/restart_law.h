@@ -45,7 +45,7 @@ class RestartLaw {
     last_exit_ = now;
     ++count_;
     exits_.push_back(now);
-    while (exits_.front() + policy_.quarantine_span <= now) exits_.pop_front();
+    while (exits_.front() + std::max(policy_.quarantine_span, policy_.window) <= now) exits_.pop_front();
     if (Recent(now, policy_.window) > policy_.burst) burst_used_ = true;
     waits_ = burst_used_;
   }
@@ -87,7 +87,7 @@ class RestartLaw {
 
   const RestartPolicy policy_;
   int count_ = 0;              // of exits since the slate was cleared
-  std::deque<Instant> exits_;  // those within the span of a quarantine
+  std::deque<Instant> exits_;  // those within the span of a quarantine and the window
   std::optional<Instant> last_exit_;
   bool burst_used_ = false, parked_ = false, waits_ = false, after_healthy_spell_ = false;
 };

@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 #ifdef BULKHEAD_SANITIZED
 constexpr uint64_t kSteps = 200'000;
 #else
-constexpr uint64_t kSteps = 2'000'000;
+constexpr uint64_t kSteps = 500'000;
 #endif
 constexpr uint64_t kStepsPerSlot = 2'000;
 constexpr Millis kHour = 1h;

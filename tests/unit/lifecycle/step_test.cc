@@ -254,6 +254,22 @@ TEST_F(StepTest, ThatAStartHasUsedUpItsAttemptsIsReportedAlthoughAnotherWorkerIs
   EXPECT_TRUE(Settled(state));
 }
 
+TEST_F(StepTest, AStartThatTimesOutTooSlowlyForABackoffHasUsedUpItsAttemptsAllTheSame) {
+  uint64_t run = Started();
+  for (int i = 0; i <= state.policy.burst; ++i) {
+    EXPECT_FALSE(Settled(state));
+    now += limits::kStartTimeout;
+    Send(event::WorkerDied{0, run, ExitCause::kStartTimeout, "Start did not answer"});
+    auto gone = Send(event::WorkerGone{0, run});
+    ASSERT_NE(Only<action::StartWorker>(gone), nullptr) << "at once, each time";
+    run = Only<action::StartWorker>(gone)->run;
+  }
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  EXPECT_TRUE(Settled(state)) << "a boot does not wait for it any longer";
+  Send(event::WorkerReady{0, run});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
 TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
   uint64_t run = Started();
   Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
