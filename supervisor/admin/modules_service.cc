@@ -30,6 +30,7 @@ using admin::v1::RescanModulesRequest;
 using admin::v1::RescanModulesResponse;
 using admin::v1::SetModuleConfigRequest;
 using admin::v1::SetModuleStatusRequest;
+using admin::v1::SetModuleWorkersRequest;
 using admin::v1::UpgradeModuleRequest;
 using admin::v1::ValidateManifestRequest;
 using admin::v1::ValidateManifestResponse;
@@ -180,6 +181,28 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
+  ServerUnaryReactor* ResetModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                  ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("ResetModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      if (request->with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      modules_.Reset(Target(call, *request), *wait, AnswerAction(call));
+    });
+  }
+
+  ServerUnaryReactor* SetModuleWorkers(CallbackServerContext* context, const SetModuleWorkersRequest* request,
+                                       ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("SetModuleWorkers"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleWorkersRequest* request) {
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      const auto workers = request->has_workers() ? std::optional<int>(request->workers()) : std::nullopt;
+      modules_.SetWorkers(Target(call, *request), workers, *wait, AnswerAction(call));
+    });
+  }
+
   ServerUnaryReactor* SetModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
                                       ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("SetModuleConfig"), request, response,
@@ -225,8 +248,12 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     return Serve(guard_, context, METHOD("GetModulePlan"), request, response,
                  [this](CallPtr<GetModulePlanResponse> call, const GetModulePlanRequest* request) {
       const auto action = ParseModuleAction(request->action());
-      if (!action) return call->Fail(BadParameter("action", "must be one of install, enable, disable, configure, reload, restart, upgrade, rollback, delete"));
+      if (!action) {
+        return call->Fail(BadParameter(
+            "action", "must be one of install, enable, disable, configure, scale, reset, reload, restart, upgrade, rollback, delete"));
+      }
       Modules::PlanRequest wanted{*action, request->with_dependencies(), request->purge(), {request->version(), request->path()}};
+      if (request->has_workers()) wanted.workers = request->workers();
       modules_.MakePlan(request->name(), wanted, [call](absl::StatusOr<Plan> plan) {
         if (!plan.ok()) return call->Fail(plan.status());
         GetModulePlanResponse answer;

@@ -141,6 +141,9 @@ Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleActio
   facts.installed = !entry.row.package.empty();
   facts.busy = Busy(entry);
   facts.restarts_for_config = entry.manifest->config_reload == ConfigReload::kRestart;
+  facts.workers = WorkersWanted(entry);
+  facts.manifest_workers = entry.manifest->workers;
+  for (const SlotState& slot : entry.state.slots) facts.waiting += slot.parked || slot.retry_at.has_value();
   facts.unusable = entry.unusable;
   return inspection;
 }
@@ -210,7 +213,7 @@ void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Pla
         RETURN_IF_ERROR(Inspect(inspection));
         facts[inspection.row.name] = std::move(inspection.facts);
       }
-      return bulkhead::MakePlan(std::move(graph), name, request.action, {request.with_dependencies, request.purge}, facts);
+      return bulkhead::MakePlan(std::move(graph), name, request.action, {request.with_dependencies, request.purge, request.workers}, facts);
     };
     Blocking<Plan>(std::move(make), done);
   });

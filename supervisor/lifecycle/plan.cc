@@ -104,6 +104,16 @@ void PlanEnable(Graph& graph, const std::string& name, bool with_dependencies, c
   }
 }
 
+void PlanScale(const Graph& graph, const std::string& name, std::optional<int> workers, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status wrong = CheckWorkers(workers); !wrong.ok()) return Refuse(wrong, plan);
+  Refuse(CheckCommand(name, ModuleAction::kScale, facts), plan);
+  const int wanted = workers.value_or(facts.manifest_workers), more = wanted - facts.workers;
+  if (more == 0 || !IsRouted(graph.at(name))) return;
+  const std::string to = " of its workers, so that there are " + std::to_string(wanted);
+  plan.steps.push_back(more > 0 ? PlanStep{name, "start", std::to_string(more) + " more" + to + ", are started"}
+                                : PlanStep{name, "stop", std::to_string(-more) + to + ", get no more requests, finish what they have and stop"});
+}
+
 void PlanDelete(const Graph& graph, const std::string& name, bool purge, const PlanFacts& facts, Plan& plan) {
   const absl::Status allowed = CheckCommand(name, ModuleAction::kDelete, facts);
   Refuse(allowed, plan);
@@ -210,6 +220,14 @@ Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const P
         plan.steps.push_back({name, "restart", "its workers are restarted with the new configuration, one after another"});
       } else {
         plan.steps.push_back({name, "push", "the new configuration is handed to its running workers, which may refuse it"});
+      }
+      break;
+    case ModuleAction::kScale: PlanScale(graph, name, options.workers, facts, plan); break;
+    case ModuleAction::kReset:
+      Refuse(CheckCommand(name, action, facts), plan);
+      if (facts.waiting > 0) {
+        plan.steps.push_back({name, "start", "what has happened to its workers is forgotten, and of " + std::to_string(facts.waiting) +
+                                                 " that wait or are not tried any more the start is tried at once"});
       }
       break;
     case ModuleAction::kReload:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ struct PlanFacts {
   bool installed = false;
   bool busy = false;                    // not wanted, and not gone yet
   bool restarts_for_config = false;     // configure
+  int workers = 1, manifest_workers = 1;  // scale: as they are wanted, and without an override
+  int waiting = 0;                      // reset: workers that wait for their next start, or are not tried any more
   absl::Status unusable;                // MANIFEST_INVALID: the registered manifest is not valid any more
   absl::Status config;                  // stored, under the registered manifest
   bool enabling = false;                // its enable has not succeeded yet
@@ -53,6 +56,7 @@ using AllPlanFacts = std::map<std::string, PlanFacts>;  // of the module; with d
 struct PlanOptions {
   bool with_dependencies = false;  // enable
   bool purge = false;              // delete
+  std::optional<int> workers = {};  // scale; nullopt: the manifest's
 };
 
 Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const PlanOptions& options, const AllPlanFacts& facts);

@@ -10,6 +10,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/lifecycle/refusals.h"
 #include "supervisor/store/migrations.h"
+#include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
@@ -22,6 +23,7 @@ ExitCause Cause(WorkerEnd end) {
     case WorkerEnd::kHandshake: return ExitCause::kHandshake;
     case WorkerEnd::kStartTimeout: return ExitCause::kStartTimeout;
     case WorkerEnd::kLiveness: return ExitCause::kLiveness;
+    case WorkerEnd::kLimit: return ExitCause::kLimit;
     case WorkerEnd::kConfig: return ExitCause::kConfig;
   }
   return ExitCause::kExit;
@@ -63,6 +65,7 @@ Reconciler::~Reconciler() = default;
 
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
+  entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
@@ -94,6 +97,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   for (const Action& action : replaced) Replaced(entry, action);
   SettleWaiters(entry);
   SettleReload(entry);
+  FitConnections(entry);
   // Whoever waits for restarted workers waits in vain when there are to be none.
   if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
@@ -111,7 +115,7 @@ void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, entry->manifest->workers});
+  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry)});
 }
 
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
@@ -137,7 +141,7 @@ std::optional<Reason> Reconciler::WithoutUid(const ModuleRow& row) const {
 }
 
 // On the pool: what a worker of that version needs.
-absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, bool migrate) {
+absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate) {
   PreparedModule prepared;
   ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
   ConfigResult config = EffectiveConfig(manifest, opened);
@@ -148,8 +152,8 @@ absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const Modu
   prepared.effective_config = config.effective_json;
   prepared.config_revision = row.config_revision;
   if (!manifest.has_database) return prepared;
-  int connections = manifest.workers * limits::kConnectionsPerWorker;
-  ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest.extensions));
+  prepared.connections = workers * limits::kConnectionsPerWorker;
+  ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, prepared.connections, manifest.extensions));
   if (!migrate) return prepared;
   ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest.migrations_dir));
   ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
@@ -164,7 +168,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
-      [this, row = entry->row, manifest = entry->manifest] { return PrepareVersion(row, *manifest, true); },
+      [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)] { return PrepareVersion(row, *manifest, workers, true); },
       [this, entry, package = entry->row.package](absl::StatusOr<PreparedModule> prepared) {
         // It speaks of a version that has been replaced meanwhile.
         if (entry->row.package != package) return Dispatch(entry, event::Prepared{false, false, {"OVERTAKEN", "another version has taken over"}});
@@ -177,6 +181,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
           return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});
         }
         entry->schema = std::move(prepared->schema);
+        entry->connections = prepared->connections;
         // Unless it was configured anew meanwhile.
         if (prepared->config_revision >= entry->effective_revision) {
           entry->effective_config = std::move(prepared->effective_config);
@@ -226,14 +231,14 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
                {"instance", running.process->spec().instance},
                {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
-      if (Listed(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
+      if (Serves(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
     }
   };
   callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code, exit.orderly});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
       if (!exit.asked) ReloadDied(entry, exit.message);
       if (!exit.asked) RecordExit(entry, exit);
@@ -252,6 +257,9 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   };
   callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
+  };
+  callbacks.readiness = [this, weak, slot, run](bool ready, const std::string& why) {
+    if (auto entry = weak.lock()) Dispatch(entry, event::WorkerReadiness{slot, run, ready, why});
   };
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
@@ -364,10 +372,9 @@ void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, co
     view.status = HealthName(response.status());
     if (response.status() == module::v1::DEGRADED) health = WorkerHealth::kDegraded;
     if (response.status() == module::v1::UNHEALTHY) health = WorkerHealth::kUnhealthy;
-    for (const auto& check : response.checks()) {
+    for (const auto& check : response.checks())
       view.checks.push_back({check.name(), std::string(HealthName(check.status())), check.latency_ms(), check.message()});
-      if (check.status() != module::v1::HEALTHY && message.empty()) message = check.name() + ": " + check.message();
-    }
+    message = HealthComplaint(response);
   }
   running.health = std::move(view);
   Dispatch(entry, event::WorkerHealthChanged{slot, run, health, message});
@@ -454,7 +461,7 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
     bool overtaken = (waiter.enable && !waiter.result.ok()) || (waiter.enable != entry->state.wanted && !entry->taking_back);
-    bool there = Converged(*entry, waiter.enable);
+    bool there = Converged(*entry, waiter.enable) && (!waiter.complete || Complete(*entry));
     if (!overtaken && !there) {
       ++i;
       continue;
@@ -507,50 +514,59 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exits.assign(entry.exits.begin(), entry.exits.end());
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
+  view.workers_wanted = WorkersWanted(entry);
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
     if (slot.role == SlotState::Role::kFree) continue;
-    WorkerView worker;
-    worker.slot = slot.number;
-    worker.version = entry.row.version;
-    worker.restarts = slot.restarts;
-    using Phase = SlotState::Phase;
-    switch (slot.phase) {
-      case Phase::kEmpty:
-        worker.state = slot.parked                  ? ObservedState::kFailed
-                       : slot.backoff.quarantined() ? ObservedState::kQuarantined
-                       : slot.retry_at              ? ObservedState::kBackoff
-                                                    : ObservedState::kStopped;
-        break;
-      case Phase::kStarting: worker.state = ObservedState::kStarting; break;
-      case Phase::kReady:
-        worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning;
-        break;
-      case Phase::kDraining:
-      case Phase::kStopping:
-      case Phase::kDying: worker.state = ObservedState::kStopping; break;
-    }
+    view.workers.push_back(ViewOf(entry, i));
     if (i < entry.running.size() && entry.running[i].process) {
-      const WorkerProcess& process = *entry.running[i].process;
-      worker.pid = process.pid();
-      worker.instance = process.spec().instance;
-      worker.version = process.spec().version;
-      worker.started_at = process.started_at();
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
       auto rank = [](const std::string& status) {
         return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
       };
-      if (Listed(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
+      if (Serves(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
       const int64_t revision = entry.running[i].config_revision;
-      if (Listed(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
+      if (Serves(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
         view.config_applied_revision = revision;
     }
-    view.workers.push_back(std::move(worker));
   }
   // A worker and its successor beside each other.
   std::stable_sort(view.workers.begin(), view.workers.end(), [](const WorkerView& a, const WorkerView& b) { return a.slot < b.slot; });
   return view;
+}
+
+WorkerView Reconciler::ViewOf(const Entry& entry, size_t index) const {
+  const SlotState& slot = entry.state.slots[index];
+  WorkerView worker;
+  worker.slot = slot.number;
+  worker.version = entry.row.version;
+  worker.restarts = slot.restarts;
+  worker.ready = Listed(slot) && Routed(entry.state);
+  for (const auto& [cause, count] : slot.exits) worker.exit_counts[std::string(ExitCauseName(cause))] = count;
+  using Phase = SlotState::Phase;
+  switch (slot.phase) {
+    case Phase::kEmpty:
+      worker.state = slot.parked                  ? ObservedState::kFailed
+                     : slot.backoff.quarantined() ? ObservedState::kQuarantined
+                     : slot.retry_at              ? ObservedState::kBackoff
+                                                  : ObservedState::kStopped;
+      if (slot.retry_at) worker.retry_at = clock_.Wall() + std::chrono::duration_cast<WallTime::duration>(*slot.retry_at - clock_.Now());
+      break;
+    case Phase::kStarting: worker.state = ObservedState::kStarting; break;
+    case Phase::kReady: worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning; break;
+    case Phase::kDraining:
+    case Phase::kStopping:
+    case Phase::kDying: worker.state = ObservedState::kStopping; break;
+  }
+  if (index < entry.running.size() && entry.running[index].process) {
+    const WorkerProcess& process = *entry.running[index].process;
+    worker.pid = process.pid();
+    worker.instance = process.spec().instance;
+    worker.version = process.spec().version;
+    worker.started_at = process.started_at();
+  }
+  return worker;
 }
 
 }  // namespace bulkhead

@@ -1,9 +1,9 @@
 // Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
 // it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
 //
-// Six files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
-// configuration, upgrade.cc what they do to a version and its workers, chain.cc what they do to several modules at once; boot.cc is
-// discovery, the boot and the shutdown.
+// Seven files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, scale.cc what they do to the number
+// of workers and to their past, configure.cc to a configuration, upgrade.cc to a version and its workers, chain.cc to several modules at once;
+// boot.cc is discovery, the boot and the shutdown.
 #pragma once
 
 #include <deque>
@@ -88,6 +88,8 @@ class Reconciler : public Modules {
   void Rescan(Actor by, Done<RescanResult> done) override;
   void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis wait, Done<ActionResult> done) override;
   void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) override;
@@ -104,6 +106,7 @@ class Reconciler : public Modules {
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
+    bool complete = false;        // every worker that is wanted is to serve, and no other to be left
     Loop::TimerId timer = 0;
     bool told = false;            // that it goes on
     absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
@@ -121,6 +124,7 @@ class Reconciler : public Modules {
     std::optional<ModuleSchema> schema;
     std::string effective_config;
     int64_t config_revision = 0;
+    int connections = 0;          // that its role may have
   };
   struct Checked {                // a registration that may be made
     Manifest manifest;
@@ -143,6 +147,8 @@ class Reconciler : public Modules {
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
+    int connections = 0;                     // that its role may have
+    bool fitting = false;                    // these are about to be made as many as its workers need
     std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
     int64_t effective_revision = 0;
     std::shared_ptr<Rollout> rollout;        // under way
@@ -170,7 +176,7 @@ class Reconciler : public Modules {
   void Prepare(const EntryPtr& entry);
   std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
-  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, bool migrate);
+  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate);
   void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
@@ -178,6 +184,7 @@ class Reconciler : public Modules {
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
+  WorkerView ViewOf(const Entry& entry, size_t slot) const;
   void Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFault fault, const std::string& why);
   void SettleWaiters(const EntryPtr& entry);
   void EnableFailed(const EntryPtr& entry);
@@ -193,7 +200,7 @@ class Reconciler : public Modules {
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
-  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
+  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done, bool complete = false);
   void Late(const EntryPtr& entry, Loop::TimerId timer);
   static size_t Followed(const Entry& entry);
   absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
@@ -209,6 +216,12 @@ class Reconciler : public Modules {
   static bool Converged(const Entry& entry, bool enable);
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
+
+  // scale.cc
+  static int WorkersWanted(const ModuleRow& row, const Manifest& manifest) { return row.workers.value_or(manifest.workers); }
+  static int WorkersWanted(const Entry& entry) { return WorkersWanted(entry.row, *entry.manifest); }
+  static bool Complete(const Entry& entry);
+  void FitConnections(const EntryPtr& entry);
 
   // configure.cc
   static std::vector<int> AllSlots(const Entry& entry);

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "supervisor/base/limits.h"
 #include "supervisor/lifecycle/plan.h"
 #include "supervisor/lifecycle/transitions.h"
 #include "supervisor/manifest/semver.h"
@@ -96,6 +97,13 @@ absl::Status StillStopping(const std::string& name, RegistryStatus status) {
 
 absl::Status WithoutFolder(const std::string& name) {
   return Error("PACKAGE_INVALID", "module " + name + " was registered without `path`; delete it and register it with the folder of its files");
+}
+
+absl::Status CheckWorkers(std::optional<int> workers) {
+  if (!workers || (*workers >= 1 && *workers <= limits::kMaxWorkers)) return absl::OkStatus();
+  const std::string message = "workers must be a whole number from 1 to " + std::to_string(limits::kMaxWorkers) +
+                              ", or null for the manifest's; disable the module to have none";
+  return Error("INVALID_ARGUMENT", message, {{"/workers", "INVALID_ARGUMENT", message, 0}});
 }
 
 absl::Status EnableFailure(const std::string& name, const Reason& reason, std::vector<ErrorDetail> details) {

@@ -1,6 +1,7 @@
 // What is answered to a command that can't be done, where an action and its plan must say the same. Pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ absl::Status StillEnabling(const std::string& name, RegistryStatus status);
 absl::Status StillStopping(const std::string& name, RegistryStatus status);
 // Of a module that can't be installed, as nobody has said where its files are: PACKAGE_INVALID.
 absl::Status WithoutFolder(const std::string& name);
+
+// INVALID_ARGUMENT for a number of workers that no module can have.
+absl::Status CheckWorkers(std::optional<int> workers);
 
 // Of an enable whose start failed, which is taken back. What keeps a module from being started at all has a code of its own (MIGRATION_…,
 // CONFIG_INVALID, EXTENSION_NOT_ALLOWED); all else is MODULE_START_FAILED. `details`: places of mistakes, where they are known.

@@ -1,6 +1,7 @@
 #include "supervisor/lifecycle/step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "supervisor/base/limits.h"
@@ -28,6 +29,7 @@ void ForgetFailures(ModuleState& state) {
     slot.backoff.Clear();
     slot.retry_at.reset();
     slot.parked = false;
+    slot.failed_starts = 0;
   }
 }
 
@@ -48,9 +50,15 @@ class Apply {
       state_.prepare_overtaken = state_.prepare == Prepare::kRunning;
       state_.was_ready = false;
       state_.reason = {};
-      for (SlotState& slot : state_.slots) slot.restarts = 0;
+      for (SlotState& slot : state_.slots) {
+        slot.restarts = 0;
+        slot.exits.clear();
+      }
     }
-    state_.workers = static_cast<size_t>(want.workers);
+    const size_t before = std::exchange(state_.workers, static_cast<size_t>(want.workers));
+    const bool serves = std::any_of(state_.slots.begin(), state_.slots.end(), Serves);
+    if (!begins && want.enabled && serves && state_.workers > before)
+      reason_ = {"SCALING", "it goes from " + std::to_string(before) + " to " + std::to_string(state_.workers) + " workers"};
     publish_ = true;
   }
 
@@ -137,6 +145,8 @@ class Apply {
     slot->phase = Phase::kReady;
     slot->ready_since = now_;
     slot->health = WorkerHealth::kHealthy;
+    slot->failed_starts = 0;
+    slot->unready = false;
     slot->faulty_until.reset();
     slot->flooding_until.reset();
     if (slot->role == Role::kSuccessor) return;  // nobody is told of it before it takes over
@@ -154,29 +164,34 @@ class Apply {
   void operator()(const event::WorkerDied& died) {
     SlotState* slot = Find(state_, died.slot, died.run);
     if (!slot || slot->phase == Phase::kDying) return;
-    bool was_listed = Listed(*slot);
+    const bool served = Serves(*slot);
     bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
     slot->phase = Phase::kDying;
-    if (was_listed) publish_ = true;
+    if (served) publish_ = true;
     if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
     const Reason reason = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
     if (slot->role == Role::kSuccessor) {
       slot->role = Role::kLeaving;
-      if (!state_.replacement->announced) return GiveUp(reason);
-      if (state_.replacement->failure.code.empty()) state_.replacement->failure = reason;
-      return;
+      return Fails(reason);
     }
     reason_ = reason;
     SpeaksAgainst(reason);
     ++slot->restarts;
-    if (died.cause == ExitCause::kConfig) {
+    ++slot->exits[died.cause];
+    const RestartWhen when = state_.policy.when;
+    if (when == RestartWhen::kNever || (when == RestartWhen::kOnFailure && died.orderly)) {
+      reason_.message += "; it is not started again before something changes (restart.policy is " + std::string(RestartWhenName(when)) + ")";
       slot->parked = true;
-      return;
     }
-    Millis ready_for = was_listed ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
+    if (died.cause == ExitCause::kConfig) slot->parked = true;
+    if (slot->parked) return;
+    Millis ready_for = served ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
     slot->retry_at = slot->backoff.OnExit(state_.policy, now_, ready_for, state_.random);
-    if (slot->backoff.waiting_long() && !state_.was_ready) state_.start_exhausted = true;
+    // Also one that fails so slowly, by timeouts, that it never waits: nobody else is to wait for it for ever.
+    slot->failed_starts = served ? 0 : slot->failed_starts + 1;
+    const bool used_up = slot->backoff.waiting_long() || slot->failed_starts > state_.policy.burst;
+    if (used_up && !state_.was_ready) state_.start_exhausted = true;
   }
 
   void operator()(const event::WorkerGone& gone) {
@@ -193,6 +208,20 @@ class Apply {
     if (slot->role != Role::kMember) return;
     if (changed.health != WorkerHealth::kHealthy) reason_ = {"HEALTH", changed.message};
     if (changed.health == WorkerHealth::kUnhealthy) SpeaksAgainst({"HEALTH", changed.message});
+  }
+
+  void operator()(const event::WorkerReadiness& readiness) {
+    SlotState* slot = Find(state_, readiness.slot, readiness.run);
+    if (!slot || slot->phase != Phase::kReady) return;
+    const Reason reason = {"NOT_READY", readiness.message};
+    // A successor is not waited for: it might never be well again, and those whom it is to replace serve.
+    if (slot->role == Role::kSuccessor && !readiness.ready) return Fails(reason);
+    if (slot->unready == readiness.ready) publish_ = true;
+    slot->unready = !readiness.ready;
+    slot->unready_message = readiness.message;
+    if (!slot->unready) return;
+    reason_ = reason;
+    SpeaksAgainst(reason);
   }
 
   void operator()(const event::WorkerAtFault& fault) {
@@ -336,6 +365,12 @@ class Apply {
     actions_.push_back(action::ReplaceFailed{reason});
   }
 
+  // A successor has failed: at once, or, when the takeover is being written down, in answer to TakeOver.
+  void Fails(const Reason& reason) {
+    if (!state_.replacement->announced) return GiveUp(reason);
+    if (state_.replacement->failure.code.empty()) state_.replacement->failure = reason;
+  }
+
   void SpeaksAgainst(const Reason& reason) {
     if (state_.soak_until && now_ < *state_.soak_until) actions_.push_back(action::SoakFailed{reason});
     state_.soak_until.reset();
@@ -376,16 +411,17 @@ class Apply {
 
   // Whether every worker that is wanted serves.
   bool Complete() const {
-    const auto ready = std::count_if(state_.slots.begin(), state_.slots.end(), Listed);
+    const auto ready = std::count_if(state_.slots.begin(), state_.slots.end(), Serves);
     return state_.prepare != Prepare::kFailed && static_cast<size_t>(ready) == state_.workers;
   }
 
   // What is wrong with one that serves: of several things the worst, and none that is over.
   Reason Complaint() const {
     auto first = [this](auto is) {
-      auto slot = std::find_if(state_.slots.begin(), state_.slots.end(), [&](const SlotState& s) { return Listed(s) && is(s); });
+      auto slot = std::find_if(state_.slots.begin(), state_.slots.end(), [&](const SlotState& s) { return Serves(s) && is(s); });
       return slot == state_.slots.end() ? nullptr : &*slot;
     };
+    if (auto* slot = first([](const SlotState& s) { return s.unready; })) return {"NOT_READY", slot->unready_message};
     if (auto* slot = first([](const SlotState& s) { return s.health != WorkerHealth::kHealthy; })) return {"HEALTH", slot->health_message};
     if (auto* slot = first([](const SlotState& s) { return s.faulty_until.has_value(); })) return {"LINK_FAULT", slot->fault_message};
     if (auto* slot = first([](const SlotState& s) { return s.flooding_until.has_value(); })) return {"LOG_FLOOD", slot->flood_message};
@@ -477,31 +513,28 @@ std::string_view ExitCauseName(ExitCause cause) {
   return "";
 }
 
-RestartPolicy DefaultRestartPolicy() {
-  return {limits::kRestartBurst,      limits::kRestartWindow,  limits::kBackoffBase,    limits::kBackoffCap,
-          limits::kQuarantineWindows, limits::kQuarantineSpan, limits::kQuarantineRetry};
-}
-
 Instant Backoff::OnExit(const RestartPolicy& policy, Instant now, Millis was_ready_for, Random& random) {
-  if (was_ready_for >= 2 * policy.cap) Clear();
+  if (was_ready_for >= policy.reset_after) Clear();
   while (!exits_.empty() && exits_.front() + policy.window <= now) exits_.pop_front();
   exits_.push_back(now);
   if (attempt_ == 0 && static_cast<int>(exits_.size()) <= policy.burst) return now;
-  if (attempt_ == 0 || ++since_exhausted_ >= policy.burst) {
+  if (attempt_ == 0 || ++since_exhausted_ >= std::max(policy.burst, 1)) {
     since_exhausted_ = 0;
     exhausted_.push_back(now);
-    while (exhausted_.front() + policy.quarantine_span <= now) exhausted_.pop_front();
+    while (exhausted_.front() + policy.quarantine_span <= now || static_cast<int>(exhausted_.size()) > policy.quarantine_windows)
+      exhausted_.pop_front();
     // Only a healthy spell ends a quarantine: its slow tries exhaust no window in time.
     quarantined_ = quarantined_ || static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
   }
   exits_.clear();  // beyond the burst the attempts count, not the window
-  Millis delay = policy.base * (int64_t{1} << std::min(attempt_, 20));
+  const double grown = static_cast<double>(policy.base.count()) * std::pow(policy.factor, attempt_);  // may be infinite
   attempt_ = std::min(attempt_ + 1, 1000);
-  delay = quarantined_ ? policy.quarantine_retry : std::min(delay, policy.cap);
+  const double backoff = std::min(grown, static_cast<double>(policy.cap.count()));
+  const double delay = quarantined_ ? static_cast<double>(policy.quarantine_retry.count()) : backoff;
   // Full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/), never under a
   // tenth, so that no draw makes a hot loop.
   double share = std::max(0.1, random.Unit());
-  return now + std::max(Millis(1), Millis(static_cast<int64_t>(static_cast<double>(delay.count()) * share)));
+  return now + std::max(Millis(1), Millis(static_cast<int64_t>(delay * share)));
 }
 
 std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
@@ -517,10 +550,12 @@ bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
 bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
 
 bool Unwell(const SlotState& slot) {
-  return slot.phase == Phase::kReady && (slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
+  return Serves(slot) && (slot.unready || slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
 }
 
-bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady && slot.role == SlotState::Role::kMember; }
+bool Serves(const SlotState& slot) { return slot.phase == Phase::kReady && slot.role == Role::kMember; }
+
+bool Listed(const SlotState& slot) { return Serves(slot) && !slot.unready; }
 
 bool Settled(const ModuleState& state) {
   switch (state.observed) {

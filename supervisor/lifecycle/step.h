@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,7 @@
 
 #include "supervisor/base/clock.h"
 #include "supervisor/base/random.h"
+#include "supervisor/manifest/supervision.h"
 
 namespace bulkhead {
 
@@ -33,18 +35,6 @@ enum class ExitCause { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLivenes
 std::string_view ExitCauseName(ExitCause cause);  // "EXIT", …
 
 enum class WorkerHealth { kHealthy, kDegraded, kUnhealthy };
-
-// How often a slot may be started again: `burst` exits within `window` are answered at once, then
-// each waits base×2^n with full jitter up to `cap`. A worker that was ready for 2×cap clears the slate. Every `burst`
-// further exits count as an exhausted window; `quarantine_windows` of them within `quarantine_span` quarantine the slot, which is then
-// tried once per `quarantine_retry` until it has been well for so long.
-struct RestartPolicy {
-  int burst;
-  Millis window, base, cap;
-  int quarantine_windows;
-  Millis quarantine_span, quarantine_retry;
-};
-RestartPolicy DefaultRestartPolicy();
 
 // The restart history of one slot.
 class Backoff {
@@ -57,7 +47,7 @@ class Backoff {
 
  private:
   std::deque<Instant> exits_;      // within the window
-  std::deque<Instant> exhausted_;  // ends of exhausted windows within the span
+  std::deque<Instant> exhausted_;  // ends of exhausted windows within the span, as many as a quarantine needs
   int attempt_ = 0;
   int since_exhausted_ = 0;
   bool quarantined_ = false;
@@ -74,12 +64,15 @@ struct SlotState {
   std::optional<Instant> retry_at;  // kEmpty and waiting
   Instant ready_since{};
   WorkerHealth health = WorkerHealth::kHealthy;
+  bool unready = false;             // kReady, and not to be sent anything before it is well again
   std::optional<Instant> faulty_until;    // kReady, and at fault lately
   std::optional<Instant> flooding_until;  // kReady, and lines of its log were dropped lately
-  std::string health_message, fault_message, flood_message;  // sentences to these three
+  std::string health_message, unready_message, fault_message, flood_message;  // sentences to these four
   bool outdated = false;            // to be replaced by a new process, when its turn has come
-  bool parked = false;              // not tried again until something changes (a configuration error)
+  bool parked = false;              // not tried again until something changes (a configuration error, or the policy)
   int restarts = 0;                 // since it was last wanted anew
+  std::map<ExitCause, int> exits;   // the same by cause
+  int failed_starts = 0;            // in a row
   Backoff backoff;
 };
 
@@ -89,7 +82,7 @@ struct Reason {
 };
 
 struct ModuleState {
-  explicit ModuleState(uint64_t seed, RestartPolicy policy = DefaultRestartPolicy()) : policy(policy), random(seed) {}
+  explicit ModuleState(uint64_t seed, RestartPolicy policy = {}) : policy(policy), random(seed) {}
 
   RestartPolicy policy;
   Random random;
@@ -152,16 +145,18 @@ struct WorkerDied {
   std::string message;
   std::string stop_notes = {};
   std::string code = {};           // of the reason, where the cause has several
+  bool orderly = false;            // exit code 0, or a signal that asks for an end: no failure for RestartWhen::kOnFailure
 };
 struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
 struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
+struct WorkerReadiness { int slot = 0; uint64_t run = 0; bool ready = true; std::string message; };  // of one that serves: whether it is sent anything
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct WorkerFloods { int slot = 0; uint64_t run = 0; std::string message; };   // lines of its log are dropped: DEGRADED while they are
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
 using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Replace, event::TakeOver, event::KeepOld,
                            event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied, event::WorkerGone,
-                           event::WorkerHealthChanged, event::WorkerAtFault, event::WorkerFloods, event::Tick>;
+                           event::WorkerHealthChanged, event::WorkerReadiness, event::WorkerAtFault, event::WorkerFloods, event::Tick>;
 
 namespace action {
 struct Prepare {};
@@ -185,9 +180,11 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 bool Routed(const ModuleState& state);
 // Whether a start is under way or follows at once, so that requests may wait for it; not while it backs off or has failed.
 bool StartsNow(const ModuleState& state);
-// Whether a worker may be listed in the Directory.
+// Whether a worker has started, has taken over and is not leaving: it answers calls.
+bool Serves(const SlotState& slot);
+// Whether it may be listed in the Directory: it serves, and is not unready. Also when no other is left: see "Health" in supervisor/README.md.
 bool Listed(const SlotState& slot);
-// Whether a ready worker reports or does what it should not.
+// Whether one that serves reports or does what it should not.
 bool Unwell(const SlotState& slot);
 // Neither starting nor stopping: what a boot waits for.
 bool Settled(const ModuleState& state);

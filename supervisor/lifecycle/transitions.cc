@@ -5,8 +5,8 @@
 namespace bulkhead {
 namespace {
 
-constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable,  ModuleAction::kDisable,
-                                     ModuleAction::kConfigure, ModuleAction::kReload, ModuleAction::kRestart,
+constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
+                                     ModuleAction::kScale,   ModuleAction::kReset,  ModuleAction::kReload,  ModuleAction::kRestart,
                                      ModuleAction::kUpgrade, ModuleAction::kRollback, ModuleAction::kDelete};
 
 }  // namespace
@@ -17,6 +17,8 @@ std::string_view ModuleActionName(ModuleAction action) {
     case ModuleAction::kEnable: return "enable";
     case ModuleAction::kDisable: return "disable";
     case ModuleAction::kConfigure: return "configure";
+    case ModuleAction::kScale: return "scale";
+    case ModuleAction::kReset: return "reset";
     case ModuleAction::kReload: return "reload";
     case ModuleAction::kRestart: return "restart";
     case ModuleAction::kUpgrade: return "upgrade";
@@ -43,6 +45,7 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case RegistryStatus::kRegistered:
       switch (action) {
         case ModuleAction::kDisable:
+        case ModuleAction::kReset:
         case ModuleAction::kReload:
         case ModuleAction::kRestart:
         case ModuleAction::kRollback: return Verdict::kRefused;
@@ -56,8 +59,10 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case ModuleAction::kEnable: return enabled ? Verdict::kAlreadySo : Verdict::kAllowed;
     case ModuleAction::kDisable: return enabled ? Verdict::kAllowed : Verdict::kAlreadySo;
     case ModuleAction::kConfigure:
+    case ModuleAction::kScale:
     case ModuleAction::kUpgrade:
     case ModuleAction::kRollback: return Verdict::kAllowed;
+    case ModuleAction::kReset:
     case ModuleAction::kReload:
     case ModuleAction::kRestart: return enabled ? Verdict::kAllowed : Verdict::kRefused;
     case ModuleAction::kDelete: return enabled ? Verdict::kRefused : Verdict::kAllowed;

@@ -15,7 +15,7 @@
 
 namespace bulkhead {
 
-enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kReload, kRestart, kUpgrade, kRollback, kDelete };
+enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kScale, kReset, kReload, kRestart, kUpgrade, kRollback, kDelete };
 std::string_view ModuleActionName(ModuleAction action);  // "install", …
 std::optional<ModuleAction> ParseModuleAction(std::string_view name);
 

@@ -119,14 +119,18 @@ void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionRes
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());  // its flag is off, or it was left out: there is nothing to restart
     const AuditRecord audit{.by = target.by, .action = "modules.restart", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
+    // Each of its workers may still be leaving when its successor is there. Taken back by FitConnections().
+    const int both = 2 * WorkersWanted(*entry) * limits::kConnectionsPerWorker;
     Blocking<bool>(
-        [this, audit]() -> absl::StatusOr<bool> {
+        [this, audit, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
+          if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(audit.module, both));
           RETURN_IF_ERROR(AuditLog(database_).Append(audit));
           Recorded(audit);
           return true;
         },
-        [this, entry, done](absl::StatusOr<bool> recorded) {
+        [this, entry, both, done](absl::StatusOr<bool> recorded) {
           if (!recorded.ok()) return done(recorded.status());
+          entry->connections = both;
           if (!Routed(entry->state)) return done(absl::OkStatus());
           entry->restarted = done;
           Dispatch(entry, event::Retry{});  // those that wait for their backoff are started anew as well
@@ -150,7 +154,7 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
           if (!recorded.ok()) return done(recorded.status());
           entry->reload = std::make_shared<Reloading>(Reloading{{}, done});
           for (const SlotState& slot : entry->state.slots) {
-            if (Listed(slot)) entry->reload->runs.insert(slot.run);
+            if (Serves(slot)) entry->reload->runs.insert(slot.run);
           }
           Dispatch(entry, event::Retry{});
           Dispatch(entry, event::Restart{AllSlots(*entry)});
@@ -323,15 +327,18 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
                 {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", upgrade->reason.message}});
         // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
         if (!CanRun(entry->state)) return StoreUpgrade(entry);
+        // Until the old ones have gone, there are both. What is more than is needed in the end is taken back by FitConnections().
+        const int both = WorkersWanted(*entry) + WorkersWanted(upgrade->next, *upgrade->manifest);
+        entry->connections = both * limits::kConnectionsPerWorker;
         Blocking<PreparedModule>(
-            [this, row = upgrade->next, manifest = upgrade->manifest, migrate = upgrade->action == ModuleAction::kUpgrade] {
-              return PrepareVersion(row, *manifest, migrate);
+            [this, row = upgrade->next, manifest = upgrade->manifest, both, migrate = upgrade->action == ModuleAction::kUpgrade] {
+              return PrepareVersion(row, *manifest, both, migrate);
             },
             [this, entry, upgrade](absl::StatusOr<PreparedModule> prepared) {
               if (!prepared.ok()) return UpgradeFailed(entry, EnableFailure(entry->row.name, ReasonOf(prepared.status()), ErrorDetails(prepared.status())));
               upgrade->prepared = *std::move(prepared);
               if (!CanRun(entry->state) || stopping_) return UpgradeFailed(entry, Error("GENERATION_CHANGED", "it was told to stop meanwhile"));
-              Dispatch(entry, event::Replace{true, upgrade->manifest->workers});
+              Dispatch(entry, event::Replace{true, WorkersWanted(upgrade->next, *upgrade->manifest)});
             });
       });
 }
@@ -389,6 +396,7 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
         const bool running = entry->state.replacement.has_value();
         if (running) {
           entry->schema = upgrade->prepared.schema;
+          entry->connections = upgrade->prepared.connections;
           entry->effective_config = upgrade->prepared.effective_config;
           entry->effective_revision = upgrade->prepared.config_revision;
           entry->awaiting_dependencies = false;  // for the old one's sake

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "nlohmann/json_fwd.hpp"
 #include "supervisor/base/limits.h"
+#include "supervisor/manifest/supervision.h"
 
 namespace bulkhead {
 
@@ -93,8 +94,8 @@ struct Manifest {
   Millis stop_timeout = limits::kStopTimeout;
   Millis drain_timeout = limits::kDrainTimeout;
   Millis soak_time = limits::kSoakTime;
-  Millis health_interval = limits::kHealthInterval;
-  Millis health_timeout = limits::kHealthTimeout;
+  RestartPolicy restart;
+  HealthPolicy health;
   int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;

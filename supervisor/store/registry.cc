@@ -15,7 +15,7 @@ namespace {
 constexpr std::array<std::string_view, 6> kStatusNames = {"REGISTERED", "INSTALLING", "ENABLED", "DISABLED", "UPDATING", "REMOVING"};
 
 constexpr char kModuleColumns[] =
-    "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, uid_slot, "
+    "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, workers, uid_slot, "
     "enabled_at, created_at, updated_at, updating_from, last_upgrade, previous";
 
 std::string Columns(const std::string& sql) { return sql + kModuleColumns; }
@@ -35,6 +35,7 @@ ModuleRow ModuleOf(const Rows& rows, int r) {
   BULKHEAD_CHECK(status.has_value());  // the table's own CHECK
   row.status = *status;
   row.generation = rows.Int(r, "generation");
+  if (!rows.Null(r, "workers")) row.workers = static_cast<int>(rows.Int(r, "workers"));
   row.uid_slot = static_cast<int32_t>(rows.Int(r, "uid_slot"));
   row.enabled_at = rows.Time(r, "enabled_at");
   row.created_at = rows.Time(r, "created_at").value_or(WallTime());
@@ -55,6 +56,7 @@ std::string Summary(const ModuleRow& row) {
                         {"status", RegistryStatusName(row.status)},
                         {"generation", row.generation},
                         {"configRevision", row.config_revision},
+                        {"workers", row.workers ? nlohmann::json(*row.workers) : nlohmann::json()},
                         {"path", row.path},
                         {"package", row.package}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -186,6 +188,13 @@ absl::StatusOr<ModuleRow> Registry::SetConfig(const std::string& name, const std
                                               std::optional<int64_t> if_generation, const AuditRecord* audit) {
   return Change(name, if_generation, "config = $2::jsonb, config_revision = config_revision + 1, generation = generation + 1",
                 {config_json}, audit);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetWorkers(const std::string& name, std::optional<int> workers, std::optional<int64_t> if_generation,
+                                               int connections, const AuditRecord* audit) {
+  RETURN_IF_ERROR(SetConnectionLimit(name, connections));
+  return Change(name, if_generation, "workers = $2::int, generation = generation + 1",
+                {workers ? SqlParam(std::to_string(*workers)) : std::nullopt}, audit);
 }
 
 absl::StatusOr<ModuleRow> Registry::ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit) {

@@ -29,6 +29,7 @@ struct ModuleRow {
   std::string package_sha;    // SHA-256 of the installed copy
   RegistryStatus status = RegistryStatus::kRegistered;
   int64_t generation = 1;     // of the desired state
+  std::optional<int> workers;  // instead of the manifest's number
   int32_t uid_slot = 0;       // stable, never reused: the module's uid is isolation.uids' first + this
   std::optional<WallTime> enabled_at;
   WallTime created_at, updated_at;
@@ -90,6 +91,12 @@ class Registry {
   // manifest says what is secret.
   absl::StatusOr<ModuleRow> SetConfig(const std::string& name, const std::string& config_json, std::optional<int64_t> if_generation,
                                       const AuditRecord* audit = nullptr);
+  // How many workers it has instead of its manifest's number; compares and sets as above; bumps generation. Its role, when it has one, may
+  // have `connections` from the same moment on.
+  absl::StatusOr<ModuleRow> SetWorkers(const std::string& name, std::optional<int> workers, std::optional<int64_t> if_generation, int connections,
+                                       const AuditRecord* audit = nullptr);
+  // Nothing for a module that has no role.
+  absl::Status SetConnectionLimit(const std::string& module, int connections);
   // The same configuration in another form (its secrets sealed anew): no revision, no generation.
   absl::StatusOr<ModuleRow> ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit = nullptr);
   // The row; the data stays, or goes in the same transaction.

@@ -126,6 +126,44 @@ class Upgrade(Upgrading):
         self.assertEqual(module["manifest"]["version"], "1.1.0")
         self.assertNotEqual(module["path"], str(self.modules / "shop"))
 
+    def test_the_number_of_workers_that_was_set_outlives_it_and_its_role_has_connections_for_both_versions_meanwhile(self):
+        echo_like(self.modules, "shop", version="1.0.0", workers=2, database={})
+        (self.modules / "shop" / "migrations").mkdir()
+        daemon = self.daemon(modules=["shop"], modules_dir=self.modules)
+
+        def limit():
+            return int(daemon.sql("SELECT rolconnlimit FROM pg_roles JOIN bulkhead_internal.module_roles ON role = rolname WHERE module = 'shop'")[0][0])
+
+        self.assertEqual(daemon.put("/api/v1/modules/shop/workers", {"workers": 3}).status, 200)
+        self.assertEqual(limit(), 12)
+        hanging = self.broken("1.1.0", "exec sleep 1000", database={}, workers=1, lifecycle={"soakTime": 0, "handshakeTimeout": 5_000 * SLOW})
+        (hanging / "migrations").mkdir(exist_ok=True)
+        begun = daemon.post("/api/v1/modules/shop/upgrade?wait=0s", {"path": str(hanging)})
+        self.assertEqual(begun.status, 202, begun)
+        wait_until(lambda: limit() == 24, "connections for three workers of each version")
+        wait_until(lambda: daemon.module("shop")["status"] == "ENABLED", "it was given up", GONE_WITHIN_S)
+        wait_until(lambda: limit() == 12, "what was for the other version is taken back")
+        folder = self.version("1.2.0", database={}, workers=1, lifecycle={"soakTime": 0})
+        (folder / "migrations").mkdir(exist_ok=True)
+        module = daemon.post("/api/v1/modules/shop/upgrade", {"path": str(folder)}).data
+        self.assertEqual((module["version"], module["desired"]["workers"], module["desired"]["workersOverride"]), ("1.2.0", 3, 3))
+        self.assert_only(daemon, "1.2.0")
+        self.assertEqual(len(daemon.module("shop")["workers"]), 3)
+        wait_until(lambda: limit() == 12, "and after the switch, too")
+        module = daemon.put("/api/v1/modules/shop/workers", {"workers": None}).data
+        self.assertEqual((module["desired"]["workers"], len(module["workers"])), (1, 1), "as many as its new manifest says")
+
+    def test_its_restart_policy_is_in_force_from_the_switch_on(self):
+        daemon = self.enabled()
+        module = self.upgrade(daemon, "1.1.0", restart={"policy": "never"}).data
+        self.assertEqual(module["restartPolicy"]["policy"], "never")
+        daemon.post("/api/v1/m/shop/crash")
+        wait_until(lambda: daemon.module("shop")["observed"]["state"] == "FAILED", "it is not started again")
+        module = self.upgrade(daemon, "1.2.0").data
+        self.assertEqual((module["restartPolicy"]["policy"], module["observed"]["state"]), ("always", "RUNNING"))
+        daemon.post("/api/v1/m/shop/crash")
+        wait_until(lambda: len(daemon.module("shop")["exits"]) == 2 and daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs again")
+
     def test_what_is_in_flight_is_finished_by_the_old_version(self):
         daemon = self.enabled(lifecycle={"soakTime": 0, "drainTimeout": 20_000 * SLOW})
         with Wire(daemon) as slow, WebSocket(daemon).open(path="/api/v1/m/shop/ws") as chat:

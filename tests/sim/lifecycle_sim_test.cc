@@ -79,11 +79,28 @@ class World {
       std::string tale = "module " + names.substr(i, 1) + " with " + std::to_string(workers) + " workers, depends on";
       for (const std::string& name : dependencies) tale += " " + name;
       node_.Tell(tale);
-      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, random_.Next()));
+      const RestartPolicy policy = random_.Below(3) == 0 ? DrawPolicy(random_) : RestartPolicy{};
+      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, policy, random_.Next()));
     }
     if (random_.Below(4) != 0) return;
     doomed_ = node_.modules()[random_.Below(node_.modules().size())].get();
     doomed_->mood = Mood::kDoomed;
+  }
+
+  // Of what a manifest may ask for, what is over within the time that a world has to settle.
+  static RestartPolicy DrawPolicy(Random& random) {
+    RestartPolicy policy;
+    policy.when = static_cast<RestartWhen>(random.Below(3));
+    policy.burst = static_cast<int>(random.Below(20));
+    policy.window = Between(random, std::max<Millis>(1s, policy.burst * limits::kMinRestartSpacing), 10min);
+    policy.base = Between(random, limits::kMinBackoff, 30s);
+    policy.cap = Between(random, policy.base, 5min);
+    policy.factor = 1 + 9 * random.Unit();
+    policy.quarantine_windows = 1 + static_cast<int>(random.Below(5));
+    policy.quarantine_span = Between(random, 1min, 10h);
+    policy.quarantine_retry = Between(random, std::max(limits::kMinQuarantineRetry, policy.cap), 20min);
+    policy.reset_after = Between(random, limits::kMinResetAfter, 20min);
+    return policy;
   }
 
   void Interfere() {

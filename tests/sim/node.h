@@ -126,7 +126,10 @@ class Node {
   void SendOddity(SimModule& m) {
     int slot = static_cast<int>(random_.Below(m.state.slots.size() + 1));
     uint64_t run = static_cast<size_t>(slot) < m.running.size() ? m.running[static_cast<size_t>(slot)].run : 1;
-    switch (random_.Below(7)) {
+    switch (random_.Below(8)) {
+      case 7:
+        timeline_.After(m.times.health_interval, [this, &m, slot, run] { Send(m, event::WorkerReadiness{slot, run, true, ""}); });
+        return Send(m, event::WorkerReadiness{slot, run, random_.Below(4) == 0, "simulated"});
       case 6: return Send(m, event::WorkerFloods{slot, run, "simulated"});
       case 0: return Send(m, event::WorkerAtFault{slot, run, "simulated"});
       case 1:
@@ -288,6 +291,8 @@ class Node {
     };
     if (auto* health = std::get_if<event::WorkerHealthChanged>(&event)) {
       if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
+    } else if (auto* readiness = std::get_if<event::WorkerReadiness>(&event)) {
+      if (auto* running = serving(readiness->slot, readiness->run)) running->unready = !readiness->ready;
     } else if (auto* fault = std::get_if<event::WorkerAtFault>(&event)) {
       if (auto* running = serving(fault->slot, fault->run)) running->at_fault = now();
     } else if (auto* flood = std::get_if<event::WorkerFloods>(&event)) {
@@ -373,16 +378,17 @@ class Node {
     RestartLaw& law = m.laws[static_cast<size_t>(slot)];
     auto is_quarantined = [&m, slot] { return m.state.slots[static_cast<size_t>(slot)].backoff.quarantined(); };
     bool quarantined = is_quarantined();
+    const bool orderly = cause == ExitCause::kExit && random_.Below(3) == 0;
     const bool incoming = running.incoming;
     if (!running.leaving && !incoming) {
       ++totals_.exits;
       bool was_ready = running.ready_since != Instant();
-      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0));
+      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0), orderly);
       totals_.parked += law.parked();
     } else {
       totals_.killed += cause == ExitCause::kSignal;
     }
-    Send(m, event::WorkerDied{slot, run, cause, "simulated"});
+    Send(m, event::WorkerDied{slot, run, cause, "simulated", "", "", orderly});
     Require(m, is_quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
     if (!is_quarantined() || quarantined) return;
     ++totals_.quarantines;
@@ -492,7 +498,9 @@ class Node {
   void Check(SimModule& m) {
     for (size_t i = 0; i < m.running.size(); ++i) {
       const SimModule::Running& running = m.running[i];
-      if (m.listed.contains(running.run)) Require(m, Serves(running), "the Directory lists a worker that is not ready");
+      const bool ready = Serves(running) && !running.unready;
+      if (m.listed.contains(running.run)) Require(m, ready, "the Directory lists a worker that is not ready");
+      else Require(m, !ready || !m.routed || !IsMember(m, i), "the Directory lacks a worker that is ready");
     }
     const std::vector<size_t> members = Members(m);
     if (m.state.wanted && !m.skipped) {
@@ -507,7 +515,7 @@ class Node {
       const SimModule::Running& running = m.running[members[n]];
       bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
       bool flooded = running.flooded && now() < *running.flooded + limits::kFloodMemory;
-      complete = Serves(running) && running.well && !at_fault && !flooded;
+      complete = Serves(running) && running.well && !running.unready && !at_fault && !flooded;
     }
     Require(m, complete == (m.state.observed == ObservedState::kRunning),
             complete ? "it is not RUNNING although every worker is ready and well"

@@ -21,9 +21,15 @@ struct Totals {
   Millis simulated{0};
 };
 
+// A preparation is tried again whatever the policy says of workers that have ended.
+inline RestartPolicy Always(RestartPolicy policy) {
+  policy.when = RestartWhen::kAlways;
+  return policy;
+}
+
 struct SimModule {
-  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, uint64_t seed)
-      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed), preparation_law(state.policy) {}
+  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, const RestartPolicy& policy, uint64_t seed)
+      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed, policy), preparation_law(Always(policy)) {}
 
   const std::string name;
   const std::vector<std::string> dependencies;
@@ -42,6 +48,7 @@ struct SimModule {
     bool stop_asked = false;
     Instant ready_since{};
     bool well = true;  // by its last Health
+    bool unready = false;
     std::optional<Instant> at_fault, flooded;
   };
   std::vector<Running> running;  // by slot

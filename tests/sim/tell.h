@@ -38,6 +38,7 @@ inline std::string Describe(const Event& event) {
     std::string operator()(const event::WorkerHealthChanged& e) const {
       return "health" + Of(e.slot, e.run) + " " + std::to_string(static_cast<int>(e.health));
     }
+    std::string operator()(const event::WorkerReadiness& e) const { return (e.ready ? "well" : "unready") + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerAtFault& e) const { return "at fault" + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerFloods& e) const { return "floods" + Of(e.slot, e.run); }
     std::string operator()(const event::Tick&) const { return "tick"; }

@@ -255,6 +255,22 @@ TEST_F(StepTest, ThatAStartHasUsedUpItsAttemptsIsReportedAlthoughAnotherWorkerIs
   EXPECT_TRUE(Settled(state));
 }
 
+TEST_F(StepTest, AStartThatTimesOutTooSlowlyForABackoffHasUsedUpItsAttemptsAllTheSame) {
+  uint64_t run = Started();
+  for (int i = 0; i <= state.policy.burst; ++i) {
+    EXPECT_FALSE(Settled(state));
+    now += limits::kStartTimeout;
+    Send(event::WorkerDied{0, run, ExitCause::kStartTimeout, "Start did not answer"});
+    auto gone = Send(event::WorkerGone{0, run});
+    ASSERT_NE(Only<action::StartWorker>(gone), nullptr) << "at once, each time";
+    run = Only<action::StartWorker>(gone)->run;
+  }
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  EXPECT_TRUE(Settled(state)) << "a boot does not wait for it any longer";
+  Send(event::WorkerReady{0, run});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
 TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
   uint64_t run = Started();
   Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
@@ -294,6 +310,93 @@ TEST_F(StepTest, AnUnwellWorkerDegradesItAndAHealthyAnswerMendsIt) {
   EXPECT_EQ(state.reason.code, "");
 }
 
+TEST_F(StepTest, AWorkerThatIsNotReadyLeavesTheDirectoryAndComesBackInTheSameProcess) {
+  const uint64_t run = Running();
+  auto away = Send(event::WorkerReadiness{0, run, false, "database: down"});
+  EXPECT_NE(Only<action::Publish>(away), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(away), nullptr) << "what it has in flight it may finish";
+  EXPECT_FALSE(Listed(state.slots[0]));
+  EXPECT_TRUE(Serves(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"NOT_READY", "database: down"}));
+  EXPECT_FALSE(StartsNow(state)) << "nobody waits for a worker that may take long";
+  EXPECT_EQ(Only<action::Publish>(Send(event::WorkerReadiness{0, run, false, "database: down"})), nullptr);
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kUnhealthy, "database: still down"});
+  EXPECT_EQ(state.reason.code, "NOT_READY") << "the worst of what is wrong";
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  auto back = Send(event::WorkerReadiness{0, run, true, ""});
+  EXPECT_NE(Only<action::Publish>(back), nullptr);
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.slots[0].restarts, 0);
+}
+
+TEST_F(StepTest, ThatItWasNotReadyIsForgottenWithItsProcess) {
+  const uint64_t run = Running();
+  Send(event::WorkerReadiness{0, run, false, "database: down"});
+  Send(event::WorkerDied{0, run, ExitCause::kLiveness, "Health did not answer"});
+  auto gone = Send(event::WorkerGone{0, run});
+  Send(event::WorkerReadiness{0, run, false, "told late"});
+  Send(event::WorkerReady{0, Only<action::StartWorker>(gone)->run});
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, ThePolicySaysWhichEndsAreAnsweredWithAStart) {
+  struct Case {
+    RestartWhen when;
+    bool orderly, again;
+  };
+  for (const Case& one : {Case{RestartWhen::kAlways, true, true}, {RestartWhen::kAlways, false, true}, {RestartWhen::kOnFailure, true, false},
+                          {RestartWhen::kOnFailure, false, true}, {RestartWhen::kNever, true, false}, {RestartWhen::kNever, false, false}}) {
+    state = ModuleState(7);
+    state.policy.when = one.when;
+    const uint64_t run = Running();
+    Send(event::WorkerDied{0, run, ExitCause::kExit, "it ended", "", "", one.orderly});
+    auto gone = Send(event::WorkerGone{0, run});
+    EXPECT_EQ(Only<action::StartWorker>(gone) != nullptr, one.again) << RestartWhenName(one.when) << one.orderly;
+    EXPECT_EQ(state.observed, one.again ? ObservedState::kStarting : ObservedState::kFailed);
+    EXPECT_EQ(state.reason.message.find("restart.policy is " + std::string(RestartWhenName(one.when))) != std::string::npos, !one.again);
+    EXPECT_NE(Only<action::StartWorker>(one.again ? gone : Send(event::Retry{})), nullptr) << "a reset starts it in any case";
+  }
+}
+
+TEST_F(StepTest, ARetryClearsBackoffQuarantineAndParkingOfAllSlotsAndTriesThemAtOnce) {
+  Send(event::Want{true, false, 1, 3});
+  Send(event::Prepared{true});
+  std::vector<uint64_t> runs = {1, 2, 3};
+  Send(event::WorkerDied{0, runs[0], ExitCause::kConfig, "exited with code 125"});
+  Send(event::WorkerGone{0, runs[0]});
+  while (!state.slots[1].backoff.quarantined()) {
+    Send(event::WorkerDied{1, runs[1], ExitCause::kExit, ""});
+    Send(event::WorkerGone{1, runs[1]});
+    now += state.policy.cap;
+    if (!state.slots[1].backoff.quarantined()) Send(event::Tick{});
+    runs[1] = state.slots[1].run;
+  }
+  Send(event::WorkerReady{2, runs[2]});
+  ASSERT_TRUE(state.slots[0].parked && state.slots[1].retry_at);
+  EXPECT_EQ(state.slots[1].exits, (std::map<ExitCause, int>{{ExitCause::kExit, state.slots[1].restarts}}));
+  std::vector<int> started;
+  for (const Action& action : Send(event::Retry{})) {
+    if (auto* start = std::get_if<action::StartWorker>(&action)) started.push_back(start->slot);
+  }
+  EXPECT_THAT(started, testing::ElementsAre(0, 1)) << "who serves is left alone";
+  EXPECT_FALSE(state.slots[0].parked || state.slots[1].backoff.quarantined() || state.slots[1].retry_at);
+}
+
+TEST_F(StepTest, MoreWorkersAreStartedAtOnceAndThatIsWhyItIsNotComplete) {
+  Running();
+  auto more = Send(event::Want{true, false, 2, 3});
+  EXPECT_EQ(std::count_if(more.begin(), more.end(), [](const Action& a) { return std::holds_alternative<action::StartWorker>(a); }), 2);
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"SCALING", "it goes from 1 to 3 workers"}));
+  Send(event::WorkerReady{1, 2});
+  Send(event::WorkerReady{2, 3});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
 TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
   uint64_t first = Running();
   Send(event::WorkerDied{0, first, ExitCause::kSignal, ""});
@@ -301,70 +404,6 @@ TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
   Send(event::WorkerReady{0, first});
   EXPECT_EQ(state.slots[0].phase, SlotState::Phase::kStarting);
   EXPECT_TRUE(Send(event::WorkerDied{0, first, ExitCause::kSignal, ""}).empty());
-}
-
-class BackoffTest : public ::testing::Test {
- protected:
-  Millis Wait(Millis ready_for = 0ms) {
-    Instant at = backoff.OnExit(policy, now, ready_for, random);
-    return std::chrono::duration_cast<Millis>(at - now);
-  }
-  RestartPolicy policy = DefaultRestartPolicy();
-  Random random{1};
-  Backoff backoff;
-  Instant now{std::chrono::hours(1)};
-};
-
-TEST_F(BackoffTest, TheBurstIsAnsweredAtOnceAndTheNextExitWaits) {
-  for (int i = 0; i < policy.burst; ++i) EXPECT_EQ(Wait(), 0ms);
-  EXPECT_GT(Wait(), 0ms);
-  EXPECT_TRUE(backoff.waiting_long());
-}
-
-TEST_F(BackoffTest, ExitsFartherApartThanTheWindowNeverWait) {
-  for (int i = 0; i < 100; ++i) {
-    now += policy.window / policy.burst + 1ms;
-    EXPECT_EQ(Wait(), 0ms);
-  }
-}
-
-TEST_F(BackoffTest, WaitsDoubleUpToTheCapWithFullJitter) {
-  for (int i = 0; i < policy.burst; ++i) Wait();
-  for (int i = 0; i < 9; ++i) {
-    Millis most = std::min(policy.base * (1 << i), policy.cap);
-    Millis wait = Wait();
-    EXPECT_LE(wait, most);
-    EXPECT_GE(wait, most / 10 - 1ms);
-    now += wait;
-  }
-}
-
-TEST_F(BackoffTest, ALongHealthySpellClearsTheSlate) {
-  for (int i = 0; i < 8; ++i) Wait();
-  EXPECT_GT(Wait(2 * policy.cap - 1ms), 0ms);
-  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
-  EXPECT_FALSE(backoff.waiting_long());
-}
-
-TEST_F(BackoffTest, ThreeExhaustedWindowsWithinTheSpanQuarantineAndAreTriedSlowly) {
-  int exits = 0;
-  while (!backoff.quarantined() && exits < 100) {
-    now += Wait();
-    ++exits;
-  }
-  EXPECT_EQ(exits, policy.burst + 1 + 2 * policy.burst);
-  EXPECT_GE(Wait(), policy.quarantine_retry / 10 - 1ms);
-}
-
-TEST_F(BackoffTest, OnlyAHealthySpellEndsAQuarantine) {
-  while (!backoff.quarantined()) now += Wait();
-  for (int i = 0; i < 100; ++i) {
-    now += policy.quarantine_retry;
-    Wait();
-    EXPECT_TRUE(backoff.quarantined());
-  }
-  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
-  EXPECT_FALSE(backoff.quarantined());
 }
 
 TEST_F(StepTest, AnotherVersionTakesOverOnlyWhenAllItsWorkersAreReadyAndItIsToldTo) {
@@ -430,8 +469,42 @@ TEST_F(StepTest, OneThatDiesWhileTheOthersWaitToTakeOverGivesItUp) {
   EXPECT_TRUE(Listed(state.slots[0]));
 }
 
+TEST_F(StepTest, AVersionOfWhichOneWorkerIsNotReadyAnyMoreBeforeItTakesOverIsGivenUp) {
+  for (bool announced : {false, true}) {
+    state = ModuleState(7);
+    const uint64_t old = Running();
+    Send(event::Replace{true, 2});
+    const uint64_t first = state.slots[1].run, second = state.slots[2].run;
+    Send(event::WorkerReady{1, first});
+    if (announced) EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{2, second})), nullptr);
+    auto actions = Send(event::WorkerReadiness{1, first, false, "database: down"});
+    if (announced) {
+      EXPECT_EQ(Only<action::ReplaceFailed>(actions), nullptr) << "who asked is answered first";
+      actions = Send(event::TakeOver{});
+    }
+    EXPECT_EQ(Only<action::Publish>(actions), nullptr) << "it has served nobody";
+    ASSERT_NE(Only<action::ReplaceFailed>(actions), nullptr);
+    EXPECT_EQ(Only<action::ReplaceFailed>(actions)->reason, (Reason{"NOT_READY", "database: down"}));
+    EXPECT_EQ(std::count_if(actions.begin(), actions.end(), [](const Action& a) { return std::holds_alternative<action::StopWorker>(a); }), 2);
+    EXPECT_EQ(state.slots[0].run, old);
+    EXPECT_TRUE(Listed(state.slots[0]));
+    EXPECT_EQ(state.observed, ObservedState::kRunning);
+  }
+}
+
+TEST_F(StepTest, AWorkerThatIsNotReadyIsReplacedByARollingRestartToo) {
+  const uint64_t old = Running();
+  Send(event::WorkerReadiness{0, old, false, "database: down"});
+  Send(event::Replace{});
+  auto taken = Send(event::WorkerReady{1, state.slots[1].run});
+  EXPECT_NE(Only<action::ReplaceDone>(taken), nullptr);
+  ASSERT_NE(Only<action::DrainWorker>(taken), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(taken)->run, old);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
 TEST_F(StepTest, WithinTheSoakTimeAnExitOrBadHealthSpeaksAgainstTheNewVersionOnce) {
-  for (bool exits : {true, false}) {
+  for (const std::string what : {"SIGNAL", "LIVENESS", "HEALTH", "NOT_READY"}) {
     state = ModuleState(7);
     Running();
     Send(event::Replace{true, 1});
@@ -439,10 +512,12 @@ TEST_F(StepTest, WithinTheSoakTimeAnExitOrBadHealthSpeaksAgainstTheNewVersionOnc
     Send(event::WorkerReady{1, run});
     Send(event::TakeOver{10s});
     now += 9s;
-    auto fault = exits ? Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})
-                       : Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"});
+    auto fault = what == "SIGNAL"     ? Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})
+                 : what == "LIVENESS" ? Send(event::WorkerDied{1, run, ExitCause::kLiveness, "silent"})
+                 : what == "HEALTH"   ? Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"})
+                                      : Send(event::WorkerReadiness{1, run, false, "bad"});
     ASSERT_NE(Only<action::SoakFailed>(fault), nullptr);
-    EXPECT_EQ(Only<action::SoakFailed>(fault)->reason.code, exits ? "SIGNAL" : "HEALTH");
+    EXPECT_EQ(Only<action::SoakFailed>(fault)->reason.code, what);
     EXPECT_EQ(Only<action::SoakFailed>(Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"})), nullptr);
   }
 }
