@@ -370,8 +370,9 @@ TEST_F(StepTest, ARetryClearsBackoffQuarantineAndParkingOfAllSlotsAndTriesThemAt
   while (!state.slots[1].backoff.quarantined()) {
     Send(event::WorkerDied{1, runs[1], ExitCause::kExit, ""});
     Send(event::WorkerGone{1, runs[1]});
-    now += state.policy.cap;
-    if (!state.slots[1].backoff.quarantined()) Send(event::Tick{});
+    if (state.slots[1].backoff.quarantined()) break;
+    if (state.slots[1].retry_at) now = *state.slots[1].retry_at;
+    Send(event::Tick{});
     runs[1] = state.slots[1].run;
   }
   Send(event::WorkerReady{2, runs[2]});
@@ -476,7 +477,9 @@ TEST_F(StepTest, AVersionOfWhichOneWorkerIsNotReadyAnyMoreBeforeItTakesOverIsGiv
     Send(event::Replace{true, 2});
     const uint64_t first = state.slots[1].run, second = state.slots[2].run;
     Send(event::WorkerReady{1, first});
-    if (announced) EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{2, second})), nullptr);
+    if (announced) {
+      EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{2, second})), nullptr);
+    }
     auto actions = Send(event::WorkerReadiness{1, first, false, "database: down"});
     if (announced) {
       EXPECT_EQ(Only<action::ReplaceFailed>(actions), nullptr) << "who asked is answered first";
