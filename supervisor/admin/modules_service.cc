@@ -30,6 +30,8 @@ using admin::v1::RescanModulesRequest;
 using admin::v1::RescanModulesResponse;
 using admin::v1::SetModuleConfigRequest;
 using admin::v1::SetModuleStatusRequest;
+using admin::v1::SetModuleWorkersRequest;
+using admin::v1::UpgradeModuleRequest;
 using admin::v1::ValidateManifestRequest;
 using admin::v1::ValidateManifestResponse;
 using grpc::CallbackServerContext;
@@ -148,10 +150,7 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                                     ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("InstallModule"), request, response,
                  [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
-      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
-      if (!wait.ok()) return call->Fail(wait.status());
-      if (request->with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
-      modules_.Install(Target(call, *request), *wait, AnswerAction(call));
+      Act(call, *request, &Modules::Install);
     });
   }
 
@@ -182,6 +181,28 @@ class ModulesService : public admin::v1::Modules::CallbackService {
     });
   }
 
+  ServerUnaryReactor* ResetModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                  ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("ResetModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) {
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      if (request->with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+      modules_.Reset(Target(call, *request), *wait, AnswerAction(call));
+    });
+  }
+
+  ServerUnaryReactor* SetModuleWorkers(CallbackServerContext* context, const SetModuleWorkersRequest* request,
+                                       ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("SetModuleWorkers"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const SetModuleWorkersRequest* request) {
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      const auto workers = request->has_workers() ? std::optional<int>(request->workers()) : std::nullopt;
+      modules_.SetWorkers(Target(call, *request), workers, *wait, AnswerAction(call));
+    });
+  }
+
   ServerUnaryReactor* SetModuleConfig(CallbackServerContext* context, const SetModuleConfigRequest* request,
                                       ModuleActionResponse* response) override {
     return Serve(guard_, context, METHOD("SetModuleConfig"), request, response,
@@ -194,13 +215,46 @@ class ModulesService : public admin::v1::Modules::CallbackService {
                  [this](CallPtr<ModuleActionResponse> call, const SetModuleConfigRequest* request) { Configure(call, *request, true); });
   }
 
+  ServerUnaryReactor* ReloadModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                   ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("ReloadModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) { Act(call, *request, &Modules::Reload); });
+  }
+
+  ServerUnaryReactor* RestartModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                    ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("RestartModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) { Act(call, *request, &Modules::Restart); });
+  }
+
+  ServerUnaryReactor* RollbackModule(CallbackServerContext* context, const ModuleActionRequest* request,
+                                     ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("RollbackModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const ModuleActionRequest* request) { Act(call, *request, &Modules::Rollback); });
+  }
+
+  ServerUnaryReactor* UpgradeModule(CallbackServerContext* context, const UpgradeModuleRequest* request,
+                                    ModuleActionResponse* response) override {
+    return Serve(guard_, context, METHOD("UpgradeModule"), request, response,
+                 [this](CallPtr<ModuleActionResponse> call, const UpgradeModuleRequest* request) {
+      auto wait = ParseWait(request->wait(), limits::kDefaultWait);
+      if (!wait.ok()) return call->Fail(wait.status());
+      modules_.Upgrade(Target(call, *request), {request->version(), request->path()}, *wait, AnswerAction(call));
+    });
+  }
+
   ServerUnaryReactor* GetModulePlan(CallbackServerContext* context, const GetModulePlanRequest* request,
                                     GetModulePlanResponse* response) override {
     return Serve(guard_, context, METHOD("GetModulePlan"), request, response,
                  [this](CallPtr<GetModulePlanResponse> call, const GetModulePlanRequest* request) {
       const auto action = ParseModuleAction(request->action());
-      if (!action) return call->Fail(BadParameter("action", "must be one of install, enable, disable, configure, delete"));
-      modules_.MakePlan(request->name(), {*action, request->with_dependencies(), request->purge()}, [call](absl::StatusOr<Plan> plan) {
+      if (!action) {
+        return call->Fail(BadParameter(
+            "action", "must be one of install, enable, disable, configure, scale, reset, reload, restart, upgrade, rollback, delete"));
+      }
+      Modules::PlanRequest wanted{*action, request->with_dependencies(), request->purge(), {request->version(), request->path()}};
+      if (request->has_workers()) wanted.workers = request->workers();
+      modules_.MakePlan(request->name(), wanted, [call](absl::StatusOr<Plan> plan) {
         if (!plan.ok()) return call->Fail(plan.status());
         GetModulePlanResponse answer;
         *answer.mutable_plan() = ToMessage(*plan);
@@ -241,6 +295,14 @@ class ModulesService : public admin::v1::Modules::CallbackService {
   }
 
  private:
+  void Act(const CallPtr<ModuleActionResponse>& call, const ModuleActionRequest& request,
+           void (Modules::*action)(const ModuleTarget&, Millis, Modules::Done<ActionResult>)) {
+    auto wait = ParseWait(request.wait(), limits::kDefaultWait);
+    if (!wait.ok()) return call->Fail(wait.status());
+    if (request.with_dependencies()) return call->Fail(BadParameter("withDependencies", "belongs to enable only"));
+    (modules_.*action)(Target(call, request), *wait, AnswerAction(call));
+  }
+
   void Configure(const CallPtr<ModuleActionResponse>& call, const SetModuleConfigRequest& request, bool merge) {
     if (!request.has_config()) return call->Fail(BadParameter("config", "is missing: send {\"config\": {…}}"));
     auto wait = ParseWait(request.wait(), limits::kDefaultWait);

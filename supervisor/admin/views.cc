@@ -123,6 +123,46 @@ int Severity(ObservedState state) {
   return 2;
 }
 
+void SetLastUpgrade(const std::string& text, admin::v1::Module& m) {
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) return;
+  auto& last = *m.mutable_last_upgrade();
+  last.set_from(json.value("from", ""));
+  last.set_to(json.value("to", ""));
+  last.set_outcome(json.value("outcome", ""));
+  if (const auto reason = json.find("reason"); reason != json.end() && reason->is_object()) {
+    last.mutable_reason()->set_code(reason->value("code", ""));
+    last.mutable_reason()->set_message(ValidUtf8(reason->value("message", "")));
+  }
+  if (const auto at = ParseWall(json.value("at", ""))) *last.mutable_at() = ToTimestamp(*at);
+}
+
+void SetProbe(const HealthProbe& probe, admin::v1::HealthProbe& message) {
+  message.set_interval(probe.interval.count());
+  message.set_timeout(probe.timeout.count());
+  message.set_failure_threshold(probe.failures);
+  message.set_success_threshold(probe.successes);
+}
+
+void SetPolicies(const Manifest& manifest, admin::v1::Module& m) {
+  const RestartPolicy& policy = manifest.restart;
+  admin::v1::RestartPolicy& restart = *m.mutable_restart_policy();
+  restart.set_policy(std::string(RestartWhenName(policy.when)));
+  restart.set_burst(policy.burst);
+  restart.set_window(policy.window.count());
+  restart.mutable_backoff()->set_base(policy.base.count());
+  restart.mutable_backoff()->set_cap(policy.cap.count());
+  restart.mutable_backoff()->set_factor(policy.factor);
+  restart.mutable_quarantine()->set_windows(policy.quarantine_windows);
+  restart.mutable_quarantine()->set_span(policy.quarantine_span.count());
+  restart.mutable_quarantine()->set_retry(policy.quarantine_retry.count());
+  restart.set_reset_after(policy.reset_after.count());
+  admin::v1::HealthPolicy& health = *m.mutable_health_policy();
+  if (manifest.health.startup) SetProbe(*manifest.health.startup, *health.mutable_startup());
+  SetProbe(manifest.health.readiness, *health.mutable_readiness());
+  SetProbe(manifest.health.liveness, *health.mutable_liveness());
+}
+
 }  // namespace
 
 admin::v1::Module ToMessage(const ModuleView& view) {
@@ -134,6 +174,8 @@ admin::v1::Module ToMessage(const ModuleView& view) {
   m.set_status(ToEnum(view.row.status));
   m.mutable_desired()->set_state(view.desired_enabled ? "ENABLED" : "DISABLED");
   m.mutable_desired()->set_generation(view.row.generation);
+  m.mutable_desired()->set_workers(view.workers_wanted);
+  if (view.row.workers) m.mutable_desired()->set_workers_override(*view.row.workers);
   auto& observed = *m.mutable_observed();
   observed.set_state(ToEnum(view.observed));
   observed.set_generation(view.observed_generation);
@@ -152,6 +194,9 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     w.set_version(worker.version);
     if (worker.started_at) *w.mutable_started_at() = ToTimestamp(*worker.started_at);
     w.set_restarts(worker.restarts);
+    w.set_ready(worker.ready);
+    if (worker.retry_at) *w.mutable_retry_at() = ToTimestamp(*worker.retry_at);
+    for (const auto& [cause, count] : worker.exit_counts) (*w.mutable_exit_counts())[cause] = count;
   }
   for (const ExitRow& row : view.exits) {
     auto& e = *m.add_exits();
@@ -179,11 +224,13 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     m.set_display_name(view.manifest->display_name);
     m.set_description(view.manifest->description);
     m.set_author(view.manifest->author);
+    SetPolicies(*view.manifest, m);
     // Only the manifest says which values are secret: without one, no configuration is shown.
     SetStruct(MaskConfig(*view.manifest, EffectiveConfig(*view.manifest, view.row.config_json).effective_json),
               m.mutable_config());
   }
   SetStruct(WithoutSecretDefaults(view.row.manifest_json, view.manifest.get()), m.mutable_manifest());
+  SetLastUpgrade(view.row.last_upgrade_json, m);
   if (view.offer) {
     m.mutable_offer()->set_version(view.offer->version);
     m.mutable_offer()->set_path(ValidUtf8(view.offer->path));

@@ -32,12 +32,20 @@ inline constexpr int kRetryAfterSeconds = 1;             // Retry-After of a 503
 inline constexpr size_t kMaxParkedRequests = 1'024;
 inline constexpr size_t kMaxParkedBytes = 8 << 20;       // of their heads and first body bytes
 inline constexpr Millis kParkTimeout{5'000};             // or the route's timeout, if that is less; beyond: 503
+// Requests that are sent once more because their worker was lost, per module and gateway thread: a share of all that are sent, and so many
+// per second in any case, which are saved up for kRetrySaving. As many as one worker can lose at once, at most. Beyond: 503.
+inline constexpr double kRetryShare = 0.2;
+inline constexpr double kRetriesPerSecond = 10;
+inline constexpr Millis kRetrySaving{10'000};
+inline constexpr double kMaxRetries = static_cast<double>(kMaxStreamsPerLink);
 
 // Processes.
 inline constexpr Millis kHandshakeTimeout{10'000};
 inline constexpr Millis kStartTimeout{60'000};
 inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
+inline constexpr Millis kSoakTime{30'000};               // in which a new version that does not do well is taken back
+inline constexpr Millis kUpgradeWriteRetry{1'000};       // until the database takes how an upgrade ended
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
 inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
 inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a crash report
@@ -45,8 +53,19 @@ inline constexpr size_t kMaxExits = 10;                  // crash reports kept p
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr size_t kLogBytesPerSecond = 512 * 1024;  // the same, for lines that are long
+// Health: what a manifest's `health` is by default, and what it may ask for; a manifest beyond is invalid.
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
+inline constexpr int kHealthFailures = 3;                // in a row, until a worker is not ready, or is ended
+inline constexpr Millis kStartupInterval{1'000};         // with `health.startup`
+inline constexpr int kStartupFailures = 30;              // beyond: START_TIMEOUT
+inline constexpr Millis kMinHealthInterval{100};
+inline constexpr Millis kMaxHealthInterval{3'600'000};   // also of a timeout
+inline constexpr Millis kMinHealthTimeout{10};
+inline constexpr int kMaxHealthThreshold = 1'000;
+// A worker that its CPU limit holds back has the time that it was held back for on top of each timeout of its liveness, but who has been
+// silent for so long is ended all the same.
+inline constexpr Millis kThrottledGrace{600'000};
 inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
 inline constexpr Millis kFloodMemory{3'000};             // how long a worker is DEGRADED after its log was limited
@@ -56,14 +75,24 @@ inline constexpr uint32_t kUidsPerDaemon = 1'000;        // modules ever registe
 inline constexpr uint32_t kUidRanges = 20'000;
 inline constexpr Millis kUidClaimWait{15'000};           // for what a predecessor on the data folder left to end; beyond: another range
 
-// Restarts.
+// Restarts: what a manifest's `restart` is by default, and what it may ask for; a manifest beyond is invalid.
 inline constexpr int kRestartBurst = 5;                  // immediate restarts within kRestartWindow
+inline constexpr int kMaxRestartBurst = 1'000;
 inline constexpr Millis kRestartWindow{30'000};
-inline constexpr Millis kBackoffBase{1'000};             // doubled each time, full jitter
+inline constexpr Millis kMinRestartWindow{1'000}, kMaxRestartWindow{3'600'000};
+inline constexpr Millis kMinRestartSpacing{100};         // what a window must have for each start of its burst
+inline constexpr Millis kBackoffBase{1'000};             // multiplied by the factor each time, full jitter
 inline constexpr Millis kBackoffCap{60'000};
+inline constexpr Millis kMinBackoff{100}, kMaxBackoff{3'600'000};  // of both
+inline constexpr double kBackoffFactor = 2, kMaxBackoffFactor = 10;
 inline constexpr int kQuarantineWindows = 3;             // exhausted windows within kQuarantineSpan
+inline constexpr int kMaxQuarantineWindows = 100;
 inline constexpr Millis kQuarantineSpan{3'600'000};
+inline constexpr Millis kMaxQuarantineSpan{7 * 86'400'000};
 inline constexpr Millis kQuarantineRetry{600'000};       // how often a quarantined slot is tried
+inline constexpr Millis kMinQuarantineRetry{1'000}, kMaxQuarantineRetry{86'400'000};
+inline constexpr Millis kMinResetAfter{1'000}, kMaxResetAfter{7 * 86'400'000};  // healthy for so long clears the slate; by default 2×cap
+inline constexpr int kMaxWorkers = 32;                   // of one module; beyond: the manifest is invalid, or 400
 
 // Migrations.
 inline constexpr Millis kMigrationLockWait{60'000};      // for another supervisor that migrates the same; beyond: MIGRATION_LOCKED

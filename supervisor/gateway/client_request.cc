@@ -262,6 +262,7 @@ void Client::Dispatch() {
   }
   last_link_ = pick.link;
   last_worker_ = pick.link->worker().get();
+  if (!retried_ && unopened_ == 0) module->retries->Sent();
   OpenStream(*pick.link);
   if (!replayable_) loop_.GiveBuffer(std::move(frame_));
 }
@@ -291,9 +292,15 @@ void Client::HandleLoss() {
   if (response_begun_ && !RollBackResponse()) return Abort();
   bool unopened = loss_ == StreamLoss::kUnopened;
   bool again = loss_ == StreamLoss::kRefused || (safe_ && (unopened || loss_ == StreamLoss::kClosed || loss_ == StreamLoss::kUnresponsive));
-  // A connection that never came to be is not the one retry that a request has.
-  bool left = unopened ? unopened_++ < kMaxUnopened : !std::exchange(retried_, true);
-  if (again && replayable_ && left && !frame_.empty()) return Dispatch();
+  if (again && replayable_ && !frame_.empty()) {
+    // A connection that never came to be is not the one retry that a request has.
+    if (unopened && unopened_++ < kMaxUnopened) return Dispatch();
+    if (!unopened && !std::exchange(retried_, true)) {
+      GatewayThread::Module* module = thread_.FindModule(module_);
+      if (!module || module->retries->Take(loop_.now())) return Dispatch();
+      return Unavailable("The worker was lost, and as many requests to its module are being sent again as may be; try again soon.");
+    }
+  }
   switch (loss_) {
     case StreamLoss::kRefused:
       return Unavailable("The module refused the request before it processed anything.");

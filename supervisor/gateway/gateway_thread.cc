@@ -14,6 +14,7 @@
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/gateway/balance.h"
 
 namespace bulkhead {
 namespace {
@@ -138,6 +139,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
   for (const auto& [name, routed] : snapshot->modules) {
     Module module;
     module.routed = &routed;
+    module.retries = &retries_[name];
     for (const DirectoryWorker& worker : routed.module->workers) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
@@ -153,6 +155,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
   }
   modules_ = std::move(modules);
   snapshot_ = std::move(snapshot);
+  std::erase_if(retries_, [this](const auto& one) { return !modules_.contains(one.first); });
   std::vector<std::string> gone;
   for (const auto& [instance, link] : links_) {
     if (!listed.count(instance)) gone.push_back(instance);
@@ -240,15 +243,22 @@ GatewayThread::Pick GatewayThread::PickLink(Module& module, const LinkWorker* av
   Pick pick;
   size_t count = module.links.size();
   if (count == 0) return pick;
-  size_t start = module.next++ % count;
-  // Least requests in flight; a link that can't be used is passed over, the worker to avoid is asked last.
   auto take = [&](Link*& link) {
     if (link->going_away() ? !Renew(link) : !link->CanOpen()) pick.overloaded = true;
     else if (link->EnsureUp()) pick.link = link;
   };
   auto load = [](const Link* link) { return link->going_away() ? 0 : link->outstanding(); };
-  for (size_t i = 0; i < count; ++i) {
-    Link*& link = module.links[(start + i) % count];
+  size_t left_out = count;  // none
+  for (size_t i = 0; avoid && i < count; ++i) {
+    if (module.links[i]->worker().get() == avoid) left_out = i;
+  }
+  if (const size_t others = left_out < count ? count - 1 : count; others > 0) {
+    auto other = [&](size_t i) -> Link*& { return module.links[i >= left_out ? i + 1 : i]; };
+    take(other(PickOfTwo(others, random_, [&](size_t i) { return load(other(i)); })));
+    if (pick.link) return pick;
+  }
+  // That one is full, or about to end: whatever can be used, the worker to avoid last.
+  for (Link*& link : module.links) {
     if (link->worker().get() == avoid) continue;
     if (!pick.link || load(link) < pick.link->outstanding()) take(link);
   }

@@ -19,6 +19,7 @@
 #include "supervisor/gateway/gateway_loop.h"
 #include "supervisor/gateway/link.h"
 #include "supervisor/gateway/local_service.h"
+#include "supervisor/gateway/retry_budget.h"
 #include "supervisor/gateway/route_table.h"
 #include "supervisor/lifecycle/directory.h"
 
@@ -50,7 +51,7 @@ class GatewayThread {
   struct Module {
     const RoutingSnapshot::Module* routed = nullptr;
     std::vector<Link*> links;
-    size_t next = 0;  // where the search for the least loaded begins
+    RetryBudget* retries = nullptr;  // the thread's, for as long as the module is routed
   };
   struct Pick {
     Link* link = nullptr;
@@ -58,7 +59,8 @@ class GatewayThread {
   };
   GatewayLoop& loop() { return loop_; }
   Module* FindModule(std::string_view name);
-  // The least loaded ready worker; `avoid` only when there is no other.
+  // The less loaded of two ready workers that are drawn (balance.h), or the least loaded of all when that one can't be used; `avoid` only
+  // when there is no other.
   Pick PickLink(Module& module, const LinkWorker* avoid);
   // Keeps a request that found no worker until there is one, or none is to be expected: then Client::Unpark(). False when none is
   // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.
@@ -109,6 +111,7 @@ class GatewayThread {
 
   std::shared_ptr<const RoutingSnapshot> snapshot_;
   std::map<std::string, Module, std::less<>> modules_;
+  std::map<std::string, RetryBudget, std::less<>> retries_;  // by module
   std::unordered_map<std::string, std::unique_ptr<Link>> links_;    // by instance
   std::unordered_multimap<std::string, std::unique_ptr<Link>> leaving_;  // gone from the Directory, or going away; streams still open
   std::unordered_multimap<std::string, std::function<void()>> drains_;

@@ -260,9 +260,10 @@ size_t Reconciler::Followed(const Entry& entry) {
   return static_cast<size_t>(std::count_if(entry.waiters.begin(), entry.waiters.end(), [](const Waiter& w) { return w.told; }));
 }
 
-void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done) {
+void Reconciler::Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done, bool complete) {
   Waiter waiter;
   waiter.enable = enable;
+  waiter.complete = complete;
   waiter.done = std::move(done);
   if (wait <= Millis(0)) {
     waiter.done(ActionResult{View(*entry), false});

@@ -103,11 +103,14 @@ absl::Status Recover(Registry& registry, ModuleRow& row) {
     case RegistryStatus::kRegistered:
     case RegistryStatus::kEnabled:
     case RegistryStatus::kDisabled: return absl::OkStatus();
+    case RegistryStatus::kUpdating: to = row.updating_from; break;  // one version or the other, and whole
     case RegistryStatus::kInstalling:
-    case RegistryStatus::kUpdating:
     case RegistryStatus::kRemoving: to = row.package.empty() ? RegistryStatus::kRegistered : RegistryStatus::kDisabled; break;
   }
-  LogWarn("discovery", row.status == RegistryStatus::kRemoving ? "its removal was interrupted: delete it again" : "its installation was interrupted",
+  LogWarn("discovery",
+          row.status == RegistryStatus::kRemoving    ? "its removal was interrupted: delete it again"
+          : row.status == RegistryStatus::kUpdating ? "its upgrade was interrupted"
+                                                    : "its installation was interrupted",
           {{"module", row.name}, {"status", std::string(RegistryStatusName(to))}});
   ASSIGN_OR_RETURN(row, registry.MarkStatus(row.name, to));
   return absl::OkStatus();

@@ -128,42 +128,60 @@ struct Reconciler::Inspection {
   ModuleRow row;
   std::shared_ptr<const Manifest> manifest;
   std::set<std::string> flags_on;
+  std::optional<Offer> offer;
+  VersionSource version;  // of an upgrade
   PlanFacts facts;
 };
 
 Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleAction action) const {
-  Inspection inspection{action, entry.row, entry.manifest, flags_on_, {}};
+  Inspection inspection{action, entry.row, entry.manifest, flags_on_, entry.offer, {}, {}};
   PlanFacts& facts = inspection.facts;
+  facts.enabling = !MayReplace(entry).ok();
   facts.status = entry.row.status;
   facts.installed = !entry.row.package.empty();
   facts.busy = Busy(entry);
   facts.restarts_for_config = entry.manifest->config_reload == ConfigReload::kRestart;
+  facts.workers = WorkersWanted(entry);
+  facts.manifest_workers = entry.manifest->workers;
+  for (const SlotState& slot : entry.state.slots) facts.waiting += slot.parked || slot.retry_at.has_value();
   facts.unusable = entry.unusable;
   return inspection;
 }
 
 // On the pool. An error only when it can't be told; what is wrong with the module is in the facts.
 absl::Status Reconciler::Inspect(Inspection& inspection) const {
-  const auto& [action, row, registered, flags_on, _] = inspection;
+  const ModuleAction action = inspection.action;
+  const ModuleRow& row = inspection.row;
+  const bool version = action == ModuleAction::kUpgrade || action == ModuleAction::kRollback;
   PlanFacts& facts = inspection.facts;
-  if (action != ModuleAction::kInstall && action != ModuleAction::kEnable) return absl::OkStatus();
-  Manifest manifest = *registered;
+  if (!version && action != ModuleAction::kInstall && action != ModuleAction::kEnable) return absl::OkStatus();
+  Manifest manifest = *inspection.manifest;
   std::string folder = options_.data_dir + "/" + row.package;
-  if (!facts.installed) {
-    auto package = ReadFolder(row);
-    facts.package = package.ok() ? CheckPackage(*package) : package.status();
-    if (package.ok()) {
-      manifest = package->manifest;
-      folder = package->folder;
-    }
+  auto take = [&](absl::StatusOr<Package> package) {
+    facts.package = package.status();
+    if (!package.ok()) return;
+    folder = package->folder;
+    manifest = std::move(package->manifest);
+  };
+  if (action == ModuleAction::kUpgrade) {
+    auto other = ReadVersion(row, inspection.offer, inspection.version);
+    facts.package_same = other.ok() && other->same;
+    take(other.ok() ? absl::StatusOr<Package>(std::move(other->package)) : other.status());
+  } else if (action == ModuleAction::kRollback) {
+    take(ReadPrevious(row));
+  } else if (!facts.installed) {
+    take(ReadFolder(row));
+    if (facts.package.ok()) facts.package = CheckPackage({folder, row.path, manifest, {}});
   }
-  if (action == ModuleAction::kInstall || !facts.unusable.ok()) return absl::OkStatus();
-  facts.config = CheckConfig(*registered, row);
+  facts.package_version = manifest.version;
+  if (action == ModuleAction::kInstall || (!version && !facts.unusable.ok())) return absl::OkStatus();
+  facts.config = CheckConfig(*inspection.manifest, row);
   facts.package_config = CheckConfig(manifest, row);
   facts.package_dependencies = manifest.dependencies;
   facts.package_bulkhead_range = manifest.bulkhead_range;
-  if (FlagOff(flags_on, manifest)) facts.flag_off = manifest.feature_flag;
+  if (FlagOff(inspection.flags_on, manifest)) facts.flag_off = manifest.feature_flag;
   if (auto reason = WithoutUid(row)) facts.prepare = *reason;
+  if (action == ModuleAction::kRollback) return absl::OkStatus();  // it runs none
   if (!manifest.has_database || !facts.package.ok() || !facts.prepare.code.empty()) return absl::OkStatus();
   absl::Status allowed = registry_.CheckExtensions(row.name, manifest.extensions);
   auto pending = allowed.ok() ? PendingMigrations(database_, row.name, folder + "/" + manifest.migrations_dir) : allowed;
@@ -188,16 +206,16 @@ void Reconciler::MakePlan(const std::string& name, PlanRequest request, Done<Pla
     }
     std::vector<Inspection> inspections;
     for (const std::string& module : involved) inspections.push_back(WhatToInspect(*Find(module), request.action));
+    inspections.back().version = request.version;
     auto make = [this, name, request, graph = std::move(graph), inspections = std::move(inspections)]() mutable -> absl::StatusOr<Plan> {
       AllPlanFacts facts;
       for (Inspection& inspection : inspections) {
         RETURN_IF_ERROR(Inspect(inspection));
         facts[inspection.row.name] = std::move(inspection.facts);
       }
-      return bulkhead::MakePlan(std::move(graph), name, request.action, {request.with_dependencies, request.purge}, facts);
+      return bulkhead::MakePlan(std::move(graph), name, request.action, {request.with_dependencies, request.purge, request.workers}, facts);
     };
-    const bool looks = request.action == ModuleAction::kInstall || request.action == ModuleAction::kEnable;
-    looks ? Blocking<Plan>(std::move(make), done) : done(make());
+    Blocking<Plan>(std::move(make), done);
   });
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,9 @@ struct WorkerView {
   std::string version;
   std::optional<WallTime> started_at;
   int restarts = 0;
+  bool ready = false;                 // it is sent requests and jobs
+  std::optional<WallTime> retry_at;   // of one that waits for its next start
+  std::map<std::string, int64_t> exit_counts;  // by cause, since the module was enabled
 };
 
 // Another version in the module's folder than the one that is registered: taken by an upgrade, never by itself.
@@ -59,6 +63,7 @@ struct ModuleView {
   WallTime observed_since;
   std::string node;
   std::string reason_code, reason_message;  // empty: nothing to say
+  int workers_wanted = 1;                   // the override of the row, or the manifest's
   std::vector<WorkerView> workers;
   std::vector<ExitRow> exits;               // newest first
   Registry::ExitCounts exit_counts;  // by cause, since it was registered
@@ -89,6 +94,11 @@ struct ModuleTarget {
   std::string name;
   std::optional<int64_t> if_generation;
   Actor by;
+};
+
+// Which version to upgrade to: a folder, or a version that is on offer, in the modules directory, or installed. Neither: what is on offer.
+struct VersionSource {
+  std::string version, path;
 };
 
 struct ConfigChange {
@@ -131,6 +141,21 @@ class Modules {
   virtual void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   // Checks, hands it to the ready workers (or restarts them), and stores it when none has refused; else nothing has changed.
   virtual void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) = 0;
+  // Forgets what has happened to its workers: backoff, quarantine and parking; what waits is tried at once. Answers as Enable does.
+  // INVALID_TRANSITION for one that is not enabled.
+  virtual void Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // How many workers it has from now on, nullopt: as many as its manifest says. Answers when so many serve and the others are gone.
+  // INVALID_ARGUMENT outside 1 to limits::kMaxWorkers.
+  virtual void SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis wait, Done<ActionResult> done) = 0;
+  // Stops and starts the workers with the same version, one after another.
+  virtual void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Replaces the workers one after another by new processes, each ready before the old one goes. When one does not become ready the others stay.
+  virtual void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
+  // Another version: checked, copied, its migrations run, its workers started beside the old ones, and the traffic switched at once when all
+  // are ready. A failure before that leaves the old version as it was; one within the manifest's soakTime brings it back.
+  virtual void Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) = 0;
+  // Back to the version before the last upgrade, in the same way; its migrations stay. NO_PREVIOUS_VERSION.
+  virtual void Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) = 0;
   virtual void Delete(const ModuleTarget& target, bool purge, Done<bool> done) = 0;
   // Runs `work` on the blocking pool while no other command for the module can begin; an enable that comes meanwhile waits for its end.
   // MODULE_ENABLED, or MODULE_BUSY while it still stops. `done(true)` when the work has succeeded; `done(false)` when `wait` ran out
@@ -140,6 +165,8 @@ class Modules {
   struct PlanRequest {
     ModuleAction action = ModuleAction::kEnable;
     bool with_dependencies = false, purge = false;
+    VersionSource version;  // upgrade
+    std::optional<int> workers = {};  // scale
   };
   virtual void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) = 0;
   // Looks at the modules directory: registers what is new, says what is on offer and what is broken.

@@ -222,6 +222,46 @@ absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const st
   return installed;
 }
 
+namespace {
+
+// Installed copies of a module, the newest first, relative to `data_dir`.
+std::vector<std::string> InstalledCopies(const std::string& data_dir, const std::string& name) {
+  std::vector<std::pair<fs::file_time_type, std::string>> copies;
+  std::error_code ignored;
+  for (const auto& copy : fs::directory_iterator(fs::path(data_dir) / "versions" / name, ignored)) {
+    std::string folder = copy.path().filename().string();
+    if (!folder.starts_with(kUnfinished)) copies.emplace_back(copy.last_write_time(ignored), "versions/" + name + "/" + folder);
+  }
+  std::sort(copies.rbegin(), copies.rend());
+  std::vector<std::string> folders;
+  for (auto& [at, folder] : copies) folders.push_back(std::move(folder));
+  return folders;
+}
+
+}  // namespace
+
+std::string FindInstalled(const std::string& data_dir, const std::string& name, const std::string& version) {
+  // "<version>-<sha8>": a version may have hyphens, too.
+  constexpr size_t kHash = 8;
+  for (const std::string& folder : InstalledCopies(data_dir, name)) {
+    const std::string copy = folder.substr(folder.rfind('/') + 1);
+    if (copy.size() == version.size() + 1 + kHash && copy.starts_with(version + "-")) return folder;
+  }
+  return "";
+}
+
+void PrunePackages(const std::string& data_dir, const std::string& name, const std::vector<std::string>& kept) {
+  size_t left = kMaxKeptVersions - std::min(kMaxKeptVersions, kept.size());
+  for (const std::string& folder : InstalledCopies(data_dir, name)) {
+    if (std::find(kept.begin(), kept.end(), folder) != kept.end()) continue;
+    if (left > 0) {
+      --left;
+    } else {
+      RemoveTree(fs::path(data_dir) / folder);
+    }
+  }
+}
+
 void RemovePackages(const std::string& data_dir, const std::string& name) { RemoveTree(fs::path(data_dir) / "versions" / name); }
 
 void RemoveUnfinished(const std::string& data_dir) {

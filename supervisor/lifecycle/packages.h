@@ -36,11 +36,16 @@ absl::Status CheckPackage(const Package& package);
 // Copies it to <data>/versions, read-only, by a temporary folder and a rename; an equal copy that is there is used. PACKAGE_INVALID
 // when the entry is missing or not executable.
 absl::StatusOr<InstalledPackage> InstallPackage(const Package& package, const std::string& data_dir);
+// The copy of that version that was installed last, relative to `data_dir`; empty: there is none.
+std::string FindInstalled(const std::string& data_dir, const std::string& name, const std::string& version);
+// Removes copies of a module but for `kept` (relative), and for so many of the others that kMaxKeptVersions are left, the newest.
+void PrunePackages(const std::string& data_dir, const std::string& name, const std::vector<std::string>& kept);
 // Removes all installed copies of a module.
 void RemovePackages(const std::string& data_dir, const std::string& name);
 // Removes copies that were being made when an earlier supervisor was killed. While nothing is installed.
 void RemoveUnfinished(const std::string& data_dir);
 
+inline constexpr size_t kMaxKeptVersions = 5;  // copies of one module, the one in force and the one before it included
 inline constexpr size_t kMaxPackageFiles = 10'000;
 inline constexpr int64_t kMaxPackageBytes = int64_t{1} << 30;
 

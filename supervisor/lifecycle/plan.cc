@@ -104,6 +104,16 @@ void PlanEnable(Graph& graph, const std::string& name, bool with_dependencies, c
   }
 }
 
+void PlanScale(const Graph& graph, const std::string& name, std::optional<int> workers, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status wrong = CheckWorkers(workers); !wrong.ok()) return Refuse(wrong, plan);
+  Refuse(CheckCommand(name, ModuleAction::kScale, facts), plan);
+  const int wanted = workers.value_or(facts.manifest_workers), more = wanted - facts.workers;
+  if (more == 0 || !IsRouted(graph.at(name))) return;
+  const std::string to = " of its workers, so that there are " + std::to_string(wanted);
+  plan.steps.push_back(more > 0 ? PlanStep{name, "start", std::to_string(more) + " more" + to + ", are started"}
+                                : PlanStep{name, "stop", std::to_string(-more) + to + ", get no more requests, finish what they have and stop"});
+}
+
 void PlanDelete(const Graph& graph, const std::string& name, bool purge, const PlanFacts& facts, Plan& plan) {
   const absl::Status allowed = CheckCommand(name, ModuleAction::kDelete, facts);
   Refuse(allowed, plan);
@@ -112,6 +122,35 @@ void PlanDelete(const Graph& graph, const std::string& name, bool purge, const P
   plan.steps.push_back({name, "remove", "its registration, configuration and installed copies are removed"});
   plan.steps.push_back(purge ? PlanStep{name, "drop", "its database schema, role and data folder are dropped with all data"}
                              : PlanStep{name, "keep", "its database schema and data folder stay"});
+}
+
+// To another version, in the order in which the action looks at it.
+void PlanVersion(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status allowed = CheckCommand(name, action, facts); !allowed.ok()) return Refuse(allowed, plan);
+  if (facts.enabling) return Refuse(StillEnabling(name, facts.status), plan);
+  if (!facts.package.ok()) return Refuse(facts.package, plan);
+  if (facts.package_same) return;
+  Refuse(CheckOtherVersion(graph, name, facts.package_version, facts.package_dependencies, facts.package_bulkhead_range), plan);
+  Refuse(facts.package_config, plan);
+  const bool routed = IsRouted(graph.at(name)), back = action == ModuleAction::kRollback;
+  if (routed && !facts.prepare.code.empty()) Refuse(EnableFailure(name, facts.prepare, facts.prepare_details), plan);
+  const std::string version = "version " + facts.package_version;
+  if (!back) plan.steps.push_back({name, "install", "the folder of " + version + " is copied to an immutable one"});
+  if (!routed) {
+    plan.steps.push_back({name, "keep", "nothing of it runs: " + version + " is what an enable starts"});
+    return;
+  }
+  for (const std::string& file : facts.migrations) plan.steps.push_back({name, "migrate", file + " is run while the workers serve"});
+  plan.steps.push_back({name, "start", "workers of " + version + " are started beside the others, and take over when all are ready"});
+  plan.steps.push_back({name, "stop", "the workers of version " + graph.at(name).version + " finish what is in flight, then they stop"});
+}
+
+void PlanRestart(const Graph& graph, const std::string& name, ModuleAction action, const PlanFacts& facts, Plan& plan) {
+  if (absl::Status allowed = CheckCommand(name, action, facts); !allowed.ok()) return Refuse(allowed, plan);
+  if (facts.enabling) return Refuse(StillEnabling(name, facts.status), plan);
+  if (!IsRouted(graph.at(name))) return;
+  plan.steps.push_back({name, "restart", action == ModuleAction::kReload ? "its workers are stopped and started again, one after another"
+                                                                        : "its workers are replaced one after another, each when the next one is ready"});
 }
 
 }  // namespace
@@ -183,6 +222,18 @@ Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const P
         plan.steps.push_back({name, "push", "the new configuration is handed to its running workers, which may refuse it"});
       }
       break;
+    case ModuleAction::kScale: PlanScale(graph, name, options.workers, facts, plan); break;
+    case ModuleAction::kReset:
+      Refuse(CheckCommand(name, action, facts), plan);
+      if (facts.waiting > 0) {
+        plan.steps.push_back({name, "start", "what has happened to its workers is forgotten, and of " + std::to_string(facts.waiting) +
+                                                 " that wait or are not tried any more the start is tried at once"});
+      }
+      break;
+    case ModuleAction::kReload:
+    case ModuleAction::kRestart: PlanRestart(graph, name, action, facts, plan); break;
+    case ModuleAction::kUpgrade:
+    case ModuleAction::kRollback: PlanVersion(graph, name, action, facts, plan); break;
     case ModuleAction::kDelete: PlanDelete(graph, name, options.purge, facts, plan); break;
   }
   if (!plan.refusals.empty()) plan.steps.clear();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,12 +33,18 @@ struct PlanFacts {
   bool installed = false;
   bool busy = false;                    // not wanted, and not gone yet
   bool restarts_for_config = false;     // configure
+  int workers = 1, manifest_workers = 1;  // scale: as they are wanted, and without an override
+  int waiting = 0;                      // reset: workers that wait for their next start, or are not tried any more
   absl::Status unusable;                // MANIFEST_INVALID: the registered manifest is not valid any more
   absl::Status config;                  // stored, under the registered manifest
-  // Of one that is not installed: what copying its folder says, and what the manifest there asks for.
+  bool enabling = false;                // its enable has not succeeded yet
+  // Of one that is not installed, or of the version that an upgrade or a rollback goes to: what its folder says, and what the manifest there
+  // asks for.
   absl::Status package, package_config;
   std::vector<DependencySpec> package_dependencies;
   std::string package_bulkhead_range;
+  std::string package_version;
+  bool package_same = false;            // as what is installed
   std::string flag_off;                 // its feature flag, when that is off
   // What keeps it from being started at all: its uid, its extensions, its migrations. An empty code: nothing.
   Reason prepare;
@@ -49,6 +56,7 @@ using AllPlanFacts = std::map<std::string, PlanFacts>;  // of the module; with d
 struct PlanOptions {
   bool with_dependencies = false;  // enable
   bool purge = false;              // delete
+  std::optional<int> workers = {};  // scale; nullopt: the manifest's
 };
 
 Plan MakePlan(Graph graph, const std::string& name, ModuleAction action, const PlanOptions& options, const AllPlanFacts& facts);

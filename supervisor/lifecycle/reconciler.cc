@@ -10,6 +10,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/lifecycle/refusals.h"
 #include "supervisor/store/migrations.h"
+#include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
@@ -22,6 +23,7 @@ ExitCause Cause(WorkerEnd end) {
     case WorkerEnd::kHandshake: return ExitCause::kHandshake;
     case WorkerEnd::kStartTimeout: return ExitCause::kStartTimeout;
     case WorkerEnd::kLiveness: return ExitCause::kLiveness;
+    case WorkerEnd::kLimit: return ExitCause::kLimit;
     case WorkerEnd::kConfig: return ExitCause::kConfig;
   }
   return ExitCause::kExit;
@@ -34,14 +36,6 @@ std::string_view HealthName(module::v1::HealthStatus status) {
     default: return "healthy";
   }
 }
-
-// What preparing a module yields, made on the pool.
-struct PreparedModule {
-  std::optional<ModuleSchema> schema;
-  std::string effective_config;
-  int64_t config_revision = 0;
-  std::vector<std::string> migrated;
-};
 
 std::set<std::string> VariablesOn(const std::map<std::string, HostFlag>& flags) {
   std::set<std::string> variables;
@@ -71,14 +65,16 @@ Reconciler::~Reconciler() = default;
 
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
+  entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
+  std::vector<Action> replaced;  // what has become of a replacement; told when the Directory is on its way
   for (const Action& action : actions) {
     if (std::holds_alternative<action::Prepare>(action)) {
       Prepare(entry);
     } else if (auto* start = std::get_if<action::StartWorker>(&action)) {
-      StartWorker(entry, start->slot, start->run);
+      StartWorker(entry, *start);
     } else if (auto* stop = std::get_if<action::StopWorker>(&action)) {
       StopWorker(entry, stop->slot, stop->run);
     } else if (std::holds_alternative<action::Publish>(action)) {
@@ -92,11 +88,16 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
       });
     } else if (std::holds_alternative<action::Report>(action)) {
       report = true;
+    } else {
+      replaced.push_back(action);
     }
   }
   if (publish) PublishDirectory(entry, std::move(drains));
   if (report) Reported(entry);
+  for (const Action& action : replaced) Replaced(entry, action);
   SettleWaiters(entry);
+  SettleReload(entry);
+  FitConnections(entry);
   // Whoever waits for restarted workers waits in vain when there are to be none.
   if (entry->rollout && !Routed(entry->state)) RolloutUnwanted(entry);
 }
@@ -114,9 +115,7 @@ void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  event::Want want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, entry->manifest->workers};
-  if (entry->running.size() < static_cast<size_t>(want.workers)) entry->running.resize(static_cast<size_t>(want.workers));
-  Dispatch(entry, want);
+  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry)});
 }
 
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
@@ -141,6 +140,27 @@ std::optional<Reason> Reconciler::WithoutUid(const ModuleRow& row) const {
   return Reason{"UIDS_EXHAUSTED", "isolation.uids has no uid left for it; uids are never used again, so widen the range"};
 }
 
+// On the pool: what a worker of that version needs.
+absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate) {
+  PreparedModule prepared;
+  ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
+  ConfigResult config = EffectiveConfig(manifest, opened);
+  if (!config.errors.empty()) {
+    const std::vector<ErrorDetail> details = Details(config.errors);
+    return Error("CONFIG_INVALID", ConfigSentence(details), details);
+  }
+  prepared.effective_config = config.effective_json;
+  prepared.config_revision = row.config_revision;
+  if (!manifest.has_database) return prepared;
+  prepared.connections = workers * limits::kConnectionsPerWorker;
+  ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, prepared.connections, manifest.extensions));
+  if (!migrate) return prepared;
+  ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest.migrations_dir));
+  ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
+  for (const std::string& file : report.applied) LogInfo("lifecycle", "migrated", {{"module", row.name}, {"file", file}});
+  return prepared;
+}
+
 void Reconciler::PrepareNow(const EntryPtr& entry) {
   if (auto reason = WithoutUid(entry->row)) {
     loop_.Post([this, entry, reason = *reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
@@ -148,25 +168,10 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
-      [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {
-        PreparedModule prepared;
-        ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
-        ConfigResult config = EffectiveConfig(*manifest, opened);
-        if (!config.errors.empty()) {
-          const std::vector<ErrorDetail> details = Details(config.errors);
-          return Error("CONFIG_INVALID", ConfigSentence(details), details);
-        }
-        prepared.effective_config = config.effective_json;
-        prepared.config_revision = row.config_revision;
-        if (!manifest->has_database) return prepared;
-        int connections = manifest->workers * limits::kConnectionsPerWorker;
-        ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, connections, manifest->extensions));
-        ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest->migrations_dir));
-        ASSIGN_OR_RETURN(MigrationReport report, Migrate(database_, row.name, prepared.schema->conninfo, files, options_.migration_limits));
-        prepared.migrated = report.applied;
-        return prepared;
-      },
-      [this, entry](absl::StatusOr<PreparedModule> prepared) {
+      [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)] { return PrepareVersion(row, *manifest, workers, true); },
+      [this, entry, package = entry->row.package](absl::StatusOr<PreparedModule> prepared) {
+        // It speaks of a version that has been replaced meanwhile.
+        if (entry->row.package != package) return Dispatch(entry, event::Prepared{false, false, {"OVERTAKEN", "another version has taken over"}});
         if (!prepared.ok()) {
           std::string code = ErrorCode(prepared.status());
           entry->prepare_details = ErrorDetails(prepared.status());
@@ -175,9 +180,8 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
                   {{"module", entry->row.name}, {"code", code}, {"reason", std::string(prepared.status().message())}});
           return Dispatch(entry, event::Prepared{false, transient, {code, std::string(prepared.status().message())}});
         }
-        for (const std::string& file : prepared->migrated)
-          LogInfo("lifecycle", "migrated", {{"module", entry->row.name}, {"file", file}});
         entry->schema = std::move(prepared->schema);
+        entry->connections = prepared->connections;
         // Unless it was configured anew meanwhile.
         if (prepared->config_revision >= entry->effective_revision) {
           entry->effective_config = std::move(prepared->effective_config);
@@ -187,26 +191,33 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
       });
 }
 
-void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
+void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& start) {
+  const int slot = start.slot;
+  const uint64_t run = start.run;
+  if (entry->running.size() <= static_cast<size_t>(slot)) entry->running.resize(static_cast<size_t>(slot) + 1);
+  const bool incoming = start.incoming && entry->upgrade;
+  const ModuleRow& row = incoming ? IncomingRow(*entry) : entry->row;
   std::string unique = RandomHex(4);
   WorkerSpec spec;
-  spec.module = entry->row.name;
-  spec.version = entry->row.version;
-  spec.instance = entry->row.name + "." + std::to_string(slot) + "." + unique;
-  spec.slot = slot;
+  spec.module = row.name;
+  spec.version = row.version;
+  spec.instance = row.name + "." + std::to_string(start.number) + "." + unique;
+  spec.slot = start.number;
   spec.manifest = entry->manifest;
-  spec.package_dir = options_.data_dir + "/" + entry->row.package;
+  spec.package_dir = options_.data_dir + "/" + row.package;
   spec.instance_dir = options_.run_dir + "/w/" + unique;  // short: a socket path has 107 bytes
-  spec.data_dir = options_.data_dir + "/modules/" + entry->row.name;
+  spec.data_dir = options_.data_dir + "/modules/" + row.name;
   spec.change_user = options_.privileged;
-  spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(entry->row.uid_slot) : getuid();
+  spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(row.uid_slot) : getuid();
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
-  if (entry->schema) {
-    spec.conninfo = entry->schema->conninfo;
-    spec.schema = entry->schema->schema;
-  }
+  std::optional<ModuleSchema> schema = entry->schema;
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
+  if (incoming) TakeIncoming(*entry, spec, schema);
+  if (schema) {
+    spec.conninfo = schema->conninfo;
+    spec.schema = schema->schema;
+  }
   spec.flags = flags_;
 
   std::weak_ptr<Entry> weak = entry;
@@ -220,15 +231,16 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
                {"instance", running.process->spec().instance},
                {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
-      RolloutReady(entry, slot);
+      if (Serves(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
     }
   };
   callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
-      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code});
+      Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code, exit.orderly});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
+      if (!exit.asked) ReloadDied(entry, exit.message);
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
       if (!exit.asked) EnableFailed(entry);
@@ -246,6 +258,9 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
   };
+  callbacks.readiness = [this, weak, slot, run](bool ready, const std::string& why) {
+    if (auto entry = weak.lock()) Dispatch(entry, event::WorkerReadiness{slot, run, ready, why});
+  };
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
   };
@@ -260,7 +275,7 @@ void Reconciler::StopWorker(const EntryPtr& entry, int slot, uint64_t run) {
   Running& running = entry->running[static_cast<size_t>(slot)];
   if (!running.process || running.run != run) return;
   if (worker_gone_) worker_gone_(running.process->spec().instance);
-  running.process->Stop(time_left_.ToStop(entry->manifest->stop_timeout + limits::kTermGrace, clock_.Now()));
+  running.process->Stop(time_left_.ToStop(running.process->spec().manifest->stop_timeout + limits::kTermGrace, clock_.Now()));
 }
 
 void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains) {
@@ -281,7 +296,7 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
           if (auto entry = weak.lock()) Faulty(entry, slot, run, fault, why);
         });
       };
-      module->workers.push_back({static_cast<int>(i), process.spec().instance, process.data_socket(), process.token(),
+      module->workers.push_back({entry->state.slots[i].number, process.spec().instance, process.data_socket(), process.token(),
                                  process.control(), std::move(faulty)});
     }
     directory->modules[name] = std::move(module);
@@ -315,7 +330,7 @@ void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
     loop_.Cancel(entry->drain_timers[drain.slot]);
     Dispatch(entry, event::WorkerDrained{drain.slot, drain.run});
   };
-  entry->drain_timers[drain.slot] = loop_.After(time_left_.ToDrain(entry->manifest->drain_timeout, clock_.Now()), drained);
+  entry->drain_timers[drain.slot] = loop_.After(time_left_.ToDrain(running.process->spec().manifest->drain_timeout, clock_.Now()), drained);
   publisher_.Drain(running.process->spec().instance, drained);
 }
 
@@ -357,10 +372,9 @@ void Reconciler::HealthChecked(const EntryPtr& entry, int slot, uint64_t run, co
     view.status = HealthName(response.status());
     if (response.status() == module::v1::DEGRADED) health = WorkerHealth::kDegraded;
     if (response.status() == module::v1::UNHEALTHY) health = WorkerHealth::kUnhealthy;
-    for (const auto& check : response.checks()) {
+    for (const auto& check : response.checks())
       view.checks.push_back({check.name(), std::string(HealthName(check.status())), check.latency_ms(), check.message()});
-      if (check.status() != module::v1::HEALTHY && message.empty()) message = check.name() + ": " + check.message();
-    }
+    message = HealthComplaint(response);
   }
   running.health = std::move(view);
   Dispatch(entry, event::WorkerHealthChanged{slot, run, health, message});
@@ -447,7 +461,7 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
     Waiter& waiter = entry->waiters[i];
     // A wish that was overtaken by another one ends at once; the others wait for the state that they asked for.
     bool overtaken = (waiter.enable && !waiter.result.ok()) || (waiter.enable != entry->state.wanted && !entry->taking_back);
-    bool there = Converged(*entry, waiter.enable);
+    bool there = Converged(*entry, waiter.enable) && (!waiter.complete || Complete(*entry));
     if (!overtaken && !there) {
       ++i;
       continue;
@@ -470,7 +484,7 @@ void Reconciler::SettleWaiters(const EntryPtr& entry) {
 Graph Reconciler::CurrentGraph() const {
   Graph graph;
   for (const auto& [name, entry] : entries_) {
-    GraphNode& node = graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies,
+    GraphNode& node = graph[name] = {entry->row.version, IsEnabled(entry->row), entry->manifest->dependencies,
                                      StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
   }
@@ -481,7 +495,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   ModuleView view;
   view.row = entry.row;
   view.manifest = entry.manifest;
-  view.desired_enabled = entry.row.status == RegistryStatus::kEnabled;
+  view.desired_enabled = IsEnabled(entry.row);
   view.observed = entry.state.observed;
   view.observed_generation = entry.state.generation;
   view.observed_since = entry.since;
@@ -500,46 +514,59 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exits.assign(entry.exits.begin(), entry.exits.end());
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
+  view.workers_wanted = WorkersWanted(entry);
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
-    WorkerView worker;
-    worker.slot = static_cast<int>(i);
-    worker.version = entry.row.version;
-    worker.restarts = slot.restarts;
-    using Phase = SlotState::Phase;
-    switch (slot.phase) {
-      case Phase::kEmpty:
-        worker.state = slot.parked                  ? ObservedState::kFailed
-                       : slot.backoff.quarantined() ? ObservedState::kQuarantined
-                       : slot.retry_at              ? ObservedState::kBackoff
-                                                    : ObservedState::kStopped;
-        break;
-      case Phase::kStarting: worker.state = ObservedState::kStarting; break;
-      case Phase::kReady:
-        worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning;
-        break;
-      case Phase::kDraining:
-      case Phase::kStopping:
-      case Phase::kDying: worker.state = ObservedState::kStopping; break;
-    }
+    if (slot.role == SlotState::Role::kFree) continue;
+    view.workers.push_back(ViewOf(entry, i));
     if (i < entry.running.size() && entry.running[i].process) {
-      const WorkerProcess& process = *entry.running[i].process;
-      worker.pid = process.pid();
-      worker.instance = process.spec().instance;
-      worker.started_at = process.started_at();
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
       auto rank = [](const std::string& status) {
         return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
       };
-      if (slot.phase == Phase::kReady && rank(health.status) > rank(view.health.status)) view.health = health;
+      if (Serves(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
       const int64_t revision = entry.running[i].config_revision;
-      if (slot.phase == Phase::kReady && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
+      if (Serves(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
         view.config_applied_revision = revision;
     }
-    view.workers.push_back(std::move(worker));
   }
+  // A worker and its successor beside each other.
+  std::stable_sort(view.workers.begin(), view.workers.end(), [](const WorkerView& a, const WorkerView& b) { return a.slot < b.slot; });
   return view;
+}
+
+WorkerView Reconciler::ViewOf(const Entry& entry, size_t index) const {
+  const SlotState& slot = entry.state.slots[index];
+  WorkerView worker;
+  worker.slot = slot.number;
+  worker.version = entry.row.version;
+  worker.restarts = slot.restarts;
+  worker.ready = Listed(slot) && Routed(entry.state);
+  for (const auto& [cause, count] : slot.exits) worker.exit_counts[std::string(ExitCauseName(cause))] = count;
+  using Phase = SlotState::Phase;
+  switch (slot.phase) {
+    case Phase::kEmpty:
+      worker.state = slot.parked                  ? ObservedState::kFailed
+                     : slot.backoff.quarantined() ? ObservedState::kQuarantined
+                     : slot.retry_at              ? ObservedState::kBackoff
+                                                  : ObservedState::kStopped;
+      if (slot.retry_at) worker.retry_at = clock_.Wall() + std::chrono::duration_cast<WallTime::duration>(*slot.retry_at - clock_.Now());
+      break;
+    case Phase::kStarting: worker.state = ObservedState::kStarting; break;
+    case Phase::kReady: worker.state = Unwell(slot) ? ObservedState::kDegraded : ObservedState::kRunning; break;
+    case Phase::kDraining:
+    case Phase::kStopping:
+    case Phase::kDying: worker.state = ObservedState::kStopping; break;
+  }
+  if (index < entry.running.size() && entry.running[index].process) {
+    const WorkerProcess& process = *entry.running[index].process;
+    worker.pid = process.pid();
+    worker.instance = process.spec().instance;
+    worker.version = process.spec().version;
+    worker.started_at = process.started_at();
+  }
+  return worker;
 }
 
 }  // namespace bulkhead

@@ -1,8 +1,9 @@
 // Drives the pure Step of every module with real processes, and is the one writer of the Directory. Administrators see
 // it as Modules. Everything lives on the control loop; what blocks goes to the pool and posts its result back.
 //
-// Five files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, configure.cc what they do to a
-// configuration, chain.cc what they do to several modules at once; boot.cc is discovery, the boot and the shutdown.
+// Seven files: reconciler.cc carries out what Step asks for; actions.cc is what administrators command, scale.cc what they do to the number
+// of workers and to their past, configure.cc to a configuration, upgrade.cc to a version and its workers, chain.cc to several modules at once;
+// boot.cc is discovery, the boot and the shutdown.
 #pragma once
 
 #include <deque>
@@ -87,6 +88,12 @@ class Reconciler : public Modules {
   void Rescan(Actor by, Done<RescanResult> done) override;
   void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;
   void Disable(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis wait, Done<ActionResult> done) override;
+  void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
+  void Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) override;
+  void Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override;
   void Delete(const ModuleTarget& target, bool purge, Done<bool> done) override;
   void WithStopped(const ModuleTarget& target, Millis wait, std::function<absl::Status(const ModuleView&)> work, Done<bool> done) override;
 
@@ -99,13 +106,26 @@ class Reconciler : public Modules {
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
+    bool complete = false;        // every worker that is wanted is to serve, and no other to be left
     Loop::TimerId timer = 0;
     bool told = false;            // that it goes on
     absl::Status result;          // what to answer when the state is there: a taken-back enable waits for its stop
     Done<ActionResult> done;
   };
   struct Rollout;                 // of a new configuration, configure.cc
+  struct Upgrading;               // to another version, upgrade.cc
+  struct Reloading;               // of all workers, upgrade.cc
   struct Chain;                   // of modules that are enabled together, chain.cc
+  struct OtherVersion {
+    Package package;
+    bool same = false;            // as the one that is installed
+  };
+  struct PreparedModule {         // what workers of one version are started with
+    std::optional<ModuleSchema> schema;
+    std::string effective_config;
+    int64_t config_revision = 0;
+    int connections = 0;          // that its role may have
+  };
   struct Checked {                // a registration that may be made
     Manifest manifest;
     std::string sealed_config;
@@ -127,9 +147,14 @@ class Reconciler : public Modules {
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
+    int connections = 0;                     // that its role may have
+    bool fitting = false;                    // these are about to be made as many as its workers need
     std::string effective_config = "{}";     // what a worker is started with, of the revision beside it
     int64_t effective_revision = 0;
     std::shared_ptr<Rollout> rollout;        // under way
+    std::shared_ptr<Upgrading> upgrade;      // the same
+    std::shared_ptr<Reloading> reload;
+    std::function<void(absl::Status)> restarted;  // who waits for the end of a rolling restart
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
     std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
@@ -151,13 +176,15 @@ class Reconciler : public Modules {
   void Prepare(const EntryPtr& entry);
   std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
-  void StartWorker(const EntryPtr& entry, int slot, uint64_t run);
+  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate);
+  void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
   void Drain(const EntryPtr& entry, action::DrainWorker drain);
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
+  WorkerView ViewOf(const Entry& entry, size_t slot) const;
   void Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFault fault, const std::string& why);
   void SettleWaiters(const EntryPtr& entry);
   void EnableFailed(const EntryPtr& entry);
@@ -173,7 +200,7 @@ class Reconciler : public Modules {
   // One command at a time for a name; `release` must be called once, then the next one runs.
   void Serialized(const std::string& name, std::function<void(std::function<void()> release)> command);
   void RunNext(const std::string& name);
-  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
+  void Wait(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done, bool complete = false);
   void Late(const EntryPtr& entry, Loop::TimerId timer);
   static size_t Followed(const Entry& entry);
   absl::StatusOr<Checked> CheckRegistration(const RegisterRequest& request) const;
@@ -190,6 +217,12 @@ class Reconciler : public Modules {
   void AnswerWhenConverged(const EntryPtr& entry, bool enable, Millis wait, Done<ActionResult> done);
   EntryPtr AddEntry(ModuleRow row, Manifest manifest);
 
+  // scale.cc
+  static int WorkersWanted(const ModuleRow& row, const Manifest& manifest) { return row.workers.value_or(manifest.workers); }
+  static int WorkersWanted(const Entry& entry) { return WorkersWanted(entry.row, *entry.manifest); }
+  static bool Complete(const Entry& entry);
+  void FitConnections(const EntryPtr& entry);
+
   // configure.cc
   static std::vector<int> AllSlots(const Entry& entry);
   absl::Status CheckConfig(const Manifest& manifest, const ModuleRow& row) const;  // of the stored one: CONFIG_INVALID, SECRET_UNREADABLE
@@ -204,6 +237,27 @@ class Reconciler : public Modules {
   void RolloutFailed(const EntryPtr& entry, const std::string& why);
   void StoreRollout(const EntryPtr& entry);
   void ResealNext(const Actor& by, std::shared_ptr<std::deque<std::string>> names, std::function<void(absl::Status)> done);
+
+  // upgrade.cc
+  void Replaced(const EntryPtr& entry, const Action& action);
+  static const ModuleRow& IncomingRow(const Entry& entry);
+  static void TakeIncoming(const Entry& entry, WorkerSpec& spec, std::optional<ModuleSchema>& schema);
+  absl::StatusOr<Package> FindVersion(const ModuleRow& row, const std::optional<Offer>& offer, const VersionSource& source) const;
+  absl::Status CheckVersion(const Entry& entry, const Manifest& manifest) const;
+  absl::StatusOr<OtherVersion> ReadVersion(const ModuleRow& row, const std::optional<Offer>& offer, const VersionSource& source) const;
+  absl::StatusOr<Package> ReadPrevious(const ModuleRow& row) const;
+  static absl::Status MayReplace(const Entry& entry);
+  void BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> upgrade);
+  void StoreUpgrade(const EntryPtr& entry);
+  void UpgradeFailed(const EntryPtr& entry, const absl::Status& why);
+  void RestoreVersion(const EntryPtr& entry, const std::shared_ptr<Upgrading>& upgrade, const absl::Status& why);
+  void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void(absl::Status)> done);
+  void RollBackItself(const EntryPtr& entry, const Reason& reason);
+  void SettleReload(const EntryPtr& entry);
+  void ReloadDied(const EntryPtr& entry, const std::string& why);
+  // A command with `wait` whose work ends with done(status), and which holds the module's queue until then.
+  void Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,
+               std::function<void(const EntryPtr& entry, std::function<void(absl::Status)> done)> work);
 
   // chain.cc
   void RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome);

@@ -2,8 +2,10 @@
 
 #include <utility>
 
+#include "supervisor/base/limits.h"
 #include "supervisor/lifecycle/plan.h"
 #include "supervisor/lifecycle/transitions.h"
+#include "supervisor/manifest/semver.h"
 
 namespace bulkhead {
 namespace {
@@ -44,12 +46,64 @@ absl::Status CheckDependents(const Graph& graph, const std::string& name, bool e
   return Error("HAS_DEPENDENTS", message, std::move(details));
 }
 
+namespace {
+
+absl::Status CheckDependentRanges(const Graph& graph, const std::string& name) {
+  const std::string& version = graph.at(name).version;
+  const auto parsed = ParseSemVer(version);
+  std::vector<ErrorDetail> details;
+  std::vector<std::string> against;
+  for (const std::string& other : Dependents(graph, name, true)) {
+    const GraphNode& node = graph.at(other);
+    for (const DependencySpec& dependency : node.dependencies) {
+      if (dependency.module != name) continue;
+      const auto range = SemVerRange::Parse(dependency.range);
+      if (parsed && range && range->Contains(*parsed)) continue;
+      details.push_back({"", "DEPENDENT", other + " " + node.version + " needs " + name + " " + dependency.range, 0});
+      against.push_back(other);
+    }
+  }
+  if (details.empty()) return absl::OkStatus();
+  const std::string message =
+      "enabled modules need another version of " + name + " than " + version + ": " + Join(against) + "; upgrade or disable them first";
+  return Error("HAS_DEPENDENTS", message, std::move(details));
+}
+
+}  // namespace
+
+absl::Status CheckOtherVersion(Graph graph, const std::string& name, const std::string& version, std::vector<DependencySpec> dependencies,
+                               const std::string& bulkhead_range) {
+  RETURN_IF_ERROR(CheckBulkheadRange(name, version, bulkhead_range));
+  GraphNode& node = graph.at(name);
+  node.version = version;
+  node.dependencies = std::move(dependencies);
+  node.bulkhead_range = bulkhead_range;
+  RETURN_IF_ERROR(CheckDependentRanges(graph, name));
+  return node.enabled ? CheckDependencies(graph, name) : absl::OkStatus();
+}
+
+absl::Status WithoutPreviousVersion(const std::string& name, RegistryStatus status) {
+  return StateRefusal("NO_PREVIOUS_VERSION",
+                      "module " + name + " has no version to go back to; POST /api/v1/modules/" + name + "/upgrade {\"version\": …} takes another one", status);
+}
+
+absl::Status StillEnabling(const std::string& name, RegistryStatus status) {
+  return StateRefusal("MODULE_BUSY", "module " + name + " is still being enabled; wait for the end of that, then try again", status);
+}
+
 absl::Status StillStopping(const std::string& name, RegistryStatus status) {
   return StateRefusal("MODULE_BUSY", "module " + name + " is still stopping; try again", status);
 }
 
 absl::Status WithoutFolder(const std::string& name) {
   return Error("PACKAGE_INVALID", "module " + name + " was registered without `path`; delete it and register it with the folder of its files");
+}
+
+absl::Status CheckWorkers(std::optional<int> workers) {
+  if (!workers || (*workers >= 1 && *workers <= limits::kMaxWorkers)) return absl::OkStatus();
+  const std::string message = "workers must be a whole number from 1 to " + std::to_string(limits::kMaxWorkers) +
+                              ", or null for the manifest's; disable the module to have none";
+  return Error("INVALID_ARGUMENT", message, {{"/workers", "INVALID_ARGUMENT", message, 0}});
 }
 
 absl::Status EnableFailure(const std::string& name, const Reason& reason, std::vector<ErrorDetail> details) {

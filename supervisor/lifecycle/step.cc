@@ -1,6 +1,7 @@
 #include "supervisor/lifecycle/step.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "supervisor/base/limits.h"
@@ -10,6 +11,7 @@ namespace bulkhead {
 namespace {
 
 using Phase = SlotState::Phase;
+using Role = SlotState::Role;
 using Prepare = ModuleState::Prepare;
 
 // The slot that an event speaks of, unless it speaks of an earlier process.
@@ -27,6 +29,7 @@ void ForgetFailures(ModuleState& state) {
     slot.backoff.Clear();
     slot.retry_at.reset();
     slot.parked = false;
+    slot.failed_starts = 0;
   }
 }
 
@@ -47,10 +50,15 @@ class Apply {
       state_.prepare_overtaken = state_.prepare == Prepare::kRunning;
       state_.was_ready = false;
       state_.reason = {};
-      for (SlotState& slot : state_.slots) slot.restarts = 0;
+      for (SlotState& slot : state_.slots) {
+        slot.restarts = 0;
+        slot.exits.clear();
+      }
     }
-    state_.workers = static_cast<size_t>(want.workers);
-    if (state_.workers > state_.slots.size()) state_.slots.resize(state_.workers);
+    const size_t before = std::exchange(state_.workers, static_cast<size_t>(want.workers));
+    const bool serves = std::any_of(state_.slots.begin(), state_.slots.end(), Serves);
+    if (!begins && want.enabled && serves && state_.workers > before)
+      reason_ = {"SCALING", "it goes from " + std::to_string(before) + " to " + std::to_string(state_.workers) + " workers"};
     publish_ = true;
   }
 
@@ -65,6 +73,45 @@ class Apply {
       SlotState& slot = state_.slots[static_cast<size_t>(index)];
       slot.outdated = slot.phase == Phase::kStarting || slot.phase == Phase::kReady;
     }
+  }
+
+  void operator()(const event::Replace& replace) {
+    if (!state_.wanted || state_.skipped || state_.closing || state_.replacement) return;  // Converge() would give it up at once
+    ModuleState::Replacement& replacement = state_.replacement.emplace();
+    replacement.at_once = replace.at_once;
+    replacement.workers = static_cast<size_t>(replace.workers);
+    if (replacement.at_once) {
+      for (int number = 0; number < replace.workers; ++number) Seat(number, Role::kSuccessor);
+      return;
+    }
+    for (const SlotState& slot : state_.slots) {
+      if (slot.role == Role::kMember && slot.phase == Phase::kReady) replacement.left.push_back(slot.number);
+    }
+    std::sort(replacement.left.begin(), replacement.left.end());
+  }
+
+  void operator()(const event::TakeOver& take) {
+    if (!state_.replacement || !state_.replacement->announced) return;
+    if (!state_.replacement->failure.code.empty()) return GiveUp(state_.replacement->failure);
+    for (SlotState& slot : state_.slots) {
+      if (slot.role == Role::kMember) slot.role = Role::kLeaving;
+      if (slot.role == Role::kSuccessor) slot.role = Role::kMember;
+    }
+    state_.workers = state_.replacement->workers;
+    state_.replacement.reset();
+    // All that was wrong was the old one's.
+    state_.prepare = Prepare::kDone;
+    state_.prepare_backoff.Clear();
+    state_.was_ready = true;
+    state_.start_exhausted = false;
+    state_.reason = {};
+    if (take.soak > Millis(0)) state_.soak_until = now_ + take.soak;
+    publish_ = true;
+    actions_.push_back(action::ReplaceDone{});
+  }
+
+  void operator()(const event::KeepOld& keep) {
+    if (state_.replacement) GiveUp(keep.reason);
   }
 
   void operator()(const event::Prepared& prepared) {
@@ -98,8 +145,11 @@ class Apply {
     slot->phase = Phase::kReady;
     slot->ready_since = now_;
     slot->health = WorkerHealth::kHealthy;
+    slot->failed_starts = 0;
+    slot->unready = false;
     slot->faulty_until.reset();
     slot->flooding_until.reset();
+    if (slot->role == Role::kSuccessor) return;  // nobody is told of it before it takes over
     state_.was_ready = true;
     state_.start_exhausted = false;
     publish_ = true;
@@ -114,21 +164,34 @@ class Apply {
   void operator()(const event::WorkerDied& died) {
     SlotState* slot = Find(state_, died.slot, died.run);
     if (!slot || slot->phase == Phase::kDying) return;
-    bool was_listed = slot->phase == Phase::kReady;
+    const bool served = Serves(*slot);
     bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
     slot->phase = Phase::kDying;
-    if (was_listed) publish_ = true;
+    if (served) publish_ = true;
     if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
-    reason_ = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
-    ++slot->restarts;
-    if (died.cause == ExitCause::kConfig) {
-      slot->parked = true;
-      return;
+    const Reason reason = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
+    if (slot->role == Role::kSuccessor) {
+      slot->role = Role::kLeaving;
+      return Fails(reason);
     }
-    Millis ready_for = was_listed ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
+    reason_ = reason;
+    SpeaksAgainst(reason);
+    ++slot->restarts;
+    ++slot->exits[died.cause];
+    const RestartWhen when = state_.policy.when;
+    if (when == RestartWhen::kNever || (when == RestartWhen::kOnFailure && died.orderly)) {
+      reason_.message += "; it is not started again before something changes (restart.policy is " + std::string(RestartWhenName(when)) + ")";
+      slot->parked = true;
+    }
+    if (died.cause == ExitCause::kConfig) slot->parked = true;
+    if (slot->parked) return;
+    Millis ready_for = served ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
     slot->retry_at = slot->backoff.OnExit(state_.policy, now_, ready_for, state_.random);
-    if (slot->backoff.waiting_long() && !state_.was_ready) state_.start_exhausted = true;
+    // Also one that fails so slowly, by timeouts, that it never waits: nobody else is to wait for it for ever.
+    slot->failed_starts = served ? 0 : slot->failed_starts + 1;
+    const bool used_up = slot->backoff.waiting_long() || slot->failed_starts > state_.policy.burst;
+    if (used_up && !state_.was_ready) state_.start_exhausted = true;
   }
 
   void operator()(const event::WorkerGone& gone) {
@@ -142,7 +205,23 @@ class Apply {
     if (!slot || slot->phase != Phase::kReady) return;
     slot->health = changed.health;
     slot->health_message = changed.message;
+    if (slot->role != Role::kMember) return;
     if (changed.health != WorkerHealth::kHealthy) reason_ = {"HEALTH", changed.message};
+    if (changed.health == WorkerHealth::kUnhealthy) SpeaksAgainst({"HEALTH", changed.message});
+  }
+
+  void operator()(const event::WorkerReadiness& readiness) {
+    SlotState* slot = Find(state_, readiness.slot, readiness.run);
+    if (!slot || slot->phase != Phase::kReady) return;
+    const Reason reason = {"NOT_READY", readiness.message};
+    // A successor is not waited for: it might never be well again, and those whom it is to replace serve.
+    if (slot->role == Role::kSuccessor && !readiness.ready) return Fails(reason);
+    if (slot->unready == readiness.ready) publish_ = true;
+    slot->unready = !readiness.ready;
+    slot->unready_message = readiness.message;
+    if (!slot->unready) return;
+    reason_ = reason;
+    SpeaksAgainst(reason);
   }
 
   void operator()(const event::WorkerAtFault& fault) {
@@ -171,21 +250,21 @@ class Apply {
       state_.prepare = Prepare::kRunning;
       actions_.push_back(action::Prepare{});
     }
+    if (state_.replacement && !start) GiveUp({"OVERTAKEN", "it was told to stop meanwhile"});
+    if (!run) state_.soak_until.reset();
+    if (run) AssignSeats();
+    if (state_.replacement) Replace();
     std::vector<Action> after_publish;
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
       if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
       if (slot.flooding_until && *slot.flooding_until <= now_) slot.flooding_until.reset();
-      bool stay = run && i < state_.workers;
+      bool stay = run && slot.role == Role::kMember;
       if (start && stay && state_.prepare == Prepare::kDone) {
         bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
-        if (slot.phase == Phase::kEmpty && due) {
-          slot.phase = Phase::kStarting;
-          slot.retry_at.reset();
-          slot.outdated = false;
-          slot.run = state_.next_run++;
-          actions_.push_back(action::StartWorker{static_cast<int>(i), slot.run});
-        }
+        if (slot.phase == Phase::kEmpty && due) Start(slot, i, false);
+      } else if (start && slot.role == Role::kSuccessor) {
+        if (slot.phase == Phase::kEmpty) Start(slot, i, state_.replacement->at_once);
       } else if (!stay && slot.phase == Phase::kReady) {
         slot.phase = Phase::kDraining;
         publish_ = true;
@@ -195,9 +274,10 @@ class Apply {
       } else if (!run && slot.phase == Phase::kEmpty) {
         slot.retry_at.reset();
       }
+      if (slot.role == Role::kLeaving && slot.phase == Phase::kEmpty) slot = SlotState();
     }
-    if (start && state_.prepare == Prepare::kDone) ReplaceNext(after_publish);
-    while (state_.slots.size() > state_.workers && state_.slots.back().phase == Phase::kEmpty) state_.slots.pop_back();
+    if (start && state_.prepare == Prepare::kDone && !state_.replacement) ReplaceNext(after_publish);
+    while (!state_.slots.empty() && state_.slots.back().role == Role::kFree) state_.slots.pop_back();
     Observe();
     if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
     actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
@@ -205,24 +285,109 @@ class Apply {
   }
 
  private:
+  void Start(SlotState& slot, size_t index, bool incoming) {
+    slot.phase = Phase::kStarting;
+    slot.retry_at.reset();
+    slot.outdated = false;
+    slot.run = state_.next_run++;
+    actions_.push_back(action::StartWorker{static_cast<int>(index), slot.run, slot.number, incoming});
+  }
+
   void Stop(SlotState& slot, int index) {
     slot.phase = Phase::kStopping;
     actions_.push_back(action::StopWorker{index, slot.run});
   }
 
+  // Gives a worker a seat, the first free one.
+  void Seat(int number, Role role) {
+    auto seat = std::find_if(state_.slots.begin(), state_.slots.end(), [](const SlotState& slot) { return slot.role == Role::kFree; });
+    if (seat == state_.slots.end()) seat = state_.slots.insert(seat, SlotState());
+    seat->role = role;
+    seat->number = number;
+  }
+
+  SlotState* Member(int number) {
+    for (SlotState& slot : state_.slots) {
+      if (slot.role == Role::kMember && slot.number == number) return &slot;
+    }
+    return nullptr;
+  }
+
+  // A seat for each worker that is wanted; members beyond those leave.
+  void AssignSeats() {
+    for (SlotState& slot : state_.slots) {
+      if (slot.role == Role::kMember && static_cast<size_t>(slot.number) >= state_.workers) slot.role = Role::kLeaving;
+    }
+    for (size_t number = 0; number < state_.workers; ++number) {
+      if (Member(static_cast<int>(number)) == nullptr) Seat(static_cast<int>(number), Role::kMember);
+    }
+  }
+
+  // The next step of a replacement that is under way.
+  void Replace() {
+    ModuleState::Replacement& replacement = *state_.replacement;
+    auto successor = [&] {
+      return std::find_if(state_.slots.begin(), state_.slots.end(), [](const SlotState& slot) { return slot.role == Role::kSuccessor; });
+    };
+    if (replacement.at_once) {
+      bool ready = std::all_of(state_.slots.begin(), state_.slots.end(),
+                               [](const SlotState& slot) { return slot.role != Role::kSuccessor || slot.phase == Phase::kReady; });
+      if (ready && !std::exchange(replacement.announced, true)) actions_.push_back(action::SuccessorsReady{});
+      return;
+    }
+    if (auto next = successor(); next != state_.slots.end() && next->phase == Phase::kReady) {
+      // Without a member of its number it comes too late: fewer are wanted since.
+      SlotState* old = Member(next->number);
+      next->role = old != nullptr ? Role::kMember : Role::kLeaving;
+      if (old != nullptr) old->role = Role::kLeaving;
+      publish_ = true;
+    }
+    if (successor() != state_.slots.end()) return;
+    // Workers that are gone since, or are no longer wanted, need no successor.
+    while (!replacement.left.empty()) {
+      const int number = replacement.left.front();
+      replacement.left.erase(replacement.left.begin());
+      if (SlotState* old = Member(number); old != nullptr && old->phase == Phase::kReady) return Seat(number, Role::kSuccessor);
+    }
+    state_.replacement.reset();
+    actions_.push_back(action::ReplaceDone{});
+  }
+
+  // The successors go; they have served nobody.
+  void GiveUp(const Reason& reason) {
+    state_.replacement.reset();
+    for (size_t i = 0; i < state_.slots.size(); ++i) {
+      SlotState& slot = state_.slots[i];
+      if (slot.role != Role::kSuccessor) continue;
+      slot.role = Role::kLeaving;
+      if (slot.phase == Phase::kStarting || slot.phase == Phase::kReady) Stop(slot, static_cast<int>(i));
+    }
+    actions_.push_back(action::ReplaceFailed{reason});
+  }
+
+  // A successor has failed: at once, or, when the takeover is being written down, in answer to TakeOver.
+  void Fails(const Reason& reason) {
+    if (!state_.replacement->announced) return GiveUp(reason);
+    if (state_.replacement->failure.code.empty()) state_.replacement->failure = reason;
+  }
+
+  void SpeaksAgainst(const Reason& reason) {
+    if (state_.soak_until && now_ < *state_.soak_until) actions_.push_back(action::SoakFailed{reason});
+    state_.soak_until.reset();
+  }
+
   // Lets an outdated worker go when no other is on its way, so that one at most is missing. One that waits for its backoff, or is not
   // started any more, is not waited for.
   void ReplaceNext(std::vector<Action>& after_publish) {
-    size_t workers = std::min(state_.workers, state_.slots.size());
-    for (size_t i = 0; i < workers; ++i) {
-      const SlotState& slot = state_.slots[i];
+    for (const SlotState& slot : state_.slots) {
+      if (slot.role != Role::kMember) continue;
       bool comes = slot.phase == Phase::kEmpty && !slot.parked && !(slot.retry_at && *slot.retry_at > now_);
       if (slot.phase != Phase::kEmpty && slot.phase != Phase::kReady) return;
       if (comes) return;
     }
-    for (size_t i = 0; i < workers; ++i) {
+    for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
-      if (slot.phase != Phase::kReady || !slot.outdated) continue;
+      if (slot.role != Role::kMember || slot.phase != Phase::kReady || !slot.outdated) continue;
       slot.phase = Phase::kDraining;
       publish_ = true;
       after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
@@ -246,17 +411,17 @@ class Apply {
 
   // Whether every worker that is wanted serves.
   bool Complete() const {
-    return state_.prepare != Prepare::kFailed && state_.workers <= state_.slots.size() &&
-           std::all_of(state_.slots.begin(), state_.slots.begin() + static_cast<ptrdiff_t>(state_.workers),
-                       [](const SlotState& slot) { return slot.phase == Phase::kReady; });
+    const auto ready = std::count_if(state_.slots.begin(), state_.slots.end(), Serves);
+    return state_.prepare != Prepare::kFailed && static_cast<size_t>(ready) == state_.workers;
   }
 
   // What is wrong with one that serves: of several things the worst, and none that is over.
   Reason Complaint() const {
     auto first = [this](auto is) {
-      auto slot = std::find_if(state_.slots.begin(), state_.slots.end(), [&](const SlotState& s) { return s.phase == Phase::kReady && is(s); });
+      auto slot = std::find_if(state_.slots.begin(), state_.slots.end(), [&](const SlotState& s) { return Serves(s) && is(s); });
       return slot == state_.slots.end() ? nullptr : &*slot;
     };
+    if (auto* slot = first([](const SlotState& s) { return s.unready; })) return {"NOT_READY", slot->unready_message};
     if (auto* slot = first([](const SlotState& s) { return s.health != WorkerHealth::kHealthy; })) return {"HEALTH", slot->health_message};
     if (auto* slot = first([](const SlotState& s) { return s.faulty_until.has_value(); })) return {"LINK_FAULT", slot->fault_message};
     if (auto* slot = first([](const SlotState& s) { return s.flooding_until.has_value(); })) return {"LOG_FLOOD", slot->flood_message};
@@ -265,10 +430,9 @@ class Apply {
 
   ObservedState Observed() const {
     int ready = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0, unwell = 0, present = 0;
-    for (size_t i = 0; i < state_.slots.size(); ++i) {
-      const SlotState& slot = state_.slots[i];
+    for (const SlotState& slot : state_.slots) {
       present += slot.phase != Phase::kEmpty;
-      if (i >= state_.workers) continue;  // it is leaving
+      if (slot.role != Role::kMember) continue;
       ready += slot.phase == Phase::kReady;
       unwell += Unwell(slot);
       starting += slot.phase == Phase::kStarting;
@@ -349,31 +513,28 @@ std::string_view ExitCauseName(ExitCause cause) {
   return "";
 }
 
-RestartPolicy DefaultRestartPolicy() {
-  return {limits::kRestartBurst,      limits::kRestartWindow,  limits::kBackoffBase,    limits::kBackoffCap,
-          limits::kQuarantineWindows, limits::kQuarantineSpan, limits::kQuarantineRetry};
-}
-
 Instant Backoff::OnExit(const RestartPolicy& policy, Instant now, Millis was_ready_for, Random& random) {
-  if (was_ready_for >= 2 * policy.cap) Clear();
+  if (was_ready_for >= policy.reset_after) Clear();
   while (!exits_.empty() && exits_.front() + policy.window <= now) exits_.pop_front();
   exits_.push_back(now);
   if (attempt_ == 0 && static_cast<int>(exits_.size()) <= policy.burst) return now;
-  if (attempt_ == 0 || ++since_exhausted_ >= policy.burst) {
+  if (attempt_ == 0 || ++since_exhausted_ >= std::max(policy.burst, 1)) {
     since_exhausted_ = 0;
     exhausted_.push_back(now);
-    while (exhausted_.front() + policy.quarantine_span <= now) exhausted_.pop_front();
+    while (exhausted_.front() + policy.quarantine_span <= now || static_cast<int>(exhausted_.size()) > policy.quarantine_windows)
+      exhausted_.pop_front();
     // Only a healthy spell ends a quarantine: its slow tries exhaust no window in time.
     quarantined_ = quarantined_ || static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
   }
   exits_.clear();  // beyond the burst the attempts count, not the window
-  Millis delay = policy.base * (int64_t{1} << std::min(attempt_, 20));
+  const double grown = static_cast<double>(policy.base.count()) * std::pow(policy.factor, attempt_);  // may be infinite
   attempt_ = std::min(attempt_ + 1, 1000);
-  delay = quarantined_ ? policy.quarantine_retry : std::min(delay, policy.cap);
+  const double backoff = std::min(grown, static_cast<double>(policy.cap.count()));
+  const double delay = quarantined_ ? static_cast<double>(policy.quarantine_retry.count()) : backoff;
   // Full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/), never under a
   // tenth, so that no draw makes a hot loop.
   double share = std::max(0.1, random.Unit());
-  return now + std::max(Millis(1), Millis(static_cast<int64_t>(static_cast<double>(delay.count()) * share)));
+  return now + std::max(Millis(1), Millis(static_cast<int64_t>(delay * share)));
 }
 
 std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
@@ -389,10 +550,12 @@ bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
 bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
 
 bool Unwell(const SlotState& slot) {
-  return slot.phase == Phase::kReady && (slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
+  return Serves(slot) && (slot.unready || slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
 }
 
-bool Listed(const SlotState& slot) { return slot.phase == Phase::kReady; }
+bool Serves(const SlotState& slot) { return slot.phase == Phase::kReady && slot.role == Role::kMember; }
+
+bool Listed(const SlotState& slot) { return Serves(slot) && !slot.unready; }
 
 bool Settled(const ModuleState& state) {
   switch (state.observed) {

@@ -8,10 +8,14 @@
 //
 // A worker slot goes   Empty → Starting → Ready → Draining → Stopping → Empty
 // and from anywhere     → Dying (the process has ended, its tree is being killed) → Empty, then perhaps Waiting for its backoff.
+//
+// A slot is a seat for one process, and its `number` says which of the module's workers that process is. A worker is replaced without a
+// gap by a successor: a second seat of the same number, whose process becomes ready beside the old one before it takes over.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +24,7 @@
 
 #include "supervisor/base/clock.h"
 #include "supervisor/base/random.h"
+#include "supervisor/manifest/supervision.h"
 
 namespace bulkhead {
 
@@ -30,18 +35,6 @@ enum class ExitCause { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLivenes
 std::string_view ExitCauseName(ExitCause cause);  // "EXIT", …
 
 enum class WorkerHealth { kHealthy, kDegraded, kUnhealthy };
-
-// How often a slot may be started again: `burst` exits within `window` are answered at once, then
-// each waits base×2^n with full jitter up to `cap`. A worker that was ready for 2×cap clears the slate. Every `burst`
-// further exits count as an exhausted window; `quarantine_windows` of them within `quarantine_span` quarantine the slot, which is then
-// tried once per `quarantine_retry` until it has been well for so long.
-struct RestartPolicy {
-  int burst;
-  Millis window, base, cap;
-  int quarantine_windows;
-  Millis quarantine_span, quarantine_retry;
-};
-RestartPolicy DefaultRestartPolicy();
 
 // The restart history of one slot.
 class Backoff {
@@ -54,7 +47,7 @@ class Backoff {
 
  private:
   std::deque<Instant> exits_;      // within the window
-  std::deque<Instant> exhausted_;  // ends of exhausted windows within the span
+  std::deque<Instant> exhausted_;  // ends of exhausted windows within the span, as many as a quarantine needs
   int attempt_ = 0;
   int since_exhausted_ = 0;
   bool quarantined_ = false;
@@ -62,17 +55,24 @@ class Backoff {
 
 struct SlotState {
   enum class Phase { kEmpty, kStarting, kReady, kDraining, kStopping, kDying };
+  // A member serves. A successor is to take over from a member. One that leaves is free when it is empty.
+  enum class Role { kFree, kMember, kSuccessor, kLeaving };
   Phase phase = Phase::kEmpty;
+  Role role = Role::kFree;
+  int number = 0;                   // from 0, of the module's workers; of a free one: nothing
   uint64_t run = 0;                 // which start this is; events of an earlier one are ignored
   std::optional<Instant> retry_at;  // kEmpty and waiting
   Instant ready_since{};
   WorkerHealth health = WorkerHealth::kHealthy;
+  bool unready = false;             // kReady, and not to be sent anything before it is well again
   std::optional<Instant> faulty_until;    // kReady, and at fault lately
   std::optional<Instant> flooding_until;  // kReady, and lines of its log were dropped lately
-  std::string health_message, fault_message, flood_message;  // sentences to these three
+  std::string health_message, unready_message, fault_message, flood_message;  // sentences to these four
   bool outdated = false;            // to be replaced by a new process, when its turn has come
-  bool parked = false;              // not tried again until something changes (a configuration error)
+  bool parked = false;              // not tried again until something changes (a configuration error, or the policy)
   int restarts = 0;                 // since it was last wanted anew
+  std::map<ExitCause, int> exits;   // the same by cause
+  int failed_starts = 0;            // in a row
   Backoff backoff;
 };
 
@@ -82,14 +82,24 @@ struct Reason {
 };
 
 struct ModuleState {
-  explicit ModuleState(uint64_t seed, RestartPolicy policy = DefaultRestartPolicy()) : policy(policy), random(seed) {}
+  explicit ModuleState(uint64_t seed, RestartPolicy policy = {}) : policy(policy), random(seed) {}
 
   RestartPolicy policy;
   Random random;
   bool wanted = false;
   bool skipped = false;             // its feature flag is off
   bool closing = false;             // the node shuts down
-  size_t workers = 0;               // as it is wanted; `slots` has more until those beyond it are empty
+  size_t workers = 0;               // as it is wanted; `slots` may have more
+  // Successors are on their way.
+  struct Replacement {
+    bool at_once = false;           // all take over together, when they are told to (another version); else one after another
+    size_t workers = 0;             // at once: how many of them
+    std::vector<int> left;          // one after another: numbers of those that are still to be replaced
+    bool announced = false;         // at once: all were ready, and wait for TakeOver or KeepOld
+    Reason failure;                 // of one that died after that
+  };
+  std::optional<Replacement> replacement;
+  std::optional<Instant> soak_until;  // until then a fault of a worker speaks against the version that has taken over
   int64_t generation = 0;
   enum class Prepare { kNone, kRunning, kDone, kFailed, kWaiting } prepare = Prepare::kNone;
   bool prepare_overtaken = false;   // it was wanted anew while it was prepared: that is done once more
@@ -115,6 +125,11 @@ struct Want {                      // an administrator's wish, the boot, a flag,
 struct Close {};                   // the node shuts down: what runs goes on until it is unwanted, nothing is started any more
 struct Retry {};                   // something has changed: forget backoff, quarantine and parking
 struct Restart { std::vector<int> slots; };  // whose workers are to be replaced by new processes, one after another; instead of an earlier list
+// Workers are to be replaced by successors, each ready before the old one goes. `at_once`: by `workers` of another version, for which
+// everything is prepared; they take over when TakeOver says so. Answered by ReplaceDone or ReplaceFailed, after which all is as before.
+struct Replace { bool at_once = false; int workers = 0; };
+struct TakeOver { Millis soak{0}; };  // to SuccessorsReady: from now on the others are the module's workers; within `soak` they are on trial
+struct KeepOld { Reason reason; };    // to SuccessorsReady, or before: the replacement is given up
 struct Prepared {                  // role, schema, migrations, configuration
   bool ok = false;
   bool transient = false;          // the database is away: tried again
@@ -130,28 +145,34 @@ struct WorkerDied {
   std::string message;
   std::string stop_notes = {};
   std::string code = {};           // of the reason, where the cause has several
+  bool orderly = false;            // exit code 0, or a signal that asks for an end: no failure for RestartWhen::kOnFailure
 };
 struct WorkerGone { int slot = 0; uint64_t run = 0; };          // its whole tree is gone too; after WorkerDied, always
 struct WorkerHealthChanged { int slot = 0; uint64_t run = 0; WorkerHealth health = WorkerHealth::kHealthy; std::string message; };
+struct WorkerReadiness { int slot = 0; uint64_t run = 0; bool ready = true; std::string message; };  // of one that serves: whether it is sent anything
 struct WorkerAtFault { int slot = 0; uint64_t run = 0; std::string message; };  // it breaks its contract and serves on: DEGRADED for a while
 struct WorkerFloods { int slot = 0; uint64_t run = 0; std::string message; };   // lines of its log are dropped: DEGRADED while they are
 struct Tick {};                    // a time asked for by Wake has come
 }  // namespace event
-using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Prepared, event::WorkerReady,
-                           event::WorkerDrained, event::WorkerDied, event::WorkerGone, event::WorkerHealthChanged, event::WorkerAtFault,
-                           event::WorkerFloods, event::Tick>;
+using Event = std::variant<event::Want, event::Close, event::Retry, event::Restart, event::Replace, event::TakeOver, event::KeepOld,
+                           event::Prepared, event::WorkerReady, event::WorkerDrained, event::WorkerDied, event::WorkerGone,
+                           event::WorkerHealthChanged, event::WorkerReadiness, event::WorkerAtFault, event::WorkerFloods, event::Tick>;
 
 namespace action {
 struct Prepare {};
-struct StartWorker { int slot = 0; uint64_t run = 0; };
+struct StartWorker { int slot = 0; uint64_t run = 0; int number = 0; bool incoming = false; };  // incoming: of the version that is to take over
 struct Publish {};                                      // ready workers, StartsNow() or the module's presence have changed
 struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
 struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
 struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
 struct Report {};                                       // observed state, reason or Settled() has changed
+struct SuccessorsReady {};                              // of another version: answered by TakeOver or KeepOld
+struct ReplaceDone {};
+struct ReplaceFailed { Reason reason; };                // what was there before serves on
+struct SoakFailed { Reason reason; };                   // the version that took over does not do well
 }  // namespace action
 using Action = std::variant<action::Prepare, action::StartWorker, action::Publish, action::DrainWorker, action::StopWorker, action::Wake,
-                            action::Report>;
+                            action::Report, action::SuccessorsReady, action::ReplaceDone, action::ReplaceFailed, action::SoakFailed>;
 
 std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 
@@ -159,9 +180,11 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 bool Routed(const ModuleState& state);
 // Whether a start is under way or follows at once, so that requests may wait for it; not while it backs off or has failed.
 bool StartsNow(const ModuleState& state);
-// Whether a worker may be listed in the Directory.
+// Whether a worker has started, has taken over and is not leaving: it answers calls.
+bool Serves(const SlotState& slot);
+// Whether it may be listed in the Directory: it serves, and is not unready. Also when no other is left: see "Health" in supervisor/README.md.
 bool Listed(const SlotState& slot);
-// Whether a ready worker reports or does what it should not.
+// Whether one that serves reports or does what it should not.
 bool Unwell(const SlotState& slot);
 // Neither starting nor stopping: what a boot waits for.
 bool Settled(const ModuleState& state);

@@ -6,7 +6,8 @@ namespace bulkhead {
 namespace {
 
 constexpr ModuleAction kActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
-                                     ModuleAction::kDelete};
+                                     ModuleAction::kScale,   ModuleAction::kReset,  ModuleAction::kReload,  ModuleAction::kRestart,
+                                     ModuleAction::kUpgrade, ModuleAction::kRollback, ModuleAction::kDelete};
 
 }  // namespace
 
@@ -16,6 +17,12 @@ std::string_view ModuleActionName(ModuleAction action) {
     case ModuleAction::kEnable: return "enable";
     case ModuleAction::kDisable: return "disable";
     case ModuleAction::kConfigure: return "configure";
+    case ModuleAction::kScale: return "scale";
+    case ModuleAction::kReset: return "reset";
+    case ModuleAction::kReload: return "reload";
+    case ModuleAction::kRestart: return "restart";
+    case ModuleAction::kUpgrade: return "upgrade";
+    case ModuleAction::kRollback: return "rollback";
     case ModuleAction::kDelete: return "delete";
   }
   return "";
@@ -36,8 +43,14 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case RegistryStatus::kUpdating:
     case RegistryStatus::kRemoving: return Verdict::kRefused;
     case RegistryStatus::kRegistered:
-      if (action == ModuleAction::kDisable) return Verdict::kRefused;
-      return Verdict::kAllowed;
+      switch (action) {
+        case ModuleAction::kDisable:
+        case ModuleAction::kReset:
+        case ModuleAction::kReload:
+        case ModuleAction::kRestart:
+        case ModuleAction::kRollback: return Verdict::kRefused;
+        default: return Verdict::kAllowed;
+      }
     case RegistryStatus::kEnabled:
     case RegistryStatus::kDisabled: break;
   }
@@ -45,7 +58,13 @@ TransitionVerdict JudgeTransition(RegistryStatus status, ModuleAction action) {
     case ModuleAction::kInstall: return Verdict::kAlreadySo;
     case ModuleAction::kEnable: return enabled ? Verdict::kAlreadySo : Verdict::kAllowed;
     case ModuleAction::kDisable: return enabled ? Verdict::kAllowed : Verdict::kAlreadySo;
-    case ModuleAction::kConfigure: return Verdict::kAllowed;
+    case ModuleAction::kConfigure:
+    case ModuleAction::kScale:
+    case ModuleAction::kUpgrade:
+    case ModuleAction::kRollback: return Verdict::kAllowed;
+    case ModuleAction::kReset:
+    case ModuleAction::kReload:
+    case ModuleAction::kRestart: return enabled ? Verdict::kAllowed : Verdict::kRefused;
     case ModuleAction::kDelete: return enabled ? Verdict::kRefused : Verdict::kAllowed;
   }
   return Verdict::kRefused;

@@ -1,6 +1,7 @@
 // Which registry states there are between a module's registration and its removal, and what may be done in each. Pure.
 //
 //   register → REGISTERED → install → (INSTALLING) → DISABLED ⇄ ENABLED      delete: from REGISTERED and DISABLED, through REMOVING
+//   upgrade: from REGISTERED, DISABLED and ENABLED, through UPDATING, to DISABLED or ENABLED; rollback: from DISABLED and ENABLED
 //
 // INSTALLING, UPDATING and REMOVING are on the way to another one: nothing may be begun then.
 #pragma once
@@ -14,7 +15,7 @@
 
 namespace bulkhead {
 
-enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kDelete };
+enum class ModuleAction { kInstall, kEnable, kDisable, kConfigure, kScale, kReset, kReload, kRestart, kUpgrade, kRollback, kDelete };
 std::string_view ModuleActionName(ModuleAction action);  // "install", …
 std::optional<ModuleAction> ParseModuleAction(std::string_view name);
 

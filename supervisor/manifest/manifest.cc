@@ -20,9 +20,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxName = 63;  // a PostgreSQL identifier and a DNS label
-constexpr int64_t kMaxWorkers = 32;
 constexpr int64_t kMaxLifecycleMs = 600'000;
-constexpr int64_t kMaxHealthMs = 3'600'000;
 constexpr size_t kMaxArgs = 64;
 constexpr size_t kMaxPermissions = 256;
 constexpr size_t kMaxAccessFiles = 256;
@@ -75,7 +73,7 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   manifest.entry = entry.value_or(absl::StrCat("bin/", manifest.name));
   if (entry) CheckInnerPath(*entry, "/entry", "entry", out);
   manifest.args = top.Strings("args", kMaxArgs, 4096);
-  manifest.workers = static_cast<int>(top.Integer("workers", 1, kMaxWorkers).value_or(1));
+  manifest.workers = static_cast<int>(top.Integer("workers", 1, limits::kMaxWorkers).value_or(1));
   manifest.critical = top.Bool("critical");
   manifest.feature_flag = top.String("featureFlag", 128).value_or("");
   if (!std::all_of(manifest.feature_flag.begin(), manifest.feature_flag.end(),
@@ -98,30 +96,25 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   }
   top.Bool("warmSpare");
   top.Object("isolation");
-  top.Object("restart");
   top.NotApplied("warmSpare", "no spare worker is kept");
   top.NotApplied("isolation", "the isolation that the machine offers is applied");
-  top.NotApplied("restart", "restarts follow the supervisor's own rules");
 }
 
 void ReadLifecycle(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (const json* value = top.Object("lifecycle")) {
     ObjectReader lifecycle(*value, "/lifecycle", out);
-    auto read = [&](const char* name, Millis& target) {
-      if (auto ms = lifecycle.Integer(name, 1, kMaxLifecycleMs)) target = Millis(*ms);
+    auto read = [&](const char* name, Millis& target, int64_t least = 1) {
+      if (auto ms = lifecycle.Integer(name, least, kMaxLifecycleMs)) target = Millis(*ms);
     };
     read("handshakeTimeout", manifest.handshake_timeout);
     read("startTimeout", manifest.start_timeout);
     read("stopTimeout", manifest.stop_timeout);
     read("drainTimeout", manifest.drain_timeout);
+    read("soakTime", manifest.soak_time, 0);
     lifecycle.WarnUnknown();
   }
-  if (const json* value = top.Object("health")) {
-    ObjectReader health(*value, "/health", out);
-    if (auto ms = health.Integer("interval", 100, kMaxHealthMs)) manifest.health_interval = Millis(*ms);
-    if (auto ms = health.Integer("timeout", 10, kMaxHealthMs)) manifest.health_timeout = Millis(*ms);
-    health.WarnUnknown();
-  }
+  if (const json* value = top.Object("health")) ReadHealth(*value, "/health", manifest, out);
+  if (const json* value = top.Object("restart")) ReadRestart(*value, "/restart", manifest, out);
 }
 
 void ReadDatabase(ObjectReader& top, Manifest& manifest, Findings& out) {

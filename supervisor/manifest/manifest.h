@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "nlohmann/json_fwd.hpp"
 #include "supervisor/base/limits.h"
+#include "supervisor/manifest/supervision.h"
 
 namespace bulkhead {
 
@@ -92,8 +93,9 @@ struct Manifest {
   Millis start_timeout = limits::kStartTimeout;
   Millis stop_timeout = limits::kStopTimeout;
   Millis drain_timeout = limits::kDrainTimeout;
-  Millis health_interval = limits::kHealthInterval;
-  Millis health_timeout = limits::kHealthTimeout;
+  Millis soak_time = limits::kSoakTime;
+  RestartPolicy restart;
+  HealthPolicy health;
   int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;

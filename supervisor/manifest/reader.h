@@ -94,6 +94,8 @@ void ReadEvents(const nlohmann::json& events, const std::string& path, Manifest&
 void ReadUi(const nlohmann::json& ui, const std::string& path, Manifest& manifest, Findings& out);
 void ReadConfigSchema(const nlohmann::json& config, const std::string& path, Manifest& manifest, Findings& out);
 void ReadDependencies(const nlohmann::json& dependencies, const std::string& path, Manifest& manifest, Findings& out);
+void ReadRestart(const nlohmann::json& restart, const std::string& path, Manifest& manifest, Findings& out);
+void ReadHealth(const nlohmann::json& health, const std::string& path, Manifest& manifest, Findings& out);
 void ReadLimits(const nlohmann::json& limits, const std::string& path, Manifest& manifest, Findings& out);
 // Permissions must be declared in the manifest's own `permissions`.
 void CheckPermissions(const std::vector<std::string>& used, const std::string& path, const Manifest& manifest, Findings& out);

@@ -47,6 +47,16 @@ bool Cgroup::OomKilled() const {
   return !v2_.empty() && cgroup_files::Counter(v2_ + "/memory.events", "oom_kill") > 0;
 }
 
+int Cgroup::ForksRefused() const {
+  const std::string& folder = pids_.empty() ? v2_ : pids_;
+  return folder.empty() ? 0 : static_cast<int>(cgroup_files::Counter(folder + "/pids.events", "max"));
+}
+
+std::string Cgroup::CpuStat() const {
+  const std::string& folder = cpu_.empty() ? v2_ : cpu_;
+  return folder.empty() ? "" : folder + "/cpu.stat";
+}
+
 bool Cgroup::Remove() {
   bool removed = true;
   for (const std::string* folder : {&v2_, &memory_, &cpu_, &pids_}) {

@@ -33,6 +33,8 @@ class Cgroup {
   void ForbidForks();     // pids.max = 0, where there is a pids controller
   bool KillAll();         // cgroup.kill; false where the kernel has none (before 5.14, or v1)
   bool OomKilled() const;
+  int ForksRefused() const;     // by its limit of processes
+  std::string CpuStat() const;  // file that tells for how long its CPU limit has held it back; empty: none does
   bool Remove();          // false while the kernel still counts a process in it
 
  private:

@@ -56,6 +56,7 @@ struct IsolationItem {
 struct SpawnedProcess {
   pid_t pid = 0;      // for people; never signal it, use the Spawner
   std::vector<IsolationItem> isolation;
+  std::string cpu_stat = {};  // file that tells for how long its CPU limit has held it back; empty: none does
 };
 
 struct ProcessExit {
@@ -63,6 +64,7 @@ struct ProcessExit {
   int signal = 0;
   bool core_dumped = false;
   bool oom_killed = false;  // from the cgroup's events
+  int forks_refused = 0;    // likewise, by its limit of processes; 0 where that is not kept by a cgroup
 };
 
 // Lives on the control loop; not thread-safe. Answers come on the loop, never from inside the call.

@@ -245,7 +245,7 @@ void SpawnerProcess::SettleStart(Child& child) {
   wire::Reply reply;
   reply.kind = wire::Reply::Kind::kSpawned;
   reply.serial = child.serial;
-  reply.process = {child.pid, child.launch.isolation};
+  reply.process = {child.pid, child.launch.isolation, child.launch.cgroup ? child.launch.cgroup->CpuStat() : ""};
   Answer(reply);
   TellEnd(child);
 }
@@ -283,6 +283,8 @@ void SpawnerProcess::OnEnded(Child& child, int code, int status) {
     child.exit.core_dumped = code == CLD_DUMPED;
     child.exit.oom_killed = status == SIGKILL && !child.kill && child.launch.cgroup && child.launch.cgroup->OomKilled();
   }
+  // Before the end of its tree, for which forks are forbidden.
+  if (!child.kill && child.launch.cgroup) child.exit.forks_refused = child.launch.cgroup->ForksRefused();
   if (leaving_ || child.kill_wanted) EndTree(child);
   SettleStart(child);
   TellEnd(child);

@@ -220,10 +220,12 @@ std::string Encode(const Reply& reply) {
     w.Number(static_cast<uint8_t>(item.active));
     w.Text(item.why);
   }
+  w.Text(reply.process.cpu_stat);
   w.Number(static_cast<int32_t>(reply.exit.exit_code));
   w.Number(static_cast<int32_t>(reply.exit.signal));
   w.Number(static_cast<uint8_t>(reply.exit.core_dumped));
   w.Number(static_cast<uint8_t>(reply.exit.oom_killed));
+  w.Number(static_cast<int32_t>(reply.exit.forks_refused));
   return w.Take();
 }
 
@@ -242,13 +244,16 @@ bool Decode(std::string_view packet, Reply& reply) {
     r.Flag(item.active);
     r.Text(item.why);
   }
-  int32_t exit_code = 0, signal = 0;
+  r.Text(reply.process.cpu_stat);
+  int32_t exit_code = 0, signal = 0, forks_refused = 0;
   r.Number(exit_code);
   r.Number(signal);
   reply.exit.exit_code = exit_code;
   reply.exit.signal = signal;
   r.Flag(reply.exit.core_dumped);
   r.Flag(reply.exit.oom_killed);
+  r.Number(forks_refused);
+  reply.exit.forks_refused = forks_refused;
   return r.Complete();
 }
 

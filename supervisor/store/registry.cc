@@ -15,8 +15,8 @@ namespace {
 constexpr std::array<std::string_view, 6> kStatusNames = {"REGISTERED", "INSTALLING", "ENABLED", "DISABLED", "UPDATING", "REMOVING"};
 
 constexpr char kModuleColumns[] =
-    "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, uid_slot, "
-    "enabled_at, created_at, updated_at";
+    "id, name, version, manifest, config, config_revision, path, package, package_sha, status, generation, workers, uid_slot, "
+    "enabled_at, created_at, updated_at, updating_from, last_upgrade, previous";
 
 std::string Columns(const std::string& sql) { return sql + kModuleColumns; }
 
@@ -35,10 +35,14 @@ ModuleRow ModuleOf(const Rows& rows, int r) {
   BULKHEAD_CHECK(status.has_value());  // the table's own CHECK
   row.status = *status;
   row.generation = rows.Int(r, "generation");
+  if (!rows.Null(r, "workers")) row.workers = static_cast<int>(rows.Int(r, "workers"));
   row.uid_slot = static_cast<int32_t>(rows.Int(r, "uid_slot"));
   row.enabled_at = rows.Time(r, "enabled_at");
   row.created_at = rows.Time(r, "created_at").value_or(WallTime());
   row.updated_at = rows.Time(r, "updated_at").value_or(WallTime());
+  row.updating_from = ParseRegistryStatus(rows.Text(r, "updating_from")).value_or(row.status);
+  row.last_upgrade_json = rows.Text(r, "last_upgrade");
+  row.previous_json = rows.Text(r, "previous");
   return row;
 }
 
@@ -52,6 +56,7 @@ std::string Summary(const ModuleRow& row) {
                         {"status", RegistryStatusName(row.status)},
                         {"generation", row.generation},
                         {"configRevision", row.config_revision},
+                        {"workers", row.workers ? nlohmann::json(*row.workers) : nlohmann::json()},
                         {"path", row.path},
                         {"package", row.package}}
       .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -165,10 +170,31 @@ absl::StatusOr<ModuleRow> Registry::MarkStatus(const std::string& name, Registry
   return Change(name, std::nullopt, "status = $2", {std::string(RegistryStatusName(status))}, nullptr);
 }
 
+absl::StatusOr<ModuleRow> Registry::BeginUpdate(const std::string& name, const std::string& last_upgrade_json) {
+  return Change(name, std::nullopt, "status = 'UPDATING', updating_from = status, last_upgrade = $2::jsonb", {last_upgrade_json}, nullptr);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetVersion(const ModuleRow& row, const AuditRecord* audit) {
+  return Change(row.name, std::nullopt,
+                "generation = generation + CASE WHEN version <> $2 OR package <> $5 THEN 1 ELSE 0 END, "
+                "version = $2, manifest = $3::json, path = $4, package = $5, package_sha = $6, status = $7, updating_from = NULL, "
+                "last_upgrade = nullif($8, '')::jsonb, previous = nullif($9, '')::jsonb",
+                {row.version, row.manifest_json, row.path, row.package, row.package_sha, std::string(RegistryStatusName(row.status)),
+                 row.last_upgrade_json, row.previous_json},
+                audit);
+}
+
 absl::StatusOr<ModuleRow> Registry::SetConfig(const std::string& name, const std::string& config_json,
                                               std::optional<int64_t> if_generation, const AuditRecord* audit) {
   return Change(name, if_generation, "config = $2::jsonb, config_revision = config_revision + 1, generation = generation + 1",
                 {config_json}, audit);
+}
+
+absl::StatusOr<ModuleRow> Registry::SetWorkers(const std::string& name, std::optional<int> workers, std::optional<int64_t> if_generation,
+                                               int connections, const AuditRecord* audit) {
+  RETURN_IF_ERROR(SetConnectionLimit(name, connections));
+  return Change(name, if_generation, "workers = $2::int, generation = generation + 1",
+                {workers ? SqlParam(std::to_string(*workers)) : std::nullopt}, audit);
 }
 
 absl::StatusOr<ModuleRow> Registry::ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit) {

@@ -29,10 +29,19 @@ struct ModuleRow {
   std::string package_sha;    // SHA-256 of the installed copy
   RegistryStatus status = RegistryStatus::kRegistered;
   int64_t generation = 1;     // of the desired state
+  std::optional<int> workers;  // instead of the manifest's number
   int32_t uid_slot = 0;       // stable, never reused: the module's uid is isolation.uids' first + this
   std::optional<WallTime> enabled_at;
   WallTime created_at, updated_at;
+  RegistryStatus updating_from = RegistryStatus::kRegistered;  // while UPDATING: what it was, and will be again
+  std::string last_upgrade_json;  // {from, to, outcome, reason, at}; empty: there was none
+  std::string previous_json;      // {version, path, package, sha, manifest}: what a rollback goes back to; empty: nothing
 };
+
+// Whether it is to run; of one that is UPDATING, whether it was.
+inline bool IsEnabled(const ModuleRow& row) {
+  return row.status == RegistryStatus::kEnabled || (row.status == RegistryStatus::kUpdating && row.updating_from == RegistryStatus::kEnabled);
+}
 
 struct ExitRow {
   std::string cause;
@@ -73,10 +82,21 @@ class Registry {
                                       const AuditRecord* audit = nullptr);
   // On the way to another state, or back from there: INSTALLING, REMOVING. What is wanted has not changed, so neither does the generation.
   absl::StatusOr<ModuleRow> MarkStatus(const std::string& name, RegistryStatus status);
+  // UPDATING, with what it is now and what is to be known of the upgrade should the supervisor end before SetVersion().
+  absl::StatusOr<ModuleRow> BeginUpdate(const std::string& name, const std::string& last_upgrade_json);
+  // The end of that: writes version, manifest, path, package, package_sha, status, last_upgrade and previous; bumps generation when the
+  // version or the package is another one than before.
+  absl::StatusOr<ModuleRow> SetVersion(const ModuleRow& row, const AuditRecord* audit = nullptr);
   // Compares and sets as above; bumps generation and config_revision. The audit's `before` and `after` are the caller's: only the
   // manifest says what is secret.
   absl::StatusOr<ModuleRow> SetConfig(const std::string& name, const std::string& config_json, std::optional<int64_t> if_generation,
                                       const AuditRecord* audit = nullptr);
+  // How many workers it has instead of its manifest's number; compares and sets as above; bumps generation. Its role, when it has one, may
+  // have `connections` from the same moment on.
+  absl::StatusOr<ModuleRow> SetWorkers(const std::string& name, std::optional<int> workers, std::optional<int64_t> if_generation, int connections,
+                                       const AuditRecord* audit = nullptr);
+  // Nothing for a module that has no role.
+  absl::Status SetConnectionLimit(const std::string& module, int connections);
   // The same configuration in another form (its secrets sealed anew): no revision, no generation.
   absl::StatusOr<ModuleRow> ResealConfig(const std::string& name, const std::string& config_json, const AuditRecord* audit = nullptr);
   // The row; the data stays, or goes in the same transaction.

@@ -219,6 +219,16 @@ absl::StatusOr<ModuleSchema> Registry::EnsureSchema(const std::string& module, i
   return made;
 }
 
+absl::Status Registry::SetConnectionLimit(const std::string& module, int connections) {
+  return database_.Transaction([&](Connection& c) -> absl::Status {
+    RETURN_IF_ERROR(c.Run(kLockRoles).status());
+    ASSIGN_OR_RETURN(const Rows rows, c.Run("SELECT r.role FROM bulkhead_internal.module_roles r JOIN pg_roles p ON p.rolname = r.role "
+                                            "WHERE r.module = $1", {module}));
+    if (rows.size() == 0) return absl::OkStatus();
+    return c.Run("ALTER ROLE " + Quoted(rows.Text(0, "role")) + " CONNECTION LIMIT " + std::to_string(connections)).status();
+  });
+}
+
 absl::Status Registry::DropSchema(Connection& c, const std::string& module) {
   RETURN_IF_ERROR(c.Run(kLockRoles).status());
   ASSIGN_OR_RETURN(const Rows rows, c.Run("DELETE FROM bulkhead_internal.module_roles WHERE module = $1 RETURNING role, schema", {module}));

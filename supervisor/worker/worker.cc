@@ -15,7 +15,9 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/cpu_throttle.h"
 #include "supervisor/worker/flag_message.h"
+#include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
@@ -24,11 +26,14 @@ constexpr int kProtocol = 1;                // the only one so far
 constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
 constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
-constexpr int kMissedHealthChecks = 3;      // in a row without an answer: liveness
+constexpr double kHeldBack = 0.5;           // a worker that its CPU limit kept from running for more than that part of the time did not have its time
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
 
 // What is wrong with a handshake, by a code of its own.
 WorkerExit HandshakeFault(const char* code, std::string message) { return {WorkerEnd::kHandshake, std::move(message), code}; }
+
+bool AsksForAnEnd(int signal) { return signal == SIGHUP || signal == SIGINT || signal == SIGTERM || signal == SIGPIPE; }
+bool TellsOfALimit(int signal) { return signal == SIGXCPU || signal == SIGXFSZ; }
 
 }  // namespace
 
@@ -40,7 +45,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         clock_(clock),
         spec_(std::move(spec)),
         callbacks_(std::move(callbacks)),
-        token_(RandomHex(24)) {}
+        token_(RandomHex(24)),
+        judge_(spec_.manifest->health) {}
   ~Body() {
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
@@ -93,7 +99,15 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   void Unresponsive(std::string why) {
-    if (stage_ == Stage::kServing) Fail({WorkerEnd::kLiveness, std::move(why)});
+    if (stage_ != Stage::kServing) return;
+    const Instant now = clock_.Now();
+    const double share = throttle_.ShareLately(now);
+    // As of Health, only the time counts in which it could run; what it was forgiven long ago is forgotten.
+    if (now - unresponsive_at_ >= limits::kThrottledGrace) unresponsive_ = 0;
+    unresponsive_at_ = now;
+    unresponsive_ += 1 - share;
+    if (share < kHeldBack || unresponsive_ >= 1) return Fail({WorkerEnd::kLiveness, std::move(why)});
+    Note(LogLevel::kWarn, "left alone although it does not answer: its CPU limit holds it back", why);
   }
 
   Loop& loop_;
@@ -111,7 +125,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   std::string DataSocket() const { return spec_.instance_dir + "/data"; }
 
  private:
-  enum class Stage { kStarting, kServing, kStopRpc, kTerm, kKill };
+  enum class Stage { kStarting, kStartup, kServing, kStopRpc, kTerm, kKill };
 
   void Note(LogLevel level, std::string_view message, std::string_view detail = {}) {
     Log(level, "worker", message, {{"module", spec_.module}, {"instance", spec_.instance}, {"detail", std::string(detail)}});
@@ -203,6 +217,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
     spawned_ = true;
     pid_ = spawned->pid;
+    if (spec_.manifest->limit_cpu_millis > 0) throttle_ = CpuThrottle(spawned->cpu_stat);
     isolation_ = std::move(spawned->isolation);
     if (failure_) return Kill();  // it failed before it could be signalled
     if (!folders.empty()) return Fail({WorkerEnd::kExit, folders});
@@ -293,14 +308,27 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         auto body = self.lock();
         if (!body || body->stage_ != Stage::kStarting || body->ended_) return;
         if (!status.ok()) return body->StartFailed(status);
-        body->stage_ = Stage::kServing;
-        body->started_ = true;
-        body->loop_.Cancel(body->timer_);
-        body->callbacks_.ready();
-        body->CheckHealthAfter(kFirstHealthCheck);
+        body->Started();
       });
     });
   }
+
+  void Started() {
+    started_ = true;
+    loop_.Cancel(timer_);
+    judge_.Begin(clock_.Now(), kFirstHealthCheck, throttle_.Total());
+    stage_ = Stage::kStartup;
+    if (judge_.ready()) Ready();
+    AwaitHealthCheck();
+  }
+
+  void Ready() {
+    stage_ = Stage::kServing;
+    callbacks_.ready();
+  }
+
+  // Whether Health is asked at all.
+  bool Watched() const { return (stage_ == Stage::kServing || stage_ == Stage::kStartup) && !ended_; }
 
   void StartFailed(const absl::Status& status) {
     if (status.code() == absl::StatusCode::kUnavailable)
@@ -324,36 +352,50 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     Arm(std::min(stage_deadline_, clock_.Now() + kExitGrace));
   }
 
-  void CheckHealthAfter(Millis wait) {
+  void AwaitHealthCheck() {
+    if (!Watched()) return;
     auto self = weak_from_this();
-    health_timer_ = loop_.After(wait, [self] {
+    health_timer_ = loop_.After(std::max(std::chrono::ceil<Millis>(judge_.due() - clock_.Now()), Millis(0)), [self] {
       if (auto body = self.lock()) body->CheckHealth();
     });
   }
 
   void CheckHealth() {
-    if (stage_ != Stage::kServing) return;
+    if (!Watched()) return;
     auto self = weak_from_this();
-    control_->Health(spec_.manifest->health_timeout,
-                     [self, &loop = loop_](absl::Status status, module::v1::HealthResponse response) {
-                       loop.Post([self, status, response = std::move(response)] {
-                         if (auto body = self.lock()) body->HealthAnswered(status, response);
-                       });
-                     });
+    health_asked_ = clock_.Now();
+    throttle_.Look(health_asked_);
+    control_->Health(judge_.Ask(health_asked_), [self, &loop = loop_](absl::Status status, module::v1::HealthResponse response) {
+      loop.Post([self, status, response = std::move(response)] {
+        if (auto body = self.lock()) body->HealthAnswered(status, response);
+      });
+    });
   }
 
   void HealthAnswered(const absl::Status& status, const module::v1::HealthResponse& response) {
-    if (stage_ != Stage::kServing || ended_) return;
-    missed_ = status.ok() ? 0 : missed_ + 1;
-    if (missed_ >= kMissedHealthChecks) {
-      return Fail({WorkerEnd::kLiveness,
-                   "Health did not answer " + std::to_string(missed_) + " times in a row: " + std::string(status.message())});
-    }
+    if (!Watched()) return;
+    const Instant now = clock_.Now();
+    HealthAnswer answer{.answered = status.ok(), .timed_out = status.code() == absl::StatusCode::kDeadlineExceeded};
+    answer.well = response.status() != module::v1::UNHEALTHY;
+    answer.complaint = status.ok() ? HealthComplaint(response) : std::string(status.message());
+    answer.took = std::chrono::duration_cast<Millis>(now - health_asked_);
+    answer.throttled = throttle_.Total();
     // Jitter keeps many modules from being asked in step.
-    double share = 0.9 + 0.2 * jitter_.Unit();
-    auto wait = Millis(static_cast<int64_t>(static_cast<double>(spec_.manifest->health_interval.count()) * share));
-    CheckHealthAfter(wait);
+    const HealthJudge::Verdict verdict = judge_.Judge(answer, now, 0.9 + 0.2 * jitter_.Unit());
+    switch (verdict.what) {
+      case HealthJudge::Verdict::What::kNothing: break;
+      case HealthJudge::Verdict::What::kReady: stage_ == Stage::kStartup ? Ready() : TellReadiness(true, ""); break;
+      case HealthJudge::Verdict::What::kNotReady: TellReadiness(false, verdict.why); break;
+      case HealthJudge::Verdict::What::kNeverReady: return Fail({WorkerEnd::kStartTimeout, verdict.why});
+      case HealthJudge::Verdict::What::kDead: return Fail({WorkerEnd::kLiveness, verdict.why});
+    }
+    AwaitHealthCheck();
     callbacks_.health(status, response);
+  }
+
+  void TellReadiness(bool ready, const std::string& why) {
+    Note(ready ? LogLevel::kInfo : LogLevel::kWarn, ready ? "ready again" : "not ready", why);
+    if (callbacks_.readiness) callbacks_.readiness(ready, why);
   }
 
   // It is of no use any more: remember why, and end it.
@@ -407,6 +449,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         if (control_) return StartOverdue();
         return Fail(HandshakeFault("HANDSHAKE_TIMEOUT",
                                    "no handshake within " + std::to_string(spec_.manifest->handshake_timeout.count()) + " ms"));
+      case Stage::kStartup:
       case Stage::kServing: return;
       case Stage::kStopRpc: return StopOverdue();
       case Stage::kTerm:
@@ -429,7 +472,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         report.message = "killed by the kernel for lack of memory" +
                          (limit > 0 ? ": its limit of " + std::to_string(limit) + " bytes was reached" : std::string());
       } else if (exit.signal != 0) {
-        report.end = WorkerEnd::kSignal;
+        report.end = TellsOfALimit(exit.signal) ? WorkerEnd::kLimit : WorkerEnd::kSignal;
+        report.orderly = AsksForAnEnd(exit.signal);
         report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" +
                          (exit.core_dumped ? ", core dumped" : "");
         // SIGTERM is how it was asked, and our own SIGKILL has been noted.
@@ -438,6 +482,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       } else {
         report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
         report.message = "exited with code " + std::to_string(exit.exit_code);
+        report.orderly = exit.exit_code == 0;
         if (!control_) {
           report.message += " before the handshake";
           if (report.end != WorkerEnd::kConfig) {
@@ -448,12 +493,23 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         if (report.end == WorkerEnd::kConfig)
           report.message += ", which says that its configuration is wrong: it is not started again before something changes";
       }
+      BlameForkLimit(exit, report);
     }
     if (out_) out_->Drain();
     if (err_) err_->Drain();
     if (rate_) rate_->Flush();
     report.output = tail_ ? tail_->Text() : "";
     Ended(std::move(report));
+  }
+
+  // One that failed after the kernel had refused it a process or a thread: whatever it says, that is the likely reason.
+  void BlameForkLimit(const ProcessExit& exit, WorkerExit& report) {
+    const bool by_itself = report.end == WorkerEnd::kExit || report.end == WorkerEnd::kSignal || report.end == WorkerEnd::kHandshake;
+    if (exit.forks_refused == 0 || !by_itself || report.orderly) return;
+    report.end = WorkerEnd::kLimit;
+    report.code.clear();
+    report.message += " after the kernel had refused it a process or thread " + std::to_string(exit.forks_refused) + " times: its limit of " +
+                      std::to_string(spec_.manifest->limit_pids) + " (limits.pids) was reached";
   }
 
   void Ended(WorkerExit report) {
@@ -499,7 +555,10 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   std::shared_ptr<LogRate> rate_;
   std::unique_ptr<LogPipe> out_, err_;
   std::unique_ptr<WorkerExit> failure_;
-  int missed_ = 0;
+  HealthJudge judge_;
+  CpuThrottle throttle_;
+  Instant health_asked_{}, unresponsive_at_{};
+  double unresponsive_ = 0;  // reports that its link does not answer, each as far as it counts
   Random jitter_ = Random::FromEntropy();
 };
 

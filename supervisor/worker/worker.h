@@ -19,7 +19,7 @@
 namespace bulkhead {
 
 // How a process ended, as far as it concerns a restart.
-enum class WorkerEnd { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLiveness, kConfig };
+enum class WorkerEnd { kExit, kSignal, kOom, kHandshake, kStartTimeout, kLiveness, kLimit, kConfig };
 
 struct WorkerExit {
   WorkerEnd end = WorkerEnd::kExit;
@@ -29,6 +29,7 @@ struct WorkerExit {
   Millis ran{0};
   std::string output;    // its last lines
   bool asked = false;    // Stop() came before
+  bool orderly = false;  // by itself with exit code 0, or by a signal that asks for an end, as systemd's Restart=on-failure has it
   std::string stop_notes;  // of an end that was asked for: what was out of order, a sentence; empty: nothing
 };
 
@@ -52,10 +53,12 @@ struct WorkerSpec {
 class WorkerProcess {
  public:
   struct Callbacks {
-    std::function<void()> ready;               // Initialize and Start have answered
+    std::function<void()> ready;               // Initialize and Start have answered, and a start-up probe is content
     std::function<void(const WorkerExit&)> died;  // once; the process has ended or could not be started
     std::function<void()> gone;                // once, after died: no process of it is left
     std::function<void(absl::Status, const module::v1::HealthResponse&)> health;  // after each check
+    // After `ready`: it is not to be sent anything any more (`why`, a sentence), or again.
+    std::function<void(bool ready, const std::string& why)> readiness = {};
     // While it serves: each second in which lines of its log were dropped. A sentence, the same until it has doubled.
     std::function<void(const std::string& message)> floods = {};
   };
@@ -65,7 +68,7 @@ class WorkerProcess {
   void Start();
   // Stop RPC (manifest's stopTimeout, at most `budget`), then SIGTERM, then the tree. Hastens when called again with less.
   void Stop(Millis budget);
-  // Somebody found that it does not answer (`why`, a sentence): it is ended, with cause LIVENESS.
+  // Somebody found that it does not answer (`why`, a sentence): it is ended, with cause LIVENESS, unless its CPU limit has held it back.
   void Unresponsive(std::string why);
 
   const WorkerSpec& spec() const;

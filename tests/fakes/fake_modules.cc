@@ -167,6 +167,18 @@ void FakeModules::Configure(const ModuleTarget& target, ConfigChange change, Mil
   });
 }
 
+void FakeModules::SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis, Done<ActionResult> done) {
+  OnLoop<ActionResult>(std::move(done), [this, target, workers](const auto& done) {
+    ModuleView* view = Find(target.name);
+    if (view == nullptr) return done(NotFound(target.name));
+    if (absl::Status changed = target.Check(view->row.generation); !changed.ok()) return done(changed);
+    view->row.workers = workers;
+    view->workers_wanted = workers.value_or(view->manifest->workers);
+    ++view->row.generation;
+    done(ActionResult{*view, true});
+  });
+}
+
 void FakeModules::MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) {
   OnLoop<Plan>(std::move(done), [this, name, request](const auto& done) {
     if (Find(name) == nullptr) return done(NotFound(name));

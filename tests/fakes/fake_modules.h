@@ -30,7 +30,13 @@ class FakeModules : public Modules {
   void EnableWithDependencies(const ModuleTarget& target, MayEnable, Millis wait, Done<ActionResult> done) override {
     Enable(target, wait, std::move(done));
   }
+  void Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void Upgrade(const ModuleTarget& target, VersionSource, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
   void Configure(const ModuleTarget& target, ConfigChange change, Millis wait, Done<ActionResult> done) override;
+  void Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) override { Enable(target, wait, std::move(done)); }
+  void SetWorkers(const ModuleTarget& target, std::optional<int> workers, Millis wait, Done<ActionResult> done) override;
   void MakePlan(const std::string& name, PlanRequest request, Done<Plan> done) override;
   void Rescan(Actor by, Done<RescanResult> done) override;
   void RotateSecrets(Actor by, std::function<absl::Status()> also, Done<RotatedSecrets> done) override;

@@ -38,7 +38,7 @@ MEMORY_BOUND_KB = 2 * 1024
 def write_misbehaving(modules_dir, name, mode, manifest):
     """A module folder whose program does `mode`. The program is one file under many names."""
     routes = [{"method": "GET", "path": "/*", "timeout": ROUTE_TIMEOUT_MS}, {"method": "GET", "path": "/late", "timeout": LATE_TIMEOUT_MS},
-              {"method": "POST", "path": "/hold", "timeout": HELD_TIMEOUT_MS},
+              {"method": "POST", "path": "/hold", "timeout": HELD_TIMEOUT_MS}, {"method": "POST", "path": "/block", "timeout": HELD_TIMEOUT_MS},
               {"method": "POST", "path": "/upload", "timeout": ROUTE_TIMEOUT_MS, "bodyLimit": BODY_LIMIT}]
     folder = harness.write_module(modules_dir, name, {"args": [mode], "capabilities": {"api": {"routes": routes}}, **manifest})
     program = pathlib.Path(modules_dir) / ".program"

@@ -394,6 +394,7 @@ class Unanswered(BesideAHealthyModule):
     held_open = {
         "never-answers-ping": ("no-pong", PATIENT),
         "stuck-in-a-frame": ("link", PATIENT),
+        "blocks-its-loop": ("link", PATIENT),
         "never-reads": ("never-reads", PATIENT),
         "never-says-hello": ("no-hello", PATIENT),
         "uses-up-its-files": ("exhaust-files", PATIENT),
@@ -437,7 +438,7 @@ class Unanswered(BesideAHealthyModule):
     @classmethod
     def _hold(cls, name):
         connection = http.client.HTTPConnection(*cls.daemon.address.rsplit(":", 1), timeout=2 * PING_GIVES_UP_WITHIN_S)
-        method, path = ("GET", "/half") if name == "stuck-in-a-frame" else ("POST", "/hold")
+        method, path = {"stuck-in-a-frame": ("GET", "/half"), "blocks-its-loop": ("POST", "/block")}.get(name, ("POST", "/hold"))
         try:
             connection.request(method, f"/api/v1/m/{name}{path}", headers={"Authorization": f"Bearer {cls.daemon.token}"})
             answer = connection.getresponse()
@@ -487,6 +488,9 @@ class Unanswered(BesideAHealthyModule):
 
     def test_one_that_is_stuck_in_a_frame_is_ended_for_liveness(self):
         self.ends_for_liveness("stuck-in-a-frame")
+
+    def test_one_that_blocks_its_event_loop_is_ended_for_liveness(self):
+        self.ends_for_liveness("blocks-its-loop")
 
     def test_one_that_never_reads_is_ended_for_liveness(self):
         self.ends_for_liveness("never-reads")

@@ -14,6 +14,8 @@ ACTIONS = {
     "enable": lambda daemon, name, query: daemon.post(f"/api/v1/modules/{name}/enable{query}"),
     "disable": lambda daemon, name, query: daemon.post(f"/api/v1/modules/{name}/disable{query}"),
     "configure": lambda daemon, name, query: daemon.put(f"/api/v1/modules/{name}/config{query}", {"config": {"greeting": f"hello, {time.monotonic()}"}}),
+    "scale": lambda daemon, name, query: daemon.put(f"/api/v1/modules/{name}/workers", {"workers": int(query.partition("=")[2] or 1)}),
+    "reset": lambda daemon, name, query: daemon.post(f"/api/v1/modules/{name}/reset{query}"),
     "delete": lambda daemon, name, query: daemon.delete(f"/api/v1/modules/{name}{query}"),
 }
 NEEDY = {"schema": {"site": {"type": "url", "required": True}, "greeting": {"type": "string"}}}
@@ -70,7 +72,8 @@ class Plans(DaemonTest):
         self.module("one")
         daemon = self.daemon(modules_dir=self.modules)
         into = {"REGISTERED": [], "DISABLED": ["install"], "ENABLED": ["enable"]}
-        expected = {("REGISTERED", "disable"): "INVALID_TRANSITION", ("ENABLED", "delete"): "MODULE_ENABLED"}
+        expected = {("REGISTERED", "disable"): "INVALID_TRANSITION", ("ENABLED", "delete"): "MODULE_ENABLED",
+                    ("REGISTERED", "reset"): "INVALID_TRANSITION", ("DISABLED", "reset"): "INVALID_TRANSITION"}
         for state, way in into.items():
             for action in ACTIONS:
                 for step in way:
@@ -83,6 +86,16 @@ class Plans(DaemonTest):
                         self.assertEqual(daemon.post("/api/v1/modules/one/disable").status, 200)
                     self.assertEqual(daemon.delete("/api/v1/modules/one").status, 200)
                 self.assertEqual(daemon.post("/api/v1/modules/rescan").data[0]["outcome"], "registered")
+
+    def test_a_scale_says_how_many_workers_come_or_go_and_refuses_what_no_module_can_have(self):
+        self.module("one")
+        daemon = self.daemon(modules=["one"], modules_dir=self.modules)
+        plan = self.both(daemon, "one", "scale", None, workers=3)
+        self.assertEqual([step["message"] for step in plan["steps"]], ["2 more of its workers, so that there are 3, are started"])
+        self.assertEqual(self.steps(daemon, "one", "scale", workers=3), [])
+        self.assertEqual(self.steps(daemon, "one", "scale"), [("one", "stop")], "back to the manifest's one")
+        for number in (0, -1, 33):
+            self.both(daemon, "one", "scale", "INVALID_ARGUMENT", workers=number)
 
     def test_on_the_way_to_another_state_everything_is_refused(self):
         self.module("one")

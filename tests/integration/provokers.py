@@ -212,6 +212,16 @@ def _(_test, ask):
     return ask("Modules.DisableModule", name="registered")
 
 
+@provokes("VERSION_NOT_FOUND")
+def _(_test, ask):
+    return ask("Modules.UpgradeModule", name="echo", version="7.7.7")
+
+
+@provokes("NO_PREVIOUS_VERSION")
+def _(_test, ask):
+    return ask("Modules.RollbackModule", name="echo")
+
+
 @provokes("MODULE_ENABLED")
 def _(_test, ask):
     return ask("Modules.DeleteModule", name="echo")

@@ -20,6 +20,7 @@ constexpr uint64_t kWorlds = 300;  // one thread and no memory of its own: the s
 #else
 constexpr uint64_t kWorlds = 3'000;
 #endif
+constexpr Millis kSoaked = 1min;
 constexpr Millis kSettleTime = 2h;                    // faults off: far beyond the longest wait of a quarantine
 constexpr Millis kQuietTime = 30min;                  // settled: nothing happens any more
 constexpr Millis kShutdownGrace = kKillTime + 100ms;  // behind the budget: the kill itself, and the Directory without it
@@ -78,16 +79,33 @@ class World {
       std::string tale = "module " + names.substr(i, 1) + " with " + std::to_string(workers) + " workers, depends on";
       for (const std::string& name : dependencies) tale += " " + name;
       node_.Tell(tale);
-      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, random_.Next()));
+      const RestartPolicy policy = random_.Below(3) == 0 ? DrawPolicy(random_) : RestartPolicy{};
+      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, policy, random_.Next()));
     }
     if (random_.Below(4) != 0) return;
     doomed_ = node_.modules()[random_.Below(node_.modules().size())].get();
     doomed_->mood = Mood::kDoomed;
   }
 
+  // Of what a manifest may ask for, what is over within the time that a world has to settle.
+  static RestartPolicy DrawPolicy(Random& random) {
+    RestartPolicy policy;
+    policy.when = static_cast<RestartWhen>(random.Below(3));
+    policy.burst = static_cast<int>(random.Below(20));
+    policy.window = Between(random, std::max<Millis>(1s, policy.burst * limits::kMinRestartSpacing), 10min);
+    policy.base = Between(random, limits::kMinBackoff, 30s);
+    policy.cap = Between(random, policy.base, 5min);
+    policy.factor = 1 + 9 * random.Unit();
+    policy.quarantine_windows = 1 + static_cast<int>(random.Below(5));
+    policy.quarantine_span = Between(random, 1min, 10h);
+    policy.quarantine_retry = Between(random, std::max(limits::kMinQuarantineRetry, policy.cap), 20min);
+    policy.reset_after = Between(random, limits::kMinResetAfter, 20min);
+    return policy;
+  }
+
   void Interfere() {
     SimModule& m = *node_.modules()[random_.Below(node_.modules().size())];
-    switch (random_.Below(16)) {
+    switch (random_.Below(20)) {
       case 0: return node_.Enable(m);
       case 1: return node_.Disable(m);
       case 2:  // and the other way round, before anything has come of it
@@ -103,6 +121,10 @@ class World {
       case 10: return node_.CrashOne(m);
       case 11:
       case 12: return node_.Restart(m);
+      case 13:
+      case 14:
+      case 15: return node_.Replace(m, true);
+      case 16: return node_.Replace(m, false);
       default:
         if (&m != doomed_) m.mood = static_cast<Mood>(random_.Below(5));
         return;
@@ -117,6 +139,7 @@ class World {
       node_.Skip(*m, false);
       if (random_.Below(2) == 0) node_.Enable(*m);
     }
+    node_.RunFor(kSoaked);  // what was said of a version before may still bring the one before it back
     Instant end = node_.now() + kSettleTime;
     while (!node_.broken() && !AtRest() && node_.now() < end) {
       // What only an administrator can mend, he does.
@@ -153,7 +176,7 @@ class World {
   static bool NeedsAdministrator(const SimModule& m) {
     if (m.state.wanted && m.state.observed == ObservedState::kFailed && m.state.reason.code == "MIGRATION_FAILED") return true;
     for (size_t i = 0; i < m.state.slots.size(); ++i)
-      if (m.laws[i].parked() && !m.running[i].process) return true;
+      if (m.state.slots[i].role == SlotState::Role::kMember && m.laws[i].parked() && !m.running[i].process) return true;
     return false;
   }
 
@@ -167,9 +190,9 @@ class World {
       right = ObservedState::kFailed;
       expected = 0;
     }
-    if (runs && m.state.slots.size() != static_cast<size_t>(m.workers)) return false;
-    for (size_t i = 0; i < expected && i < m.running.size(); ++i)
-      if (m.running[i].outdated) return false;
+    if (m.state.replacement) return false;
+    for (size_t i = 0; runs && i < m.state.slots.size(); ++i)
+      if (m.running[i].process && m.running[i].outdated) return false;
     return m.state.observed == right && Processes(m) == expected && m.adopted.size() == expected && m.publishing == 0;
   }
   bool AtRest() const {
@@ -201,6 +224,7 @@ void Tell(const Totals& totals) {
          n(totals.events), n(totals.starts), n(totals.exits), n(totals.parked), n(totals.quarantines));
   printf("%llu failures of a dependency, %llu preparations without a database, %llu shutdowns, %llu killed in a stop, ",
          n(totals.blocked), n(totals.database_away), n(totals.shutdowns), n(totals.killed));
+  printf("%llu upgrades, %llu that failed, %llu taken back, ", n(totals.upgrades), n(totals.upgrades_failed), n(totals.rollbacks));
   printf("%.0f days of simulated time\n", std::chrono::duration<double, std::ratio<86400>>(totals.simulated).count());
 }
 
@@ -212,7 +236,8 @@ TEST(LifecycleSimulation, KeepsItsInvariantsInThousandsOfWorldsAndSettlesWhenFau
   Tell(totals);
   if (totals.worlds < kWorlds) return;
   // One that does not come to what it is about would say nothing.
-  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed})
+  for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed,
+                        totals.upgrades, totals.upgrades_failed})
     EXPECT_GT(seen, totals.worlds / 10);
 }
 

@@ -13,56 +13,11 @@
 
 #include "supervisor/lifecycle/graph.h"
 #include "supervisor/lifecycle/step.h"
-#include "tests/sim/process.h"
-#include "tests/sim/restart_law.h"
+#include "tests/sim/sim_module.h"
 #include "tests/sim/tell.h"
 #include "tests/sim/timeline.h"
 
 namespace bulkhead::sim {
-
-// What a run has seen.
-struct Totals {
-  uint64_t worlds = 0, events = 0, starts = 0, exits = 0, killed = 0, quarantines = 0, parked = 0, shutdowns = 0;
-  uint64_t blocked = 0, database_away = 0, quarantined = 0, backed_off = 0, fingerprint = 14695981039346656037u;
-  Millis simulated{0};
-};
-
-struct SimModule {
-  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, uint64_t seed)
-      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed), preparation_law(state.policy) {}
-
-  const std::string name;
-  const std::vector<std::string> dependencies;
-  int workers;
-  const Times times;
-  Mood mood = Mood::kFaultless;
-  bool enabled = false, skipped = false;  // as administrators wish
-  ModuleState state;
-  // As the Reconciler keeps them.
-  struct Running {
-    uint64_t run = 0;
-    std::shared_ptr<Process> process;
-    bool leaving = false;  // drained or stopped on demand
-    bool outdated = false;  // to be replaced
-    bool stop_asked = false;
-    Instant ready_since{};
-    bool well = true;  // by its last Health
-    std::optional<Instant> at_fault, flooded;
-  };
-  std::vector<Running> running;  // by slot
-  bool awaiting = false, preparing = false;
-  int publishing = 0;
-  uint64_t wake = 0;  // the valid one
-  // What must hold of it.
-  bool prepared = false;                      // since it was last wanted
-  bool overtaken = false;                     // it was wanted anew while it was prepared
-  std::optional<Instant> preparation_failed;  // for a while
-  std::vector<RestartLaw> laws;               // by slot
-  RestartLaw preparation_law;                 // of preparations that are tried again, which are never quarantined
-  std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
-  bool routed = false, told_to_wait = false;  // in the newest Directory
-  uint64_t last_run = 0, starts = 0;
-};
 
 class Node {
  public:
@@ -115,7 +70,14 @@ class Node {
     }
     Send(m, restart);
   }
+  // Workers of another version, or of the same one after another, are to take over.
+  void Replace(SimModule& m, bool at_once) {
+    if (!m.state.wanted || m.skipped || stopping_ || m.state.replacement || m.state.prepare != ModuleState::Prepare::kDone) return;
+    m.upgrading_to = at_once ? 1 + static_cast<int>(random_.Below(4)) : 0;
+    Send(m, event::Replace{at_once, m.upgrading_to});
+  }
   void Scale(SimModule& m, int workers) {
+    if (m.upgrading_to != 0) return;  // refused: the module is UPDATING
     m.workers = workers;
     if (m.state.wanted) Want(m, true);
   }
@@ -164,7 +126,10 @@ class Node {
   void SendOddity(SimModule& m) {
     int slot = static_cast<int>(random_.Below(m.state.slots.size() + 1));
     uint64_t run = static_cast<size_t>(slot) < m.running.size() ? m.running[static_cast<size_t>(slot)].run : 1;
-    switch (random_.Below(7)) {
+    switch (random_.Below(8)) {
+      case 7:
+        timeline_.After(m.times.health_interval, [this, &m, slot, run] { Send(m, event::WorkerReadiness{slot, run, true, ""}); });
+        return Send(m, event::WorkerReadiness{slot, run, random_.Below(4) == 0, "simulated"});
       case 6: return Send(m, event::WorkerFloods{slot, run, "simulated"});
       case 0: return Send(m, event::WorkerAtFault{slot, run, "simulated"});
       case 1:
@@ -229,9 +194,12 @@ class Node {
       m.prepared = false;
       m.overtaken = m.preparing;
     }
-    if (m.running.size() < static_cast<size_t>(want.workers)) m.running.resize(static_cast<size_t>(want.workers));
-    while (m.laws.size() < m.running.size()) m.laws.emplace_back(m.state.policy);
     Send(m, want);
+  }
+  // A place for each seat that Step may speak of.
+  static void MakeRoom(SimModule& m) {
+    if (m.running.size() < m.state.slots.size()) m.running.resize(m.state.slots.size());
+    while (m.laws.size() < m.running.size()) m.laws.emplace_back(m.state.policy);
   }
 
   void Send(SimModule& m, const Event& event) {
@@ -240,7 +208,9 @@ class Node {
     Note(m, event);
     std::vector<Action> actions = Step(m.state, event, now());
     Record(m, event, actions);
+    MakeRoom(m);
     bool publish = false, report = false;
+    std::vector<Action> replaced;
     std::vector<action::DrainWorker> drains;
     for (const Action& action : actions) {
       if (std::holds_alternative<action::Prepare>(action)) {
@@ -250,7 +220,7 @@ class Node {
         m.preparation_law.Started(now());
         AskToPrepare(m);
       } else if (auto* start = std::get_if<action::StartWorker>(&action)) {
-        StartWorker(m, start->slot, start->run);
+        StartWorker(m, *start);
       } else if (auto* stop = std::get_if<action::StopWorker>(&action)) {
         StopWorker(m, stop->slot, stop->run);
       } else if (std::holds_alternative<action::Publish>(action)) {
@@ -258,7 +228,7 @@ class Node {
       } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
         Require(m, publish, "a drain without a publication before it");
         Require(m, MayLeave(m, drain->slot), "a worker is drained that nobody wants to leave");
-        if (m.state.wanted && !m.skipped && drain->slot < m.workers)
+        if (m.state.wanted && !m.skipped && IsMember(m, static_cast<size_t>(drain->slot)))
           Require(m, OthersServeOrWait(m, drain->slot), "a worker is replaced while another one is on its way");
         m.running[static_cast<size_t>(drain->slot)].leaving = true;
         drains.push_back(*drain);
@@ -269,11 +239,47 @@ class Node {
         });
       } else if (std::holds_alternative<action::Report>(action)) {
         report = true;
+      } else {
+        replaced.push_back(action);
+        if (std::holds_alternative<action::ReplaceDone>(action) && m.upgrading_to != 0) {
+          // Before anything is looked at: from now on it is that version.
+          ++totals_.upgrades;
+          m.workers = std::exchange(m.upgrading_to, 0);
+          ++m.versions;
+          m.prepared = true;
+          m.overtaken = m.awaiting = false;
+          m.preparation_failed.reset();
+          m.preparation_law.SlateCleared();
+          for (size_t i = 0; i < m.state.slots.size(); ++i) {
+            m.running[i].incoming = false;
+            if (IsMember(m, i)) Require(m, Serves(m.running[i]), "a version takes over before all its workers are ready");
+          }
+        }
       }
+    }
+    for (size_t i = 0; i < m.state.slots.size(); ++i) {
+      if (IsMember(m, i)) m.running[i].incoming = false;
     }
     if (publish) Publish(m, std::move(drains));
     if (report) timeline_.Post([this] { LookAround(); });
     Check(m);
+    for (const Action& action : replaced) Replaced(m, action);
+  }
+
+  void Replaced(SimModule& m, const Action& action) {
+    if (std::holds_alternative<action::SuccessorsReady>(action)) {
+      // It is stored first, which may fail.
+      timeline_.After(Between(random_, Millis(1), Millis(500)), [this, &m] {
+        if (random_.Below(8) == 0) return Send(m, event::KeepOld{{"DATABASE_UNAVAILABLE", "simulated"}});
+        Send(m, event::TakeOver{Millis(random_.Below(2) * 30'000)});
+      });
+    } else if (std::holds_alternative<action::ReplaceFailed>(action)) {
+      totals_.upgrades_failed += m.upgrading_to != 0;
+      m.upgrading_to = 0;
+    } else if (std::holds_alternative<action::SoakFailed>(action)) {
+      ++totals_.rollbacks;
+      timeline_.Post([this, &m] { Replace(m, true); });
+    }
   }
 
   // What is said of a worker that serves.
@@ -285,6 +291,8 @@ class Node {
     };
     if (auto* health = std::get_if<event::WorkerHealthChanged>(&event)) {
       if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
+    } else if (auto* readiness = std::get_if<event::WorkerReadiness>(&event)) {
+      if (auto* running = serving(readiness->slot, readiness->run)) running->unready = !readiness->ready;
     } else if (auto* fault = std::get_if<event::WorkerAtFault>(&event)) {
       if (auto* running = serving(fault->slot, fault->run)) running->at_fault = now();
     } else if (auto* flood = std::get_if<event::WorkerFloods>(&event)) {
@@ -313,8 +321,9 @@ class Node {
     }
     m.preparing = true;
     bool slow = faults_ && random_.Below(20) == 0;
-    timeline_.After(Between(random_, Millis(2), slow ? Millis(300'000) : Millis(500)), [this, &m] {
+    timeline_.After(Between(random_, Millis(2), slow ? Millis(300'000) : Millis(500)), [this, &m, version = m.versions] {
       m.preparing = false;
+      if (m.versions != version) return Send(m, event::Prepared{true});  // of one that has been replaced
       bool overtaken = std::exchange(m.overtaken, false);
       if (database_away_) {
         ++totals_.database_away;
@@ -329,11 +338,16 @@ class Node {
     });
   }
 
-  void StartWorker(SimModule& m, int slot, uint64_t run) {
+  void StartWorker(SimModule& m, const action::StartWorker& start) {
+    const int slot = start.slot;
+    const uint64_t run = start.run;
     SimModule::Running& running = m.running[static_cast<size_t>(slot)];
+    const bool member = IsMember(m, static_cast<size_t>(slot));
     Require(m, !running.process, "a second process in one slot");
-    Require(m, m.state.wanted && !m.skipped && slot < m.workers, "a worker is started that nobody wants");
-    Require(m, m.prepared, "a worker is started before the preparation is done");
+    Require(m, m.state.wanted && !m.skipped && (member ? start.number < m.workers : m.state.replacement.has_value()), "a worker is started that nobody wants");
+    Require(m, m.prepared || start.incoming, "a worker is started before the preparation is done");
+    Require(m, start.incoming == (!member && m.upgrading_to != 0), "a worker is started of the wrong version");
+    if (!member) m.laws[static_cast<size_t>(slot)].SlateCleared();
     Require(m, !stopping_, "a worker is started during the shutdown");
     Require(m, run > m.last_run, "a run number is used twice");
     const char* wrong = m.laws[static_cast<size_t>(slot)].Started(now());
@@ -355,25 +369,28 @@ class Node {
       Send(m, event::WorkerHealthChanged{slot, run, health, "simulated"});
     };
     running = {run, std::make_shared<Process>(timeline_, m.times, Fate::Draw(m.mood, random_), std::move(callbacks))};
+    running.incoming = !member;
     running.process->Start();
   }
 
   void Died(SimModule& m, int slot, uint64_t run, ExitCause cause) {
     SimModule::Running& running = m.running[static_cast<size_t>(slot)];
     RestartLaw& law = m.laws[static_cast<size_t>(slot)];
-    const Backoff& backoff = m.state.slots[static_cast<size_t>(slot)].backoff;
-    bool quarantined = backoff.quarantined();
-    if (!running.leaving) {
+    auto is_quarantined = [&m, slot] { return m.state.slots[static_cast<size_t>(slot)].backoff.quarantined(); };
+    bool quarantined = is_quarantined();
+    const bool orderly = cause == ExitCause::kExit && random_.Below(3) == 0;
+    const bool incoming = running.incoming;
+    if (!running.leaving && !incoming) {
       ++totals_.exits;
       bool was_ready = running.ready_since != Instant();
-      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0));
+      law.Exited(now(), cause, was_ready ? std::chrono::duration_cast<Millis>(now() - running.ready_since) : Millis(0), orderly);
       totals_.parked += law.parked();
     } else {
       totals_.killed += cause == ExitCause::kSignal;
     }
-    Send(m, event::WorkerDied{slot, run, cause, "simulated"});
-    Require(m, backoff.quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
-    if (!backoff.quarantined() || quarantined) return;
+    Send(m, event::WorkerDied{slot, run, cause, "simulated", "", "", orderly});
+    Require(m, is_quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
+    if (!is_quarantined() || quarantined) return;
     ++totals_.quarantines;
     Require(m, law.MayBeQuarantined(now()), "a quarantine comes too early");
   }
@@ -450,13 +467,23 @@ class Node {
   static bool Serves(const SimModule::Running& running) {
     return running.process && running.process->ready() && !running.leaving;
   }
+  static bool IsMember(const SimModule& m, size_t slot) {
+    return slot < m.state.slots.size() && m.state.slots[slot].role == SlotState::Role::kMember;
+  }
+  static std::vector<size_t> Members(const SimModule& m) {
+    std::vector<size_t> members;
+    for (size_t i = 0; i < m.state.slots.size(); ++i) {
+      if (IsMember(m, i)) members.push_back(i);
+    }
+    return members;
+  }
   static bool MayLeave(const SimModule& m, int slot) {
-    return !m.state.wanted || m.skipped || slot >= m.workers || m.running[static_cast<size_t>(slot)].outdated;
+    return !m.state.wanted || m.skipped || !IsMember(m, static_cast<size_t>(slot)) || m.running[static_cast<size_t>(slot)].outdated;
   }
   static bool OthersServeOrWait(const SimModule& m, int slot) {
-    for (int i = 0; i < m.workers; ++i) {
-      SlotState::Phase phase = m.state.slots[static_cast<size_t>(i)].phase;
-      if (i != slot && phase != SlotState::Phase::kReady && phase != SlotState::Phase::kEmpty) return false;
+    for (size_t i : Members(m)) {
+      SlotState::Phase phase = m.state.slots[i].phase;
+      if (static_cast<int>(i) != slot && phase != SlotState::Phase::kReady && phase != SlotState::Phase::kEmpty) return false;
     }
     return true;
   }
@@ -471,14 +498,24 @@ class Node {
   void Check(SimModule& m) {
     for (size_t i = 0; i < m.running.size(); ++i) {
       const SimModule::Running& running = m.running[i];
-      if (m.listed.contains(running.run)) Require(m, Serves(running), "the Directory lists a worker that is not ready");
+      const bool ready = Serves(running) && !running.unready;
+      if (m.listed.contains(running.run)) Require(m, ready, "the Directory lists a worker that is not ready");
+      else Require(m, !ready || !m.routed || !IsMember(m, i), "the Directory lacks a worker that is ready");
+    }
+    const std::vector<size_t> members = Members(m);
+    if (m.state.wanted && !m.skipped) {
+      std::set<int> numbers;
+      for (size_t i : members) numbers.insert(m.state.slots[i].number);
+      bool right = members.size() == static_cast<size_t>(m.workers) && numbers.size() == members.size() && *numbers.begin() == 0 &&
+                   *numbers.rbegin() == m.workers - 1;
+      Require(m, right, "there is not one member for each worker that is wanted");
     }
     bool complete = m.state.wanted && !m.skipped && m.state.prepare != ModuleState::Prepare::kFailed;
-    for (size_t i = 0; complete && i < static_cast<size_t>(m.workers); ++i) {
-      const SimModule::Running& running = m.running[i];
+    for (size_t n = 0; complete && n < members.size(); ++n) {
+      const SimModule::Running& running = m.running[members[n]];
       bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
       bool flooded = running.flooded && now() < *running.flooded + limits::kFloodMemory;
-      complete = Serves(running) && running.well && !at_fault && !flooded;
+      complete = Serves(running) && running.well && !running.unready && !at_fault && !flooded;
     }
     Require(m, complete == (m.state.observed == ObservedState::kRunning),
             complete ? "it is not RUNNING although every worker is ready and well"
@@ -486,14 +523,17 @@ class Node {
     CheckWaiting(m);
     if (!m.state.wanted || m.skipped) Require(m, !m.routed, "routes of a module that nobody wants");
     Require(m, m.told_to_wait == StartsNow(m.state), "requests wait, or are refused, by what was true before");
-    for (size_t i = m.state.slots.size(); i < m.laws.size(); ++i) m.laws[i].SlateCleared();
+    for (size_t i = 0; i < m.laws.size(); ++i) {
+      if (i >= m.state.slots.size() || m.state.slots[i].role == SlotState::Role::kFree) m.laws[i].SlateCleared();
+    }
   }
 
   // QUARANTINED and BACKOFF are observed when nothing serves or starts, and only a wait beyond the burst is why: of a slot, the slow one of a
   // quarantine first, or of the preparation.
   void CheckWaiting(const SimModule& m) {
     int serving = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0;
-    for (size_t i = 0; m.state.wanted && i < static_cast<size_t>(m.workers); ++i) {
+    for (size_t i : Members(m)) {
+      if (!m.state.wanted) break;
       const SimModule::Running& running = m.running[i];
       serving += Serves(running);
       starting += running.process && running.process->starting();
@@ -526,7 +566,7 @@ class Node {
         Require(*m, now() < *m->preparation_failed + policy.cap, "a preparation is not tried again");
       }
       if (!m->prepared) continue;
-      for (size_t i = 0; i < static_cast<size_t>(m->workers); ++i) {
+      for (size_t i : Members(*m)) {
         if (m->running[i].process) continue;
         Require(*m, now() < m->laws[i].DueBy(m->state.slots[i].backoff.quarantined()), "a slot stays empty");
       }

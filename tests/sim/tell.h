@@ -23,6 +23,11 @@ inline std::string Describe(const Event& event) {
       for (int slot : e.slots) slots += " " + std::to_string(slot);
       return "restart" + slots;
     }
+    std::string operator()(const event::Replace& e) const {
+      return e.at_once ? "another version, " + std::to_string(e.workers) + " workers" : "replace one after another";
+    }
+    std::string operator()(const event::TakeOver& e) const { return "take over, soak " + std::to_string(e.soak.count()) + " ms"; }
+    std::string operator()(const event::KeepOld&) const { return "keep old"; }
     std::string operator()(const event::Prepared& e) const { return e.ok ? "prepared" : "not prepared: " + e.reason.code; }
     std::string operator()(const event::WorkerReady& e) const { return "ready" + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerDrained& e) const { return "drained" + Of(e.slot, e.run); }
@@ -33,6 +38,7 @@ inline std::string Describe(const Event& event) {
     std::string operator()(const event::WorkerHealthChanged& e) const {
       return "health" + Of(e.slot, e.run) + " " + std::to_string(static_cast<int>(e.health));
     }
+    std::string operator()(const event::WorkerReadiness& e) const { return (e.ready ? "well" : "unready") + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerAtFault& e) const { return "at fault" + Of(e.slot, e.run); }
     std::string operator()(const event::WorkerFloods& e) const { return "floods" + Of(e.slot, e.run); }
     std::string operator()(const event::Tick&) const { return "tick"; }
@@ -43,12 +49,18 @@ inline std::string Describe(const Event& event) {
 inline std::string Describe(const std::vector<Action>& actions) {
   struct Name {
     std::string operator()(const action::Prepare&) const { return "prepare"; }
-    std::string operator()(const action::StartWorker& a) const { return "start" + Of(a.slot, a.run); }
+    std::string operator()(const action::StartWorker& a) const {
+      return "start" + Of(a.slot, a.run) + " as " + std::to_string(a.number) + (a.incoming ? " of the other version" : "");
+    }
     std::string operator()(const action::Publish&) const { return "publish"; }
     std::string operator()(const action::DrainWorker& a) const { return "drain" + Of(a.slot, a.run); }
     std::string operator()(const action::StopWorker& a) const { return "stop" + Of(a.slot, a.run); }
     std::string operator()(const action::Wake&) const { return "wake"; }
     std::string operator()(const action::Report&) const { return "report"; }
+    std::string operator()(const action::SuccessorsReady&) const { return "successors ready"; }
+    std::string operator()(const action::ReplaceDone&) const { return "replaced"; }
+    std::string operator()(const action::ReplaceFailed& a) const { return "not replaced: " + a.reason.code; }
+    std::string operator()(const action::SoakFailed&) const { return "does not do well"; }
   };
   std::string all;
   for (const Action& action : actions) all += (all.empty() ? ": " : ", ") + std::visit(Name(), action);

@@ -150,6 +150,11 @@ class Connection {
         {"/hold", [] {}},
         {"/late", [] {}},
         {"/crash", [] { _exit(9); }},
+        {"/block",
+         [] {
+           for (;;) pause();
+         }},
+        {"/who", [&] { Send(Answer(stream, {{"content-type", "text/plain"}}, std::to_string(getpid()))); }},
         // No frames, or none that may be sent.
         {"/garbage", [&] { Send(Garbage()); }},
         {"/oversized", [&] { Send(HeaderOnly({0x7fffffff, stream, Type::kResponse, 0, 200, 0})); }},

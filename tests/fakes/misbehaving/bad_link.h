@@ -20,6 +20,8 @@ namespace bulkhead::misbehaving {
 // /hold                         never comes
 // /late                         comes when the stream has been cancelled
 // /crash                        is the end of the process
+// /block                        blocks the loop of its connection, for ever
+// /who                          is the number of the process
 // /garbage /oversized /half /truncated /unknown-type /unknown-stream /ended-stream /request /second-hello /window-overflow
 //                               is no frame, or one that may not be sent; /ended-stream then answers in order
 // /crlf-value /crlf-name /nul-value /crlf-trailer /head-that-lies /status-99

@@ -108,6 +108,41 @@ void UseUpMemory() {
   WaitForever();
 }
 
+// The kernel ends it with SIGXFSZ.
+void PassFileSize() {
+  rlimit little{4096, 4096};
+  setrlimit(RLIMIT_FSIZE, &little);
+  const int fd = open("large", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  for (;;) WriteAll(fd, std::string(1024, 'x'));
+}
+
+// Until it is refused another process; then it gives up, as one that needs it would.
+void UseUpProcesses() {
+  for (pid_t child; (child = fork()) >= 0;) {
+    if (child == 0) WaitForever();
+  }
+  _exit(4);
+}
+
+void BurnProcessors() {
+  for (int i = 0; i < 4; ++i) {
+    std::thread([] {
+      for (volatile uint64_t n = 0;; n = n + 1) {
+      }
+    }).detach();
+  }
+}
+
+// What the first line of the file `health` in its data folder says, "" without one. So a test decides.
+std::string ToldHealth() {
+  std::string text(64, '\0');
+  const int fd = open("health", O_RDONLY | O_CLOEXEC);
+  const ssize_t n = fd < 0 ? 0 : read(fd, text.data(), text.size());
+  if (fd >= 0) close(fd);
+  text.resize(n > 0 ? size_t(n) : 0);
+  return text.substr(0, text.find('\n'));
+}
+
 [[noreturn]] void Linger() {
   for (int number : {SIGTERM, SIGHUP, SIGINT}) signal(number, SIG_IGN);
   WaitForever();
@@ -164,6 +199,10 @@ class Service final : public v1::Module::Service {
     if (mode_ == "binary") After(kSoon, PrintBinaryAndLeave);
     if (mode_ == "stop-itself") After(kSoon, [] { raise(SIGSTOP); });
     if (mode_ == "eat-memory") After(kSoon, UseUpMemory);
+    if (mode_ == "file-size") After(kSoon, PassFileSize);
+    if (mode_ == "fork-until-refused") After(kSoon, UseUpProcesses);
+    if (mode_ == "burn-cpu") BurnProcessors();
+    if (mode_ == "exit-0") After(kSoon, [] { _exit(0); });
     return grpc::Status::OK;
   }
   grpc::Status Stop(grpc::ServerContext*, const v1::StopRequest*, v1::StopResponse*) override {
@@ -173,6 +212,19 @@ class Service final : public v1::Module::Service {
   grpc::Status Health(grpc::ServerContext*, const v1::HealthRequest*, v1::HealthResponse* response) override {
     if (mode_ == "hang-health") WaitForever();
     response->set_status(v1::HEALTHY);
+    if (mode_ == "told-health" || mode_ == "told-unhealthy") {
+      std::string told = ToldHealth();
+      if (told.empty() && mode_ == "told-unhealthy") told = "unhealthy";
+      if (told == "hang") WaitForever();
+      if (told == "degraded") response->set_status(v1::DEGRADED);
+      if (told == "unhealthy") response->set_status(v1::UNHEALTHY);
+      if (!told.empty()) {
+        auto& check = *response->add_checks();
+        check.set_name("told");
+        check.set_status(response->status());
+        check.set_message("the file says " + told);
+      }
+    }
     return grpc::Status::OK;
   }
 

@@ -178,9 +178,10 @@ TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
   EXPECT_THAT(Keys(module),
               UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
                                    "observed", "offer", "workers", "exits", "exitCounts", "isolation", "config", "configRevision",
-                                   "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest"));
+                                   "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest", "restartPolicy",
+                                   "healthPolicy"));
   EXPECT_EQ(module["status"], "REGISTERED");
-  EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}}));
+  EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}, {"workers", 1}, {"workersOverride", nullptr}}));
   EXPECT_EQ(module["observed"]["reason"], nullptr);
   EXPECT_EQ(module["lastUpgrade"], nullptr);
   EXPECT_EQ(module["enabledAt"], nullptr);
@@ -257,7 +258,7 @@ TEST_F(ModulesApi, EnableAndDisableAnswerWhenItIsSo) {
   EXPECT_EQ(enabled.data()["status"], "ENABLED");
   EXPECT_EQ(enabled.data()["observed"]["state"], "RUNNING");
   EXPECT_THAT(Keys(enabled.data()["workers"][0]),
-              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts"));
+              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts", "ready", "retryAt", "exitCounts"));
   const Reply disabled = Send(Request("PUT", "/api/v1/modules/meter/status", R"({"status":"DISABLED"})"));
   EXPECT_EQ(disabled.status, 200);
   EXPECT_EQ(disabled.data()["status"], "DISABLED");

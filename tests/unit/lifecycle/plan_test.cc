@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "supervisor/base/limits.h"
 #include "supervisor/lifecycle/refusals.h"
 
 namespace bulkhead {
@@ -15,7 +16,8 @@ using ::testing::Not;
 constexpr RegistryStatus kStatuses[] = {RegistryStatus::kRegistered, RegistryStatus::kInstalling, RegistryStatus::kEnabled,
                                         RegistryStatus::kDisabled,   RegistryStatus::kUpdating,   RegistryStatus::kRemoving};
 constexpr ModuleAction kAllActions[] = {ModuleAction::kInstall, ModuleAction::kEnable, ModuleAction::kDisable, ModuleAction::kConfigure,
-                                        ModuleAction::kDelete};
+                                        ModuleAction::kScale,   ModuleAction::kReset,  ModuleAction::kReload,  ModuleAction::kRestart,
+                                        ModuleAction::kUpgrade, ModuleAction::kRollback, ModuleAction::kDelete};
 
 // "module effect" of each step.
 std::vector<std::string> Steps(const Plan& plan) {
@@ -72,11 +74,39 @@ TEST_F(PlanTest, ARefusalForTheStateIsTheOneThatTheActionGives) {
         EXPECT_EQ(plan.refusals[1].code, "CURRENT_STATE");
       } else if (JudgeTransition(status, action) == TransitionVerdict::kAlreadySo) {
         EXPECT_THAT(plan.steps, IsEmpty()) << "nothing is done";
-      } else if (action != ModuleAction::kConfigure) {
+      } else if (action != ModuleAction::kConfigure && action != ModuleAction::kScale && action != ModuleAction::kReset) {
         EXPECT_THAT(plan.steps, Not(IsEmpty()));
       }
     }
   }
+}
+
+TEST_F(PlanTest, OfAScaleTheStepSaysHowManyWorkersComeOrGo) {
+  Add("it", RegistryStatus::kEnabled);
+  It().workers = 3;
+  It().manifest_workers = 2;
+  options.workers = 5;
+  EXPECT_EQ(Of(ModuleAction::kScale).steps.at(0).message, "2 more of its workers, so that there are 5, are started");
+  options.workers = 3;
+  EXPECT_THAT(Steps(Of(ModuleAction::kScale)), IsEmpty());
+  options.workers.reset();
+  EXPECT_THAT(Steps(Of(ModuleAction::kScale)), ElementsAre("it stop")) << "back to the manifest's two";
+  options.workers = 0;
+  EXPECT_EQ(Answer(Of(ModuleAction::kScale)), "INVALID_ARGUMENT");
+  options.workers = limits::kMaxWorkers + 1;
+  EXPECT_EQ(Answer(Of(ModuleAction::kScale)), "INVALID_ARGUMENT");
+  Stands("it").wanted = false;
+  options.workers = 5;
+  EXPECT_THAT(Steps(Of(ModuleAction::kScale)), IsEmpty()) << "of what does not run only the number changes";
+}
+
+TEST_F(PlanTest, AResetStartsWhatWaitsAndNothingElse) {
+  Add("it", RegistryStatus::kEnabled);
+  EXPECT_THAT(Steps(Of(ModuleAction::kReset)), IsEmpty());
+  It().waiting = 2;
+  EXPECT_THAT(Steps(Of(ModuleAction::kReset)), ElementsAre("it start"));
+  It().status = RegistryStatus::kDisabled;
+  EXPECT_EQ(Answer(Of(ModuleAction::kReset)), "INVALID_TRANSITION");
 }
 
 // Whatever is wrong with a module, and in whatever combination: the first refusal is of what the action looks at first, all the rest is told,

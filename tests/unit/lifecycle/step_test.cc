@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "supervisor/base/limits.h"
 
 namespace bulkhead {
@@ -253,6 +255,22 @@ TEST_F(StepTest, ThatAStartHasUsedUpItsAttemptsIsReportedAlthoughAnotherWorkerIs
   EXPECT_TRUE(Settled(state));
 }
 
+TEST_F(StepTest, AStartThatTimesOutTooSlowlyForABackoffHasUsedUpItsAttemptsAllTheSame) {
+  uint64_t run = Started();
+  for (int i = 0; i <= state.policy.burst; ++i) {
+    EXPECT_FALSE(Settled(state));
+    now += limits::kStartTimeout;
+    Send(event::WorkerDied{0, run, ExitCause::kStartTimeout, "Start did not answer"});
+    auto gone = Send(event::WorkerGone{0, run});
+    ASSERT_NE(Only<action::StartWorker>(gone), nullptr) << "at once, each time";
+    run = Only<action::StartWorker>(gone)->run;
+  }
+  EXPECT_EQ(state.observed, ObservedState::kStarting);
+  EXPECT_TRUE(Settled(state)) << "a boot does not wait for it any longer";
+  Send(event::WorkerReady{0, run});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
 TEST_F(StepTest, AConfigurationErrorIsNotRetriedUntilSomethingChanges) {
   uint64_t run = Started();
   Send(event::WorkerDied{0, run, ExitCause::kConfig, "exited with code 125"});
@@ -292,6 +310,94 @@ TEST_F(StepTest, AnUnwellWorkerDegradesItAndAHealthyAnswerMendsIt) {
   EXPECT_EQ(state.reason.code, "");
 }
 
+TEST_F(StepTest, AWorkerThatIsNotReadyLeavesTheDirectoryAndComesBackInTheSameProcess) {
+  const uint64_t run = Running();
+  auto away = Send(event::WorkerReadiness{0, run, false, "database: down"});
+  EXPECT_NE(Only<action::Publish>(away), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(away), nullptr) << "what it has in flight it may finish";
+  EXPECT_FALSE(Listed(state.slots[0]));
+  EXPECT_TRUE(Serves(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"NOT_READY", "database: down"}));
+  EXPECT_FALSE(StartsNow(state)) << "nobody waits for a worker that may take long";
+  EXPECT_EQ(Only<action::Publish>(Send(event::WorkerReadiness{0, run, false, "database: down"})), nullptr);
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kUnhealthy, "database: still down"});
+  EXPECT_EQ(state.reason.code, "NOT_READY") << "the worst of what is wrong";
+  Send(event::WorkerHealthChanged{0, run, WorkerHealth::kHealthy, ""});
+  auto back = Send(event::WorkerReadiness{0, run, true, ""});
+  EXPECT_NE(Only<action::Publish>(back), nullptr);
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.slots[0].restarts, 0);
+}
+
+TEST_F(StepTest, ThatItWasNotReadyIsForgottenWithItsProcess) {
+  const uint64_t run = Running();
+  Send(event::WorkerReadiness{0, run, false, "database: down"});
+  Send(event::WorkerDied{0, run, ExitCause::kLiveness, "Health did not answer"});
+  auto gone = Send(event::WorkerGone{0, run});
+  Send(event::WorkerReadiness{0, run, false, "told late"});
+  Send(event::WorkerReady{0, Only<action::StartWorker>(gone)->run});
+  EXPECT_TRUE(Listed(state.slots[0]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, ThePolicySaysWhichEndsAreAnsweredWithAStart) {
+  struct Case {
+    RestartWhen when;
+    bool orderly, again;
+  };
+  for (const Case& one : {Case{RestartWhen::kAlways, true, true}, {RestartWhen::kAlways, false, true}, {RestartWhen::kOnFailure, true, false},
+                          {RestartWhen::kOnFailure, false, true}, {RestartWhen::kNever, true, false}, {RestartWhen::kNever, false, false}}) {
+    state = ModuleState(7);
+    state.policy.when = one.when;
+    const uint64_t run = Running();
+    Send(event::WorkerDied{0, run, ExitCause::kExit, "it ended", "", "", one.orderly});
+    auto gone = Send(event::WorkerGone{0, run});
+    EXPECT_EQ(Only<action::StartWorker>(gone) != nullptr, one.again) << RestartWhenName(one.when) << one.orderly;
+    EXPECT_EQ(state.observed, one.again ? ObservedState::kStarting : ObservedState::kFailed);
+    EXPECT_EQ(state.reason.message.find("restart.policy is " + std::string(RestartWhenName(one.when))) != std::string::npos, !one.again);
+    EXPECT_NE(Only<action::StartWorker>(one.again ? gone : Send(event::Retry{})), nullptr) << "a reset starts it in any case";
+  }
+}
+
+TEST_F(StepTest, ARetryClearsBackoffQuarantineAndParkingOfAllSlotsAndTriesThemAtOnce) {
+  Send(event::Want{true, false, 1, 3});
+  Send(event::Prepared{true});
+  std::vector<uint64_t> runs = {1, 2, 3};
+  Send(event::WorkerDied{0, runs[0], ExitCause::kConfig, "exited with code 125"});
+  Send(event::WorkerGone{0, runs[0]});
+  while (!state.slots[1].backoff.quarantined()) {
+    Send(event::WorkerDied{1, runs[1], ExitCause::kExit, ""});
+    Send(event::WorkerGone{1, runs[1]});
+    if (state.slots[1].backoff.quarantined()) break;
+    if (state.slots[1].retry_at) now = *state.slots[1].retry_at;
+    Send(event::Tick{});
+    runs[1] = state.slots[1].run;
+  }
+  Send(event::WorkerReady{2, runs[2]});
+  ASSERT_TRUE(state.slots[0].parked && state.slots[1].retry_at);
+  EXPECT_EQ(state.slots[1].exits, (std::map<ExitCause, int>{{ExitCause::kExit, state.slots[1].restarts}}));
+  std::vector<int> started;
+  for (const Action& action : Send(event::Retry{})) {
+    if (auto* start = std::get_if<action::StartWorker>(&action)) started.push_back(start->slot);
+  }
+  EXPECT_THAT(started, testing::ElementsAre(0, 1)) << "who serves is left alone";
+  EXPECT_FALSE(state.slots[0].parked || state.slots[1].backoff.quarantined() || state.slots[1].retry_at);
+}
+
+TEST_F(StepTest, MoreWorkersAreStartedAtOnceAndThatIsWhyItIsNotComplete) {
+  Running();
+  auto more = Send(event::Want{true, false, 2, 3});
+  EXPECT_EQ(std::count_if(more.begin(), more.end(), [](const Action& a) { return std::holds_alternative<action::StartWorker>(a); }), 2);
+  EXPECT_EQ(state.observed, ObservedState::kDegraded);
+  EXPECT_EQ(state.reason, (Reason{"SCALING", "it goes from 1 to 3 workers"}));
+  Send(event::WorkerReady{1, 2});
+  Send(event::WorkerReady{2, 3});
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
 TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
   uint64_t first = Running();
   Send(event::WorkerDied{0, first, ExitCause::kSignal, ""});
@@ -301,68 +407,166 @@ TEST_F(StepTest, EventsOfAnEarlierProcessChangeNothing) {
   EXPECT_TRUE(Send(event::WorkerDied{0, first, ExitCause::kSignal, ""}).empty());
 }
 
-class BackoffTest : public ::testing::Test {
- protected:
-  Millis Wait(Millis ready_for = 0ms) {
-    Instant at = backoff.OnExit(policy, now, ready_for, random);
-    return std::chrono::duration_cast<Millis>(at - now);
+TEST_F(StepTest, AnotherVersionTakesOverOnlyWhenAllItsWorkersAreReadyAndItIsToldTo) {
+  const uint64_t old = Running();
+  auto begun = Send(event::Replace{true, 2});
+  std::vector<action::StartWorker> starts;
+  for (const Action& action : begun) {
+    if (auto* start = std::get_if<action::StartWorker>(&action)) starts.push_back(*start);
   }
-  RestartPolicy policy = DefaultRestartPolicy();
-  Random random{1};
-  Backoff backoff;
-  Instant now{std::chrono::hours(1)};
-};
-
-TEST_F(BackoffTest, TheBurstIsAnsweredAtOnceAndTheNextExitWaits) {
-  for (int i = 0; i < policy.burst; ++i) EXPECT_EQ(Wait(), 0ms);
-  EXPECT_GT(Wait(), 0ms);
-  EXPECT_TRUE(backoff.waiting_long());
+  ASSERT_EQ(starts.size(), 2u);
+  EXPECT_TRUE(starts[0].incoming && starts[1].incoming);
+  EXPECT_EQ(starts[0].number, 0);
+  EXPECT_EQ(starts[1].number, 1);
+  EXPECT_EQ(state.observed, ObservedState::kRunning) << "the old one serves";
+  EXPECT_EQ(Only<action::SuccessorsReady>(Send(event::WorkerReady{starts[0].slot, starts[0].run})), nullptr);
+  EXPECT_FALSE(Listed(state.slots[static_cast<size_t>(starts[0].slot)]));
+  auto ready = Send(event::WorkerReady{starts[1].slot, starts[1].run});
+  EXPECT_NE(Only<action::SuccessorsReady>(ready), nullptr);
+  EXPECT_EQ(Only<action::Publish>(ready), nullptr);
+  auto taken = Send(event::TakeOver{});
+  EXPECT_NE(Only<action::ReplaceDone>(taken), nullptr);
+  EXPECT_NE(Only<action::Publish>(taken), nullptr);
+  ASSERT_NE(Only<action::DrainWorker>(taken), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(taken)->run, old);
+  EXPECT_FALSE(Listed(state.slots[0]));
+  EXPECT_TRUE(Listed(state.slots[static_cast<size_t>(starts[0].slot)]) && Listed(state.slots[static_cast<size_t>(starts[1].slot)]));
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  Send(event::WorkerDrained{0, old});
+  Send(event::WorkerDied{0, old, ExitCause::kExit, ""});
+  EXPECT_EQ(Only<action::StartWorker>(Send(event::WorkerGone{0, old})), nullptr) << "nobody takes its place";
+  EXPECT_EQ(state.reason, Reason{});
 }
 
-TEST_F(BackoffTest, ExitsFartherApartThanTheWindowNeverWait) {
-  for (int i = 0; i < 100; ++i) {
-    now += policy.window / policy.burst + 1ms;
-    EXPECT_EQ(Wait(), 0ms);
+TEST_F(StepTest, AVersionOfWhichOneWorkerDoesNotStartIsGivenUpAndTheOldOneServesOn) {
+  const uint64_t old = Running();
+  Send(event::Replace{true, 2});
+  const SlotState first = state.slots[1], second = state.slots[2];
+  Send(event::WorkerReady{1, first.run});
+  auto died = Send(event::WorkerDied{2, second.run, ExitCause::kStartTimeout, "too slow"});
+  ASSERT_NE(Only<action::ReplaceFailed>(died), nullptr);
+  EXPECT_EQ(Only<action::ReplaceFailed>(died)->reason, (Reason{"START_TIMEOUT", "too slow"}));
+  ASSERT_NE(Only<action::StopWorker>(died), nullptr);
+  EXPECT_EQ(Only<action::StopWorker>(died)->run, first.run);
+  EXPECT_EQ(Only<action::ReplaceDone>(Send(event::TakeOver{})), nullptr) << "there is nothing any more to take over";
+  Send(event::WorkerGone{2, second.run});
+  Send(event::WorkerDied{1, first.run, ExitCause::kExit, ""});
+  Send(event::WorkerGone{1, first.run});
+  EXPECT_EQ(state.slots.size(), 1u);
+  EXPECT_EQ(state.slots[0].run, old);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+  EXPECT_EQ(state.reason, Reason{});
+}
+
+TEST_F(StepTest, OneThatDiesWhileTheOthersWaitToTakeOverGivesItUp) {
+  Running();
+  Send(event::Replace{true, 1});
+  const uint64_t run = state.slots[1].run;
+  EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{1, run})), nullptr);
+  EXPECT_EQ(Only<action::ReplaceFailed>(Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})), nullptr) << "who asked is answered first";
+  auto taken = Send(event::TakeOver{});
+  ASSERT_NE(Only<action::ReplaceFailed>(taken), nullptr);
+  EXPECT_EQ(Only<action::ReplaceDone>(taken), nullptr);
+  EXPECT_TRUE(Listed(state.slots[0]));
+}
+
+TEST_F(StepTest, AVersionOfWhichOneWorkerIsNotReadyAnyMoreBeforeItTakesOverIsGivenUp) {
+  for (bool announced : {false, true}) {
+    state = ModuleState(7);
+    const uint64_t old = Running();
+    Send(event::Replace{true, 2});
+    const uint64_t first = state.slots[1].run, second = state.slots[2].run;
+    Send(event::WorkerReady{1, first});
+    if (announced) {
+      EXPECT_NE(Only<action::SuccessorsReady>(Send(event::WorkerReady{2, second})), nullptr);
+    }
+    auto actions = Send(event::WorkerReadiness{1, first, false, "database: down"});
+    if (announced) {
+      EXPECT_EQ(Only<action::ReplaceFailed>(actions), nullptr) << "who asked is answered first";
+      actions = Send(event::TakeOver{});
+    }
+    EXPECT_EQ(Only<action::Publish>(actions), nullptr) << "it has served nobody";
+    ASSERT_NE(Only<action::ReplaceFailed>(actions), nullptr);
+    EXPECT_EQ(Only<action::ReplaceFailed>(actions)->reason, (Reason{"NOT_READY", "database: down"}));
+    EXPECT_EQ(std::count_if(actions.begin(), actions.end(), [](const Action& a) { return std::holds_alternative<action::StopWorker>(a); }), 2);
+    EXPECT_EQ(state.slots[0].run, old);
+    EXPECT_TRUE(Listed(state.slots[0]));
+    EXPECT_EQ(state.observed, ObservedState::kRunning);
   }
 }
 
-TEST_F(BackoffTest, WaitsDoubleUpToTheCapWithFullJitter) {
-  for (int i = 0; i < policy.burst; ++i) Wait();
-  for (int i = 0; i < 9; ++i) {
-    Millis most = std::min(policy.base * (1 << i), policy.cap);
-    Millis wait = Wait();
-    EXPECT_LE(wait, most);
-    EXPECT_GE(wait, most / 10 - 1ms);
-    now += wait;
+TEST_F(StepTest, AWorkerThatIsNotReadyIsReplacedByARollingRestartToo) {
+  const uint64_t old = Running();
+  Send(event::WorkerReadiness{0, old, false, "database: down"});
+  Send(event::Replace{});
+  auto taken = Send(event::WorkerReady{1, state.slots[1].run});
+  EXPECT_NE(Only<action::ReplaceDone>(taken), nullptr);
+  ASSERT_NE(Only<action::DrainWorker>(taken), nullptr);
+  EXPECT_EQ(Only<action::DrainWorker>(taken)->run, old);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
+}
+
+TEST_F(StepTest, WithinTheSoakTimeAnExitOrBadHealthSpeaksAgainstTheNewVersionOnce) {
+  for (const std::string what : {"SIGNAL", "LIVENESS", "HEALTH", "NOT_READY"}) {
+    state = ModuleState(7);
+    Running();
+    Send(event::Replace{true, 1});
+    const uint64_t run = state.slots[1].run;
+    Send(event::WorkerReady{1, run});
+    Send(event::TakeOver{10s});
+    now += 9s;
+    auto fault = what == "SIGNAL"     ? Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})
+                 : what == "LIVENESS" ? Send(event::WorkerDied{1, run, ExitCause::kLiveness, "silent"})
+                 : what == "HEALTH"   ? Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"})
+                                      : Send(event::WorkerReadiness{1, run, false, "bad"});
+    ASSERT_NE(Only<action::SoakFailed>(fault), nullptr);
+    EXPECT_EQ(Only<action::SoakFailed>(fault)->reason.code, what);
+    EXPECT_EQ(Only<action::SoakFailed>(Send(event::WorkerHealthChanged{1, run, WorkerHealth::kUnhealthy, "bad"})), nullptr);
   }
 }
 
-TEST_F(BackoffTest, ALongHealthySpellClearsTheSlate) {
-  for (int i = 0; i < 8; ++i) Wait();
-  EXPECT_GT(Wait(2 * policy.cap - 1ms), 0ms);
-  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
-  EXPECT_FALSE(backoff.waiting_long());
+TEST_F(StepTest, AfterTheSoakTimeAFaultIsAFault) {
+  Running();
+  Send(event::Replace{true, 1});
+  const uint64_t run = state.slots[1].run;
+  Send(event::WorkerReady{1, run});
+  Send(event::TakeOver{10s});
+  now += 10s;
+  EXPECT_EQ(Only<action::SoakFailed>(Send(event::WorkerDied{1, run, ExitCause::kSignal, "gone"})), nullptr);
 }
 
-TEST_F(BackoffTest, ThreeExhaustedWindowsWithinTheSpanQuarantineAndAreTriedSlowly) {
-  int exits = 0;
-  while (!backoff.quarantined() && exits < 100) {
-    now += Wait();
-    ++exits;
+TEST_F(StepTest, ARollingRestartHasOneSuccessorAtATimeAndNeverFewerWorkers) {
+  Send(event::Want{true, false, 1, 3});
+  Send(event::Prepared{true});
+  for (int i = 0; i < 3; ++i) Send(event::WorkerReady{i, static_cast<uint64_t>(i + 1)});
+  auto listed = [this] { return std::count_if(state.slots.begin(), state.slots.end(), Listed); };
+  auto actions = Send(event::Replace{});
+  for (int number = 0; number < 3; ++number) {
+    const auto* start = Only<action::StartWorker>(actions);
+    ASSERT_NE(start, nullptr);
+    EXPECT_EQ(start->number, number);
+    EXPECT_FALSE(start->incoming);
+    EXPECT_EQ(listed(), 3);
+    const auto copy = *start;
+    actions = Send(event::WorkerReady{copy.slot, copy.run});
+    EXPECT_EQ(listed(), 3);
+    ASSERT_NE(Only<action::DrainWorker>(actions), nullptr);
+    EXPECT_EQ(Only<action::DrainWorker>(actions)->run, static_cast<uint64_t>(number + 1));
   }
-  EXPECT_EQ(exits, policy.burst + 1 + 2 * policy.burst);
-  EXPECT_GE(Wait(), policy.quarantine_retry / 10 - 1ms);
+  EXPECT_NE(Only<action::ReplaceDone>(actions), nullptr);
+  EXPECT_EQ(state.observed, ObservedState::kRunning);
 }
 
-TEST_F(BackoffTest, OnlyAHealthySpellEndsAQuarantine) {
-  while (!backoff.quarantined()) now += Wait();
-  for (int i = 0; i < 100; ++i) {
-    now += policy.quarantine_retry;
-    Wait();
-    EXPECT_TRUE(backoff.quarantined());
+TEST_F(StepTest, AStopEndsAReplacement) {
+  for (const Event& stop : std::vector<Event>{event::Want{false, false, 2, 1}, event::Want{true, true, 2, 1}, event::Close{}}) {
+    state = ModuleState(7);
+    Running();
+    Send(event::Replace{true, 1});
+    auto actions = Send(stop);
+    EXPECT_NE(Only<action::ReplaceFailed>(actions), nullptr);
+    ASSERT_NE(Only<action::StopWorker>(actions), nullptr);
+    EXPECT_EQ(Only<action::StopWorker>(actions)->slot, 1);
   }
-  EXPECT_EQ(Wait(2 * policy.cap), 0ms);
-  EXPECT_FALSE(backoff.quarantined());
 }
 
 }  // namespace

@@ -116,7 +116,9 @@ TEST(Manifest, EveryFieldIsTaken) {
       "events": {"publishes": ["order.created"], "subscribes": ["order.*", "price.updated"]}},
     "dependencies": {"modules": {"pricing-engine": ">=1 <3"}, "system": {"bulkhead": "^0.1.0", "node": "whatever"}},
     "database": {"migrations": "sql/", "extensions": ["pg_trgm", "uuid-ossp"]},
-    "health": {"interval": 2000, "timeout": 500},
+    "health": {"interval": 2000, "timeout": 500, "readiness": {"failureThreshold": 5, "successThreshold": 2}, "liveness": {"interval": 9000}},
+    "restart": {"policy": "on-failure", "burst": 100, "backoff": {"base": 200, "cap": 5000, "factor": 1.5},
+      "quarantine": {"windows": 7, "span": 10000, "retry": 6000}},
     "lifecycle": {"handshakeTimeout": 1, "startTimeout": 2, "stopTimeout": 3, "drainTimeout": 4},
     "limits": {"memory": "512Mi", "cpu": "500m", "pids": 64}, "metadata": {"tags": ["a"]}})");
   EXPECT_EQ(m.entry, "libexec/run");
@@ -145,7 +147,9 @@ TEST(Manifest, EveryFieldIsTaken) {
   EXPECT_TRUE(m.has_database);
   EXPECT_EQ(m.migrations_dir, "sql");
   EXPECT_THAT(m.extensions, ElementsAre("pg_trgm", "uuid-ossp"));
-  EXPECT_EQ(m.health_interval, Millis(2000));
+  EXPECT_EQ(m.health, (HealthPolicy{std::nullopt, {Millis(2000), Millis(500), 5, 2}, {Millis(9000), Millis(500), 3, 1}}));
+  EXPECT_EQ(m.restart, (RestartPolicy{RestartWhen::kOnFailure, 100, limits::kRestartWindow, Millis(200), Millis(5000), 1.5, 7, Millis(10'000),
+                                      Millis(6000), Millis(10'000)}));
   EXPECT_EQ(m.drain_timeout, Millis(4));
   EXPECT_EQ(m.limit_memory, 512 << 20);
   EXPECT_EQ(m.limit_cpu_millis, 500);
@@ -201,8 +205,39 @@ TEST(Manifest, TheProcessIsChecked) {
   EXPECT_THAT(Errors(R"({"lifecycle":{"startTimeout":0,"stopTimeout":600001}})"),
               ElementsAre("/lifecycle/startTimeout OUT_OF_RANGE", "/lifecycle/stopTimeout OUT_OF_RANGE"));
   EXPECT_THAT(Errors(R"({"health":{"interval":1}})"), ElementsAre("/health/interval OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"health":{"startup":{"failureThreshold":0},"readiness":{"timeout":1},"liveness":{"interval":"1s"}}})"),
+              testing::UnorderedElementsAre("/health/startup/failureThreshold OUT_OF_RANGE", "/health/readiness/timeout OUT_OF_RANGE",
+                                            "/health/liveness/interval WRONG_TYPE"));
   EXPECT_THAT(Errors(R"({"database":{"migrations":"/etc"}})"), ElementsAre("/database/migrations INVALID_PATH"));
   EXPECT_THAT(Errors(R"({"database":{"extensions":["a;b"]}})"), ElementsAre("/database/extensions/0 INVALID_NAME"));
+}
+
+TEST(Manifest, ARestartPolicyStaysWithinTheSupervisorsCaps) {
+  EXPECT_EQ(Good("{}").restart, RestartPolicy{});
+  EXPECT_EQ(Good(R"({"restart":{}})").restart, RestartPolicy{});
+  EXPECT_EQ(Good(R"({"restart":{"backoff":{"cap":2000}}})").restart.reset_after, Millis(4000)) << "twice the cap";
+  EXPECT_EQ(Good(R"({"restart":{"backoff":{"base":90000}}})").restart.cap, Millis(90'000)) << "never less than the base";
+  EXPECT_THAT(Errors(R"({"restart":{"policy":"sometimes"}})"), ElementsAre("/restart/policy INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"restart":{"burst":-1,"window":999,"resetAfter":1,"backoff":{"base":99,"factor":0.5},"quarantine":{"windows":0,"retry":10}}})"),
+              testing::UnorderedElementsAre("/restart/burst OUT_OF_RANGE", "/restart/window OUT_OF_RANGE", "/restart/resetAfter OUT_OF_RANGE",
+                                            "/restart/backoff/base OUT_OF_RANGE", "/restart/backoff/factor OUT_OF_RANGE",
+                                            "/restart/quarantine/windows OUT_OF_RANGE", "/restart/quarantine/retry OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"restart":{"backoff":{"base":5000,"cap":1000}}})"), ElementsAre("/restart/backoff/cap INVALID_COMBINATION"));
+  EXPECT_THAT(Errors(R"({"restart":{"quarantine":{"retry":1000}}})"), ElementsAre("/restart/quarantine/retry INVALID_COMBINATION"));
+  EXPECT_EQ(Good(R"({"restart":{"backoff":{"cap":900000}}})").restart.quarantine_retry, Millis(900'000));
+  // More than ten starts in a second for long are nobody's wish.
+  EXPECT_THAT(Errors(R"({"restart":{"burst":1000}})"), ElementsAre("/restart/burst INVALID_COMBINATION"));
+  EXPECT_THAT(Errors(R"({"restart":{"burst":20,"window":1999}})"), ElementsAre("/restart/window INVALID_COMBINATION"));
+  EXPECT_EQ(Good(R"({"restart":{"burst":20,"window":2000}})").restart.burst, 20);
+  EXPECT_THAT(Warnings(R"({"restart":{"bursts":1,"backoff":{"bas":1}}})"),
+              testing::UnorderedElementsAre("/restart/bursts UNKNOWN_FIELD", "/restart/backoff/bas UNKNOWN_FIELD"));
+}
+
+TEST(Manifest, AStartUpProbeIsOnlyThereWhenItIsAskedFor) {
+  EXPECT_EQ(Good("{}").health, HealthPolicy{});
+  const HealthPolicy health = Good(R"({"health":{"timeout":700,"startup":{}}})").health;
+  EXPECT_EQ(health.startup, (HealthProbe{limits::kStartupInterval, Millis(700), limits::kStartupFailures}));
+  EXPECT_EQ(health.readiness, (HealthProbe{limits::kHealthInterval, Millis(700)}));
 }
 
 TEST(Manifest, QuantitiesAreNumbersOrTexts) {
@@ -420,9 +455,8 @@ TEST(Manifest, TheVersionsOfTheSupervisorThatAModuleWorksWithAreKept) {
 }
 
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
-  EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"restart":{},"isolation":{}})"),
-              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/restart NOT_APPLIED",
-                                            "/isolation NOT_APPLIED"));
+  EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"isolation":{}})"),
+              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/isolation NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
                            "events":{"publishes":["order.created"],"subscribes":[]}}})"),
               testing::UnorderedElementsAre("/capabilities/api/openapi NOT_APPLIED", "/capabilities/ui NOT_APPLIED",

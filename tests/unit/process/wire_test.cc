@@ -92,15 +92,17 @@ TEST(Wire, AReplyComesBackAsItWas) {
   sent.serial = 9;
   sent.code = 13;
   sent.text = "execve /x: Permission denied";
-  sent.process = {1234, {{"uid", true, "uid 5"}, {"seccomp", false, "not asked for"}}};
-  sent.exit = {3, 9, true, true};
+  sent.process = {1234, {{"uid", true, "uid 5"}, {"seccomp", false, "not asked for"}}, "/sys/fs/cgroup/x/cpu.stat"};
+  sent.exit = {3, 9, true, true, 7};
   Reply got;
   ASSERT_TRUE(Decode(Encode(sent), got));
   EXPECT_EQ(got.process.pid, 1234);
   ASSERT_EQ(got.process.isolation.size(), 2u);
   EXPECT_EQ(got.process.isolation[1].why, "not asked for");
   EXPECT_EQ(got.text, sent.text);
+  EXPECT_EQ(got.process.cpu_stat, sent.process.cpu_stat);
   EXPECT_TRUE(got.exit.oom_killed);
+  EXPECT_EQ(got.exit.forks_refused, 7);
   EXPECT_EQ(got.exit.signal, 9);
 }
 

@@ -103,6 +103,26 @@ TEST_F(RegistryTest, StatusIsComparedAndSetByGeneration) {
   EXPECT_EQ(disabled->enabled_at, enabled->enabled_at);
 }
 
+TEST_F(RegistryTest, ANumberOfWorkersIsKeptAndTheRoleMayHaveTheConnectionsForIt) {
+  EXPECT_FALSE(Insert("orders").workers.has_value());
+  auto without_role = registry_.SetWorkers("orders", 3, 1, 12);
+  ASSERT_TRUE(without_role.ok()) << without_role.status();
+  EXPECT_EQ(without_role->workers, 3);
+  EXPECT_EQ(without_role->generation, 2);
+  EXPECT_EQ(ErrorCode(registry_.SetWorkers("orders", 4, 1, 16).status()), "GENERATION_CHANGED");
+  auto schema = registry_.EnsureSchema("orders", 12, {});
+  ASSERT_TRUE(schema.ok()) << schema.status();
+  auto limit = [&] { return database_.Run("SELECT rolconnlimit FROM pg_roles WHERE rolname = $1", {schema->role})->Int(0, "rolconnlimit"); };
+  EXPECT_EQ(limit(), 12);
+  auto manifests = registry_.SetWorkers("orders", std::nullopt, std::nullopt, 16);
+  ASSERT_TRUE(manifests.ok()) << manifests.status();
+  EXPECT_FALSE(manifests->workers.has_value());
+  EXPECT_EQ(limit(), 16);
+  ASSERT_TRUE(registry_.SetConnectionLimit("orders", 4).ok());
+  EXPECT_EQ(limit(), 4);
+  EXPECT_TRUE(registry_.SetConnectionLimit("nobody", 4).ok());
+}
+
 TEST_F(RegistryTest, OfManyWhoChangeTheSameGenerationOneWins) {
   Insert("orders");
   std::atomic<int> won{0}, lost{0};

@@ -136,6 +136,22 @@ TEST_F(MisbehavingWorker, AStartThatHangsNamesTheCallThatDid) {
   }
 }
 
+TEST_F(MisbehavingWorker, ASignalThatTellsOfALimitIsToldAsOne) {
+  Begin("file-size");
+  WorkerExit exit = End();
+  EXPECT_EQ(exit.end, WorkerEnd::kLimit);
+  EXPECT_EQ(exit.signal, SIGXFSZ);
+  EXPECT_THAT(exit.message, HasSubstr("File size limit exceeded"));
+  EXPECT_FALSE(exit.orderly);
+}
+
+TEST_F(MisbehavingWorker, ExitCode0IsAnOrderlyEndAndAnyOtherIsNone) {
+  Begin("exit-0");
+  EXPECT_TRUE(End().orderly);
+  Begin("exit");
+  EXPECT_FALSE(End().orderly);
+}
+
 TEST_F(MisbehavingWorker, AStopInOrderLeavesNothingToSay) {
   Begin("");
   ASSERT_TRUE(Ready());
@@ -166,8 +182,7 @@ TEST_F(MisbehavingWorker, AProcessThatIgnoresSigtermIsKilledWhenItsTimeIsUpAndTh
 }
 
 TEST_F(MisbehavingWorker, HealthThatIsNeverAnsweredEndsIt) {
-  manifest().health_interval = Millis(100);
-  manifest().health_timeout = Millis(50);
+  manifest().health.readiness = manifest().health.liveness = {Millis(100), Millis(50)};
   Begin("hang-health");
   ASSERT_TRUE(Ready());
   WorkerExit exit = End();

@@ -1,0 +1,71 @@
+// A module of a simulated node, as the Reconciler keeps it and as what must hold of it is judged; and what a run has seen.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "supervisor/lifecycle/step.h"
+#include "tests/sim/process.h"
+#include "tests/sim/restart_law.h"
+
+namespace bulkhead::sim {
+
+// What a run has seen.
+struct Totals {
+  uint64_t worlds = 0, events = 0, starts = 0, exits = 0, killed = 0, quarantines = 0, parked = 0, shutdowns = 0;
+  uint64_t upgrades = 0, upgrades_failed = 0, rollbacks = 0;
+  uint64_t blocked = 0, database_away = 0, quarantined = 0, backed_off = 0, fingerprint = 14695981039346656037u;
+  Millis simulated{0};
+};
+
+// A preparation is tried again whatever the policy says of workers that have ended.
+inline RestartPolicy Always(RestartPolicy policy) {
+  policy.when = RestartWhen::kAlways;
+  return policy;
+}
+
+struct SimModule {
+  SimModule(std::string name, std::vector<std::string> dependencies, int workers, Times times, const RestartPolicy& policy, uint64_t seed)
+      : name(std::move(name)), dependencies(std::move(dependencies)), workers(workers), times(times), state(seed, policy), preparation_law(Always(policy)) {}
+
+  const std::string name;
+  const std::vector<std::string> dependencies;
+  int workers;
+  const Times times;
+  Mood mood = Mood::kFaultless;
+  bool enabled = false, skipped = false;  // as administrators wish
+  ModuleState state;
+  // As the Reconciler keeps them.
+  struct Running {
+    uint64_t run = 0;
+    std::shared_ptr<Process> process;
+    bool leaving = false;  // drained or stopped on demand
+    bool incoming = false;  // a successor that has not taken over
+    bool outdated = false;  // to be replaced
+    bool stop_asked = false;
+    Instant ready_since{};
+    bool well = true;  // by its last Health
+    bool unready = false;
+    std::optional<Instant> at_fault, flooded;
+  };
+  std::vector<Running> running;  // by slot
+  bool awaiting = false, preparing = false;
+  int upgrading_to = 0;  // workers of the version that is to take over; 0: none is
+  int versions = 0;      // that have taken over
+  int publishing = 0;
+  uint64_t wake = 0;  // the valid one
+  // What must hold of it.
+  bool prepared = false;                      // since it was last wanted
+  bool overtaken = false;                     // it was wanted anew while it was prepared
+  std::optional<Instant> preparation_failed;  // for a while
+  std::vector<RestartLaw> laws;               // by slot
+  RestartLaw preparation_law;                 // of preparations that are tried again, which are never quarantined
+  std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
+  bool routed = false, told_to_wait = false;  // in the newest Directory
+  uint64_t last_run = 0, starts = 0;
+};
+
+}  // namespace bulkhead::sim
