@@ -117,7 +117,7 @@ TEST_F(HealthJudgeTest, ACallThatFailsAtOnceCountsLikeOneThatIsNotAnswered) {
 }
 
 TEST_F(HealthJudgeTest, ForLivenessTheTimeCountsInWhichItsCpuLimitLetItRun) {
-  policy.liveness = {1s, 5s, 3};
+  policy.readiness = policy.liveness = {1s, 5s, 3};
   held_back = 0.9;
   Begin();
   int calls = 1;
