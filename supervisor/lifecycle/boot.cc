@@ -103,7 +103,11 @@ absl::Status Recover(Registry& registry, ModuleRow& row) {
     case RegistryStatus::kRegistered:
     case RegistryStatus::kEnabled:
     case RegistryStatus::kDisabled: return absl::OkStatus();
-    case RegistryStatus::kUpdating: to = row.updating_from; break;  // one version or the other, and whole
+    case RegistryStatus::kUpdating:
+      // One version or the other, and whole. A row that does not say what it was before is not started by itself.
+      to = row.updating_from;
+      if (to == RegistryStatus::kUpdating) to = row.package.empty() ? RegistryStatus::kRegistered : RegistryStatus::kDisabled;
+      break;
     case RegistryStatus::kInstalling:
     case RegistryStatus::kRemoving: to = row.package.empty() ? RegistryStatus::kRegistered : RegistryStatus::kDisabled; break;
   }

@@ -231,6 +231,7 @@ class Interrupted(DaemonTest):
                                                "updating": ("DISABLED", "STOPPED"), "half-removed": ("REGISTERED", "STOPPED")})
         for name, sentence in (("installing", "its installation was interrupted"), ("removing", "its removal was interrupted: delete it again")):
             self.assertRegex(daemon.log(), rf"{sentence}  module={name}")
+        self.assertRegex(daemon.log(), "its upgrade was interrupted  module=updating")
         for name in ("installing", "updating"):
             self.assertEqual(daemon.post(f"/api/v1/modules/{name}/enable").status, 200)
         for name in ("removing", "half-removed"):

@@ -35,7 +35,7 @@ class States(DaemonTest):
             self.assertError(answer, 409, "INVALID_TRANSITION")
             details = [(detail["code"], detail["message"]) for detail in answer.error["details"]]
             self.assertIn(("CURRENT_STATE", "REGISTERED"), details)
-            self.assertEqual([m for code, m in details if code == "POSSIBLE_ACTION"], ["install", "enable", "configure", "scale", "delete"])
+            self.assertEqual([m for code, m in details if code == "POSSIBLE_ACTION"], ["install", "enable", "configure", "scale", "upgrade", "delete"])
         self.assertEqual(daemon.post("/api/v1/modules/one/enable").status, 200)
         answer = daemon.delete("/api/v1/modules/one")
         self.assertError(answer, 409, "MODULE_ENABLED")
@@ -67,9 +67,9 @@ class States(DaemonTest):
             self.assertEqual([(d["code"], d["message"]) for d in answer.error["details"]], list(expected))
 
         refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_ENABLED", ("CURRENT_STATE", "ENABLED"), ("POSSIBLE_ACTION", "disable"),
-                ("POSSIBLE_ACTION", "configure"), ("POSSIBLE_ACTION", "scale"), ("POSSIBLE_ACTION", "reset"))
+                *[("POSSIBLE_ACTION", action) for action in ("configure", "scale", "reset", "reload", "restart", "upgrade", "rollback")])
         daemon.post("/api/v1/modules/hangs/disable?wait=false")
-        disabled = [("CURRENT_STATE", "DISABLED")] + [("POSSIBLE_ACTION", action) for action in ("enable", "configure", "scale", "delete")]
+        disabled = [("CURRENT_STATE", "DISABLED")] + [("POSSIBLE_ACTION", action) for action in ("enable", "configure", "scale", "upgrade", "rollback", "delete")]
         refused(daemon.delete("/api/v1/modules/hangs"), "MODULE_BUSY", *disabled)
         refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_BUSY", *disabled)
 
