@@ -113,6 +113,7 @@ class Reconciler : public Modules {
     Done<ActionResult> done;
   };
   struct Rollout;                 // of a new configuration, configure.cc
+  using Ended = std::function<void(absl::Status)>;
   struct Upgrading;               // to another version, upgrade.cc
   struct Reloading;               // of all workers, upgrade.cc
   struct Chain;                   // of modules that are enabled together, chain.cc
@@ -251,13 +252,14 @@ class Reconciler : public Modules {
   void StoreUpgrade(const EntryPtr& entry);
   void UpgradeFailed(const EntryPtr& entry, const absl::Status& why);
   void RestoreVersion(const EntryPtr& entry, const std::shared_ptr<Upgrading>& upgrade, const absl::Status& why);
-  void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void(absl::Status)> done);
+  void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void()> begun, Ended done);
   void RollBackItself(const EntryPtr& entry, const Reason& reason);
   void SettleReload(const EntryPtr& entry);
   void ReloadDied(const EntryPtr& entry, const std::string& why);
-  // A command with `wait` whose work ends with done(status), and which holds the module's queue until then.
+  // A command with `wait` whose work ends with done(status), and which holds the module's queue until then. That it goes on is answered
+  // when the wait is over and begun() was called: before that it may still be refused.
   void Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,
-               std::function<void(const EntryPtr& entry, std::function<void(absl::Status)> done)> work);
+               std::function<void(const EntryPtr& entry, std::function<void()> begun, Ended done)> work);
 
   // chain.cc
   void RecordOutcome(const Actor& by, const std::string& action, const std::string& module, const absl::Status& outcome);

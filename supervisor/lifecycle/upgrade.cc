@@ -64,7 +64,8 @@ struct Reconciler::Upgrading {
   PreparedModule prepared;
   Reason reason;                                 // of a rollback
   bool stored = false;                           // that next is in force
-  std::function<void(absl::Status)> done;
+  std::function<void()> begun;                   // nothing refuses it any more
+  Ended done;
 };
 
 struct Reconciler::Reloading {
@@ -82,7 +83,7 @@ void Reconciler::TakeIncoming(const Entry& entry, WorkerSpec& spec, std::optiona
 }
 
 void Reconciler::Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,
-                         std::function<void(const EntryPtr& entry, std::function<void(absl::Status)> done)> work) {
+                         std::function<void(const EntryPtr& entry, std::function<void()> begun, Ended done)> work) {
   loop_.Post([this, target, action, wait, done = std::move(done), work = std::move(work)] {
     if (stopping_) return done(Error("SHUTTING_DOWN", "the supervisor is stopping"));
     const Instant until = clock_.Now() + wait;
@@ -93,10 +94,13 @@ void Reconciler::Command(const ModuleTarget& target, ModuleAction action, Millis
         return release();
       }
       const EntryPtr entry = *current;
-      const Millis left = std::max(Millis(0), std::chrono::ceil<Millis>(until - clock_.Now()));
-      const Loop::TimerId late = loop_.After(left, [this, entry, done] { done(ActionResult{View(*entry), false}); });
-      work(entry, [this, entry, done, late, until, release](absl::Status status) {
-        loop_.Cancel(late);
+      auto late = std::make_shared<Loop::TimerId>(0);
+      auto begun = [this, entry, done, until, late] {
+        const Millis left = std::max(Millis(0), std::chrono::ceil<Millis>(until - clock_.Now()));
+        *late = loop_.After(left, [this, entry, done] { done(ActionResult{View(*entry), false}); });
+      };
+      work(entry, begun, [this, entry, done, late, until, release](absl::Status status) {
+        loop_.Cancel(*late);
         release();
         if (!status.ok()) return done(status);
         if (!entry->state.wanted) return done(ActionResult{View(*entry), true});
@@ -115,7 +119,7 @@ absl::Status Reconciler::MayReplace(const Entry& entry) {
 // ---- the same version ----
 
 void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
-  Command(target, ModuleAction::kRestart, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void(absl::Status)> done) {
+  Command(target, ModuleAction::kRestart, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());  // its flag is off, or it was left out: there is nothing to restart
     const AuditRecord audit{.by = target.by, .action = "modules.restart", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
@@ -140,7 +144,7 @@ void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionRes
 }
 
 void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
-  Command(target, ModuleAction::kReload, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void(absl::Status)> done) {
+  Command(target, ModuleAction::kReload, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());
     const AuditRecord audit{.by = target.by, .action = "modules.reload", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
@@ -150,8 +154,9 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
           Recorded(audit);
           return true;
         },
-        [this, entry, done](absl::StatusOr<bool> recorded) {
+        [this, entry, begun, done](absl::StatusOr<bool> recorded) {
           if (!recorded.ok()) return done(recorded.status());
+          begun();
           entry->reload = std::make_shared<Reloading>(Reloading{{}, done});
           for (const SlotState& slot : entry->state.slots) {
             if (Serves(slot)) entry->reload->runs.insert(slot.run);
@@ -254,16 +259,17 @@ absl::StatusOr<Package> Reconciler::ReadPrevious(const ModuleRow& row) const {
 
 void Reconciler::Upgrade(const ModuleTarget& target, VersionSource source, Millis wait, Done<ActionResult> done) {
   Command(target, ModuleAction::kUpgrade, wait, std::move(done),
-          [this, target, source = std::move(source)](const EntryPtr& entry, std::function<void(absl::Status)> done) {
+          [this, target, source = std::move(source)](const EntryPtr& entry, std::function<void()> begun, Ended done) {
             if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
             Blocking<OtherVersion>(
                 [this, row = entry->row, offer = entry->offer, source] { return ReadVersion(row, offer, source); },
-                [this, entry, target, done](absl::StatusOr<OtherVersion> read) {
+                [this, entry, target, begun, done](absl::StatusOr<OtherVersion> read) {
                   if (!read.ok()) return done(read.status());
                   if (read->same) return done(absl::OkStatus());
                   if (absl::Status fits = CheckVersion(*entry, read->package.manifest); !fits.ok()) return done(fits);
                   auto upgrade = std::make_shared<Upgrading>(Upgrading{target});
                   upgrade->before = entry->row;
+                  upgrade->begun = begun;
                   upgrade->done = done;
                   Blocking<Installed>(
                       [this, row = entry->row, package = std::move(read->package)]() -> absl::StatusOr<Installed> {
@@ -287,19 +293,20 @@ void Reconciler::Upgrade(const ModuleTarget& target, VersionSource source, Milli
 }
 
 void Reconciler::Rollback(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
-  Command(target, ModuleAction::kRollback, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void(absl::Status)> done) {
+  Command(target, ModuleAction::kRollback, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
-    BeginRollback(entry, target, {kRequested, "an administrator asked for it"}, std::move(done));
+    BeginRollback(entry, target, {kRequested, "an administrator asked for it"}, std::move(begun), std::move(done));
   });
 }
 
-void Reconciler::BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void(absl::Status)> done) {
+void Reconciler::BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void()> begun, Ended done) {
   const auto previous = PreviousRow(entry->row);
   if (!previous) return done(WithoutPreviousVersion(entry->row.name, entry->row.status));
   auto upgrade = std::make_shared<Upgrading>(Upgrading{target, ModuleAction::kRollback});
   upgrade->before = entry->row;
   upgrade->next = *previous;
   upgrade->reason = reason;
+  upgrade->begun = std::move(begun);
   upgrade->done = std::move(done);
   Blocking<Package>(
       [this, row = entry->row] { return ReadPrevious(row); },
@@ -323,6 +330,7 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
         entry->row = *std::move(row);
         entry->row.last_upgrade_json = last;  // of the one under way nothing is known yet
         entry->upgrade = upgrade;
+        upgrade->begun();
         LogInfo("lifecycle", upgrade->action == ModuleAction::kRollback ? "rolling back" : "upgrading",
                 {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", upgrade->reason.message}});
         // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
@@ -453,7 +461,7 @@ void Reconciler::RollBackItself(const EntryPtr& entry, const Reason& reason) {
   Serialized(entry->row.name, [this, entry, reason, version](std::function<void()> release) {
     // Somebody may have commanded otherwise meanwhile.
     if (stopping_ || Find(entry->row.name) != entry || entry->row.version != version || entry->row.status != RegistryStatus::kEnabled) return release();
-    BeginRollback(entry, {entry->row.name, std::nullopt, SystemActor(options_.node)}, reason, [release](absl::Status) { release(); });
+    BeginRollback(entry, {entry->row.name, std::nullopt, SystemActor(options_.node)}, reason, [] {}, [release](absl::Status) { release(); });
   });
 }
 

@@ -66,10 +66,12 @@ class States(DaemonTest):
             self.assertError(answer, 409, code)
             self.assertEqual([(d["code"], d["message"]) for d in answer.error["details"]], list(expected))
 
-        refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_ENABLED", ("CURRENT_STATE", "ENABLED"), ("POSSIBLE_ACTION", "disable"),
-                *[("POSSIBLE_ACTION", action) for action in ("configure", "scale", "reset", "reload", "restart", "upgrade", "rollback")])
+        possible = ("disable", "configure", "scale", "reset", "reload", "restart", "upgrade", "rollback")
+        refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_ENABLED", ("CURRENT_STATE", "ENABLED"),
+                *[("POSSIBLE_ACTION", action) for action in possible])
         daemon.post("/api/v1/modules/hangs/disable?wait=false")
-        disabled = [("CURRENT_STATE", "DISABLED")] + [("POSSIBLE_ACTION", action) for action in ("enable", "configure", "scale", "upgrade", "rollback", "delete")]
+        possible = ("enable", "configure", "scale", "upgrade", "rollback", "delete")
+        disabled = [("CURRENT_STATE", "DISABLED")] + [("POSSIBLE_ACTION", action) for action in possible]
         refused(daemon.delete("/api/v1/modules/hangs"), "MODULE_BUSY", *disabled)
         refused(daemon.post("/api/v1/modules/hangs/migrations/up"), "MODULE_BUSY", *disabled)
 

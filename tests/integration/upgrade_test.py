@@ -285,6 +285,7 @@ class Upgrade(Upgrading):
         refused({"path": str(broken)}, 400, "MANIFEST_INVALID", "/version")
         after = daemon.module("shop")
         self.assertEqual({**after, "updatedAt": ""}, {**before, "updatedAt": ""})
+        self.assertError(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"version": "7.7.7"}), 404, "VERSION_NOT_FOUND")
         same = daemon.post("/api/v1/modules/shop/upgrade", {"path": str(self.modules / "shop")})
         self.assertEqual((same.status, same.data["desired"]), (200, before["desired"]))
 
