@@ -17,6 +17,7 @@
 #include <initializer_list>
 
 #include "supervisor/process/namespaces.h"
+#include "supervisor/process/sandbox.h"
 
 namespace bulkhead {
 namespace {
@@ -51,6 +52,9 @@ void EnterNamespaces(const ExecPlan& plan) {
   for (const char* place : plan.tmp_places) Require(plan, ShimStep::kMounts, namespaces::MountTmp(plan.tmp.c_str(), place));
   if (plan.shared_memory) Require(plan, ShimStep::kMounts, namespaces::MountSharedMemory());
   if (plan.proc) Require(plan, ShimStep::kMounts, namespaces::MountProc());
+  if (!plan.landlock) return;
+  if (plan.shared_memory) Require(plan, ShimStep::kLandlock, sandbox::AllowMounted(plan.landlock.get(), "/dev/shm", true));
+  if (plan.proc) Require(plan, ShimStep::kLandlock, sandbox::AllowMounted(plan.landlock.get(), "/proc", false));
 }
 
 // The spawner ignores some signals and blocks one; both would outlive execve.

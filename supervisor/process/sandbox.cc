@@ -130,6 +130,12 @@ absl::Status AllowPorts(int ruleset, const std::vector<uint16_t>& ports) {
 
 }  // namespace
 
+bool AllowMounted(int ruleset, const char* path, bool write) {
+  const int place = open(path, O_PATH | O_CLOEXEC);
+  PathBeneathAttr rule{write ? HandledAccess(LandlockAbi()) : kToRead, place};
+  return place >= 0 && syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0) == 0;
+}
+
 int LandlockAbi() {
   static const int abi = static_cast<int>(syscall(SYS_landlock_create_ruleset, nullptr, 0, kCreateRulesetVersion));
   return abi < 0 ? 0 : abi;

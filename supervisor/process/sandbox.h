@@ -22,6 +22,10 @@ inline constexpr int kAbiWithScopes = 6;  // Linux 6.12
 // names the path that can't be opened, or that reaches into one of `roots` although it is a foreign one.
 absl::StatusOr<UniqueFd> LandlockRuleset(const ReachSpec& reach, const std::vector<std::string>& roots);
 
+// The same for a place that is mounted in the child alone: rules are for what is there when they are made, and none for what a mount hides
+// counts. Async-signal-safe; false with errno.
+bool AllowMounted(int ruleset, const char* path, bool write);
+
 // The sockets that a filter lets a module make.
 enum class Sockets {
   kIp,    // Unix, IPv4 and IPv6 (TCP and UDP), and the netlink ones that list the machine's interfaces

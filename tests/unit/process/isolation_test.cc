@@ -376,7 +376,7 @@ TEST(Isolation, TmpProcAndIpcAreAModulesOwn) {
   Spawned on(options);
   Output output;
   SpawnSpec spec = Sandboxed("own.0",
-                             "ls /tmp /var/tmp /dev/shm; echo x > /tmp/mine && echo x > /dev/shm/mine && ls /var/tmp /dev/shm; [ -e /proc/1 ] || echo alone; "
+                             "ls /dev/shm /tmp /var/tmp; echo x > /tmp/mine && echo x > /dev/shm/mine && ls /dev/shm /var/tmp; [ -e /proc/1 ] || echo alone; "
                              "[ -e /proc/self/status ] && echo self; readlink /proc/self/ns/ipc", &output);
   spec.reach.tmp = place.Path("tmp");
   spec.reach.writable = {place.Path("tmp")};
