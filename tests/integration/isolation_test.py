@@ -43,12 +43,12 @@ def write_hostile(modules_dir, **manifest):
     return target
 
 
-def attempt(daemon, name, **arguments):
+def attempt(daemon, name, /, **arguments):
     """One attempt of tests/fakes/hostile/attempts.py: (done, what came of it)."""
     answer = daemon.post("/api/v1/m/hostile/attempt", {"attempt": name, "with": arguments})
     if answer.status != 200:
         raise AssertionError(f"{name} {arguments}: {answer}")
-    return outcome(answer.json)
+    return outcome(answer.data)
 
 
 def package_of(daemon, name):
@@ -113,7 +113,7 @@ class AHostileModule(SharedDaemonTest):
                      own_package=package_of(self.daemon, "hostile"), outside=str(self.outside), abstract=listener, psql=postgres_tool("psql"))
 
     def sql(self, statement):
-        return self.daemon.post("/api/v1/m/hostile/sql", {"sql": statement}).json
+        return self.daemon.post("/api/v1/m/hostile/sql", {"sql": statement}).data
 
     def try_all(self, attempts, active):
         """Rows of the table; the attempts that ended otherwise than the measures say."""
@@ -198,9 +198,9 @@ class AHostileModule(SharedDaemonTest):
 
     @AS_ROOT
     def test_what_it_leaves_in_tmp_nobody_else_finds(self):
-        for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-            self.assertEqual(attempt(self.daemon, "make_file", path=f"{folder}/bulkhead-left"), (True, "made"))
-            self.assertFalse(os.path.exists(f"{folder}/bulkhead-left"), folder)
+        for number, folder in enumerate(("/tmp", "/var/tmp", "/dev/shm")):
+            self.assertEqual(attempt(self.daemon, "make_file", path=f"{folder}/bulkhead-left-{number}"), (True, "made"))
+            self.assertFalse(os.path.exists(f"{folder}/bulkhead-left-{number}"), folder)
             self.assertEqual(attempt(self.daemon, "list_folder", path=folder)[0], True)
 
     def test_its_temporary_files_end_with_it(self):
@@ -298,7 +298,7 @@ class Access(Manifests):
         self.addCleanup(server.remove)
         write_hostile(self.modules, access={})
         daemon = self.daemon(modules=["hostile"], modules_dir=self.modules, args=["--store-url", server.url])
-        self.assertEqual(daemon.post("/api/v1/m/hostile/sql", {"sql": "SELECT 1"}).json, {"done": True, "how": ""})
+        self.assertEqual(daemon.post("/api/v1/m/hostile/sql", {"sql": "SELECT 1"}).data, {"done": True, "how": ""})
         host, port = daemon.admin_address.rsplit(":", 1)
         active = states(daemon.module("hostile"))["network"] == "active"
         self.assertEqual(attempt(daemon, "connect_tcp", host=host, port=int(port))[0], not active)
