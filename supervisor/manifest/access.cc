@@ -30,7 +30,7 @@ void AddFile(const std::string& path, bool write, const std::string& pointer, Ma
     return out.Error(pointer, "TOO_LONG", absl::StrCat("A path may have at most ", kMaxAccessPath, " characters."));
   if (!IsNormalPath(path)) {
     return out.Error(pointer, "INVALID_PATH",
-                     "What a module may reach is named from the root on, such as \"/srv/prices\": without \".\", \"..\", empty parts, "
+                     "What a module may reach is named from the root on, such as \"/opt/prices\": without \".\", \"..\", empty parts, "
                      "control characters and a slash at the end, and not the root itself.");
   }
   auto twin = std::find_if(manifest.access_files.begin(), manifest.access_files.end(), [&](const FileAccess& f) { return f.path == path; });

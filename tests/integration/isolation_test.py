@@ -314,7 +314,7 @@ class Access(Manifests):
                          ("off", "outbound: access.network of the manifest says so"))
 
     def test_a_manifest_that_is_applied_is_not_warned_about(self):
-        manifest = {"name": "a", "version": "1.0.0", "access": {"files": ["/srv/a"], "network": {"ports": [443]}}, "isolation": "strict"}
+        manifest = {"name": "a", "version": "1.0.0", "access": {"files": ["/opt/a"], "network": {"ports": [443]}}, "isolation": "strict"}
         daemon = self.daemon(modules_dir=self.modules)
         self.assertEqual(daemon.post("/api/v1/modules/validate", {"manifest": manifest}).data["warnings"], [])
 

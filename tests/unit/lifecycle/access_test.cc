@@ -47,12 +47,12 @@ TEST(Access, ThePortOfTheDatabaseIsAmongThosePermitted) {
 
 TEST(Access, FilesAreForeignAndSocketsOfTheDatabaseAreNot) {
   Manifest manifest = Module({}, true);
-  manifest.access_files = {{"/srv/a", false}, {"/srv/b", true}};
+  manifest.access_files = {{"/opt/a", false}, {"/opt/b", true}};
   StoreReach store;
   store.socket_folders = {"/run/postgresql"};
   const ReachSpec reach = ModuleReach(manifest, store);
-  EXPECT_THAT(reach.foreign_readable, ElementsAre("/srv/a"));
-  EXPECT_THAT(reach.foreign_writable, ElementsAre("/srv/b"));
+  EXPECT_THAT(reach.foreign_readable, ElementsAre("/opt/a"));
+  EXPECT_THAT(reach.foreign_writable, ElementsAre("/opt/b"));
   EXPECT_THAT(reach.readable, ElementsAre("/run/postgresql"));
 }
 

@@ -433,9 +433,9 @@ TEST(Manifest, WhatAModuleMayReachIsRead) {
   EXPECT_THAT(plain.access_files, IsEmpty());
   EXPECT_EQ(plain.network, std::nullopt);
   EXPECT_FALSE(plain.strict_isolation);
-  const Manifest full = Good(R"({"access":{"files":["/srv/a",{"path":"/srv/b","mode":"write"},{"path":"/srv/c"},{"path":"/srv/a","mode":"write"}],
+  const Manifest full = Good(R"({"access":{"files":["/opt/a",{"path":"/opt/b","mode":"write"},{"path":"/opt/c"},{"path":"/opt/a","mode":"write"}],
                                            "network":{"ports":[443,5432,443]}},"isolation":"strict"})");
-  EXPECT_EQ(full.access_files, (std::vector<FileAccess>{{"/srv/a", true}, {"/srv/b", true}, {"/srv/c", false}}));
+  EXPECT_EQ(full.access_files, (std::vector<FileAccess>{{"/opt/a", true}, {"/opt/b", true}, {"/opt/c", false}}));
   EXPECT_EQ(full.network, NetworkAccess::kPorts);
   EXPECT_THAT(full.network_ports, ElementsAre(443, 5432));
   EXPECT_TRUE(full.strict_isolation);
@@ -452,7 +452,7 @@ TEST(Manifest, WhatAModuleMayReachIsRead) {
 }
 
 TEST(Manifest, WhatIsWrongInAccessAndIsolationHasItsPathAndCode) {
-  for (const char* path : {"", "/", "srv", "/srv/", "/srv//a", "/srv/../etc", "/srv/.", "/srv/a\\u0007"})
+  for (const char* path : {"", "/", "opt", "/opt/", "/opt//a", "/opt/../etc", "/opt/.", "/opt/a\\u0007"})
     EXPECT_THAT(Errors((R"({"access":{"files":[")" + std::string(path) + "\"]}}").c_str()), ElementsAre("/access/files/0 INVALID_PATH")) << path;
   EXPECT_THAT(Errors(R"({"access":{"files":[{"mode":"read"}]}})"), ElementsAre("/access/files/0/path REQUIRED"));
   EXPECT_THAT(Errors(R"({"access":{"files":[{"path":"/a","mode":"append"}]}})"), ElementsAre("/access/files/0/mode INVALID_VALUE"));

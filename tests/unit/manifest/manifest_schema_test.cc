@@ -35,7 +35,7 @@ json FullManifest() {
   full["config"]["schema"]["every"] = {{"type", "duration"}, {"default", "30s"}, {"dependsOn", "loud"}};
   full["config"]["schema"]["size"] = {{"type", "integer"}, {"min", 1}, {"dependsOn", {{"level", "high"}}}};
   full["capabilities"]["ui"]["navigation"][0]["children"] = {{{"path", "/things/a"}, {"label", "A"}}};
-  full["access"] = {{"files", {"/srv/prices", {{"path", "/srv/reports"}, {"mode", "write"}}}}, {"network", {{"mode", "ports"}, {"ports", {443, 5432}}}}};
+  full["access"] = {{"files", {"/opt/prices", {{"path", "/opt/reports"}, {"mode", "write"}}}}, {"network", {{"mode", "ports"}, {"ports", {443, 5432}}}}};
   full["isolation"] = {{"mode", "strict"}};
   full["metadata"]["repository"] = {{"type", "git"}, {"url", "https://example.org"}};
   return full;

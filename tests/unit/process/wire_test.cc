@@ -26,7 +26,7 @@ Request FullSpawn() {
   request.spec.sandbox = true;
   request.spec.strict = true;
   request.spec.kin = "orders";
-  request.spec.reach = {{"/x/package"}, {"/x/data"}, {"/srv/a"}, {"/srv/b", "/srv/c"}, "/x/tmp", NetworkAccess::kPorts, {443, 65535}, true, "why"};
+  request.spec.reach = {{"/x/package"}, {"/x/data"}, {"/opt/a"}, {"/opt/b", "/opt/c"}, "/x/tmp", NetworkAccess::kPorts, {443, 65535}, true, "why"};
   request.spec.limits = {int64_t{1} << 40, 1500, 64, 1024, int64_t{1} << 34};
   request.spec.graceful_signal = 2;
   return request;
