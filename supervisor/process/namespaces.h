@@ -30,7 +30,7 @@ bool MountProc();
 void RaiseLoopback();  // the interface `lo` of a fresh network namespace; without it connections to 127.0.0.1 are refused
 
 // The network namespaces of modules, with nothing in them but `lo`. One is made with the first process of a module and outlives it:
-// making one takes a millisecond or more, which a restart should not wait for. At most limits::kKeptNetworks; beyond, the one that was
+// making one takes half a millisecond and more, which a restart should not wait for. At most limits::kKeptNetworks; beyond, the one that was
 // used longest ago is let go, and lives as long as a process in it.
 class Networks {
  public:
