@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "supervisor/base/duration.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
+#include "supervisor/process/spawner.h"
 
 namespace bulkhead {
 namespace {
@@ -103,6 +106,20 @@ std::string SetUids(Config& config, const std::string& value, const std::string&
   return "";
 }
 
+std::string SetIsolationOff(Config& config, const std::string& value, const std::string&) {
+  std::set<std::string> off;
+  for (absl::string_view piece : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+    const std::string name(absl::StripAsciiWhitespace(piece));
+    if (name == "none") continue;
+    const std::vector<std::string> known(std::begin(kMeasuresToSwitchOff), std::end(kMeasuresToSwitchOff));
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      return absl::StrCat("\"", name.substr(0, 64), "\" is no measure that can be switched off: ", absl::StrJoin(known, ", "), ".");
+    off.insert(name);
+  }
+  config.isolation_off = std::move(off);
+  return "";
+}
+
 std::string SetLevel(Config& config, const std::string& value, const std::string&) {
   return ParseLogLevel(value, config.log_level)
              ? ""
@@ -168,6 +185,8 @@ const std::vector<Setting>& Settings() {
        "exit or degraded, when a critical module can't start (default exit)", SetCriticalFailure},
       {"isolation.uids", "BULKHEAD_UIDS", "--uids", "FIRST-LAST",
        "user ids for modules, as root (default: chosen from the data folder)", SetUids},
+      {"isolation.off", "BULKHEAD_ISOLATION_OFF", "--isolation-off", "NAME,NAME",
+       "measures of isolation that no module gets: landlock, seccomp, network, tmp, proc, ipc (default none)", SetIsolationOff, true},
   };
   return settings;
 }

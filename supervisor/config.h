@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct Config {
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
+  std::set<std::string> isolation_off;  // isolation.off: measures that no module gets (process/spawner.h)
   std::map<std::string, bool> flags;    // flags.<name> of the file
   std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
   std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder

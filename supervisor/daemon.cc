@@ -82,8 +82,9 @@ absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& fold
 }
 
 // What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
-Spawner::Options SpawnerOptions(const DataFolder& folder, const UidClaim& uids) {
+Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder, const UidClaim& uids) {
   Spawner::Options options;
+  options.off = config.isolation_off;
   options.cgroup_name = "bulkhead-" + folder.hash;
   options.folder_roots = {folder.path, folder.run};
   if (folder.privileged) {
@@ -423,7 +424,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
   ASSIGN_OR_RETURN(UidClaim uids, ModuleUids(config, folder));
-  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(folder, uids)));
+  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder, uids)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});

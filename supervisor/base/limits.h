@@ -50,6 +50,12 @@ inline constexpr Millis kHealthTimeout{5'000};
 inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
 inline constexpr Millis kFloodMemory{3'000};             // how long a worker is DEGRADED after its log was limited
+// What a module's process may use where its manifest says nothing (status: rlimits, cgroup.pids, tmp).
+inline constexpr int kModuleFiles = 16'384;              // open descriptors; beyond: EMFILE
+inline constexpr int64_t kModuleFileBytes = int64_t{16} << 30;  // one file; beyond: SIGXFSZ, which ends it unless it is caught, and EFBIG
+inline constexpr int kModulePids = 4'096;                // processes and threads without `limits.pids`; beyond: EAGAIN
+inline constexpr char kSharedMemoryOptions[] = "mode=1777,size=1g";  // of its /dev/shm, as root; beyond: ENOSPC. It counts for limits.memory
+inline constexpr size_t kKeptNetworks = 64;              // network namespaces kept for modules that don't run; beyond: made anew at the next start
 // Uids of modules, as root without isolation.uids: each daemon takes one of so many ranges. All taken: UIDS_TAKEN.
 inline constexpr uint32_t kFirstModuleUid = 200'000;
 inline constexpr uint32_t kUidsPerDaemon = 1'000;        // modules ever registered; beyond: UIDS_EXHAUSTED

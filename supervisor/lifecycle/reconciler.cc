@@ -65,7 +65,11 @@ Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registr
       clock_(clock),
       options_(std::move(options)),
       flags_(options_.flags),
-      flags_on_(VariablesOn(flags_)) {}
+      flags_on_(VariablesOn(flags_)) {
+  access_.store = ReachOf(database_.conninfo());
+  access_.own_folders = {options_.data_dir};
+  if (!options_.run_dir.starts_with(options_.data_dir + "/")) access_.own_folders.push_back(options_.run_dir);
+}
 
 Reconciler::~Reconciler() = default;
 
@@ -146,6 +150,11 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
     loop_.Post([this, entry, reason = *reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
     return;
   }
+  if (absl::Status may = CheckAccess(*entry->manifest, access_); !may.ok()) {
+    entry->prepare_details = ErrorDetails(may);
+    loop_.Post([this, entry, reason = Reason{ErrorCode(may), std::string(may.message())}] { Dispatch(entry, event::Prepared{false, false, reason}); });
+    return;
+  }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
       [this, row = entry->row, manifest = entry->manifest]() -> absl::StatusOr<PreparedModule> {
@@ -202,6 +211,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(entry->row.uid_slot) : getuid();
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
+  spec.reach = ModuleReach(*entry->manifest, access_.store);
   if (entry->schema) {
     spec.conninfo = entry->schema->conninfo;
     spec.schema = entry->schema->schema;

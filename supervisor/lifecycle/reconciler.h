@@ -16,6 +16,7 @@
 
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/access.h"
 #include "supervisor/lifecycle/directory.h"
 #include "supervisor/lifecycle/graph.h"
 #include "supervisor/lifecycle/modules.h"
@@ -221,6 +222,7 @@ class Reconciler : public Modules {
                         RescanResult::Folder& seen);
   static void NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
+  void LearnIsolation(std::function<void()> learnt);
   void Booted();
   void StopEligible();
 
@@ -245,6 +247,7 @@ class Reconciler : public Modules {
   DirectoryPublisher& publisher_;
   const Clock& clock_;
   const Options options_;
+  NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
   std::function<void(const std::string&)> worker_gone_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;
 

@@ -57,12 +57,24 @@ class ForkedSpawner final : public Spawner {
     uint64_t serial = Send(std::move(request));
     if (serial == 0) {
       loop_->Post([spawned = std::move(spawned)] {
-        spawned(Error("SPAWN_FAILED", "arguments and environment are larger than " + std::to_string(wire::kMaxPacket) + " bytes"));
+        spawned(Error("SPAWN_FAILED", "arguments, environment and access.files are larger than " + std::to_string(wire::kMaxPacket) + " bytes"));
       });
       return;
     }
     starting_[serial] = std::move(spawned);
     running_[serial] = std::move(exited);
+  }
+
+  void Inspect(SpawnSpec spec, std::function<void(std::vector<IsolationItem>)> done) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kInspect;
+    request.spec = std::move(spec);
+    uint64_t serial = Send(std::move(request));
+    if (serial == 0) {
+      loop_->Post([done = std::move(done)] { done({}); });
+      return;
+    }
+    inspecting_[serial] = std::move(done);
   }
 
   void Signal(const std::string& id, int signal) override {
@@ -107,7 +119,7 @@ class ForkedSpawner final : public Spawner {
     std::vector<UniqueFd> fds;
     std::string packet = wire::Encode(request, fds);
     if (packet.size() > wire::kMaxPacket) {
-      BULKHEAD_CHECK(request.kind == wire::Request::Kind::kSpawn);  // ids and paths are short
+      BULKHEAD_CHECK(request.kind == wire::Request::Kind::kSpawn || request.kind == wire::Request::Kind::kInspect);  // ids and paths are short
       return 0;
     }
     socket_->Send(std::move(packet), std::move(fds));
@@ -132,10 +144,13 @@ class ForkedSpawner final : public Spawner {
         if (status.ok()) {
           spawned(std::move(reply.process));
         } else {
-          spawned(Error("SPAWN_FAILED", reply.text));
+          spawned(Error(status.code() == wire::kIsolationIncomplete ? "ISOLATION_INCOMPLETE" : "SPAWN_FAILED", reply.text));
         }
         break;
       }
+      case wire::Reply::Kind::kInspected:
+        if (auto done = Take(inspecting_, reply.serial)) done(std::move(reply.process.isolation));
+        break;
       case wire::Reply::Kind::kExited:
         if (auto exited = Take(running_, reply.serial)) exited(reply.exit);
         break;
@@ -155,6 +170,7 @@ class ForkedSpawner final : public Spawner {
   uint64_t next_serial_ = 1;
   std::unordered_map<uint64_t, std::function<void(absl::StatusOr<SpawnedProcess>)>> starting_;
   std::unordered_map<uint64_t, std::function<void(ProcessExit)>> running_;
+  std::unordered_map<uint64_t, std::function<void(std::vector<IsolationItem>)>> inspecting_;
   std::unordered_map<uint64_t, std::function<void()>> killing_;
   std::unordered_map<uint64_t, std::function<void(absl::Status)>> folders_;
 };

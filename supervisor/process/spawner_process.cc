@@ -1,6 +1,7 @@
 #include "supervisor/process/spawner_process.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -82,6 +83,9 @@ void SpawnerProcess::OnRequest(std::string_view packet, std::vector<UniqueFd>& f
     case Kind::kSpawn:
       Spawn(request.serial, std::move(request.spec));
       break;
+    case Kind::kInspect:
+      Inspect(request.serial, std::move(request.spec));
+      break;
     case Kind::kSignal:
       if (it != children_.end()) SignalPidfd(it->second->pidfd.get(), request.signal);
       break;
@@ -135,16 +139,32 @@ void SpawnerProcess::Spawn(uint64_t serial, SpawnSpec spec) {
   children_[child.id] = std::move(owned);
 }
 
+void SpawnerProcess::Inspect(uint64_t serial, SpawnSpec spec) {
+  Launch launch;
+  const absl::Status prepared = PrepareLaunch(spec, {options_, options_.use_cgroups ? &cgroups_ : nullptr, networks_}, launch);
+  if (launch.cgroup) launch.cgroup->Remove();
+  wire::Reply reply;
+  reply.kind = wire::Reply::Kind::kInspected;
+  reply.serial = serial;
+  if (prepared.ok()) reply.process.isolation = std::move(launch.isolation);
+  if (!prepared.ok()) LogWarn("spawner", "what isolation there is can't be told", {{"reason", std::string(prepared.message())}});
+  Answer(reply);
+}
+
 absl::Status SpawnerProcess::Start(Child& child, SpawnSpec& spec) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoStatus(errno, "pipe2");
   child.report.Reset(ends[0]);
-  RETURN_IF_ERROR(PrepareLaunch(spec, options_.use_cgroups ? &cgroups_ : nullptr, UniqueFd(ends[1]), child.launch));
+  UniqueFd report_end(ends[1]);
+  RETURN_IF_ERROR(PrepareLaunch(spec, {options_, options_.use_cgroups ? &cgroups_ : nullptr, networks_}, child.launch));
+  if (std::string missing = spec.strict ? MissingMeasures(child.launch.isolation) : ""; !missing.empty())
+    return absl::Status(wire::kIsolationIncomplete, "the module wants all of its isolation (`isolation: strict`), and this is missing: " + missing);
+  RETURN_IF_ERROR(child.launch.plan.Fill(spec, std::move(report_end)));
   child.launch.plan.parent = getpid();
   RETURN_IF_ERROR(child.launch.cgroup ? StartDirectly(child) : StartKept(child));
   // The child has its own copies now; while the report pipe is open here, it would have no end.
   ExecPlan& plan = child.launch.plan;
-  for (UniqueFd* fd : {&plan.null, &plan.out, &plan.err, &plan.control, &plan.report, &plan.landlock}) fd->Reset();
+  for (UniqueFd* fd : {&plan.null, &plan.out, &plan.err, &plan.control, &plan.report, &plan.landlock, &plan.network}) fd->Reset();
   plan.cgroup_entries.clear();
   loop_.Watch(child.report.get(), EPOLLIN, [this, &child](uint32_t) {
     ReadReport(child);
@@ -162,23 +182,24 @@ absl::Status SpawnerProcess::StartDirectly(Child& child) {
   int into = child.launch.cgroup->v2_folder();
   open_entries(into < 0);
   int pidfd = -1;
-  pid_t pid = CloneProcess(into, &pidfd);
+  pid_t pid = CloneProcess(into, plan.namespaces, &pidfd);
   if (pid == 0) RunShim(plan);
   if (pid < 0 && into >= 0) {  // before Linux 5.7 there is no CLONE_INTO_CGROUP
     open_entries(true);
-    pid = CloneProcess(-1, &pidfd);
+    pid = CloneProcess(-1, plan.namespaces, &pidfd);
     if (pid == 0) RunShim(plan);
   }
   if (pid < 0) return ErrnoStatus(-pid, "clone3");
   child.pid = pid;
   child.pidfd.Reset(pidfd);
+  if (plan.namespaces & CLONE_NEWNET) networks_.Keep(child.launch.kin, pid);
   return absl::OkStatus();
 }
 
 absl::Status SpawnerProcess::StartKept(Child& child) {
   ASSIGN_OR_RETURN(auto ends, SocketPair(SOCK_SEQPACKET | SOCK_NONBLOCK));
   int pidfd = -1;
-  pid_t pid = CloneProcess(-1, &pidfd);
+  pid_t pid = CloneProcess(-1, 0, &pidfd);
   if (pid == 0) {
     ends.first.Reset();
     RunKeeper(child.launch.plan, std::move(ends.second));
@@ -379,7 +400,7 @@ void SpawnerProcess::RemoveFolder(uint64_t serial, const std::string& path) {
   FolderRemoval removal{serial, UniqueFd(ends[0]), ""};
   UniqueFd result(ends[1]);
   int pidfd = -1;
-  pid_t pid = CloneProcess(-1, &pidfd);
+  pid_t pid = CloneProcess(-1, 0, &pidfd);
   if (pid == 0) {
     prctl(PR_SET_NAME, "bulkhead-rm", 0, 0, 0);
     absl::Status status = folders::Remove(options_.folder_roots, path);

@@ -13,6 +13,7 @@
 #include "supervisor/base/loop.h"
 #include "supervisor/process/cgroup.h"
 #include "supervisor/process/launch.h"
+#include "supervisor/process/namespaces.h"
 #include "supervisor/process/tree_kill.h"
 #include "supervisor/process/wire.h"
 
@@ -62,6 +63,7 @@ class SpawnerProcess {
   // Starting.
   absl::Status Permit(const SpawnSpec& spec) const;
   void Spawn(uint64_t serial, SpawnSpec spec);
+  void Inspect(uint64_t serial, SpawnSpec spec);
   absl::Status Start(Child& child, SpawnSpec& spec);
   absl::Status StartDirectly(Child& child);
   absl::Status StartKept(Child& child);
@@ -90,6 +92,7 @@ class SpawnerProcess {
   wire::PacketSocket daemon_socket_;
   Spawner::Options options_;
   CgroupTree cgroups_;
+  namespaces::Networks networks_;
   UniqueFd child_signals_;
   std::map<std::string, std::unique_ptr<Child>> children_;
   std::map<pid_t, FolderRemoval> removals_;

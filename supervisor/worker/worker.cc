@@ -57,6 +57,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     };
     spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, made);
     spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, made);
+    spawner_.MakeFolder(TmpFolder(), spec_.uid, spec_.gid, 0700, made);
     Spawn();
   }
 
@@ -109,6 +110,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   std::string ControlSocket() const { return spec_.instance_dir + "/control"; }
   std::string DataSocket() const { return spec_.instance_dir + "/data"; }
+  std::string TmpFolder() const { return spec_.instance_dir + "/tmp"; }
 
  private:
   enum class Stage { kStarting, kServing, kStopRpc, kTerm, kKill };
@@ -152,7 +154,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
     spawn.args = spec_.manifest->args;
     spawn.env = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", TmpFolder()}};
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
@@ -160,10 +162,17 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     // from the setgid folder they are made in.
     spawn.gid = spec_.change_user ? static_cast<gid_t>(spec_.uid) : spec_.gid;
     spawn.sandbox = true;
-    spawn.writable = {spec_.instance_dir, spec_.data_dir};
+    spawn.strict = spec_.manifest->strict_isolation;
+    spawn.kin = spec_.module;
+    spawn.reach = spec_.reach;
+    spawn.reach.readable.push_back(spec_.package_dir);
+    for (const std::string& folder : {spec_.instance_dir, spec_.data_dir, TmpFolder()}) spawn.reach.writable.push_back(folder);
+    spawn.reach.tmp = TmpFolder();
     spawn.limits.memory_bytes = spec_.manifest->limit_memory;
     spawn.limits.cpu_millis = spec_.manifest->limit_cpu_millis;
-    spawn.limits.pids = spec_.manifest->limit_pids;
+    spawn.limits.pids = spec_.manifest->limit_pids > 0 ? spec_.manifest->limit_pids : limits::kModulePids;
+    spawn.limits.nofile = limits::kModuleFiles;
+    spawn.limits.file_bytes = limits::kModuleFileBytes;
     spawn.control = std::move(channel->second);
     spawn.out = std::move(out->second);
     spawn.err = std::move(err->second);
@@ -200,7 +209,11 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
     std::string folders = folders_.ok() ? "" : "the module's folders could not be made: " + std::string(folders_.message());
-    if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    if (!spawned.ok()) {
+      const std::string code = ErrorCode(spawned.status());
+      if (code == "ISOLATION_INCOMPLETE") return Ended({WorkerEnd::kConfig, std::string(spawned.status().message()), code});
+      return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    }
     spawned_ = true;
     pid_ = spawned->pid;
     isolation_ = std::move(spawned->isolation);

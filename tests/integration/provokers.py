@@ -81,6 +81,16 @@ def _(_test, ask):
     return ask("Modules.EnableModule", name="extended")
 
 
+@provokes("ACCESS_CONFLICT")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="reaching")
+
+
+@provokes("ISOLATION_INCOMPLETE")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="strict")
+
+
 @provokes("EXTENSION_UNAVAILABLE")
 def _(_test, ask):
     return ask("Modules.EnableModule", name="unavailable")

@@ -205,6 +205,16 @@ TEST_F(ConfigTest, AFlagOfTheFileHasANameThatTheApiTakesAndIsThereOnce) {
             "b.yaml:2: flags.new-pricing: This is the same flag as \"New.Pricing\": keep one of them.");
 }
 
+TEST_F(ConfigTest, MeasuresOfIsolationThatAreSwitchedOffAreKnownOnes) {
+  EXPECT_THAT(Good({"serve"}).isolation_off, testing::IsEmpty());
+  Write("isolation: {off: [landlock, tmp]}\n");
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).isolation_off, ElementsAre("landlock", "tmp"));
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml", "--isolation-off", "network, ipc"}).isolation_off, ElementsAre("ipc", "network"));
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml", "--isolation-off", "none"}).isolation_off, testing::IsEmpty());
+  EXPECT_EQ(BadFile("isolation:\n  off: [uid]\n"),
+            "b.yaml:2: isolation.off: \"uid\" is no measure that can be switched off: landlock, seccomp, network, tmp, proc, ipc.");
+}
+
 TEST_F(ConfigTest, ExtensionsOfTheStoreAreAListInTheFileAndSplitByCommasElsewhere) {
   Write("store:\n  extensions: [hstore, uuid-ossp, hstore]\n");
   EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).store_extensions, ElementsAre("hstore", "uuid-ossp"));
