@@ -80,10 +80,10 @@ absl::StatusOr<ConfigDelta> CompareConfigs(const Config& now, const Config& next
                          key.starts_with("modules.") ? "This counts at the first registration of the module only: use the API, or restart the supervisor."
                                                      : "This can change only with a restart of the supervisor."});
     }
-    return Error("CONFIG_INVALID",
-                 absl::StrCat(details[0].path, fixed.size() > 1 ? absl::StrCat(" and ", fixed.size() - 1, " more") : "",
-                              ": this can't change while the supervisor runs, so nothing of the file was taken; restart it, or undo the change."),
-                 std::move(details));
+    const std::string more = fixed.size() > 1 ? absl::StrCat(" and ", fixed.size() - 1, " more") : "";
+    const std::string message = absl::StrCat(
+        details[0].path, more, ": this can't change while the supervisor runs, so nothing of the file was taken; restart it, or undo the change.");
+    return Error("CONFIG_INVALID", message, std::move(details));
   }
   ConfigDelta delta;
   const auto add = [&](bool& told, std::string key, std::string before, std::string after) {

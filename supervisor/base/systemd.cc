@@ -95,7 +95,7 @@ std::string AddressOf(int socket) {
 absl::StatusOr<std::vector<GivenSocket>> TakeSockets(const ServiceEnvironment& environment) {
   std::vector<GivenSocket> sockets;
   if (environment.sockets < 0 || environment.sockets > kMaxGiven)
-    return Error("LISTEN_FAILED", "LISTEN_FDS says " + std::to_string(environment.sockets) + " sockets; from 0 to " + std::to_string(kMaxGiven) + " can be given.");
+    return Error("LISTEN_FAILED", "LISTEN_FDS says " + std::to_string(environment.sockets) + " sockets; at most 64 can be given.");
   std::string names = environment.socket_names;
   for (int i = 0; i < environment.sockets; ++i) {
     GivenSocket given;

@@ -24,9 +24,9 @@ using testing::StartsWith;
 constexpr const char* kVariables[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"};
 
 // The manager's end of NOTIFY_SOCKET.
-class Manager {
+class NotifySocket {
  public:
-  explicit Manager(const std::string& name) : fd_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+  explicit NotifySocket(const std::string& name) : fd_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     memcpy(address.sun_path, name.data(), name.size());
@@ -56,7 +56,7 @@ class SystemdTest : public testing::Test {
 
 TEST_F(SystemdTest, ANotificationArrivesAtASocketWithAPath) {
   const std::string path = "/tmp/bulkhead-notify-" + Self();
-  Manager manager(path);
+  NotifySocket manager(path);
   ServiceNotifier notifier(path);
   EXPECT_TRUE(notifier.wanted());
   EXPECT_TRUE(notifier.Send("READY=1\nSTATUS=it works"));
@@ -66,7 +66,7 @@ TEST_F(SystemdTest, ANotificationArrivesAtASocketWithAPath) {
 
 TEST_F(SystemdTest, ANotificationArrivesAtAnAbstractSocket) {
   const std::string name = "@bulkhead-notify-" + Self();
-  Manager manager(name);
+  NotifySocket manager(name);
   EXPECT_TRUE(ServiceNotifier(name).Send("WATCHDOG=1"));
   EXPECT_EQ(manager.Next(), "WATCHDOG=1");
 }
