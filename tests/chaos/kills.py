@@ -96,6 +96,7 @@ class Kills:
         """Begins what the kill shall hit; answers the longest pause before it, and what to wait for after it."""
         daemon = self.daemon
         if moment == "boot":
+            daemon.stop()
             daemon.launch()
             return 1.5 * SLOW, []
         self.start()
