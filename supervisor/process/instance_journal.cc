@@ -155,24 +155,26 @@ void EndOne(const InstanceRecord& record, const LeftoverOptions& options, Leftov
   }
   const Instant deadline = Clock::Real().Now() + options.killed;
   for (;;) {
-    // Named before they are killed: afterwards there is nobody to ask.
-    std::map<pid_t, std::string> names;
-    for (pid_t pid : MembersOf(record)) {
-      if (std::string name = NameOf(pid); !name.empty()) names[pid] = std::move(name);
+    const std::vector<pid_t> members = MembersOf(record);
+    if (members.empty()) return;
+    // Named before they are killed: afterwards there is nobody to ask. One that has ended meanwhile may have left another behind, so no name
+    // does not mean that nobody is there.
+    std::vector<std::string> names;
+    for (pid_t pid : members) {
+      if (std::string name = NameOf(pid); !name.empty()) names.push_back(std::move(name));
     }
-    if (names.empty()) return;
-    auto killed = StopAndKill([&] { return MembersOf(record); });
+    if (Clock::Real().Now() >= deadline) {
+      result.left = std::move(names);
+      return;
+    }
+    if (!record.cgroup.empty()) cgroup_files::Write(record.cgroup + "/cgroup.kill", "1");  // reaches also who is forked right now
     std::vector<int> pidfds;
+    const auto killed = StopAndKill([&] { return MembersOf(record); });
     for (const auto& [pid, fd] : killed) pidfds.push_back(fd.get());
-    const bool over = Clock::Real().Now() >= deadline;
-    if (AwaitEnd(pidfds, std::max(std::chrono::ceil<Millis>(deadline - Clock::Real().Now()), Millis(0))) && !over) {
-      for (auto& [pid, name] : names) {
-        if (std::find(result.ended.begin(), result.ended.end(), name) == result.ended.end()) result.ended.push_back(std::move(name));
-      }
-      continue;
+    AwaitEnd(pidfds, std::max(std::chrono::ceil<Millis>(deadline - Clock::Real().Now()), Millis(0)));
+    for (std::string& name : names) {
+      if (std::find(result.ended.begin(), result.ended.end(), name) == result.ended.end()) result.ended.push_back(std::move(name));
     }
-    for (auto& [pid, name] : names) result.left.push_back(std::move(name));
-    return;
   }
 }
 

@@ -175,7 +175,7 @@ class GivenSockets(ServiceTest):
             with self.assertRaises(grpc.RpcError):
                 create(b"\n\x05no-no", timeout=10, metadata=(("authorization", f"Bearer {daemon.token}"),))
         row = daemon.get("/api/v1/audit?action=flags.delete").data[0]
-        self.assertRegex(row["address"], r"^127\.0\.0\.1:\d+$", "a call on a given socket has the address of its client")
+        self.assertRegex(row["actor"]["address"], r"^127\.0\.0\.1:\d+$", "a call on a given socket has the address of its client")
 
     def test_a_single_socket_is_for_http_whatever_its_name(self):
         http, address = self.listener()
