@@ -5,14 +5,14 @@
 namespace bulkhead {
 namespace {
 
-constexpr std::string_view kInitdb = "initdb.";
+constexpr std::string_view kInitdb = "initdb.", kInitdbSync = "initdb-sync.";
 
 std::string ModuleOf(const std::string& id) { return id.substr(0, id.find('.')); }
 
 }  // namespace
 
 void ShutdownReport::Add(const std::string& id, const std::vector<KilledProcess>& killed) {
-  if (id.starts_with(kInitdb)) return;
+  if (id.starts_with(kInitdb) || id.starts_with(kInitdbSync)) return;
   std::string text;
   for (const KilledProcess& process : killed) {
     const std::string why = !process.main ? "left behind by it" : why_.empty() ? "did not end when asked" : "because of " + why_;

@@ -180,7 +180,7 @@ class Kills:
             raise Broken(f"records of what has ended: {instances}")
 
     def left(self):
-        left = [f"{harness.describe(one)} ({instance})" for one, instance in instances_running(set(MODULES)).items()]
+        left = [f"{harness.describe(one)} ({instance})" for one, instance in instances_running(self.daemon.data, set(MODULES)).items()]
         return left + [harness.describe(one) for one in self.daemon.leftovers()] + cgroups_of_data(self.daemon.data)
 
     # -- the next boot
@@ -204,7 +204,7 @@ class Kills:
             if module["status"] == "ENABLED":
                 daemon.wait_observed(name, "RUNNING")
             known.update({worker["instance"]: name for worker in daemon.module(name)["workers"]})
-        strangers = {instance for instance in instances_running(set(MODULES)).values() if instance not in known}
+        strangers = {instance for instance in instances_running(self.daemon.data, set(MODULES)).values() if instance not in known}
         if strangers:
             now = {w["instance"] for name in MODULES for w in daemon.module(name)["workers"]}
             if strangers - now:

@@ -9,13 +9,17 @@ from machine import process_table, read
 VARIABLE = b"BULKHEAD_INSTANCE="
 
 
-def instances_running(names=None):
-    """{(pid, start time): instance} of every process with an instance of these modules (of any, when None) in its environment."""
+def instances_running(data, names=None):
+    """{(pid, start time): instance} of every process with an instance of these modules (of any, when None) of the daemon on this data folder in
+    its environment."""
     found = {}
     for pid, (_parent, started, state, _name) in process_table().items():
         if state in "ZX":
             continue
-        for entry in read(f"/proc/{pid}/environ").split(b"\0"):
+        environment = read(f"/proc/{pid}/environ")
+        if os.fsencode(str(data)) + b"/" not in environment:
+            continue
+        for entry in environment.split(b"\0"):
             if entry.startswith(VARIABLE):
                 instance = entry[len(VARIABLE):].decode("utf-8", "replace")
                 if names is None or instance.split(".")[0] in names:

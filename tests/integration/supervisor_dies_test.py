@@ -33,10 +33,10 @@ class Dies(DaemonTest):
         write_misbehaving(modules, "m-fork", "fork", {})
         daemon = self.daemon(modules=["steady", "m-fork"], modules_dir=modules)
         daemon.wait_observed("m-fork", "RUNNING")
-        wait_until(lambda: len(instances_running({"m-fork"})) >= 4, "the module and its daemons", CONVERGE_TIMEOUT_S)
+        wait_until(lambda: len(instances_running(daemon.data, {"m-fork"})) >= 4, "the module and its daemons", CONVERGE_TIMEOUT_S)
         daemon.sql("CREATE TABLE kept AS SELECT 42 AS n")
         daemon.remember_processes()
-        daemon._seen |= set(instances_running({"steady", "m-fork"}))
+        daemon._seen |= set(instances_running(daemon.data, {"steady", "m-fork"}))
         return daemon
 
     def postmaster(self, daemon):
@@ -47,7 +47,7 @@ class Dies(DaemonTest):
         self.assertEqual(daemon.module("steady")["observed"]["state"], "RUNNING")
         self.assertEqual(daemon.get("/api/v1/m/steady/echo").status, 200)
         self.assertEqual(daemon.sql("SELECT n FROM kept"), [["42"]])
-        running = {instance for instance in instances_running({"steady", "m-fork"}).values()}
+        running = {instance for instance in instances_running(daemon.data, {"steady", "m-fork"}).values()}
         known = {worker["instance"] for name in ("steady", "m-fork") for worker in daemon.module(name)["workers"]}
         self.assertLessEqual(running, known, "nothing runs that this daemon has not started")
         with open(daemon.log_path, encoding="utf-8") as log:
@@ -57,7 +57,7 @@ class Dies(DaemonTest):
         daemon = self.node()
         daemon.kill()
         daemon.assert_nothing_left(GONE_WITHIN_S * SLOW)
-        self.assertEqual(instances_running({"steady", "m-fork"}), {})
+        self.assertEqual(instances_running(daemon.data, {"steady", "m-fork"}), {})
         wait_until(lambda: not cgroups_of_data(daemon.data), "no cgroup", GONE_WITHIN_S * SLOW)
         self.assertEqual(os.listdir(daemon.data / "instances"), [], "the spawner forgets what has ended")
         self.assertFalse((daemon.data / "postgres" / "postmaster.pid").exists(), "PostgreSQL was stopped in order")
@@ -96,7 +96,7 @@ class Dies(DaemonTest):
         if in_cgroups:  # where there are none, a keeper has ended the tree by itself
             self.assertRegex(daemon.log(), r"ended what an earlier life left +instance=m-fork\.0\.\S+ +processes=\d+ \S+")
         daemon.stop()
-        self.assertEqual(instances_running({"steady", "m-fork"}), {})
+        self.assertEqual(instances_running(daemon.data, {"steady", "m-fork"}), {})
         self.assertEqual(cgroups_of_data(daemon.data), [])
 
     def test_a_postgres_that_outlived_them_is_stopped_in_order_and_started_again(self):

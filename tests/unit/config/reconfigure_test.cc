@@ -103,6 +103,7 @@ TEST(ShutdownReportTest, ASilentOneIsEmpty) {
   ShutdownReport report;
   EXPECT_TRUE(report.empty());
   report.Add("initdb.1", {{"5 initdb", true}});
+  report.Add("initdb-sync.1", {{"6 initdb", true}});
   EXPECT_TRUE(report.empty()) << "initdb is nobody's loss";
   report.Add("orders.0.1", {});
   EXPECT_TRUE(report.empty());
