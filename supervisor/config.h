@@ -48,6 +48,7 @@ struct Config {
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
+  std::map<std::string, std::string> places;  // "file:line" of the keys of the file; modules as "modules.NAME"
 };
 
 enum class Command { kServe, kClient, kVersion, kHelp };

@@ -72,6 +72,11 @@ class FileReader {
     mistakes_.Add(std::move(place), line, std::move(sentence));
   }
 
+  void Remember(const std::string& pointer, const std::string& key) {
+    const int line = document_.LineOf(pointer);
+    config_.places[key] = line > 0 ? absl::StrCat(file_, ":", line) : file_;
+  }
+
   bool IsObject(const json& value, const std::string& pointer, const std::string& key) {
     if (!value.is_object()) Wrong(pointer, key, "This must be a mapping of keys and values.");
     return value.is_object();
@@ -99,6 +104,7 @@ class FileReader {
   }
 
   void Set(const Setting& setting, const json& value, const std::string& pointer) {
+    Remember(pointer, setting.key);
     if (setting.list && value.is_array()) return SetList(setting, value, pointer);
     if (value.is_structured()) return Wrong(pointer, setting.key, setting.list ? "This must be a list of names." : "This must be a single value.");
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
@@ -153,6 +159,7 @@ class FileReader {
         continue;
       }
       ModuleSettings& settings = config_.modules[name];
+      Remember(module_pointer, key);
       if (module.is_null() || !IsObject(module, module_pointer, key)) continue;
       for (const auto& [member, content] : module.items()) {
         const std::string member_pointer = PointerTo(module_pointer, member), member_key = key + "." + member;

@@ -13,6 +13,7 @@ namespace bulkhead {
 struct DataFolder {
   std::string path;        // absolute
   std::string run;         // sockets: <data>/run, or a short one elsewhere when a socket path would be too long
+  std::string instances;   // what is started is written down here (process/instance_journal.h); as root it stays root's
   std::string hash;        // 8 hex of the path: tells two daemons of one machine apart
   bool privileged = false; // started as root: drops to `uid`
   uid_t uid = 0;           // of the user `bulkhead`, or our own

@@ -24,6 +24,8 @@ class BlockingPool {
   void Shutdown();
   // Nothing runs and nothing is queued.
   bool Idle();
+  // Every thread is at work: what is submitted now waits for one of them.
+  bool AllBusy();
 
  private:
   void Work();

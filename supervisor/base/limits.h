@@ -40,6 +40,13 @@ inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
 inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
+inline constexpr Millis kHastenedBudget{8'000};          // after a second signal; beyond: the spawner is left to end the rest
+inline constexpr Millis kKillPatience{2'000};            // after SIGKILL; beyond: stuck in the kernel, and a shutdown goes on without it
+inline constexpr Millis kSpawnerLostBudget{5'000};       // from the spawner's end to the daemon's; beyond: it leaves at once
+// A service manager. A pool that has work waiting while each of its threads has been busy for so long is stuck, unless a migration runs: a
+// lost database lets go of a thread within half of it.
+inline constexpr Millis kPoolPatience{60'000};
+inline constexpr Millis kExtendStart{30'000};            // by so much a start is prolonged, again and again, while a migration runs
 inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a crash report
 inline constexpr size_t kMaxExits = 10;                  // crash reports kept per module
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked

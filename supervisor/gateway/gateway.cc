@@ -1,6 +1,7 @@
 #include "supervisor/gateway/gateway.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/systemd.h"
 #include "supervisor/gateway/gateway_thread.h"
 
 namespace bulkhead {
@@ -124,6 +126,11 @@ class GatewayImpl final : public Gateway {
     ForAll(std::move(drained), [&](GatewayThread& thread, std::function<void()> done) { return thread.Drain(instance, std::move(done)); });
   }
 
+  void Turn(std::function<void()> turned) override {
+    if (!phase_.With([](Phase& phase) { return phase.running; })) return turned();
+    ForAll(std::move(turned), [](GatewayThread& thread, std::function<void()> done) { return thread.Turn(std::move(done)); });
+  }
+
  private:
   struct Phase {
     bool running = false;
@@ -170,6 +177,15 @@ class GatewayImpl final : public Gateway {
 Gateway::~Gateway() = default;
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Listen(GatewayOptions options, const Clock& clock) {
+  if (options.given) {
+    // One socket for all threads: connections wait in it while no supervisor runs, so none of our own may take some of them.
+    std::vector<UniqueFd> copies;
+    for (int i = 0; i < std::max(options.threads, 1); ++i) {
+      copies.emplace_back(fcntl(options.given.get(), F_DUPFD_CLOEXEC, 0));
+      if (!copies.back()) return CannotListen("a given socket", strerror(errno));
+    }
+    return std::make_unique<GatewayImpl>(AddressOf(options.given.get()), std::move(copies), clock);
+  }
   ASSIGN_OR_RETURN(ListenAddress at, Resolve(options.listen));
   std::vector<UniqueFd> listeners;
   for (int i = 0; i < std::max(options.threads, 1); ++i) {

@@ -3,11 +3,13 @@
 // It never blocks, never reads the database, and never decides about a module's life.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/authenticator.h"
+#include "supervisor/base/fd.h"
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/lifecycle/directory.h"
 
@@ -16,6 +18,7 @@ namespace bulkhead {
 struct GatewayOptions {
   std::string listen;  // "127.0.0.1:4000", "[::1]:0"; port 0 picks one
   int threads = 2;
+  UniqueFd given = {};  // a listening socket that somebody else has bound and keeps: all threads accept from it, and `listen` is not used
 };
 
 class Gateway : public DirectoryReader {
@@ -30,6 +33,8 @@ class Gateway : public DirectoryReader {
   virtual void Start(const Authenticator& authenticator, LocalService& local) = 0;
   // Stops accepting, lets what is in flight end within `drain`, closes, joins. Blocking; any thread but its own.
   virtual void Stop(Millis drain) = 0;
+  // Calls `turned` once each thread has turned since; at once when none runs. For a watchdog.
+  virtual void Turn(std::function<void()> turned) = 0;
 };
 
 }  // namespace bulkhead

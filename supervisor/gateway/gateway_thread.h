@@ -43,6 +43,7 @@ class GatewayThread {
   // Thread-safe. False when the thread has ended; then `done` is the caller's to call.
   bool Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done);
   bool Drain(const std::string& instance, std::function<void()> done);
+  bool Turn(std::function<void()> done) { return loop_.mailbox()->Post(std::move(done)); }
   void BeginStop(Millis drain);
   void Join();
 

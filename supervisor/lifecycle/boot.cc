@@ -382,18 +382,49 @@ void Reconciler::StopAll(Millis budget, std::function<void()> done) {
   stop_done_ = std::move(done);
   time_left_.end = clock_.Now() + budget;
   for (auto& [name, entry] : std::map(entries_)) Dispatch(entry, event::Close{});
-  loop_.After(budget, [this] {
-    // The budget is spent: whatever is left is killed with its tree, and unwanted before that, else it would be started anew.
-    for (auto& [name, entry] : std::map(entries_)) {
-      if (entry->state.wanted) Want(entry, false);
-      for (Running& running : entry->running) {
-        if (!running.process) continue;
-        LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
-        running.process->Stop(Millis(0));
-      }
-    }
-  });
+  loop_.After(budget, [this] { Hasten(); });
   StopEligible();
+}
+
+// Whatever is left is killed with its tree, and unwanted before that, else it would be started anew.
+void Reconciler::Hasten() {
+  time_left_.end = clock_.Now();
+  for (auto& [name, entry] : std::map(entries_)) {
+    if (entry->state.wanted) Want(entry, false);
+    for (Running& running : entry->running) {
+      if (!running.process) continue;
+      LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
+      running.process->Stop(Millis(0));
+    }
+  }
+}
+
+Reconciler::Tally Reconciler::Count() const {
+  Tally tally;
+  for (const auto& [name, entry] : entries_) {
+    const ObservedState observed = entry->state.observed;
+    ++tally.registered;
+    if (!entry->state.wanted || observed == ObservedState::kSkipped) continue;
+    ++tally.wanted;
+    if (observed == ObservedState::kRunning || observed == ObservedState::kDegraded) {
+      ++tally.running;
+    } else {
+      tally.not_running.push_back(name + " (" + std::string(ObservedStateName(observed)) + ")");
+    }
+  }
+  return tally;
+}
+
+std::vector<std::string> Reconciler::Left() const {
+  std::vector<std::string> left;
+  for (const auto& [name, entry] : entries_) {
+    for (const Running& running : entry->running) {
+      if (!running.process) continue;
+      const int pid = running.process->pid();
+      left.push_back(name + (pid > 0 ? " (process " + std::to_string(pid) + ")" : " (what it has started)"));
+    }
+  }
+  return left;
 }
 
 // Stops those that no module depends on which is still there; comes back with every change until none is left.

@@ -259,6 +259,14 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
   };
+  callbacks.stuck = [this, weak, instance = spec.instance] {
+    auto entry = weak.lock();
+    if (!entry || !stopping_) return;  // without a shutdown there is time: nothing takes its place before it has ended
+    entry->stuck = true;
+    LogError("lifecycle", "a worker was killed and does not end: a process of it is stuck in the kernel", {{"instance", instance}});
+    if (stuck_) stuck_(instance);
+    StopEligible();
+  };
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
   running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}, revision};
@@ -386,6 +394,7 @@ void Reconciler::Reported(const EntryPtr& entry) {
              state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
   Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed,
       {{"module", entry->row.name}, {"reason", state.reason.message}});
+  if (changed_) changed_();
   Blocking<bool>(
       [this, name = entry->row.name, observed, reason = state.reason, generation = state.generation]() -> absl::StatusOr<bool> {
         RETURN_IF_ERROR(registry_.ReportObserved(options_.node, name, observed, reason.code, reason.message, generation));
@@ -483,6 +492,7 @@ Graph Reconciler::CurrentGraph() const {
     GraphNode& node = graph[name] = {entry->row.version, entry->row.status == RegistryStatus::kEnabled, entry->manifest->dependencies,
                                      StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
+    node.standing.present &= !entry->stuck;
   }
   return graph;
 }

@@ -76,6 +76,20 @@ class Reconciler : public Modules {
   void SetFlags(std::map<std::string, HostFlag> flags);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
+  // After StopAll(): its budget ends now.
+  void Hasten();
+  // What runs, in numbers, and who of those that should does not; for people.
+  struct Tally {
+    int registered = 0, wanted = 0, running = 0;
+    std::vector<std::string> not_running;  // "orders (BACKOFF)"
+  };
+  Tally Count() const;
+  // Called after each change that Count() may show.
+  void OnChange(std::function<void()> fn) { changed_ = std::move(fn); }
+  // Workers that have not ended yet: "orders (process 4711)".
+  std::vector<std::string> Left() const;
+  // During a shutdown: of a worker that was killed something does not end. The others go on without it.
+  void OnStuck(std::function<void(const std::string& worker)> fn) { stuck_ = std::move(fn); }
 
   void List(Done<std::vector<ModuleView>> done) override;
   void Get(const std::string& name, Done<ModuleView> done) override;
@@ -134,6 +148,7 @@ class Reconciler : public Modules {
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
     std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
+    bool stuck = false;                      // in a shutdown: killed, and does not end
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
@@ -250,6 +265,8 @@ class Reconciler : public Modules {
   NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
   std::function<void(const std::string&)> worker_gone_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;
+  std::function<void()> changed_;
+  std::function<void(const std::string&)> stuck_;
 
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;

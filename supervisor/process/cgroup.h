@@ -33,6 +33,7 @@ class Cgroup {
   void ForbidForks();     // pids.max = 0, where there is a pids controller
   bool KillAll();         // cgroup.kill; false where the kernel has none (before 5.14, or v1)
   bool OomKilled() const;
+  const std::string& tracked() const { return tracked_; }  // the folder whose members are the tree's
   bool Remove();          // false while the kernel still counts a process in it
 
  private:

@@ -62,6 +62,8 @@ struct SpawnSpec {
   UniqueFd control;             // becomes fd 3 when set
   UniqueFd out, err;            // stdout and stderr; /dev/null when unset
   int graceful_signal = 0;      // on EOF of the daemon: this first (SIGINT for PostgreSQL), after all others are dead
+  // What the record of it says beside who it is (instance_journal.h): no secret, one line each.
+  std::vector<std::pair<std::string, std::string>> notes;
 };
 
 // One measure of the isolation of a child: whether it is in force, and why not.
@@ -96,6 +98,12 @@ struct ProcessExit {
   bool oom_killed = false;  // from the cgroup's events
 };
 
+// A process of a child's tree that did not end by itself and was killed.
+struct KilledProcess {
+  std::string name;   // "4711 sleep"
+  bool main = false;  // the child itself; false: something that it had started and left behind
+};
+
 // Lives on the control loop; not thread-safe. Answers come on the loop, never from inside the call.
 class Spawner {
  public:
@@ -114,6 +122,8 @@ class Spawner {
     std::set<std::string> off;  // of kMeasuresToSwitchOff: not applied
     // A descriptor of the daemon that stays open in the spawner for its life, which is that of the last child; -1: none.
     int keep_open = -1;
+    // Where what is started is written down (instance_journal.h), an absolute path; empty: nowhere.
+    std::string journal;
   };
   // Forks the spawner process. Before any thread exists and before privileges are dropped. Attach() comes later.
   static absl::StatusOr<std::unique_ptr<Spawner>> Fork(Options options);
@@ -135,9 +145,14 @@ class Spawner {
   virtual void KillTree(const std::string& id, std::function<void()> empty) = 0;
   // A folder for a child, made with privileges: `path` (its parent exists and belongs to the daemon) with owner, group and mode.
   virtual void MakeFolder(const std::string& path, uid_t uid, gid_t gid, mode_t mode, std::function<void(absl::Status)> done) = 0;
-  // Removes a folder tree made by MakeFolder under the daemon's data or run folder, never following links.
+  // Removes a folder tree, or a file, under the daemon's data or run folder, never following links.
   virtual void RemoveFolder(const std::string& path, std::function<void(absl::Status)> done) = 0;
   virtual pid_t pid() const = 0;  // of the spawner process
+  // Told before `empty` of a KillTree, when something of the tree had to be killed, by it or by Signal(SIGKILL).
+  virtual void OnKilled(std::function<void(const std::string& id, const std::vector<KilledProcess>&)> killed) { (void)killed; }
+  // Called once when the spawner process has ended by itself, with how ("it was ended by signal 9"): nothing can be started or ended any
+  // more, and what was asked for is never answered. Without it that is fatal.
+  virtual void OnLost(std::function<void(const std::string& how)> lost) { (void)lost; }
 };
 
 }  // namespace bulkhead

@@ -129,6 +129,11 @@ void Put(Writer& w, const SpawnSpec& spec, uint8_t fd_flags) {
   w.Number(spec.limits.nofile);
   w.Number(spec.limits.file_bytes);
   w.Number(static_cast<int32_t>(spec.graceful_signal));
+  w.Number(static_cast<uint32_t>(spec.notes.size()));
+  for (const auto& [name, value] : spec.notes) {
+    w.Text(name);
+    w.Text(value);
+  }
   w.Number(fd_flags);
 }
 
@@ -158,6 +163,11 @@ uint8_t Get(Reader& r, SpawnSpec& spec) {
   int32_t graceful_signal = 0;
   r.Number(graceful_signal);
   spec.graceful_signal = graceful_signal;
+  spec.notes.resize(r.Count(2 * kLeastText));
+  for (auto& [name, value] : spec.notes) {
+    r.Text(name);
+    r.Text(value);
+  }
   uint8_t fd_flags = 0;
   r.Number(fd_flags);
   return fd_flags;
@@ -256,6 +266,11 @@ std::string Encode(const Reply& reply) {
   w.Number(static_cast<int32_t>(reply.exit.signal));
   w.Number(static_cast<uint8_t>(reply.exit.core_dumped));
   w.Number(static_cast<uint8_t>(reply.exit.oom_killed));
+  w.Number(static_cast<uint32_t>(reply.killed.size()));
+  for (const KilledProcess& killed : reply.killed) {
+    w.Text(killed.name);
+    w.Number(static_cast<uint8_t>(killed.main));
+  }
   return w.Take();
 }
 
@@ -281,6 +296,11 @@ bool Decode(std::string_view packet, Reply& reply) {
   reply.exit.signal = signal;
   r.Flag(reply.exit.core_dumped);
   r.Flag(reply.exit.oom_killed);
+  reply.killed.resize(r.Count(sizeof(uint32_t) + 1));
+  for (KilledProcess& killed : reply.killed) {
+    r.Text(killed.name);
+    r.Flag(killed.main);
+  }
   return r.Complete();
 }
 

@@ -44,6 +44,7 @@ struct Reply {
   std::string text;          // its sentence
   SpawnedProcess process;    // kSpawned; of kInspected its isolation
   ProcessExit exit;          // kExited
+  std::vector<KilledProcess> killed;  // kEmpty
 };
 
 // The descriptors of a request go into `fds` (and leave the spec).

@@ -11,10 +11,12 @@
 #include <cstring>
 
 #include "nlohmann/json.hpp"
+#include "supervisor/base/digest.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/flag_message.h"
 
 namespace bulkhead {
@@ -81,7 +83,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       return;
     }
     stage_ = Stage::kStopRpc;
-    stage_time_ = std::min(budget, spec_.manifest->stop_timeout);
+    // What is left of the budget is for SIGTERM: who does not answer may still end by it.
+    stage_time_ = std::min(std::max(budget - limits::kTermGrace, budget / 2), spec_.manifest->stop_timeout);
     stage_deadline_ = clock_.Now() + stage_time_;
     Arm(stage_deadline_);
     auto self = weak_from_this();
@@ -154,7 +157,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
     spawn.args = spec_.manifest->args;
     spawn.env = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", TmpFolder()}};
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", TmpFolder()},
+        {kInstanceVariable, spec_.instance}};
+    spawn.notes = {{"module", spec_.module},
+                   {"version", spec_.version},
+                   {"slot", std::to_string(spec_.slot)},
+                   {"controlSocket", ControlSocket()},
+                   {"dataSocket", DataSocket()},
+                   {"tokenSha256", DigestHex(token_)}};
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
@@ -411,6 +421,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
     spawner_.Signal(spec_.instance, SIGKILL);  // Exited() does the rest, and the tree
+    Arm(clock_.Now() + limits::kKillPatience);
   }
 
   void Expired() {
@@ -425,7 +436,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       case Stage::kTerm:
         NoteStop("it did not end within " + std::to_string(stage_time_.count()) + " ms of SIGTERM and was killed");
         return Kill();
-      case Stage::kKill: return;
+      case Stage::kKill:
+        if (callbacks_.stuck) callbacks_.stuck();
+        return;
     }
   }
 
@@ -485,7 +498,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     auto self = shared_from_this();  // `gone` destroys the owner
     callbacks_.died(report);
     pid_ = 0;
+    Arm(clock_.Now() + limits::kKillPatience);
     spawner_.KillTree(spec_.instance, [self] {
+      self->loop_.Cancel(self->timer_);
       self->out_.reset();
       self->err_.reset();
       auto gone = std::move(self->callbacks_.gone);

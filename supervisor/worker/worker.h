@@ -59,6 +59,8 @@ class WorkerProcess {
     std::function<void(absl::Status, const module::v1::HealthResponse&)> health;  // after each check
     // While it serves: each second in which lines of its log were dropped. A sentence, the same until it has doubled.
     std::function<void(const std::string& message)> floods = {};
+    // It was killed, and something of it does not end: a process that is stuck in the kernel. `gone` comes when that is over.
+    std::function<void()> stuck = {};
   };
   WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
   ~WorkerProcess();
