@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "gmock/gmock.h"
+#include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/text.h"
 
