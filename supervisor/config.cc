@@ -14,6 +14,7 @@
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
+#include "supervisor/manifest/quantities.h"
 #include "supervisor/process/spawner.h"
 
 namespace bulkhead {
@@ -132,6 +133,22 @@ std::string SetFormat(Config& config, const std::string& value, const std::strin
   return "";
 }
 
+std::string SetLogFiles(Config& config, const std::string& value, const std::string&) {
+  int files = 0;
+  if (!absl::SimpleAtoi(value, &files) || files < 0 || files > limits::kMaxLogFiles)
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no number of files from 0 (none) to ", limits::kMaxLogFiles, ".");
+  config.log_files = files;
+  return "";
+}
+
+std::string SetLogFileSize(Config& config, const std::string& value, const std::string&) {
+  const auto bytes = ParseMemory(value);
+  if (!bytes || *bytes < static_cast<double>(limits::kMinLogFileSize) || *bytes > static_cast<double>(limits::kMaxLogFileSize))
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no size such as 8MiB, from 256KiB to 1GiB.");
+  config.log_file_size = static_cast<int64_t>(*bytes);
+  return "";
+}
+
 std::string SetDevelopment(Config& config, const std::string& value, const std::string&) {
   const auto on = ParseBool(value);
   if (!on) return absl::StrCat("\"", value.substr(0, 64), "\" is neither true nor false.");
@@ -179,6 +196,10 @@ const std::vector<Setting>& Settings() {
        SetExtensions, true},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
+      {"log.moduleFiles", "BULKHEAD_LOG_MODULE_FILES", "--log-module-files", "N",
+       "files that are kept of each module's log, 0 for none (default 4)", SetLogFiles},
+      {"log.moduleFileSize", "BULKHEAD_LOG_MODULE_FILE_SIZE", "--log-module-file-size", "SIZE",
+       "how long each of them gets, 256KiB to 1GiB (default 8MiB)", SetLogFileSize},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
        "take a changed package of the same version at boot (default false)", SetDevelopment},
       {"boot.onCriticalFailure", "BULKHEAD_ON_CRITICAL_FAILURE", "--on-critical-failure", "ACTION",

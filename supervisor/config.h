@@ -36,6 +36,8 @@ struct Config {
   std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone
+  int64_t log_file_size = limits::kLogFileSize;  // log.moduleFileSize
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder

@@ -37,6 +37,7 @@
 #include "supervisor/greeting.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/logs/module_logs.h"
 #include "supervisor/process/instance_journal.h"
 #include "supervisor/process/spawner.h"
 #include "supervisor/process/uid_range.h"
@@ -126,6 +127,10 @@ std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
   std::map<std::string, HostFlag> told;
   for (const auto& [variable, flag] : flags.all()) told[flag.name] = {flag.enabled, flag.percentage, flag.identities};
   return told;
+}
+
+LogStream StreamOf(std::string_view name) {
+  return name == "stdout" ? LogStream::kStdout : name == "stderr" ? LogStream::kStderr : LogStream::kSupervisor;
 }
 
 class Daemon {
@@ -242,6 +247,18 @@ class Daemon {
     reconciler_->OnStuck([this](const std::string& worker) { report_.Stuck(worker); });
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
 
+    logs_ = std::make_unique<ModuleLogs>(clock_, ModuleLogs::Options{folder_.path + "/logs", {config_.log_files, config_.log_file_size}});
+    reconciler_->OnPrinted([this](const PrintedLine& line) {
+      ModuleLine read = ReadModuleLine(line.text);
+      const LogStream stream = StreamOf(line.stream);
+      if (stream == LogStream::kSupervisor) read.level = LogLevel::kWarn;
+      LogModuleLine(line.module, line.stream, read);
+      logs_->Append({line.module, line.instance, line.slot}, stream, std::move(read));
+    });
+    reconciler_->OnDeleted([this](const std::string& module, bool purge, std::function<void(absl::Status)> done) {
+      logs_->Deleted(module, purge, [this, done](absl::Status status) { loop_.Post([done, status] { done(status); }); });
+    });
+
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
@@ -257,7 +274,7 @@ class Daemon {
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
-                                                     *migrations_, *flags_, *records_}, std::move(given_grpc_));
+                                                     *migrations_, *flags_, *records_, *logs_}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
@@ -421,12 +438,14 @@ class Daemon {
   void CloseDoors() {
     if (!jobs_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
     closer_ = std::thread([this, grace = hastened_ ? Millis(0) : kDrainGrace] {
+      if (admin_) admin_->EndStreams();
       if (gateway_ && admin_) gateway_->Stop(grace);
       authenticator_->Close();  // nobody waits any more for a token to be verified
       if (admin_) admin_->Stop(grace);
       accounts_->Close();
       if (!lost_) authenticator_->Upkeep(true);
       if (host_) host_->Stop();
+      if (logs_) logs_->Close();
       loop_.Post([this] { StopPostgres(); });
     });
   }
@@ -506,6 +525,7 @@ class Daemon {
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<Accounts> accounts_;
   DirectoryPublisher publisher_{loop_};
+  std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<HostServer> host_;

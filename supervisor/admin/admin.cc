@@ -15,6 +15,7 @@
 #include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
+#include "bulkhead/admin/v1/logs.pb.h"
 #include "bulkhead/admin/v1/migrations.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
@@ -29,6 +30,7 @@
 #include "supervisor/admin/pulse.h"
 #include "supervisor/admin/rest.h"
 #include "supervisor/admin/services.h"
+#include "supervisor/admin/stream.h"
 #include "supervisor/admin/undecodable.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
@@ -93,6 +95,7 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
     services_.push_back(MakeAuditService(guard_));
@@ -157,8 +160,11 @@ class AdminServer : public Admin {
 
   int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
 
+  void EndStreams() override { streams_.EndAll(); }
+
   void Stop(Millis grace) override {
     rest_.Stop();
+    EndStreams();
     std::lock_guard lock(stop_mutex_);
     if (!server_ || stopped_) return;
     stopped_ = true;
@@ -179,6 +185,7 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
+          admin::v1::GetModuleLogsRequest::descriptor()->file(),
           admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
           admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
           admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
@@ -199,6 +206,7 @@ class AdminServer : public Admin {
 
   const Parts parts_;
   Guard guard_;
+  Streams streams_;
   Rest rest_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;

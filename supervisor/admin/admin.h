@@ -17,6 +17,7 @@
 #include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/logs/module_logs.h"
 #include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
@@ -42,6 +43,7 @@ class Admin : public LocalService {
     ModuleMigrations& migrations;
     Flags& flags;
     Records& records;
+    ModuleLogs& logs;
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);
@@ -49,6 +51,8 @@ class Admin : public LocalService {
   // on that instead. Handle() may be called from then on.
   static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts, UniqueFd given = {});
   virtual std::string address() const = 0;
+  // Ends the answers that go on, each client told; new ones are refused. Before the gateway stops, so that there is somebody who tells.
+  virtual void EndStreams() = 0;
   // Ends calls after `grace`, joins. Blocking.
   virtual void Stop(Millis grace) = 0;
 };

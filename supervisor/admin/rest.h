@@ -1,5 +1,6 @@
-// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the envelope
-// {success, data, meta} or {success, error} (decision 6 of supervisor/README.md). Thread-safe; Handle() never blocks.
+// REST as the admin services transcoded: a request becomes one call through the in-process channel, its answer the envelope
+// {success, data, meta} or {success, error}, or of a method with a stream of responses Server-Sent Events (decision 6 of
+// supervisor/README.md). Thread-safe; Handle() never blocks.
 #pragma once
 
 #include <memory>
@@ -38,6 +39,7 @@ class Rest {
  private:
   struct Exchange;
   class InFlight;
+  class EventStream;
   // The caller is known, or the request is refused.
   void Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision);
   // What the audit is told of one that is refused before its handler.
@@ -45,6 +47,7 @@ class Rest {
   // Whether the known caller may, and there is anything to call.
   absl::Status Check(const Exchange& exchange, const Identity* identity) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
+  void BeginStream(std::shared_ptr<Exchange> exchange);
 
   const Guard& guard_;
   // Shared with the calls under way, which may end after this object.

@@ -52,6 +52,22 @@ inline constexpr size_t kMaxExits = 10;                  // crash reports kept p
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr size_t kLogBytesPerSecond = 512 * 1024;  // the same, for lines that are long
+// Logs of modules. In memory for each module its last lines, for those who follow; older ones, and all after a restart, from its files.
+inline constexpr size_t kLogRingLines = 2'000;
+inline constexpr size_t kLogRingBytes = 1 << 20;
+inline constexpr int kLogFiles = 4;                      // per module, unless log.moduleFiles says otherwise; the oldest goes when there would be more
+inline constexpr int kMaxLogFiles = 1'000;               // what log.moduleFiles may be; 0: no files
+inline constexpr int64_t kLogFileSize = 8 << 20;         // bytes, unless log.moduleFileSize says otherwise; a line beyond begins the next file
+inline constexpr int64_t kMinLogFileSize = 256 << 10;    // what log.moduleFileSize may be
+inline constexpr int64_t kMaxLogFileSize = int64_t{1} << 30;
+inline constexpr size_t kMaxUnwrittenLogs = 8 << 20;     // bytes of lines that wait for their file, of all modules; beyond: not in the file, counted
+inline constexpr Millis kLogFileRetry{10'000};           // between two tries to write where it has failed; what comes meanwhile is not in the file
+inline constexpr Millis kLogWriteWait{2'000};            // that a reader of files gives to lines on their way there; beyond: without them
+inline constexpr int kLogReaders = 2;                    // requests that read files at a time
+inline constexpr size_t kMaxQueuedLogReads = 256;        // beyond: 503 OVERLOADED
+inline constexpr int kLogTail = 200;                     // lines of an answer without `tail`
+inline constexpr int kMaxLogTail = 5'000;                // what `tail` may be; beyond: 400
+inline constexpr size_t kMaxLogAnswer = 3 << 20;         // bytes of one answer with lines; beyond: fewer lines, and a cursor for the rest
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
 inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
@@ -84,6 +100,13 @@ inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statem
 
 // The store.
 inline constexpr size_t kMaxExtensions = 64;             // that store.extensions may name; beyond: CONFIG_INVALID
+
+// Answers that go on (server streams of the admin API).
+inline constexpr size_t kMaxStreams = 256;               // per node; beyond: 503 OVERLOADED
+inline constexpr size_t kMaxStreamsPerCaller = 32;       // beyond: 429 TOO_MANY_STREAMS
+inline constexpr size_t kStreamRoom = 64 * 1024;         // unsent bytes of one client; while there are more, nothing more is fetched for it
+inline constexpr Millis kStreamHeartbeat{15'000};        // without an event: a comment, so that nobody between takes the connection for dead
+inline constexpr Millis kStreamCheck{5'000};             // how long the caller's right to a stream is taken for granted between two messages
 
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};

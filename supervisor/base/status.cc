@@ -142,6 +142,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "The header Expect asks for something else than 100-continue. Leave it out."},
     {"TOO_MANY_ATTEMPTS", Code::kResourceExhausted, 429,
      "Too many logins or tokens that failed, of this user or from this address. Wait for the seconds in Retry-After."},
+    {"TOO_MANY_STREAMS", Code::kResourceExhausted, 429,
+     "The caller has as many answers open that go on (a followed log) as one caller may. End one before the next."},
     {"HEADERS_TOO_LARGE", Code::kInvalidArgument, 431,
      "The head of the request is larger than 64 KiB, has more than 100 fields, or is more than the module takes. Send fewer or smaller headers."},
     {"INTERNAL", Code::kInternal, 500,

@@ -36,6 +36,10 @@ class Client final : public Pollable, private StreamSink {
   void LoginDecided(uint64_t id, const absl::StatusOr<std::shared_ptr<const Identity>>& verdict);
   // The LocalService has answered exchange `id`; a late answer is dropped. Status 0: it gave none.
   void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
+  // The same for an answer that goes on. What is held by `gone` is told when it is let go of (GatewayThread).
+  void BeginLocal(uint64_t id, int status, const HeaderList& headers, std::string idle, std::shared_ptr<void> gone);
+  void WriteLocal(uint64_t id, std::string_view bytes, std::function<void()> then);
+  void EndLocal(uint64_t id, bool whole);
 
   void OnEvents(uint32_t events) override;
   void Run() override;
@@ -52,6 +56,7 @@ class Client final : public Pollable, private StreamSink {
     kTunnel,     // after a 101: bytes both ways, until either end closes
     kLocalBody,  // collects the body for the LocalService
     kLocalWait,  // the LocalService answers
+    kLocalStream,  // its answer has begun and goes on
     kDiscard,    // answered; the rest of the body is read and dropped
     kClosing,    // writes what is left, then closes
     kLinger,     // has closed its half; reads until the client does, so that no reset destroys the answer
@@ -59,11 +64,14 @@ class Client final : public Pollable, private StreamSink {
   };
   enum class Framing : uint8_t { kNone, kLength, kChunked, kUntilClose };
   struct Login;
+  struct Streaming;
   enum class Known : uint8_t { kYes, kNo, kPending, kUndecided };
 
   // client.cc: reading, writing, time.
   void ReadOnce();
   bool WantsRead() const;
+  // The request is whole and its answer under way: who hangs up now wants it no more.
+  bool Answered() const;
   size_t Consume(char* data, size_t size);
   size_t ConsumeBody(std::string_view in);
   void BodyCame(size_t bytes);
@@ -109,6 +117,7 @@ class Client final : public Pollable, private StreamSink {
   void OnRoom() override;
   void OnLost(StreamLoss loss) override;
   bool BeginTunnel(std::string_view pairs);
+  void AppendBody(std::string_view bytes, bool end);
   void BreakResponse(std::string_view why);
   bool RollBackResponse();
   void AppendOwnFields(std::string& out);
@@ -143,6 +152,7 @@ class Client final : public Pollable, private StreamSink {
   Link* last_link_ = nullptr;  // alive while it calls us
   const LinkWorker* last_worker_ = nullptr;  // to compare only
   std::unique_ptr<LocalRequest> local_;
+  std::unique_ptr<Streaming> streaming_;  // of an answer of the LocalService that goes on
   uint64_t local_id_ = 0, login_id_ = 0;
   std::unique_ptr<Login> login_;
   int64_t body_limit_ = 0, body_seen_ = 0;

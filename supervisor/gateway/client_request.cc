@@ -336,6 +336,7 @@ void Client::StartLocal(const http1::RequestHead& head) {
   local_->if_match = head.if_match;
   for (size_t i = 0; i < head.field_count; ++i) {
     if (head.fields[i].name == "idempotency-key") local_->idempotency_key = head.fields[i].value;
+    if (head.fields[i].name == "last-event-id") local_->last_event_id = head.fields[i].value;
   }
   bool v6 = peer_address_.find(':') != std::string::npos;
   local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);

@@ -7,6 +7,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/gateway/client.h"
 #include "supervisor/gateway/client_login.h"
+#include "supervisor/gateway/client_streaming.h"
 #include "supervisor/gateway/gateway_thread.h"
 
 namespace bulkhead {
@@ -15,6 +16,13 @@ namespace {
 constexpr int64_t kMaxDiscard = 64 * 1024;  // an unread rest of a body up to here is read and dropped; beyond: the connection closes
 
 bool HasNoBody(int status) { return status == 204 || status == 304; }
+
+void AppendFields(std::string& out, const HeaderList& headers) {
+  for (const auto& [name, value] : headers) {
+    if (!http1::IsToken(name) || !http1::IsFieldValue(value)) continue;
+    out.append(name).append(": ").append(value).append("\r\n");
+  }
+}
 
 void AppendNumber(std::string& out, uint64_t value, int base = 10) {
   char text[24];
@@ -136,6 +144,13 @@ void Client::OnBody(std::string_view bytes, bool end) {
     response_left_ -= int64_t(bytes.size());
     if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse("sent another number of body bytes than its content-length says");
   }
+  AppendBody(bytes, end);
+  uncredited_ += bytes.size();
+  if (end) FinishExchange();
+}
+
+// In the framing of the answer.
+void Client::AppendBody(std::string_view bytes, bool end) {
   std::string& out = Out();
   if (framing_ == Framing::kChunked) {
     if (!bytes.empty()) {
@@ -149,9 +164,7 @@ void Client::OnBody(std::string_view bytes, bool end) {
   } else if (framing_ != Framing::kNone) {
     out.append(bytes);
   }
-  uncredited_ += bytes.size();
   MarkDirty();
-  if (end) FinishExchange();
 }
 
 // Kept for the end of a chunked answer; where the framing has no place for them they are dropped, RFC 9110 6.5.1.
@@ -210,10 +223,7 @@ void Client::RespondWhole(int status, const HeaderList& headers, std::string_vie
   DecidePersistence();
   std::string& out = Out();
   AppendStatusLine(out, status);
-  for (const auto& [name, value] : headers) {
-    if (!http1::IsToken(name) || !http1::IsFieldValue(value)) continue;
-    out.append(name).append(": ").append(value).append("\r\n");
-  }
+  AppendFields(out, headers);
   if (!HasNoBody(status)) {
     out += "content-length: ";
     AppendNumber(out, body.size());
@@ -241,6 +251,48 @@ void Client::AnswerLocal(uint64_t id, int status, const HeaderList& headers, std
   if (status == 0) return RespondError("INTERNAL", "The service gave no answer.");
   bool valid = status >= 200 && status <= 599;
   RespondWhole(valid ? status : 500, headers, body);
+}
+
+void Client::BeginLocal(uint64_t id, int status, const HeaderList& headers, std::string idle, std::shared_ptr<void> gone) {
+  if (state_ != State::kLocalWait || local_id_ != id) return;
+  if (hangup_) return PeerGone();  // as with a module's answer that has begun
+  DecidePersistence();
+  framing_ = head_only_ ? Framing::kNone : http10_ ? Framing::kUntilClose : Framing::kChunked;
+  if (framing_ == Framing::kUntilClose) keep_alive_ = false;
+  std::string& out = Out();
+  AppendStatusLine(out, status);
+  AppendFields(out, headers);
+  if (framing_ == Framing::kChunked) out += "transfer-encoding: chunked\r\n";
+  AppendOwnFields(out);
+  out += "\r\n";
+  response_begun_ = true;
+  if (head_only_) {
+    local_id_ = 0;
+    thread_.ForgetLocal(id);
+    return FinishExchange();
+  }
+  state_ = State::kLocalStream;
+  streaming_ = std::make_unique<Streaming>(Streaming{std::move(gone), std::move(idle), nullptr, loop_.now()});
+  MarkDirty();
+  UpdateDeadline();
+}
+
+void Client::WriteLocal(uint64_t id, std::string_view bytes, std::function<void()> then) {
+  if (state_ != State::kLocalStream || local_id_ != id) return;
+  streaming_->wrote = loop_.now();
+  streaming_->then = std::move(then);  // after the turn's write, which tells how much the client takes
+  if (!bytes.empty()) AppendBody(bytes, false);
+  MarkDirty();
+}
+
+void Client::EndLocal(uint64_t id, bool whole) {
+  if (state_ != State::kLocalStream || local_id_ != id) return;
+  if (!whole) return Abort();
+  local_id_ = 0;
+  thread_.ForgetLocal(id);
+  streaming_.reset();
+  AppendBody({}, true);
+  FinishExchange();
 }
 
 void Client::FinishExchange() {

@@ -57,12 +57,70 @@ class GatewayThread::Acceptor final : public Pollable {
   UniqueFd fd_;
 };
 
+namespace {
+
+// Tells, when the last hold of it goes, that nobody takes the rest of an answer; unless its end has come.
+class Gone {
+ public:
+  explicit Gone(std::function<void()> tell) : tell_(std::move(tell)) {}
+  ~Gone() {
+    if (!ended_) tell_();
+  }
+  void Ended() { ended_ = true; }
+
+ private:
+  const std::function<void()> tell_;
+  std::atomic<bool> ended_{false};
+};
+
+}  // namespace
+
+// What an answer that goes on is written to. The client holds `gone`, and so does the task that brings it there.
+class GatewayThread::Outlet final : public LocalStream {
+ public:
+  Outlet(GatewayThread& thread, std::shared_ptr<Inbox> mailbox, uint64_t id, std::weak_ptr<Gone> gone)
+      : thread_(thread), mailbox_(std::move(mailbox)), id_(id), gone_(std::move(gone)) {}
+  ~Outlet() override {
+    if (!ended_) Post([id = id_](Client& client) { client.EndLocal(id, false); });
+  }
+  void Write(std::string bytes, std::function<void()> then) override {
+    Post([id = id_, bytes = std::move(bytes), then = std::move(then)](Client& client) { client.WriteLocal(id, bytes, then); });
+  }
+  void End() override {
+    ended_ = true;
+    if (auto gone = gone_.lock()) gone->Ended();
+    Post([id = id_](Client& client) { client.EndLocal(id, true); });
+  }
+
+ private:
+  // The task runs on the thread or not at all, so `thread` is alive in it.
+  void Post(std::function<void(Client&)> task) {
+    mailbox_->Post([&thread = thread_, id = id_, task = std::move(task)] {
+      if (auto it = thread.awaiting_local_.find(id); it != thread.awaiting_local_.end()) task(*it->second);
+    });
+  }
+  GatewayThread& thread_;
+  const std::shared_ptr<Inbox> mailbox_;
+  const uint64_t id_;
+  const std::weak_ptr<Gone> gone_;
+  bool ended_ = false;
+};
+
 // The way back from whatever thread answers.
 class GatewayThread::Responder final : public LocalResponder {
  public:
   Responder(GatewayThread& thread, uint64_t id) : thread_(thread), mailbox_(thread.loop_.mailbox()), id_(id) {}
   ~Responder() override {
     if (!answered_) Post(0, {}, {});
+  }
+  std::unique_ptr<LocalStream> Stream(int status, HeaderList headers, std::string idle, std::function<void()> gone) override {
+    answered_ = true;
+    auto held = std::make_shared<Gone>(std::move(gone));
+    auto outlet = std::make_unique<Outlet>(thread_, mailbox_, id_, held);
+    mailbox_->Post([&thread = thread_, id = id_, status, headers = std::move(headers), idle = std::move(idle), held = std::move(held)] {
+      if (auto it = thread.awaiting_local_.find(id); it != thread.awaiting_local_.end()) it->second->BeginLocal(id, status, headers, idle, held);
+    });
+    return outlet;
   }
   void Respond(int status, HeaderList headers, std::string body) override {
     if (!std::exchange(answered_, true)) Post(status, std::move(headers), std::move(body));
@@ -108,6 +166,8 @@ void GatewayThread::Run() {
   BULKHEAD_CHECK(loop_.Watch(acceptor_->fd(), *acceptor_).ok());
   loop_.Run([this] { return Done(); });
   loop_.CloseMailbox();
+  // Whoever writes an answer is told now that nobody takes it, not when this object goes.
+  while (!connections_.empty()) connections_.back()->CloseNow();
   links_.clear();
   leaving_.clear();
 }

@@ -81,6 +81,7 @@ class GatewayThread {
 
  private:
   class Acceptor;
+  class Outlet;
   class Responder;
   struct Parked {
     std::list<Client*> clients;  // in order of arrival

@@ -218,6 +218,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   }
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
   spec.flags = flags_;
+  spec.secrets = HiddenTexts(*entry, spec.config_json);
 
   std::weak_ptr<Entry> weak = entry;
   WorkerProcess::Callbacks callbacks;
@@ -256,6 +257,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
   callbacks.health = [this, weak, slot, run](absl::Status status, const module::v1::HealthResponse& response) {
     if (auto entry = weak.lock()) HealthChecked(entry, slot, run, status, response);
   };
+  callbacks.printed = printed_;
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
   };

@@ -70,6 +70,10 @@ class Reconciler : public Modules {
   void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
   // Told of every process that is started, with its token, and again when it is gone.
   void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
+  // Told of every line that a worker prints.
+  void OnPrinted(std::function<void(const PrintedLine& line)> fn) { printed_ = std::move(fn); }
+  // Called when a module has been deleted, before that is answered; `done` when what is kept of it elsewhere is gone.
+  void OnDeleted(std::function<void(const std::string& module, bool purge, std::function<void(absl::Status)> done)> fn) { deleted_ = std::move(fn); }
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
@@ -214,6 +218,7 @@ class Reconciler : public Modules {
                   std::function<void(absl::Status)> done);
   // Of the worker that is about to be started: the stored configuration, or the one that is being tried.
   std::pair<std::string, int64_t> ConfigForStart(const Entry& entry) const;
+  static std::vector<std::string> HiddenTexts(const Entry& entry, const std::string& config);
   void RolloutReady(const EntryPtr& entry, int slot);
   void RolloutDied(const EntryPtr& entry, int slot, const std::string& why);
   void RolloutUnwanted(const EntryPtr& entry);
@@ -264,6 +269,8 @@ class Reconciler : public Modules {
   const Options options_;
   NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
   std::function<void(const std::string&)> worker_gone_;
+  std::function<void(const PrintedLine&)> printed_;
+  std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;
   std::function<void()> changed_;
   std::function<void(const std::string&)> stuck_;

@@ -50,6 +50,7 @@ struct ModuleSchema {
   std::string role;      // bh_<8 hex of the database's id>_<name>
   std::string schema;
   std::string conninfo;  // password included: give it to the module alone
+  std::string password = {};  // the same once more, to be hidden where it would be shown
 };
 
 class Registry {

@@ -213,6 +213,7 @@ absl::StatusOr<ModuleSchema> Registry::EnsureSchema(const std::string& module, i
   if (!status.ok()) return status;
   status = database_.With([&](Connection& c) {
     made.conninfo = ConninfoFor(c, module, made.role, password);
+    made.password = password;
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

@@ -16,6 +16,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 #include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/flag_message.h"
 
@@ -42,7 +43,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         clock_(clock),
         spec_(std::move(spec)),
         callbacks_(std::move(callbacks)),
-        token_(RandomHex(24)) {}
+        token_(RandomHex(24)) {
+    spec_.secrets.push_back(token_);
+  }
   ~Body() {
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
@@ -145,7 +148,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("stdout+stderr")](uint64_t lines, std::string_view text) {
+    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("supervisor")](uint64_t lines, std::string_view text) {
       notice(text);
       if (auto body = self.lock()) body->LinesDropped(lines);
     });
@@ -200,7 +203,12 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   LogPipe::LineFn Lines(std::string_view stream) {
-    return [module = spec_.module, stream](std::string_view line) { LogModuleLine(module, stream, line); };
+    return [self = weak_from_this(), stream](std::string_view line) {
+      auto body = self.lock();
+      if (!body || !body->callbacks_.printed) return;
+      const std::string masked = MaskSecrets(line, body->spec_.secrets);
+      body->callbacks_.printed({body->spec_.module, body->spec_.instance, body->spec_.slot, stream, masked});
+    };
   }
 
   // A flood ends when nothing has been dropped for a while: what comes then is another one.
@@ -478,7 +486,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (out_) out_->Drain();
     if (err_) err_->Drain();
     if (rate_) rate_->Flush();
-    report.output = tail_ ? tail_->Text() : "";
+    report.output = tail_ ? MaskSecrets(tail_->Text(), spec_.secrets) : "";
     Ended(std::move(report));
   }
 
@@ -537,6 +545,12 @@ WorkerProcess::~WorkerProcess() = default;
 
 void WorkerProcess::Start() { body_->Start(); }
 void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+void WorkerProcess::Hide(std::vector<std::string> secrets) {
+  for (std::string& secret : secrets) {
+    if (std::find(body_->spec_.secrets.begin(), body_->spec_.secrets.end(), secret) == body_->spec_.secrets.end())
+      body_->spec_.secrets.push_back(std::move(secret));
+  }
+}
 void WorkerProcess::Unresponsive(std::string why) { body_->Unresponsive(std::move(why)); }
 const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
 const std::string& WorkerProcess::token() const { return body_->token_; }

@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr size_t kChunk = 32 * 1024;  // of a streamed body, each way
+constexpr size_t kTorrentPiece = 64 * 1024;
 constexpr int64_t kMaxStream = int64_t{1} << 30;
 constexpr milliseconds kMaxSlow{60'000};
 constexpr milliseconds kCancelPoll{5};
@@ -136,6 +137,30 @@ WebSocketEvents EchoSocket(Request&) {
   return events;
 }
 
+void WriteAll(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n <= 0) return;
+    bytes.remove_prefix(size_t(n));
+  }
+}
+
+// The body, to stdout or with ?stream=stderr to stderr, in one piece.
+Response Print(Request& request) {
+  WriteAll(request.query("stream").value_or("") == "stderr" ? 2 : 1, request.body());
+  return Ok({{"pid", getpid()}});
+}
+
+// Lines as fast as somebody reads them.
+Response Torrent(Request& request) {
+  std::string lines;
+  while (lines.size() < kTorrentPiece) lines += std::string(99, 't') + "\n";
+  const auto until = steady_clock::now() + milliseconds(request.query_int("ms", 0, 0, kMaxSlow.count()));
+  int64_t bytes = 0;
+  for (; steady_clock::now() < until && !request.cancelled(); bytes += int64_t(lines.size())) WriteAll(1, lines);
+  return Ok({{"bytes", bytes}});
+}
+
 std::atomic<int> told{0};  // how often OnFlags was called
 
 // The greeting "nonsense" is no greeting.
@@ -201,6 +226,8 @@ class Echo : public Module {
       for (const auto& [name, value] : request.trailers()) trailers.push_back({name, value});
       return Ok({{"bytes", body.size()}, {"trailers", trailers}});
     });
+    router.Post("/print", Print);
+    router.Post("/torrent", Torrent);
     context.jobs().Handle("work", Work);
     context.jobs().Handle("impatient", Work);
     context.log().Info("the echo module is ready", {{"slot", context.slot()}});
