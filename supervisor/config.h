@@ -16,6 +16,8 @@
 #include "supervisor/base/log.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/store/extensions.h"
+#include "supervisor/telemetry/access_log.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
 
@@ -35,6 +37,8 @@ struct Config {
   std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  AccessLogging access_log = AccessLogging::kErrors;  // log.access
+  OtlpSettings otlp;                    // telemetry.otlp
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder

@@ -91,7 +91,7 @@ class AdminServer : public Admin {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
-    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));
     services_.push_back(MakeAuditService(guard_));
     services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
@@ -137,6 +137,11 @@ class AdminServer : public Admin {
   }
 
   int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
+
+  std::string_view RouteOf(std::string_view method, std::string_view path) const override {
+    if (const std::string_view probe = ProbeAt(path); !probe.empty()) return probe;
+    return rest_.RouteOf(method, path);
+  }
 
   void Stop(Millis grace) override {
     rest_.Stop();

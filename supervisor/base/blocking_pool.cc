@@ -24,6 +24,11 @@ bool BlockingPool::Idle() {
   return queue_.empty() && running_ == 0;
 }
 
+BlockingPool::Load BlockingPool::load() const {
+  std::lock_guard lock(mutex_);
+  return {queue_.size(), running_};
+}
+
 bool BlockingPool::Submit(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);

@@ -58,6 +58,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
   out += "connection: upgrade\r\nupgrade: websocket\r\n";
   out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n\r\n");
   state_ = State::kTunnel;
+  Measure(101);  // what follows is no answer any more
   framing_ = Framing::kNone;
   tunnel_progress_ = loop_.now();
   loop_.GiveBuffer(std::move(frame_));
@@ -70,6 +71,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
 bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) {
   if (status == 101) return BeginTunnel(pairs);
   if (websocket_ && stream_.open()) stream_.link()->End(stream_, {});  // it was refused, and there is no body
+  status_ = status;
   std::string& out = Out();
   response_start_ = sent_total_ + Unsent();
   response_begun_ = true;
@@ -137,6 +139,7 @@ void Client::OnBody(std::string_view bytes, bool end) {
     if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse("sent another number of body bytes than its content-length says");
   }
   std::string& out = Out();
+  answer_bytes_ += bytes.size();
   if (framing_ == Framing::kChunked) {
     if (!bytes.empty()) {
       AppendNumber(out, bytes.size(), 16);
@@ -190,6 +193,7 @@ bool Client::RollBackResponse() {
   out_.resize(out_at_ + size_t(response_start_ - sent_total_));
   response_begun_ = false;
   uncredited_ = 0;
+  answer_bytes_ = 0;
   return true;
 }
 
@@ -208,6 +212,8 @@ void Client::RespondWhole(int status, const HeaderList& headers, std::string_vie
     AppendHex(request_id_, thread_.random().Next());
   }
   DecidePersistence();
+  status_ = status;
+  answer_bytes_ = HasNoBody(status) || head_only_ ? 0 : body.size();
   std::string& out = Out();
   AppendStatusLine(out, status);
   for (const auto& [name, value] : headers) {
@@ -244,6 +250,7 @@ void Client::AnswerLocal(uint64_t id, int status, const HeaderList& headers, std
 }
 
 void Client::FinishExchange() {
+  Measure(status_);
   MarkDirty();
   loop_.GiveBuffer(std::move(frame_));
   local_.reset();

@@ -58,6 +58,7 @@ class WorkerProcess {
     std::function<void(absl::Status, const module::v1::HealthResponse&)> health;  // after each check
     // While it serves: each second in which lines of its log were dropped. A sentence, the same until it has doubled.
     std::function<void(const std::string& message)> floods = {};
+    std::function<void(uint64_t lines)> lines_dropped = {};  // of its log, at any time of its life
   };
   WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
   ~WorkerProcess();
