@@ -85,7 +85,7 @@ void AddGateway(const GatewayMeters& gateway, Exposition& page) {
   }
   const auto labels = [](const RouteMeter& meter) { return MetricLabels{{"module", meter.module}, {"route", meter.route}, {"method", meter.method}}; };
   page.Counter("bulkhead_gateway_requests_total",
-               "Requests by module, pattern of the route, method and class of the status; aborted: without a whole answer.");
+               "Requests by module, pattern of the route, method and class of the status; aborted: the client left. What a module broke off is 5xx.");
   for (const auto& [meter, totals] : used) {
     for (size_t i = 0; i < kStatusClasses; ++i) {
       if (totals.by_class[i] == 0) continue;

@@ -296,7 +296,7 @@ void Client::StartLinger() {
 void Client::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
-  Measure(0);
+  Measure(kClientLeft);
   if (local_id_ != 0) thread_.ForgetLocal(std::exchange(local_id_, 0));
   if (login_id_ != 0) thread_.ForgetLogin(std::exchange(login_id_, 0));
   if (std::exchange(parked_, false)) thread_.Forget(*this, module_, frame_.size());

@@ -107,7 +107,8 @@ class Client final : public Pollable, private StreamSink {
 
   // client_measure.cc: what is counted, logged and traced of an exchange.
   void BeginMeasure(const http1::RequestHead& head);
-  void Measure(int status);  // it has ended; 0: without a whole answer. Once, whoever is first
+  static constexpr int kClientLeft = -1, kBrokenOff = 0;  // instead of a status: the answer is not whole, because of the client or of the module
+  void Measure(int status);  // it has ended. Once, whoever is first
   void LogAccess(int status, int64_t micros);
   void PutSpan(int status);
   bool Traced() const;

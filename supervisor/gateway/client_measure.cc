@@ -8,6 +8,8 @@ namespace bulkhead {
 namespace {
 
 constexpr std::string_view kModulesPath = "/api/v1/m/";
+constexpr int kLeftStatus = 499;  // of the access log, as nginx has it
+constexpr size_t kAborted = 0, kFailed = 5;  // status classes of what has no status
 
 int64_t UnixNanos(WallTime time) { return std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch()).count(); }
 
@@ -46,8 +48,10 @@ void Client::Measure(int status) {
   if (!std::exchange(measuring_, false)) return;
   thread_.counters().requests_ended.Add();
   const int64_t micros = std::chrono::duration_cast<std::chrono::microseconds>(loop_.now() - started_).count();
-  meter_->Record(thread_.number(), size_t(status / 100), micros, answer_bytes_);
-  if (thread_.access_log().Wants(status)) LogAccess(status, micros);
+  const size_t status_class = status == kClientLeft ? kAborted : status == kBrokenOff ? kFailed : size_t(status / 100);
+  meter_->Record(thread_.number(), status_class, micros, answer_bytes_);
+  const int logged = status == kClientLeft ? kLeftStatus : status;
+  if (thread_.access_log().Wants(logged)) LogAccess(logged, micros);
   if (Traced()) PutSpan(status);
 }
 
@@ -86,16 +90,17 @@ void Client::PutSpan(int status) {
   add("url.path", url_path_);
   add("url.scheme", "http");
   add("client.address", peer_address_);
-  if (status != 0) span.attributes.emplace_back("http.response.status_code", int64_t(status));
+  if (status > 0) span.attributes.emplace_back("http.response.status_code", int64_t(status));
   span.attributes.emplace_back("http.response.body.size", int64_t(answer_bytes_));
   if (!ours && meter_->module != kNoModule) add("bulkhead.module", meter_->module);
   add("bulkhead.worker", worker_);
   add("bulkhead.request_id", request_id_);
   span.events = std::move(events_);
   events_.clear();
-  span.failed = status == 0 || status >= 500;
-  if (span.failed) add("error.type", status == 0 ? "aborted" : std::to_string(status));
-  if (status == 0) span.message = "the client left, or the module broke off";
+  span.failed = status == kBrokenOff || status >= 500;
+  if (status == kClientLeft || status == kBrokenOff) add("error.type", status == kClientLeft ? "client_left" : "broken_off");
+  else if (span.failed) add("error.type", std::to_string(status));
+  if (status == kBrokenOff) span.message = "the module broke off its answer";
   thread_.tracer().Put(std::move(span));
 }
 

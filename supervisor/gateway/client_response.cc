@@ -199,6 +199,7 @@ bool Client::RollBackResponse() {
 
 // Ends an answer that can't be completed, so that the client sees that it is not whole.
 void Client::Abort() {
+  Measure(kBrokenOff);
   if (framing_ == Framing::kUntilClose) {
     linger reset{1, 0};  // a plain close would look like the end of the body
     setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);

@@ -44,7 +44,7 @@ struct Latency {
   void Add(const Latency& other);
 };
 
-// How a request ended: [1] to [5] are its status class, [0] had no whole answer, because the client left or the module broke off.
+// How a request ended: [1] to [5] are its status class, [0] had a client that left before the answer was whole.
 inline constexpr size_t kStatusClasses = 6;
 std::string_view StatusClassName(size_t status_class);  // "2xx", "aborted"
 

@@ -203,6 +203,16 @@ class Hung(DaemonTest):
         self.assertGreaterEqual(families["bulkhead_worker_restarts_total"].value(module="echo", worker="0"), 5)
 
 
+    def test_an_answer_that_a_module_breaks_off_is_an_error_of_the_module(self):
+        daemon = self.daemon(**OPTIONS)
+        with Wire(daemon) as wire, self.assertRaises((EOFError, ConnectionError)):
+            wire.ask("GET", f"{ECHO}/crash-midway", "X-Request-Id: broken")
+        route = {"module": "echo", "route": "/crash-midway"}
+        wait_until(lambda: page(daemon)[REQUESTS].sum(**route, status="5xx") == 1, "it is counted")
+        self.assertEqual(page(daemon)[REQUESTS].sum(**route), 1)
+        wait_until(lambda: "request broken off" in daemon.log() and "request=broken" in daemon.log(), "its line in the log")
+
+
 class Traces(SharedDaemonTest):
     options = OPTIONS
 
