@@ -149,6 +149,47 @@ std::string SetLogFileSize(Config& config, const std::string& value, const std::
   return "";
 }
 
+std::string SetAccessLog(Config& config, const std::string& value, const std::string&) {
+  if (value != "off" && value != "errors" && value != "all") return absl::StrCat("\"", value.substr(0, 64), "\" is none of off, errors, all.");
+  config.access_log = value == "off" ? AccessLogging::kOff : value == "all" ? AccessLogging::kAll : AccessLogging::kErrors;
+  return "";
+}
+
+std::string SetOtlpEndpoint(Config& config, const std::string& value, const std::string&) {
+  const bool plain = absl::StartsWith(value, "http://"), encrypted = absl::StartsWith(value, "https://");
+  const std::string rest = value.substr(std::min(value.size(), size_t{plain ? 7u : 8u}));
+  const bool printable = std::all_of(rest.begin(), rest.end(), [](unsigned char c) { return c > ' ' && c < 0x7f && c != '@' && c != '?' && c != '#'; });
+  if (!value.empty() && ((!plain && !encrypted) || rest.empty() || rest[0] == '/' || !printable)) {
+    return "The collector must be given as http://HOST:PORT or https://HOST:PORT, where it takes OTLP over HTTP; secrets belong into telemetry.otlp.headers.";
+  }
+  config.otlp.endpoint = value;
+  return "";
+}
+
+// No sentence repeats a value: they are secrets.
+std::string SetOtlpHeaders(Config& config, const std::string& value, const std::string&) {
+  std::vector<std::pair<std::string, std::string>> headers;
+  for (absl::string_view piece : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+    const size_t equals = piece.find('=');
+    const std::string name(absl::StripAsciiWhitespace(piece.substr(0, equals)));
+    const std::string text(equals == absl::string_view::npos ? "" : absl::StripAsciiWhitespace(piece.substr(equals + 1)));
+    const bool named = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; });
+    const bool printable = std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= ' ' && c < 0x7f; });
+    if (!named || text.empty() || !printable) return absl::StrCat("Header ", headers.size() + 1, " is no NAME=VALUE.");
+    headers.emplace_back(name, text);
+  }
+  if (headers.size() > limits::kMaxOtlpHeaders) return absl::StrCat("At most ", limits::kMaxOtlpHeaders, " headers are possible.");
+  config.otlp.headers = std::move(headers);
+  return "";
+}
+
+std::string SetSampleRatio(Config& config, const std::string& value, const std::string&) {
+  double ratio = 0;
+  if (!absl::SimpleAtod(value, &ratio) || !(ratio >= 0 && ratio <= 1)) return absl::StrCat("\"", value.substr(0, 64), "\" is no number from 0 to 1.");
+  config.otlp.sample_ratio = ratio;
+  return "";
+}
+
 std::string SetDevelopment(Config& config, const std::string& value, const std::string&) {
   const auto on = ParseBool(value);
   if (!on) return absl::StrCat("\"", value.substr(0, 64), "\" is neither true nor false.");
@@ -200,6 +241,15 @@ const std::vector<Setting>& Settings() {
        "files that are kept of each module's log, 0 for none (default 4)", SetLogFiles},
       {"log.moduleFileSize", "BULKHEAD_LOG_MODULE_FILE_SIZE", "--log-module-file-size", "SIZE",
        "how long each of them gets, 256KiB to 1GiB (default 8MiB)", SetLogFileSize},
+      {"log.access", "BULKHEAD_LOG_ACCESS", "--log-access", "WHICH",
+       "requests that get a line in the log: off, errors (5xx and broken off) or all (default errors)", SetAccessLog},
+      {"telemetry.otlp.endpoint", "BULKHEAD_OTLP_ENDPOINT", "--otlp-endpoint", "URL",
+       "collector that gets spans by OTLP over HTTP, such as http://127.0.0.1:4318 (default: none)", SetOtlpEndpoint},
+      {"telemetry.otlp.headers", "BULKHEAD_OTLP_HEADERS", "--otlp-headers", "NAME=VALUE,NAME=VALUE",
+       "headers for the collector, such as a token: better in the variable or the file, since others see a command line (default: none)", SetOtlpHeaders,
+       true},
+      {"telemetry.otlp.sampleRatio", "BULKHEAD_OTLP_SAMPLE_RATIO", "--otlp-sample-ratio", "NUMBER",
+       "share of traces that begin here and are exported, 0 to 1; others follow their caller (default 1)", SetSampleRatio},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
        "take a changed package of the same version at boot (default false)", SetDevelopment},
       {"boot.onCriticalFailure", "BULKHEAD_ON_CRITICAL_FAILURE", "--on-critical-failure", "ACTION",

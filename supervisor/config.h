@@ -17,6 +17,8 @@
 #include "supervisor/base/log.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/store/extensions.h"
+#include "supervisor/telemetry/access_log.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
 
@@ -38,6 +40,8 @@ struct Config {
   LogFormat log_format = LogFormat::kText;
   int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone
   int64_t log_file_size = limits::kLogFileSize;  // log.moduleFileSize
+  AccessLogging access_log = AccessLogging::kErrors;  // log.access
+  OtlpSettings otlp;                    // telemetry.otlp
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder

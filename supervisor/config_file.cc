@@ -82,7 +82,7 @@ class FileReader {
     return value.is_object();
   }
 
-  // "listen", or the settings below "log".
+  // "listen", or the settings below "log" or "telemetry.otlp".
   void Scalars(const std::string& top, const json& value, const std::string& pointer) {
     const auto& settings = Settings();
     auto exact = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return top == s.key; });
@@ -90,12 +90,17 @@ class FileReader {
     if (!IsObject(value, pointer, top)) return;
     std::vector<std::string> known;
     for (const Setting& setting : settings) {
-      if (std::string(setting.key).rfind(top + ".", 0) == 0) known.emplace_back(setting.key + top.size() + 1);
+      if (std::string(setting.key).rfind(top + ".", 0) != 0) continue;
+      const std::string name(setting.key + top.size() + 1);
+      known.push_back(name.substr(0, name.find('.')));
     }
     for (const auto& [name, member] : value.items()) {
       const std::string key = top + "." + name, member_pointer = PointerTo(pointer, name);
       auto setting = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return key == s.key; });
-      if (setting == settings.end()) {
+      const auto below = [&](const Setting& s) { return std::string(s.key).rfind(key + ".", 0) == 0; };
+      if (setting == settings.end() && std::any_of(settings.begin(), settings.end(), below)) {
+        if (!member.is_null()) Scalars(key, member, member_pointer);
+      } else if (setting == settings.end()) {
         Wrong(member_pointer, key, "There is no such key." + DidYouMean(name, known));
       } else if (!member.is_null()) {
         Set(*setting, member, member_pointer);

@@ -48,6 +48,7 @@
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
 #include "supervisor/store/secret_box.h"
+#include "supervisor/telemetry/exposition.h"
 #include "supervisor/worker/host.h"
 
 namespace bulkhead {
@@ -220,9 +221,12 @@ class Daemon {
 
   void StartServices() {
     const std::string node = NodeName(folder_);
-    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node});
+    tracer_ = std::make_unique<Tracer>(config_.otlp, OtlpResource{std::string(BuildVersion()), node}, clock_);
+    access_log_ = std::make_unique<AccessLog>(config_.access_log, clock_);
+    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
+    publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
     options.node = node;
@@ -274,13 +278,15 @@ class Daemon {
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
-                                                     *migrations_, *flags_, *records_, *logs_}, std::move(given_grpc_));
+                                                     *migrations_, *flags_, *records_, *logs_,
+                                                     {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
+                                                      access_log_.get()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
     reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, node}, reread_, config_, jwt_keys_);
     FollowStore();
-    gateway_->Start(*authenticator_, *admin_);
+    gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
     reconciler_->Boot([this](absl::Status status, std::vector<Reconciler::BootFailure> failures) {
@@ -446,6 +452,8 @@ class Daemon {
       if (!lost_) authenticator_->Upkeep(true);
       if (host_) host_->Stop();
       if (logs_) logs_->Close();
+      access_log_->Stop();
+      tracer_->Stop(limits::kExportFlush);
       loop_.Post([this] { StopPostgres(); });
     });
   }
@@ -524,6 +532,10 @@ class Daemon {
   std::unique_ptr<CredentialStore> credentials_;
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<Accounts> accounts_;
+  JobMeters job_meters_;
+  WorkerSurvey worker_survey_{clock_};
+  std::unique_ptr<Tracer> tracer_;
+  std::unique_ptr<AccessLog> access_log_;
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;

@@ -97,7 +97,7 @@ class AdminServer : public Admin {
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
-    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));
     services_.push_back(MakeAuditService(guard_));
     services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
@@ -161,6 +161,10 @@ class AdminServer : public Admin {
   int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
 
   void EndStreams() override { streams_.EndAll(); }
+  std::string_view RouteOf(std::string_view method, std::string_view path) const override {
+    if (const std::string_view probe = ProbeAt(path); !probe.empty()) return probe;
+    return rest_.RouteOf(method, path);
+  }
 
   void Stop(Millis grace) override {
     rest_.Stop();

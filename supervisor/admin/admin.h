@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/accounts.h"
+#include "supervisor/admin/metrics.h"
 #include "supervisor/admin/records.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
@@ -44,6 +45,7 @@ class Admin : public LocalService {
     Flags& flags;
     Records& records;
     ModuleLogs& logs;
+    MetricsSources metrics = {};
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);

@@ -16,6 +16,7 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 constexpr std::string_view kApiPrefix = "/api/";
+constexpr std::string_view kMetricsPath = "/metrics";  // where Prometheus looks
 constexpr Millis kCallMargin{30'000};  // beyond the longest wait, so that no call stays for ever
 
 grpc::ByteBuffer ToBuffer(const Message& message) {
@@ -117,6 +118,11 @@ void Rest::Exchange::Answer(const grpc::Status& status) {
   if (!route->rest.location().empty() && (http == 201 || http == 202))
     headers.emplace_back("location", Location(*route, *response));
   if (!route->rest.etag().empty()) headers.emplace_back("etag", "\"" + Etag(*route, *response) + "\"");
+  if (!route->rest.content_type().empty()) {
+    headers.emplace_back("content-type", route->rest.content_type());
+    headers.emplace_back("cache-control", "no-store");
+    return responder->Respond(http, std::move(headers), Envelope(*route, *response));
+  }
   RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
 }
 
@@ -140,8 +146,13 @@ int64_t Rest::AnonymousBody(std::string_view method, std::string_view path) cons
   return match.route != nullptr && guard_.ForAnybody(match.route->method->full_name()) ? limits::kLoginBodyLimit : 0;
 }
 
+std::string_view Rest::RouteOf(std::string_view method, std::string_view path) const {
+  const RestRoutes::Match match = routes_->Find(method, path);
+  return match.route == nullptr ? std::string_view() : std::string_view(match.route->rest.path());
+}
+
 void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) {
-  if (!request.path.starts_with(kApiPrefix)) {
+  if (!request.path.starts_with(kApiPrefix) && request.path != kMetricsPath) {
     return RespondError(*responder, Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + "."), request.request_id);
   }
   if (!in_flight_->Enter()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);

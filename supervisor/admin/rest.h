@@ -33,7 +33,9 @@ class Rest {
   void AwaitEnd();
   // The largest body that a request may have whose caller has no token; 0: none.
   int64_t AnonymousBody(std::string_view method, std::string_view path) const;
-  // Paths under /api/; others are 404.
+  // As of LocalService.
+  std::string_view RouteOf(std::string_view method, std::string_view path) const;
+  // Paths under /api/, and /metrics; others are 404.
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);
 
  private:

@@ -31,6 +31,11 @@ bool BlockingPool::AllBusy() {
   return static_cast<size_t>(running_) == threads_.size();
 }
 
+BlockingPool::Load BlockingPool::load() const {
+  std::lock_guard lock(mutex_);
+  return {queue_.size(), running_};
+}
+
 bool BlockingPool::Submit(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);

@@ -145,4 +145,31 @@ inline constexpr Millis kMaxAttemptPause{900'000};
 inline constexpr Millis kAttemptMemory{900'000};
 inline constexpr size_t kMaxAttemptKeys = 10'000;        // of each kind; beyond: the one that failed longest ago is forgotten
 
+// Telemetry. Labels: a module may have so many pairs of route and method in the metrics, and so many modules may; those beyond share one meter
+// whose route (or module) is "_overflow".
+inline constexpr size_t kMaxMetersPerModule = 256;
+inline constexpr size_t kMaxMeteredModules = 512;
+inline constexpr size_t kMaxJobMeters = 4'096;           // jobs of all modules; beyond: counted together as "_overflow"
+inline constexpr size_t kMaxInstruments = 1'000;         // own counters and gauges of one worker that are shown; beyond: left out, and their number told
+inline constexpr size_t kMaxInstrumentName = 120;        // bytes; a longer one is left out, as is one that is no [a-zA-Z_][a-zA-Z0-9_]*
+inline constexpr Millis kMetricsTimeout{1'000};          // for a worker to answer Metrics; beyond: its last values are shown, with their age
+inline constexpr Millis kMetricsCache{5'000};            // Metrics is called at most once in this time, whoever asks
+inline constexpr size_t kMaxMeteredWorkers = 1'024;      // that are asked; beyond: left out
+inline constexpr size_t kMaxTracestate = 512;            // bytes that are passed on; beyond: long members go, then the last ones
+inline constexpr size_t kMaxTracestateMembers = 32;      // beyond: none is passed on
+inline constexpr size_t kMaxQueuedSpans = 8'192;         // that wait for their export; beyond: dropped and counted
+inline constexpr size_t kMaxSpanBatch = 512;             // spans in one export
+inline constexpr size_t kMaxSpanEvents = 16;             // of one span; beyond: left out
+inline constexpr size_t kMaxSpanText = 1'024;            // bytes of one attribute; beyond: cut
+inline constexpr Millis kSpanDelay{1'000};               // how long a span waits for others
+inline constexpr Millis kExportTimeout{10'000};          // of one export; beyond: tried again
+inline constexpr int kMaxExportTries = 5;                // of one batch; beyond: its spans are dropped and counted
+inline constexpr Millis kExportBackoff{1'000};           // before the second try, doubled each time, full jitter; or the collector's Retry-After
+inline constexpr Millis kMaxExportBackoff{30'000};       // also of a Retry-After
+inline constexpr Millis kExportFlush{2'000};             // at a shutdown, for what still waits
+inline constexpr size_t kMaxExportAnswer = 64 * 1024;    // bytes of a collector's answer that are read
+inline constexpr size_t kMaxOtlpHeaders = 16;            // of telemetry.otlp.headers; beyond: CONFIG_INVALID
+inline constexpr size_t kMaxQueuedAccess = 8'192;        // lines of the access log that wait to be written; beyond: dropped and counted
+inline constexpr size_t kAccessErrorsPerSecond = 1'000;  // with log.access: errors; beyond: dropped and counted
+
 }  // namespace bulkhead::limits

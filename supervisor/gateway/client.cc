@@ -112,6 +112,7 @@ void Client::ReadOnce() {
     return;
   }
   if (n == 0) return PeerFinished();
+  thread_.counters().bytes_received.Add(uint64_t(n));
   if (size_t(n) < kReadSize && !hangup_) readable_ = false;  // no probe for EAGAIN: more is a new edge
   if (in_.empty()) {
     size_t used = Consume(buffer, size_t(n));
@@ -143,6 +144,7 @@ size_t Client::Consume(char* data, size_t size) {
             return used;
           case http1::Progress::kRefused: {
             http1::Refusal why = parser_.refusal();
+            thread_.counters().heads_refused.Add();
             parser_.Reset();
             head_only_ = http10_ = keep_alive_ = response_begun_ = false;
             request_id_.clear();
@@ -283,7 +285,7 @@ void Client::Drain() {
   if (state_ == State::kHead && Unsent() == 0 && head_since_ == Instant{}) Close();
   if (std::exchange(parked_, false)) {
     thread_.Forget(*this, module_, frame_.size());
-    Unavailable("The supervisor is stopping.");
+    Unavailable(Unserved::kStopping, "The supervisor is stopping.");
   }
 }
 
@@ -299,6 +301,7 @@ void Client::StartLinger() {
 void Client::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
+  Measure(kClientLeft);
   if (local_id_ != 0) thread_.ForgetLocal(std::exchange(local_id_, 0));
   streaming_.reset();
   if (login_id_ != 0) thread_.ForgetLogin(std::exchange(login_id_, 0));
@@ -320,6 +323,7 @@ void Client::Flush() {
     if (n > 0) {
       write_progress_ = loop_.now();
       sent_total_ += uint64_t(n);
+      thread_.counters().bytes_sent.Add(uint64_t(n));
       out_at_ += size_t(n);
     }
     if (Unsent() > 0) {
@@ -407,6 +411,7 @@ void Client::OnDeadline() {
   switch (state_) {
     case State::kHead: {
       if (head_since_ == Instant{}) return Close();
+      thread_.counters().heads_refused.Add();
       head_only_ = http10_ = keep_alive_ = response_begun_ = false;
       request_id_.clear();
       body_ = http1::BodyReader();
@@ -415,7 +420,7 @@ void Client::OnDeadline() {
     case State::kModule:
       if (std::exchange(parked_, false)) {
         thread_.Forget(*this, module_, frame_.size());
-        return Unavailable("The module is restarting and was not back in time; try again soon.");
+        return Unavailable(Unserved::kParkTimeout, "The module is restarting and was not back in time; try again soon.");
       }
       if (!body_.done() && !blocked_) return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
       if (stream_.open()) {

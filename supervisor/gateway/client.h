@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/identity.h"
@@ -14,6 +15,8 @@
 #include "supervisor/gateway/link.h"
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/gateway/request_head.h"
+#include "supervisor/telemetry/meters.h"
+#include "supervisor/telemetry/span.h"
 
 namespace bulkhead {
 
@@ -100,7 +103,7 @@ class Client final : public Pollable, private StreamSink {
   void RefuseLogin(std::string_view authorization);
   size_t SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest);
   void Dispatch();
-  void Unavailable(std::string_view message);
+  void Unavailable(Unserved why, std::string_view message);
   void SendContinue();
   void StartLocal(const http1::RequestHead& head);
   void HandToLocal();
@@ -109,6 +112,16 @@ class Client final : public Pollable, private StreamSink {
   void BodyRefused(const char* code, const char* message);
   void OpenStream(Link& link);
   void HandleLoss();
+
+  // client_measure.cc: what is counted, logged and traced of an exchange.
+  void BeginMeasure(const http1::RequestHead& head);
+  static constexpr int kClientLeft = -1, kBrokenOff = 0;  // instead of a status: the answer is not whole, because of the client or of the module
+  void Measure(int status);  // it has ended. Once, whoever is first
+  void LogAccess(int status, int64_t micros);
+  void PutSpan(int status);
+  bool Traced() const;
+  void NoteEvent(std::string_view name);  // of the span, when there is one
+  void CountUnserved(Unserved why);
 
   // client_response.cc: answers.
   bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) override;
@@ -168,6 +181,17 @@ class Client final : public Pollable, private StreamSink {
   bool identity_known_ = false, first_request_ = true;
   bool parked_ = false, unparked_ = false, websocket_ = false;
   std::shared_ptr<const Manifest> parked_for_;  // whose routes let the request in
+
+  // What is measured of it.
+  RouteMeter* meter_ = nullptr;
+  Instant started_{};
+  TraceContext trace_;
+  uint64_t parent_span_ = 0, answer_bytes_ = 0;
+  int status_ = 0;
+  uint8_t method_ = 0;  // of kMeteredMethods
+  bool measuring_ = false;
+  std::string tracestate_, url_path_, worker_;  // the last two of a traced one
+  std::vector<SpanEvent> events_;
 
   // Time.
   Instant deadline_{};

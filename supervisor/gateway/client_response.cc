@@ -66,6 +66,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
   out += "connection: upgrade\r\nupgrade: websocket\r\n";
   out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n\r\n");
   state_ = State::kTunnel;
+  Measure(101);  // what follows is no answer any more
   framing_ = Framing::kNone;
   tunnel_progress_ = loop_.now();
   loop_.GiveBuffer(std::move(frame_));
@@ -78,6 +79,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
 bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) {
   if (status == 101) return BeginTunnel(pairs);
   if (websocket_ && stream_.open()) stream_.link()->End(stream_, {});  // it was refused, and there is no body
+  status_ = status;
   std::string& out = Out();
   response_start_ = sent_total_ + Unsent();
   response_begun_ = true;
@@ -152,6 +154,7 @@ void Client::OnBody(std::string_view bytes, bool end) {
 // In the framing of the answer.
 void Client::AppendBody(std::string_view bytes, bool end) {
   std::string& out = Out();
+  answer_bytes_ += bytes.size();
   if (framing_ == Framing::kChunked) {
     if (!bytes.empty()) {
       AppendNumber(out, bytes.size(), 16);
@@ -203,11 +206,13 @@ bool Client::RollBackResponse() {
   out_.resize(out_at_ + size_t(response_start_ - sent_total_));
   response_begun_ = false;
   uncredited_ = 0;
+  answer_bytes_ = 0;
   return true;
 }
 
 // Ends an answer that can't be completed, so that the client sees that it is not whole.
 void Client::Abort() {
+  Measure(kBrokenOff);
   if (framing_ == Framing::kUntilClose) {
     linger reset{1, 0};  // a plain close would look like the end of the body
     setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -221,6 +226,8 @@ void Client::RespondWhole(int status, const HeaderList& headers, std::string_vie
     AppendHex(request_id_, thread_.random().Next());
   }
   DecidePersistence();
+  status_ = status;
+  answer_bytes_ = HasNoBody(status) || head_only_ ? 0 : body.size();
   std::string& out = Out();
   AppendStatusLine(out, status);
   AppendFields(out, headers);
@@ -296,6 +303,7 @@ void Client::EndLocal(uint64_t id, bool whole) {
 }
 
 void Client::FinishExchange() {
+  Measure(status_);
   MarkDirty();
   loop_.GiveBuffer(std::move(frame_));
   local_.reset();

@@ -143,18 +143,25 @@ class GatewayThread::Responder final : public LocalResponder {
   bool answered_ = false;
 };
 
-GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections)
+GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number)
     : loop_(clock),
       acceptor_(std::make_unique<Acceptor>(*this, std::move(listener))),
       connection_count_(connections),
+      meters_(meters),
+      number_(number),
+      counters_(meters.thread(number)),
+      no_module_(meters.Unmatched(kNoModule)),
+      nowhere_(meters.Unmatched(kAdminLabel)),
       random_(Random::FromEntropy()),
       snapshot_(std::make_shared<RoutingSnapshot>()) {}
 
 GatewayThread::~GatewayThread() { Join(); }
 
-void GatewayThread::Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot) {
-  authenticator_ = &authenticator;
-  local_ = &local;
+void GatewayThread::Start(const Parts& parts, std::shared_ptr<const RoutingSnapshot> snapshot) {
+  authenticator_ = &parts.authenticator;
+  local_ = &parts.local;
+  tracer_ = &parts.tracer;
+  access_log_ = &parts.access_log;
   thread_ = std::thread([this, snapshot = std::move(snapshot)]() mutable {
     prctl(PR_SET_NAME, "gateway");
     Use(std::move(snapshot));
@@ -202,6 +209,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
+        counters_.links_opened.Add();
         link = std::make_unique<Link>(
             loop_, std::make_shared<LinkWorker>(LinkWorker{name, worker.instance, worker.data_socket, worker.token, worker.faulty}));
         // Connected before the first request needs it; when it can't be, that request tries again.
@@ -233,11 +241,13 @@ bool GatewayThread::Park(Client& client, const std::string& name, size_t bytes) 
   if (parked.clients.size() >= limits::kMaxParkedRequests || parked.bytes + bytes > limits::kMaxParkedBytes) return false;
   parked.clients.push_back(&client);
   parked.bytes += bytes;
+  counters_.parked.Add();
   return true;
 }
 
 void GatewayThread::Forget(Client& client, const std::string& name, size_t bytes) {
   auto it = parked_.find(name);
+  counters_.unparked.Add();
   it->second.clients.remove(&client);
   it->second.bytes -= bytes;
   if (it->second.clients.empty()) parked_.erase(it);
@@ -252,6 +262,7 @@ void GatewayThread::UnparkWhereDecided() {
     }
     Parked parked = std::move(it->second);
     it = parked_.erase(it);
+    counters_.unparked.Add(parked.clients.size());
     for (Client* client : parked.clients) client->Unpark();
   }
 }
@@ -263,6 +274,7 @@ void GatewayThread::Leave(const std::string& instance) {
   link.Leave([this, instance, &link] {
     auto [first, last] = leaving_.equal_range(instance);
     auto left = std::find_if(first, last, [&link](const auto& entry) { return entry.second.get() == &link; });
+    counters_.links_closed.Add();
     loop_.Bury(std::move(left->second));
     leaving_.erase(left);
     if (leaving_.count(instance)) return;
@@ -280,6 +292,7 @@ bool GatewayThread::Renew(Link*& link) {
   if (leaving_.count(worker->instance) >= kMaxLinksGoingAway) return false;
   Leave(worker->instance);
   auto fresh = std::make_unique<Link>(loop_, worker);
+  counters_.links_opened.Add();
   link = fresh.get();
   links_[worker->instance] = std::move(fresh);
   return true;
@@ -368,6 +381,15 @@ std::unique_ptr<LocalResponder> GatewayThread::AwaitLocal(Client& connection, ui
 
 void GatewayThread::ForgetLocal(uint64_t id) { awaiting_local_.erase(id); }
 
+RouteMeter* GatewayThread::LocalMeter(size_t method, std::string_view path) {
+  const std::string_view name = kMeteredMethods[method];
+  const std::string_view pattern = local_->RouteOf(name == "HEAD" ? "GET" : name, path);
+  if (pattern.empty()) return nowhere_[method];
+  RouteMeter*& meter = local_meters_[{pattern.data(), method}];
+  if (meter == nullptr) meter = meters_.Route(kAdminLabel, pattern, name);
+  return meter;
+}
+
 void GatewayThread::AcceptAll() {
   for (int i = 0; i < kMaxAcceptsPerTurn; ++i) {
     sockaddr_storage address{};
@@ -390,6 +412,7 @@ void GatewayThread::AcceptAll() {
 void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
   if (connection_count_.fetch_add(1, std::memory_order_relaxed) >= limits::kMaxClientConnections) {
     connection_count_.fetch_sub(1, std::memory_order_relaxed);
+    counters_.unserved[size_t(Unserved::kConnections)].Add();
     std::string id;
     AppendHex(id, random_.Next());
     std::string body = ErrorBody(Error("OVERLOADED", "The gateway has as many connections as it may; try again soon."), id);
@@ -399,6 +422,7 @@ void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
     shutdown(fd.get(), SHUT_WR);
     return;
   }
+  counters_.connections_opened.Add();
   int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   auto [peer, port] = PeerOf(address);
@@ -410,6 +434,7 @@ void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
 }
 
 void GatewayThread::Closed(Client& connection) {
+  counters_.connections_closed.Add();
   connection_count_.fetch_sub(1, std::memory_order_relaxed);
   size_t index = connection.index;
   std::unique_ptr<Client> owned = std::move(connections_[index]);

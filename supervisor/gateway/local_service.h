@@ -57,6 +57,8 @@ class LocalService {
   virtual ~LocalService() = default;
   // How many bytes of body it takes from somebody without a token, for a login; 0: none. `path` is raw. On a gateway thread.
   virtual int64_t AnonymousBody(std::string_view method, std::string_view path) const { return 0; }
+  // The pattern of the path, "/api/v1/modules/:name", for metrics; "" for none. Its text stays as long as the service. On a gateway thread.
+  virtual std::string_view RouteOf(std::string_view method, std::string_view path) const { return {}; }
   // On a gateway thread; must not block.
   virtual void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) = 0;
 };

@@ -269,6 +269,9 @@ void Reconciler::StartWorker(const EntryPtr& entry, int slot, uint64_t run) {
     if (stuck_) stuck_(instance);
     StopEligible();
   };
+  callbacks.lines_dropped = [weak](uint64_t lines) {
+    if (auto entry = weak.lock()) entry->lines_dropped += lines;
+  };
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
   running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}, revision};
@@ -522,6 +525,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exits.assign(entry.exits.begin(), entry.exits.end());
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
+  view.lines_dropped = entry.lines_dropped;
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
     WorkerView worker;

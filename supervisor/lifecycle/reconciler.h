@@ -143,6 +143,7 @@ class Reconciler : public Modules {
     Instant reported_since{};                // of the state, when that was told last
     std::vector<Running> running;            // by slot
     std::vector<IsolationItem> isolation;
+    uint64_t lines_dropped = 0;              // of its log, since this start of the supervisor
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;

@@ -213,6 +213,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   // A flood ends when nothing has been dropped for a while: what comes then is another one.
   void LinesDropped(uint64_t lines) {
+    if (callbacks_.lines_dropped) callbacks_.lines_dropped(lines);
     if (stage_ != Stage::kServing || exited_) return;
     const Instant now = clock_.Now();
     if (now >= flood_until_) dropped_ = dropped_told_ = 0;

@@ -71,6 +71,7 @@ class WorkerProcess {
     // It was killed, and something of it does not end: a process that is stuck in the kernel. `gone` comes when that is over.
     std::function<void()> stuck = {};
     std::function<void(const PrintedLine& line)> printed = {};
+    std::function<void(uint64_t lines)> lines_dropped = {};  // of its log, at any time of its life
   };
   WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
   ~WorkerProcess();

@@ -392,6 +392,14 @@ class Rest(SharedDaemonTest):
         system = self.daemon.get("/api/v1/system/modules").json
         self.assertShape("SystemHealth", system)
         self.assertShape("SystemHealth.modules", system["modules"]["echo"])
+        metrics = self.daemon.get("/api/v1/system/metrics").json
+        self.assertShape("SystemMetrics", metrics)
+        self.assertShape("SystemMetrics.modules.responseTimes", metrics["responseTimes"])
+        echo = metrics["modules"]["echo"]
+        self.assertShape("SystemMetrics.modules", echo)
+        self.assertShape("SystemMetrics.modules.eventCount", echo["eventCount"])
+        self.assertShape("SystemMetrics.modules.responseTimes", echo["responseTimes"])
+        self.assertShape("SystemMetrics.modules.workers", echo["workers"][0])
 
     def test_a_deletion(self):
         self.daemon.post("/api/v1/modules", {"manifest": {"name": "short-stay", "version": "1.0.0"}})

@@ -119,7 +119,20 @@ Json Work(JobContext& job) {
   if (payload.contains("fail")) {
     throw JobFailure(payload["fail"].get<std::string>(), "told to fail", payload.value("retryable", true));
   }
+  if (payload.value("trace", false)) return {{"trace", job.trace().traceparent()}, {"current", CurrentTrace::Get().traceparent()}};
   return {{"payload", job.payload()}, {"attempt", job.attempt()}};
+}
+
+// What the SDK says of the trace, inside of a handler.
+Response Trace(Request& request) {
+  const TraceContext child = CurrentTrace::Get().Child();
+  Json headers = Json::object();
+  for (const auto& [name, value] : child.Headers()) headers[name] = value;
+  return Ok({{"traceId", request.trace().trace_id()},
+             {"spanId", request.trace().span_id()},
+             {"sampled", request.trace().sampled()},
+             {"current", CurrentTrace::Get().traceparent()},
+             {"headers", headers}});
 }
 
 // Says every message back, text as text and bytes as bytes; "close CODE REASON" closes.
@@ -181,6 +194,13 @@ class Echo : public Module {
     });
     router.Get("/public", [](Request& request) { return Ok(What(request)); });
     router.Get("/special", [](Request& request) { return Ok(What(request)); });
+    router.Get("/trace", Trace);
+    context.gauge("answer").Set(42);
+    Counter& traced = context.counter("traced");
+    router.Get("/trace/inline", [&traced](Request& request) {
+      traced.Add();
+      return Trace(request);
+    }).Inline();
     router.Get("/inline", [](Request& request) { return Ok(What(request)); }).Inline();
     router.Get("/slow", Slow);
     router.Get("/stream", StreamBytes);
