@@ -60,7 +60,7 @@ bool Asks(const Manifest& manifest, const std::string& measure) {
   };
   if (measure == "cgroup.memory") return manifest.limit_memory > 0;
   if (measure == "cgroup.cpu") return manifest.limit_cpu_millis > 0;
-  if (measure == "tmp") return !names("/tmp") && !names("/var/tmp");
+  if (measure == "tmp") return !names("/tmp") && !names("/var/tmp") && !names("/dev/shm");
   if (measure == "proc") return std::none_of(manifest.access_files.begin(), manifest.access_files.end(), [](const FileAccess& f) { return f.path == "/proc"; });
   return true;
 }

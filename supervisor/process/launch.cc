@@ -76,7 +76,9 @@ absl::StatusOr<IsolationItem> Landlock(const SpawnSpec& spec, const LaunchSite& 
   if (auto item = LeftOut(spec, site, "landlock")) return *item;
   const int abi = sandbox::LandlockAbi();
   if (abi == 0) return Unavailable("landlock", "the kernel has no Landlock, or it is switched off");
-  auto ruleset = sandbox::LandlockRuleset(spec.reach, site.options.folder_roots);
+  ReachSpec reach = spec.reach;
+  if (site.options.off.contains("network")) reach.network = NetworkAccess::kOutbound;  // its rules for ports are that measure's
+  auto ruleset = sandbox::LandlockRuleset(reach, site.options.folder_roots);
   if (!ruleset.ok()) return ruleset.status();
   plan.landlock = *std::move(ruleset);
   std::string why = "ABI " + std::to_string(abi);
@@ -153,17 +155,21 @@ IsolationItem Tmp(const SpawnSpec& spec, const LaunchSite& site, ExecPlan& plan)
   if (auto item = LeftOut(spec, site, "tmp")) return *item;
   if (const std::string& why = namespaces::Supported().mounts; !why.empty())
     return Unavailable("tmp", why + "; TMPDIR names a folder of its own");
+  const auto& reach = spec.reach;
+  auto asks_for = [&](const char* place) {
+    auto lies_there = [&](const std::string& path) { return Within(place, path); };
+    return std::any_of(reach.foreign_readable.begin(), reach.foreign_readable.end(), lies_there) ||
+           std::any_of(reach.foreign_writable.begin(), reach.foreign_writable.end(), lies_there);
+  };
   std::string needed, asked;
   for (const char* place : {"/tmp", "/var/tmp"}) {
     auto lies_there = [&](const std::string& path) { return Within(place, path); };
-    const auto& reach = spec.reach;
     std::vector<std::string> own = site.options.folder_roots;
     own.insert(own.end(), reach.readable.begin(), reach.readable.end());
     own.insert(own.end(), reach.writable.begin(), reach.writable.end());
     if (auto first = std::find_if(own.begin(), own.end(), lies_there); first != own.end()) {
       needed = *first;
-    } else if (std::any_of(reach.foreign_readable.begin(), reach.foreign_readable.end(), lies_there) ||
-               std::any_of(reach.foreign_writable.begin(), reach.foreign_writable.end(), lies_there)) {
+    } else if (asks_for(place)) {
       asked = place;
     } else {
       plan.tmp_places.push_back(place);
@@ -172,7 +178,8 @@ IsolationItem Tmp(const SpawnSpec& spec, const LaunchSite& site, ExecPlan& plan)
   plan.tmp = spec.reach.tmp;
   if (plan.tmp.empty()) plan.tmp_places.clear();  // Inspect
   plan.namespaces |= CLONE_NEWNS;
-  plan.shared_memory = true;
+  plan.shared_memory = !asks_for("/dev/shm");
+  if (!plan.shared_memory) asked = "/dev/shm";
   if (!needed.empty()) return Unavailable("tmp", "what it needs lies there, " + needed + "; TMPDIR names a folder of its own");
   if (!asked.empty()) return NotAskedFor("tmp", "access.files names a place in " + asked + "; TMPDIR names a folder of its own");
   return Active("tmp", "/tmp, /var/tmp and /dev/shm of its own");

@@ -438,6 +438,22 @@ TEST(Isolation, WhatTheOperatorHasSwitchedOffIsNotAppliedAndSaid) {
   const std::string filter = ReadFile("/proc/self/status")->find("Seccomp:\t0") != std::string::npos ? "0" : "2";  // as this process's own
   EXPECT_EQ(output.All(), "Seccomp:\t" + filter + "\n/home\n" + std::filesystem::read_symlink("/proc/self/ns/net").string() + "\n");
   on.KillTree("off.0");
+  Listener other;
+  Output connected;
+  SpawnSpec ports = Attempts("off.1", {{"other", "tcp('127.0.0.1', " + other.port + ")"}, {"udp", "socket(AF_INET, SOCK_DGRAM)"}}, &connected);
+  ports.reach.network = NetworkAccess::kPorts;
+  EXPECT_EQ(Printed(on, std::move(ports), connected), "other yes\nudp yes\n");
+}
+
+TEST(Isolation, WithoutThatMeasureAloneLandlockBoundsNoPorts) {
+  Spawner::Options options = Spawned::MakeOptions(true);
+  options.off = {"network"};
+  Spawned on(options);
+  Listener other;
+  Output output;
+  SpawnSpec spec = Attempts("alone.0", {{"other", "tcp('127.0.0.1', " + other.port + ")"}}, &output);
+  spec.reach.network = NetworkAccess::kPorts;
+  EXPECT_EQ(Printed(on, std::move(spec), output), "other yes\n");
 }
 
 TEST(Isolation, AStrictModuleIsNotStartedWhereAMeasureIsMissing) {
