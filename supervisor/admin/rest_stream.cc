@@ -31,12 +31,15 @@ class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer,
       HeaderList headers = {{"content-type", "text/event-stream"}, {"cache-control", "no-store"}, {"x-accel-buffering", "no"}};
       out_ = exchange_->responder->Stream(200, std::move(headers), kHeartbeatText, [self = shared_from_this()] { self->Left(); });
     }
+    bool left = false;
     {
       std::lock_guard lock(mutex_);
       reading_ = false;
-      if (!left_) return Give(*message);
+      left = left_;
     }
-    Release();
+    if (left) return Release();
+    // Who leaves from here on finds that nothing is read, and `then` is not called or does nothing.
+    out_->Write(EventText(*exchange_->match.route, *message), [self = shared_from_this()] { self->Taken(); });
   }
 
   void OnDone(const grpc::Status& status) override {
@@ -48,11 +51,6 @@ class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer,
   }
 
  private:
-  // Under mutex_: who leaves meanwhile must find that nothing is read.
-  void Give(const google::protobuf::Message& message) {
-    out_->Write(EventText(*exchange_->match.route, message), [self = shared_from_this()] { self->Taken(); });
-  }
-
   void Taken() {
     {
       std::lock_guard lock(mutex_);

@@ -19,6 +19,12 @@ constexpr auto kStreamPatience = std::chrono::seconds(20);
 // A client of one stream. Takes what comes at once, unless it is told to hold.
 class EventClient {
  public:
+  // What `fn` answers under the lock.
+  template <typename Fn>
+  auto With(Fn fn) {
+    std::lock_guard lock(mutex_);
+    return fn();
+  }
   // False: not within the patience.
   bool Await(const std::function<bool()>& condition) {
     std::unique_lock lock(mutex_);
@@ -114,11 +120,6 @@ class EventClient {
   };
 
  private:
-  template <typename Fn>
-  auto With(Fn fn) {
-    std::lock_guard lock(mutex_);
-    return fn();
-  }
   std::mutex mutex_;
   std::condition_variable changed_;
   int status_ = 0;
