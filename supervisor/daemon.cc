@@ -63,24 +63,6 @@ constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
 
-// Which supervisor did something, in rows that others on the same database read. One host may have several.
-std::string NodeName(const DataFolder& folder) {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return std::string(host) + "/" + folder.hash;
-}
-
-absl::StatusOr<std::string> MasterKey(const std::string& path) {
-  auto existing = ReadFile(path);
-  if (existing.ok() && existing->size() >= 64) return existing->substr(0, 64);
-  if (existing.ok() || existing.status().code() != absl::StatusCode::kNotFound) {
-    return Error("DATA_UNUSABLE", path + " is not a master key of this supervisor");
-  }
-  std::string key = RandomHex(32);
-  RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
-  return key;
-}
-
 // As root: the uids of the modules, which no other supervisor of the machine gives to its own.
 absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& folder) {
   if (!folder.privileged) return UidClaim();

@@ -13,6 +13,8 @@
 #include <filesystem>
 
 #include "supervisor/auth/identity.h"
+#include "supervisor/base/fd.h"
+#include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/process/folders.h"
 
@@ -139,6 +141,23 @@ absl::Status DropPrivileges(const DataFolder& folder) {
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoStatus(errno, "no_new_privs");
   return absl::OkStatus();
+}
+
+std::string NodeName(const DataFolder& folder) {
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + folder.hash;
+}
+
+absl::StatusOr<std::string> MasterKey(const std::string& path) {
+  auto existing = ReadFile(path);
+  if (existing.ok() && existing->size() >= 64) return existing->substr(0, 64);
+  if (existing.ok() || existing.status().code() != absl::StatusCode::kNotFound) {
+    return Error("DATA_UNUSABLE", path + " is not a master key of this supervisor");
+  }
+  std::string key = RandomHex(32);
+  RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
+  return key;
 }
 
 }  // namespace bulkhead

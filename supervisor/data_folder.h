@@ -28,4 +28,10 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path);
 // Gives up root for good: groups, gid, uid. Nothing to do when not privileged.
 absl::Status DropPrivileges(const DataFolder& folder);
 
+// Which supervisor did something, in rows that others on the same database read: HOST/HASH. One host may have several.
+std::string NodeName(const DataFolder& folder);
+
+// The key in `path`, 32 bytes in hex, made when there is none. DATA_UNUSABLE for a file that holds something else.
+absl::StatusOr<std::string> MasterKey(const std::string& path);
+
 }  // namespace bulkhead
