@@ -4,6 +4,7 @@ hold at a moment: descriptors, memory, processes, folders, cgroups. For misbehav
 import collections
 import contextlib
 import http.client
+import json
 import os
 import pathlib
 import re
