@@ -22,28 +22,45 @@
 #include "supervisor/gateway/retry_budget.h"
 #include "supervisor/gateway/route_table.h"
 #include "supervisor/lifecycle/directory.h"
+#include "supervisor/telemetry/access_log.h"
+#include "supervisor/telemetry/meters.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
+
+// Where the requests of a module are counted.
+struct ModuleMeters {
+  std::vector<RouteMeter*> routes;  // in the order of the manifest
+  ByMeteredMethod unmatched{};
+};
 
 // A Directory with its routes compiled; made once per publication, shared by the threads. Immutable.
 struct RoutingSnapshot {
   struct Module {
     std::shared_ptr<const DirectoryModule> module;
     std::shared_ptr<const RouteTable> routes;
+    std::shared_ptr<const ModuleMeters> meters;
   };
   std::map<std::string, Module, std::less<>> modules;
 };
 
 class GatewayThread {
  public:
-  // `connections` counts the clients of all threads, for limits::kMaxClientConnections.
-  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections);
+  // `connections` counts the clients of all threads, for limits::kMaxClientConnections. `number` is the thread's in `meters`.
+  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number);
   ~GatewayThread();
 
-  void Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot);
+  struct Parts {
+    const Authenticator& authenticator;
+    LocalService& local;
+    Tracer& tracer;
+    AccessLog& access_log;
+  };
+  void Start(const Parts& parts, std::shared_ptr<const RoutingSnapshot> snapshot);
   // Thread-safe. False when the thread has ended; then `done` is the caller's to call.
   bool Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done);
   bool Drain(const std::string& instance, std::function<void()> done);
+  bool Turn(std::function<void()> done) { return loop_.mailbox()->Post(std::move(done)); }
   void BeginStop(Millis drain);
   void Join();
 
@@ -74,6 +91,13 @@ class GatewayThread {
   uint64_t token_version() const { return authenticator_->version(); }
   LocalService& local() { return *local_; }
   Random& random() { return random_; }
+  size_t number() const { return number_; }
+  GatewayCounters& counters() { return counters_; }
+  Tracer& tracer() { return *tracer_; }
+  AccessLog& access_log() { return *access_log_; }
+  // Where a request is counted that the LocalService answers, or that is for no module.
+  RouteMeter* LocalMeter(size_t method, std::string_view path);
+  RouteMeter* NoModuleMeter(size_t method) { return no_module_[method]; }
   bool draining() const { return draining_; }
   std::string_view Date();  // as in the Date header
   std::unique_ptr<LocalResponder> AwaitLocal(Client& connection, uint64_t& id);
@@ -82,6 +106,7 @@ class GatewayThread {
 
  private:
   class Acceptor;
+  class Outlet;
   class Responder;
   struct Parked {
     std::list<Client*> clients;  // in order of arrival
@@ -103,6 +128,13 @@ class GatewayThread {
   GatewayLoop loop_;
   std::unique_ptr<Acceptor> acceptor_;
   std::atomic<size_t>& connection_count_;
+  GatewayMeters& meters_;
+  const size_t number_;
+  GatewayCounters& counters_;
+  const ByMeteredMethod no_module_, nowhere_;
+  std::map<std::pair<const char*, size_t>, RouteMeter*> local_meters_;  // by pattern, whose text stays, and method
+  Tracer* tracer_ = nullptr;
+  AccessLog* access_log_ = nullptr;
   Random random_;
   const Authenticator* authenticator_ = nullptr;
   LocalService* local_ = nullptr;

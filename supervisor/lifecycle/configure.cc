@@ -112,6 +112,7 @@ void Reconciler::PushConfig(const EntryPtr& entry, int slot, const std::string& 
   Running& running = entry->running[static_cast<size_t>(slot)];
   const uint64_t run = running.run;
   if (!running.process || !running.process->control()) return done(absl::OkStatus());  // its successor has it from the start
+  running.process->Hide(HiddenTexts(*entry, config));
   module::v1::ConfigureRequest request;
   request.set_config_json(config);
   request.set_revision(revision);
@@ -147,6 +148,13 @@ void Reconciler::RolloutReady(const EntryPtr& entry, int slot) {
   PushConfig(entry, slot, entry->effective_config, entry->effective_revision, [entry](absl::Status status) {
     if (!status.ok()) entry->config_refusal = {"CONFIG_REFUSED", std::string(status.message())};
   });
+}
+
+// What a worker must not be seen to print: secrets of its configuration, and the password of its database role.
+std::vector<std::string> Reconciler::HiddenTexts(const Entry& entry, const std::string& config) {
+  std::vector<std::string> texts = SecretTexts(*entry.manifest, config);
+  if (entry.schema && !entry.schema->password.empty()) texts.push_back(entry.schema->password);
+  return texts;
 }
 
 std::pair<std::string, int64_t> Reconciler::ConfigForStart(const Entry& entry) const {

@@ -70,6 +70,7 @@ struct ModuleView {
   std::vector<IsolationItem> isolation;
   int64_t config_applied_revision = 0;  // the lowest that a ready worker has; 0 without one
   HealthView health;
+  uint64_t lines_dropped = 0;           // of its log, since this start of the supervisor
   std::optional<Offer> offer;
 };
 

@@ -59,7 +59,11 @@ Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registr
       clock_(clock),
       options_(std::move(options)),
       flags_(options_.flags),
-      flags_on_(VariablesOn(flags_)) {}
+      flags_on_(VariablesOn(flags_)) {
+  access_.store = ReachOf(database_.conninfo());
+  access_.own_folders = {options_.data_dir};
+  if (!options_.run_dir.starts_with(options_.data_dir + "/")) access_.own_folders.push_back(options_.run_dir);
+}
 
 Reconciler::~Reconciler() = default;
 
@@ -166,6 +170,11 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
     loop_.Post([this, entry, reason = *reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
     return;
   }
+  if (absl::Status may = CheckAccess(*entry->manifest, access_); !may.ok()) {
+    entry->prepare_details = ErrorDetails(may);
+    loop_.Post([this, entry, reason = Reason{ErrorCode(may), std::string(may.message())}] { Dispatch(entry, event::Prepared{false, false, reason}); });
+    return;
+  }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
       [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)] { return PrepareVersion(row, *manifest, workers, true); },
@@ -211,6 +220,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(row.uid_slot) : getuid();
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
+  spec.reach = ModuleReach(*entry->manifest, access_.store);
   std::optional<ModuleSchema> schema = entry->schema;
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
   if (incoming) TakeIncoming(*entry, spec, schema);
@@ -219,6 +229,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
     spec.schema = schema->schema;
   }
   spec.flags = flags_;
+  spec.secrets = HiddenTexts(*entry, spec.config_json);
 
   std::weak_ptr<Entry> weak = entry;
   WorkerProcess::Callbacks callbacks;
@@ -261,8 +272,20 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   callbacks.readiness = [this, weak, slot, run](bool ready, const std::string& why) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerReadiness{slot, run, ready, why});
   };
+  callbacks.printed = printed_;
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
+  };
+  callbacks.stuck = [this, weak, instance = spec.instance] {
+    auto entry = weak.lock();
+    if (!entry || !stopping_) return;  // without a shutdown there is time: nothing takes its place before it has ended
+    entry->stuck = true;
+    LogError("lifecycle", "a worker was killed and does not end: a process of it is stuck in the kernel", {{"instance", instance}});
+    if (stuck_) stuck_(instance);
+    StopEligible();
+  };
+  callbacks.lines_dropped = [weak](uint64_t lines) {
+    if (auto entry = weak.lock()) entry->lines_dropped += lines;
   };
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
@@ -390,6 +413,7 @@ void Reconciler::Reported(const EntryPtr& entry) {
              state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
   Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed,
       {{"module", entry->row.name}, {"reason", state.reason.message}});
+  if (changed_) changed_();
   Blocking<bool>(
       [this, name = entry->row.name, observed, reason = state.reason, generation = state.generation]() -> absl::StatusOr<bool> {
         RETURN_IF_ERROR(registry_.ReportObserved(options_.node, name, observed, reason.code, reason.message, generation));
@@ -487,6 +511,7 @@ Graph Reconciler::CurrentGraph() const {
     GraphNode& node = graph[name] = {entry->row.version, IsEnabled(entry->row), entry->manifest->dependencies,
                                      StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
+    node.standing.present &= !entry->stuck;
   }
   return graph;
 }
@@ -515,6 +540,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
   view.workers_wanted = WorkersWanted(entry);
+  view.lines_dropped = entry.lines_dropped;
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
     if (slot.role == SlotState::Role::kFree) continue;

@@ -17,6 +17,7 @@
 
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/access.h"
 #include "supervisor/lifecycle/directory.h"
 #include "supervisor/lifecycle/graph.h"
 #include "supervisor/lifecycle/modules.h"
@@ -70,12 +71,30 @@ class Reconciler : public Modules {
   void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
   // Told of every process that is started, with its token, and again when it is gone.
   void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
+  // Told of every line that a worker prints.
+  void OnPrinted(std::function<void(const PrintedLine& line)> fn) { printed_ = std::move(fn); }
+  // Called when a module has been deleted, before that is answered; `done` when what is kept of it elsewhere is gone.
+  void OnDeleted(std::function<void(const std::string& module, bool purge, std::function<void(absl::Status)> done)> fn) { deleted_ = std::move(fn); }
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
   void SetFlags(std::map<std::string, HostFlag> flags);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
+  // After StopAll(): its budget ends now.
+  void Hasten();
+  // What runs, in numbers, and who of those that should does not; for people.
+  struct Tally {
+    int registered = 0, wanted = 0, running = 0;
+    std::vector<std::string> not_running;  // "orders (BACKOFF)"
+  };
+  Tally Count() const;
+  // Called after each change that Count() may show.
+  void OnChange(std::function<void()> fn) { changed_ = std::move(fn); }
+  // Workers that have not ended yet: "orders (process 4711)".
+  std::vector<std::string> Left() const;
+  // During a shutdown: of a worker that was killed something does not end. The others go on without it.
+  void OnStuck(std::function<void(const std::string& worker)> fn) { stuck_ = std::move(fn); }
 
   void List(Done<std::vector<ModuleView>> done) override;
   void Get(const std::string& name, Done<ModuleView> done) override;
@@ -145,6 +164,7 @@ class Reconciler : public Modules {
     Instant reported_since{};                // of the state, when that was told last
     std::vector<Running> running;            // by slot
     std::vector<IsolationItem> isolation;
+    uint64_t lines_dropped = 0;              // of its log, since this start of the supervisor
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
@@ -159,6 +179,7 @@ class Reconciler : public Modules {
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
     std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
+    bool stuck = false;                      // in a shutdown: killed, and does not end
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
@@ -232,6 +253,7 @@ class Reconciler : public Modules {
                   std::function<void(absl::Status)> done);
   // Of the worker that is about to be started: the stored configuration, or the one that is being tried.
   std::pair<std::string, int64_t> ConfigForStart(const Entry& entry) const;
+  static std::vector<std::string> HiddenTexts(const Entry& entry, const std::string& config);
   void RolloutReady(const EntryPtr& entry, int slot);
   void RolloutDied(const EntryPtr& entry, int slot, const std::string& why);
   void RolloutUnwanted(const EntryPtr& entry);
@@ -277,6 +299,7 @@ class Reconciler : public Modules {
                         RescanResult::Folder& seen);
   static void NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
+  void LearnIsolation(std::function<void()> learnt);
   void Booted();
   void StopEligible();
 
@@ -301,8 +324,13 @@ class Reconciler : public Modules {
   DirectoryPublisher& publisher_;
   const Clock& clock_;
   const Options options_;
+  NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
   std::function<void(const std::string&)> worker_gone_;
+  std::function<void(const PrintedLine&)> printed_;
+  std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;
+  std::function<void()> changed_;
+  std::function<void(const std::string&)> stuck_;
 
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;

@@ -11,10 +11,13 @@
 #include <cstring>
 
 #include "nlohmann/json.hpp"
+#include "supervisor/base/digest.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
+#include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/cpu_throttle.h"
 #include "supervisor/worker/flag_message.h"
 #include "supervisor/worker/health_judge.h"
@@ -46,7 +49,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         spec_(std::move(spec)),
         callbacks_(std::move(callbacks)),
         token_(RandomHex(24)),
-        judge_(spec_.manifest->health) {}
+        judge_(spec_.manifest->health) {
+    spec_.secrets.push_back(token_);
+  }
   ~Body() {
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
@@ -63,6 +68,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     };
     spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, made);
     spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, made);
+    spawner_.MakeFolder(TmpFolder(), spec_.uid, spec_.gid, 0700, made);
     Spawn();
   }
 
@@ -86,7 +92,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       return;
     }
     stage_ = Stage::kStopRpc;
-    stage_time_ = std::min(budget, spec_.manifest->stop_timeout);
+    // What is left of the budget is for SIGTERM: who does not answer may still end by it.
+    stage_time_ = std::min(std::max(budget - limits::kTermGrace, budget / 2), spec_.manifest->stop_timeout);
     stage_deadline_ = clock_.Now() + stage_time_;
     Arm(stage_deadline_);
     auto self = weak_from_this();
@@ -123,6 +130,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   std::string ControlSocket() const { return spec_.instance_dir + "/control"; }
   std::string DataSocket() const { return spec_.instance_dir + "/data"; }
+  std::string TmpFolder() const { return spec_.instance_dir + "/tmp"; }
 
  private:
   enum class Stage { kStarting, kStartup, kServing, kStopRpc, kTerm, kKill };
@@ -154,7 +162,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("stdout+stderr")](uint64_t lines, std::string_view text) {
+    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("supervisor")](uint64_t lines, std::string_view text) {
       notice(text);
       if (auto body = self.lock()) body->LinesDropped(lines);
     });
@@ -166,7 +174,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
     spawn.args = spec_.manifest->args;
     spawn.env = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", TmpFolder()},
+        {kInstanceVariable, spec_.instance}};
+    spawn.notes = {{"module", spec_.module},
+                   {"version", spec_.version},
+                   {"slot", std::to_string(spec_.slot)},
+                   {"controlSocket", ControlSocket()},
+                   {"dataSocket", DataSocket()},
+                   {"tokenSha256", DigestHex(token_)}};
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
@@ -174,10 +189,17 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     // from the setgid folder they are made in.
     spawn.gid = spec_.change_user ? static_cast<gid_t>(spec_.uid) : spec_.gid;
     spawn.sandbox = true;
-    spawn.writable = {spec_.instance_dir, spec_.data_dir};
+    spawn.strict = spec_.manifest->strict_isolation;
+    spawn.kin = spec_.module;
+    spawn.reach = spec_.reach;
+    spawn.reach.readable.push_back(spec_.package_dir);
+    for (const std::string& folder : {spec_.instance_dir, spec_.data_dir, TmpFolder()}) spawn.reach.writable.push_back(folder);
+    spawn.reach.tmp = TmpFolder();
     spawn.limits.memory_bytes = spec_.manifest->limit_memory;
     spawn.limits.cpu_millis = spec_.manifest->limit_cpu_millis;
-    spawn.limits.pids = spec_.manifest->limit_pids;
+    spawn.limits.pids = spec_.manifest->limit_pids > 0 ? spec_.manifest->limit_pids : limits::kModulePids;
+    spawn.limits.nofile = limits::kModuleFiles;
+    spawn.limits.file_bytes = limits::kModuleFileBytes;
     spawn.control = std::move(channel->second);
     spawn.out = std::move(out->second);
     spawn.err = std::move(err->second);
@@ -195,11 +217,17 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   LogPipe::LineFn Lines(std::string_view stream) {
-    return [module = spec_.module, stream](std::string_view line) { LogModuleLine(module, stream, line); };
+    return [self = weak_from_this(), stream](std::string_view line) {
+      auto body = self.lock();
+      if (!body || !body->callbacks_.printed) return;
+      const std::string masked = MaskSecrets(line, body->spec_.secrets);
+      body->callbacks_.printed({body->spec_.module, body->spec_.instance, body->spec_.slot, stream, masked});
+    };
   }
 
   // A flood ends when nothing has been dropped for a while: what comes then is another one.
   void LinesDropped(uint64_t lines) {
+    if (callbacks_.lines_dropped) callbacks_.lines_dropped(lines);
     if (stage_ != Stage::kServing || exited_) return;
     const Instant now = clock_.Now();
     if (now >= flood_until_) dropped_ = dropped_told_ = 0;
@@ -214,7 +242,11 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
     std::string folders = folders_.ok() ? "" : "the module's folders could not be made: " + std::string(folders_.message());
-    if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    if (!spawned.ok()) {
+      const std::string code = ErrorCode(spawned.status());
+      if (code == "ISOLATION_INCOMPLETE") return Ended({WorkerEnd::kConfig, std::string(spawned.status().message()), code});
+      return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    }
     spawned_ = true;
     pid_ = spawned->pid;
     if (spec_.manifest->limit_cpu_millis > 0) throttle_ = CpuThrottle(spawned->cpu_stat);
@@ -440,6 +472,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
     spawner_.Signal(spec_.instance, SIGKILL);  // Exited() does the rest, and the tree
+    Arm(clock_.Now() + limits::kKillPatience);
   }
 
   void Expired() {
@@ -455,7 +488,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       case Stage::kTerm:
         NoteStop("it did not end within " + std::to_string(stage_time_.count()) + " ms of SIGTERM and was killed");
         return Kill();
-      case Stage::kKill: return;
+      case Stage::kKill:
+        if (callbacks_.stuck) callbacks_.stuck();
+        return;
     }
   }
 
@@ -498,7 +533,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (out_) out_->Drain();
     if (err_) err_->Drain();
     if (rate_) rate_->Flush();
-    report.output = tail_ ? tail_->Text() : "";
+    report.output = tail_ ? MaskSecrets(tail_->Text(), spec_.secrets) : "";
     Ended(std::move(report));
   }
 
@@ -528,7 +563,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     auto self = shared_from_this();  // `gone` destroys the owner
     callbacks_.died(report);
     pid_ = 0;
+    Arm(clock_.Now() + limits::kKillPatience);
     spawner_.KillTree(spec_.instance, [self] {
+      self->loop_.Cancel(self->timer_);
       self->out_.reset();
       self->err_.reset();
       auto gone = std::move(self->callbacks_.gone);
@@ -568,6 +605,12 @@ WorkerProcess::~WorkerProcess() = default;
 
 void WorkerProcess::Start() { body_->Start(); }
 void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+void WorkerProcess::Hide(std::vector<std::string> secrets) {
+  for (std::string& secret : secrets) {
+    if (std::find(body_->spec_.secrets.begin(), body_->spec_.secrets.end(), secret) == body_->spec_.secrets.end())
+      body_->spec_.secrets.push_back(std::move(secret));
+  }
+}
 void WorkerProcess::Unresponsive(std::string why) { body_->Unresponsive(std::move(why)); }
 const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
 const std::string& WorkerProcess::token() const { return body_->token_; }

@@ -455,14 +455,57 @@ TEST(Manifest, TheVersionsOfTheSupervisorThatAModuleWorksWithAreKept) {
 }
 
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
-  EXPECT_THAT(Warnings(R"({"warmSpare":true,"access":{"network":"none"},"isolation":{}})"),
-              testing::UnorderedElementsAre("/warmSpare NOT_APPLIED", "/access NOT_APPLIED", "/isolation NOT_APPLIED"));
+  EXPECT_THAT(Warnings(R"({"warmSpare":true})"), testing::UnorderedElementsAre("/warmSpare NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
                            "events":{"publishes":["order.created"],"subscribes":[]}}})"),
               testing::UnorderedElementsAre("/capabilities/api/openapi NOT_APPLIED", "/capabilities/ui NOT_APPLIED",
                                             "/capabilities/events NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"events":{"publishes":[],"subscribes":[]}}})"), IsEmpty());
+}
+
+TEST(Manifest, WhatAModuleMayReachIsRead) {
+  const Manifest plain = Good(R"({})");
+  EXPECT_THAT(plain.access_files, IsEmpty());
+  EXPECT_EQ(plain.network, std::nullopt);
+  EXPECT_FALSE(plain.strict_isolation);
+  const Manifest full = Good(R"({"access":{"files":["/opt/a",{"path":"/opt/b","mode":"write"},{"path":"/opt/c"},{"path":"/opt/a","mode":"write"}],
+                                           "network":{"ports":[443,5432,443]}},"isolation":"strict"})");
+  EXPECT_EQ(full.access_files, (std::vector<FileAccess>{{"/opt/a", true}, {"/opt/b", true}, {"/opt/c", false}}));
+  EXPECT_EQ(full.network, NetworkAccess::kPorts);
+  EXPECT_THAT(full.network_ports, ElementsAre(443, 5432));
+  EXPECT_TRUE(full.strict_isolation);
+  for (auto [text, access] : {std::pair{"none", NetworkAccess::kNone}, {"loopback", NetworkAccess::kLoopback}, {"outbound", NetworkAccess::kOutbound}})
+    EXPECT_EQ(Good((R"({"access":{"network":")" + std::string(text) + "\"}}").c_str()).network, access);
+  const Manifest beside = Good(R"({"access":{"network":"ports","ports":[]},"isolation":{"mode":"strict"}})");
+  EXPECT_EQ(beside.network, NetworkAccess::kPorts);
+  EXPECT_THAT(beside.network_ports, IsEmpty());
+  EXPECT_TRUE(beside.strict_isolation);
+  EXPECT_FALSE(Good(R"({"isolation":{}})").strict_isolation);
+  EXPECT_FALSE(Good(R"({"isolation":"available"})").strict_isolation);
+  EXPECT_THAT(Warnings(R"({"access":{"files":["/a","/a"],"network":{"ports":[1,1]}}})"),
+              testing::UnorderedElementsAre("/access/files/1 DUPLICATE", "/access/network/ports/1 DUPLICATE"));
+}
+
+TEST(Manifest, WhatIsWrongInAccessAndIsolationHasItsPathAndCode) {
+  for (const char* path : {"", "/", "opt", "/opt/", "/opt//a", "/opt/../etc", "/opt/.", "/opt/a\\u0007"})
+    EXPECT_THAT(Errors((R"({"access":{"files":[")" + std::string(path) + "\"]}}").c_str()), ElementsAre("/access/files/0 INVALID_PATH")) << path;
+  EXPECT_THAT(Errors(R"({"access":{"files":[{"mode":"read"}]}})"), ElementsAre("/access/files/0/path REQUIRED"));
+  EXPECT_THAT(Errors(R"({"access":{"files":[{"path":"/a","mode":"append"}]}})"), ElementsAre("/access/files/0/mode INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"files":[5]}})"), ElementsAre("/access/files/0 WRONG_TYPE"));
   EXPECT_THAT(Errors(R"({"access":{"network":"everything"}})"), ElementsAre("/access/network INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":7}})"), ElementsAre("/access/network WRONG_TYPE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":"ports"}})"), ElementsAre("/access/ports REQUIRED"));
+  EXPECT_THAT(Errors(R"({"access":{"network":{}}})"), ElementsAre("/access/network/ports REQUIRED"));
+  EXPECT_THAT(Errors(R"({"access":{"network":{"mode":"all"}}})"), ElementsAre("/access/network/mode INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":"none","ports":[1]}})"), ElementsAre("/access/ports INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"ports":[1]}})"), ElementsAre("/access/ports INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":{"ports":[1]},"ports":[2]}})"), ElementsAre("/access/ports INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":{"ports":[0,65536,1.5]}}})"),
+              ElementsAre("/access/network/ports/0 OUT_OF_RANGE", "/access/network/ports/1 OUT_OF_RANGE", "/access/network/ports/2 OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"access":{"network":{"ports":["http"]}}})"), ElementsAre("/access/network/ports/0 WRONG_TYPE"));
+  EXPECT_THAT(Errors(R"({"isolation":"paranoid"})"), ElementsAre("/isolation INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"isolation":{"mode":"paranoid"}})"), ElementsAre("/isolation/mode INVALID_VALUE"));
+  EXPECT_THAT(Errors(R"({"isolation":3})"), ElementsAre("/isolation WRONG_TYPE"));
 }
 
 TEST(Manifest, FindingsInJsonTextHaveTheirLines) {
