@@ -61,6 +61,13 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("store.migrationTimeout", now.migration_timeout == next.migration_timeout);
   compare("discovery.development", now.discovery_development == next.discovery_development);
   compare("boot.onCriticalFailure", now.critical_failure_exits == next.critical_failure_exits);
+  compare("log.moduleFiles", now.log_files == next.log_files);
+  compare("log.moduleFileSize", now.log_file_size == next.log_file_size);
+  compare("log.access", now.access_log == next.access_log);
+  compare("telemetry.otlp.endpoint", now.otlp.endpoint == next.otlp.endpoint);
+  compare("telemetry.otlp.headers", now.otlp.headers == next.otlp.headers);
+  compare("telemetry.otlp.sampleRatio", now.otlp.sample_ratio == next.otlp.sample_ratio);
+  compare("isolation.off", now.isolation_off == next.isolation_off);
   compare("isolation.uids", now.first_uid == next.first_uid && now.last_uid == next.last_uid);
   for (const std::string& name : NamesOf(now.modules, next.modules)) {
     if (ModuleText(now.modules, name) != ModuleText(next.modules, name)) keys.push_back("modules." + name);

@@ -44,6 +44,7 @@ inline constexpr Millis kHandshakeTimeout{10'000};
 inline constexpr Millis kStartTimeout{60'000};
 inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
+inline constexpr Millis kTunnelGoodbye{1'500};           // its end, in which WebSockets are closed with 1001; at most half of it
 inline constexpr Millis kSoakTime{30'000};               // in which a new version that does not do well is taken back
 inline constexpr Millis kUpgradeWriteRetry{1'000};       // until the database takes how an upgrade ended
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree

@@ -133,6 +133,13 @@ class GatewayImpl final : public Gateway {
     ForAll(std::move(drained), [&](GatewayThread& thread, std::function<void()> done) { return thread.Drain(instance, std::move(done)); });
   }
 
+  void EndTunnels(const std::string& instance) override {
+    ForAll([] {}, [&](GatewayThread& thread, std::function<void()>) {
+      thread.EndTunnels(instance);
+      return true;
+    });
+  }
+
   void Turn(std::function<void()> turned) override {
     if (!phase_.With([](Phase& phase) { return phase.running; })) return turned();
     ForAll(std::move(turned), [](GatewayThread& thread, std::function<void()> done) { return thread.Turn(std::move(done)); });

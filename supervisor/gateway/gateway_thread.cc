@@ -307,6 +307,13 @@ void GatewayThread::DrainHere(const std::string& instance, std::function<void()>
   drains_.emplace(instance, std::move(done));
 }
 
+void GatewayThread::EndTunnels(const std::string& instance) {
+  loop_.mailbox()->Post([this, instance] {
+    auto [first, last] = leaving_.equal_range(instance);
+    for (auto it = first; it != last; ++it) it->second->EndTunnels();
+  });
+}
+
 GatewayThread::Module* GatewayThread::FindModule(std::string_view name) {
   auto it = modules_.find(name);
   return it == modules_.end() ? nullptr : &it->second;

@@ -1,5 +1,5 @@
 // One thread of the gateway: its listening socket, its clients, its links to every ready worker, and the snapshot that routes.
-// Only Post-like calls (Adopt, Drain, Stop) come from outside; the rest belongs to the thread.
+// Only Post-like calls (Adopt, Drain, EndTunnels, Stop) come from outside; the rest belongs to the thread.
 #pragma once
 
 #include <sys/socket.h>
@@ -60,6 +60,7 @@ class GatewayThread {
   // Thread-safe. False when the thread has ended; then `done` is the caller's to call.
   bool Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done);
   bool Drain(const std::string& instance, std::function<void()> done);
+  void EndTunnels(const std::string& instance);
   bool Turn(std::function<void()> done) { return loop_.mailbox()->Post(std::move(done)); }
   void BeginStop(Millis drain);
   void Join();

@@ -16,14 +16,20 @@ AuditRecord RecordOf(const ModuleTarget& target, const char* action) {
   return {.by = target.by, .action = action, .module = target.name, .target = target.name};
 }
 
-// Of a wish that is stored and not yet fulfilled.
+}  // namespace
+
 AuditRecord WishOf(const ModuleTarget& target, const char* action) {
   AuditRecord record = RecordOf(target, action);
   record.outcome = kAccepted;
   return record;
 }
 
-}  // namespace
+absl::Status Reconciler::RecordWish(const ModuleTarget& target, const char* action) {
+  const AuditRecord wish = WishOf(target, action);
+  RETURN_IF_ERROR(AuditLog(database_).Append(wish));
+  Recorded(wish);
+  return absl::OkStatus();
+}
 
 absl::Status NotFound(const std::string& name) {
   return Error("MODULE_NOT_FOUND", "no module " + name + " is registered; GET /api/v1/modules lists those that are");

@@ -70,6 +70,7 @@ Reconciler::~Reconciler() = default;
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
+  const bool served = GoesOn(entry->state);
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
@@ -97,6 +98,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
     }
   }
   if (publish) PublishDirectory(entry, std::move(drains));
+  if (served && !GoesOn(entry->state)) EndTunnels(entry);
   if (report) Reported(entry);
   for (const Action& action : replaced) Replaced(entry, action);
   SettleWaiters(entry);
@@ -341,20 +343,6 @@ void Reconciler::Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFau
   if (running.run != run || !running.process) return;
   if (fault == WorkerFault::kUnresponsive) return running.process->Unresponsive(why);
   Dispatch(entry, event::WorkerAtFault{slot, run, why});
-}
-
-// Every reader has left it; now what is in flight may end, for a while.
-void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
-  Running& running = entry->running[static_cast<size_t>(drain.slot)];
-  if (!running.process || running.run != drain.run) return;
-  auto drained = [this, weak = std::weak_ptr(entry), drain] {
-    auto entry = weak.lock();
-    if (!entry) return;
-    loop_.Cancel(entry->drain_timers[drain.slot]);
-    Dispatch(entry, event::WorkerDrained{drain.slot, drain.run});
-  };
-  entry->drain_timers[drain.slot] = loop_.After(time_left_.ToDrain(running.process->spec().manifest->drain_timeout, clock_.Now()), drained);
-  publisher_.Drain(running.process->spec().instance, drained);
 }
 
 void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {

@@ -34,6 +34,8 @@ namespace bulkhead {
 
 // For the files of this class.
 absl::Status NotFound(const std::string& name);
+// Of a wish that is stored and not yet fulfilled.
+AuditRecord WishOf(const ModuleTarget& target, const char* action);
 std::vector<ErrorDetail> Details(const std::vector<Finding>& findings);
 
 class Reconciler : public Modules {
@@ -122,6 +124,9 @@ class Reconciler : public Modules {
     std::unique_ptr<WorkerProcess> process;
     HealthView health;
     int64_t config_revision = 0;  // that it has
+    struct {
+      Loop::TimerId end = 0, tunnels = 0;
+    } drain;                      // timers
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
@@ -183,7 +188,6 @@ class Reconciler : public Modules {
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
-    std::map<int, Loop::TimerId> drain_timers;
     // An enable that has not succeeded yet: a failure takes it back while the generation is this.
     std::optional<int64_t> enabling;
     std::string enabling_request;            // id of the request that wished it
@@ -202,7 +206,11 @@ class Reconciler : public Modules {
   void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
+  // On the pool: the record of a wish that changes no row, which is what may fail before anything is done.
+  absl::Status RecordWish(const ModuleTarget& target, const char* action);
   void Drain(const EntryPtr& entry, action::DrainWorker drain);
+  void Drained(const EntryPtr& entry, action::DrainWorker drain);
+  void EndTunnels(const EntryPtr& entry);
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);

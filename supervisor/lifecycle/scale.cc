@@ -27,12 +27,9 @@ void Reconciler::Reset(const ModuleTarget& target, Millis wait, Done<ActionResul
       auto current = Current(target, ModuleAction::kReset);
       if (!current.ok()) return refuse(current.status());
       // No row changes, so the record is what may fail before anything is done.
-      AuditRecord audit{.by = target.by, .action = "modules.reset", .module = target.name, .target = target.name};
-      audit.outcome = kAccepted;
       Blocking<bool>(
-          [this, audit]() -> absl::StatusOr<bool> {
-            RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-            Recorded(audit);
+          [this, target]() -> absl::StatusOr<bool> {
+            RETURN_IF_ERROR(RecordWish(target, "modules.reset"));
             return true;
           },
           [this, entry = *current, wait, done, refuse, release](absl::StatusOr<bool> recorded) {
@@ -67,8 +64,7 @@ void Reconciler::SetWorkers(const ModuleTarget& target, std::optional<int> worke
         release();
       };
       if (entry->row.workers == workers) return answer();
-      AuditRecord audit{.by = target.by, .action = "modules.scale", .module = target.name, .target = target.name};
-      audit.outcome = kAccepted;
+      const AuditRecord audit = WishOf(target, "modules.scale");
       // Those that leave keep their connections for a while.
       const int most = std::max(workers.value_or(entry->manifest->workers), WorkersWanted(*entry)) * limits::kConnectionsPerWorker;
       Blocking<ModuleRow>(

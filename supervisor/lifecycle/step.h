@@ -178,6 +178,8 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 
 // Whether its routes exist (ready or not). False at once when it is not wanted any more.
 bool Routed(const ModuleState& state);
+// Whether it is to have workers from now on, so that one that leaves has others in its place.
+inline bool GoesOn(const ModuleState& state) { return Routed(state) && !state.closing; }
 // Whether a start is under way or follows at once, so that requests may wait for it; not while it backs off or has failed.
 bool StartsNow(const ModuleState& state);
 // Whether a worker has started, has taken over and is not leaving: it answers calls.

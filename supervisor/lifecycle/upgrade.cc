@@ -63,7 +63,8 @@ struct Reconciler::Upgrading {
   std::shared_ptr<const Manifest> manifest;      // of next
   PreparedModule prepared;
   Reason reason;                                 // of a rollback
-  bool stored = false;                           // that next is in force
+  bool storing = false;                          // that next is in force
+  std::optional<absl::Status> given_up;          // meanwhile: why
   std::function<void()> begun;                   // nothing refuses it any more
   Ended done;
 };
@@ -122,14 +123,12 @@ void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionRes
   Command(target, ModuleAction::kRestart, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());  // its flag is off, or it was left out: there is nothing to restart
-    const AuditRecord audit{.by = target.by, .action = "modules.restart", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
     // Each of its workers may still be leaving when its successor is there. Taken back by FitConnections().
     const int both = 2 * WorkersWanted(*entry) * limits::kConnectionsPerWorker;
     Blocking<bool>(
-        [this, audit, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
-          if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(audit.module, both));
-          RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-          Recorded(audit);
+        [this, target, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
+          if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(target.name, both));
+          RETURN_IF_ERROR(RecordWish(target, "modules.restart"));
           return true;
         },
         [this, entry, both, done](absl::StatusOr<bool> recorded) {
@@ -147,11 +146,9 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
   Command(target, ModuleAction::kReload, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());
-    const AuditRecord audit{.by = target.by, .action = "modules.reload", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
     Blocking<bool>(
-        [this, audit]() -> absl::StatusOr<bool> {
-          RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-          Recorded(audit);
+        [this, target]() -> absl::StatusOr<bool> {
+          RETURN_IF_ERROR(RecordWish(target, "modules.reload"));
           return true;
         },
         [this, entry, begun, done](absl::StatusOr<bool> recorded) {
@@ -381,6 +378,7 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
                           .module = row.name,
                           .target = row.name,
                           .message = upgrade->reason.message};
+  upgrade->storing = true;
   Blocking<ModuleRow>(
       [this, row, audit, manifest = upgrade->manifest, before = upgrade->before.package]() -> absl::StatusOr<ModuleRow> {
         ASSIGN_OR_RETURN(ModuleRow stored, registry_.SetVersion(row, &audit));
@@ -389,14 +387,14 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
         return stored;
       },
       [this, entry, upgrade](absl::StatusOr<ModuleRow> row) {
+        upgrade->storing = false;
+        if (upgrade->given_up) return RestoreVersion(entry, upgrade, *upgrade->given_up);
         if (!row.ok()) {
           if (entry->state.replacement) return Dispatch(entry, event::KeepOld{ReasonOf(row.status())});
           return UpgradeFailed(entry, row.status());
         }
-        upgrade->stored = true;
         if (entry->state.replacement && !entry->state.replacement->failure.code.empty())  // too late, just in time
           return Dispatch(entry, event::TakeOver{});
-        if (entry->upgrade != upgrade) return;  // given up, and being written back
         entry->row = *std::move(row);
         entry->manifest = upgrade->manifest;
         entry->unusable = absl::OkStatus();
@@ -425,6 +423,10 @@ void Reconciler::UpgradeFailed(const EntryPtr& entry, const absl::Status& why) {
   const std::shared_ptr<Upgrading> upgrade = std::exchange(entry->upgrade, nullptr);
   LogWarn("lifecycle", upgrade->action == ModuleAction::kRollback ? "the rollback failed" : "the upgrade failed",
           {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", std::string(why.message())}});
+  if (upgrade->storing) {  // one after the other: the later write is the one that stays
+    upgrade->given_up = why;
+    return;
+  }
   RestoreVersion(entry, upgrade, why);
 }
 

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "nlohmann/json.hpp"
 #include "supervisor/base/digest.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -20,20 +19,16 @@
 #include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/cpu_throttle.h"
 #include "supervisor/worker/flag_message.h"
+#include "supervisor/worker/handshake.h"
 #include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr int kProtocol = 1;                // the only one so far
-constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
 constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
 constexpr double kHeldBack = 0.5;           // a worker that its CPU limit kept from running for more than that part of the time did not have its time
 constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
-
-// What is wrong with a handshake, by a code of its own.
-WorkerExit HandshakeFault(const char* code, std::string message) { return {WorkerEnd::kHandshake, std::move(message), code}; }
 
 bool AsksForAnEnd(int signal) { return signal == SIGHUP || signal == SIGINT || signal == SIGTERM || signal == SIGPIPE; }
 bool TellsOfALimit(int signal) { return signal == SIGXCPU || signal == SIGXFSZ; }
@@ -254,16 +249,13 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (failure_) return Kill();  // it failed before it could be signalled
     if (!folders.empty()) return Fail({WorkerEnd::kExit, folders});
     if (stop_asked_) return Terminate();
-    nlohmann::json offer = {{"protocolMin", kProtocol},
-                            {"protocolMax", kProtocol},
-                            {"module", spec_.module},
-                            {"instance", spec_.instance},
-                            {"token", token_},
-                            {"controlSocket", ControlSocket()},
-                            {"dataSocket", DataSocket()},
-                            {"hostSocket", spec_.host_socket},
-                            {"transport", spec_.manifest->transport == Transport::kLink ? "link" : "http"}};
-    std::string line = offer.dump() + "\n";
+    const std::string line = HandshakeOffer({.module = spec_.module,
+                                             .instance = spec_.instance,
+                                             .token = token_,
+                                             .control_socket = ControlSocket(),
+                                             .data_socket = DataSocket(),
+                                             .host_socket = spec_.host_socket,
+                                             .transport = spec_.manifest->transport});
     // A fresh socket buffer always takes one line.
     if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {
       return AwaitExit(HandshakeFault("HANDSHAKE_CLOSED", "it closed fd 3 before the handshake"));
@@ -291,19 +283,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       if (answer_.size() > kMaxHandshakeLine) Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is longer than 4096 bytes"));
       return;
     }
-    auto answer = nlohmann::json::parse(answer_.substr(0, end), nullptr, false);
-    if (!answer.is_object()) return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is not a JSON object"));
-    if (auto error = answer.find("error"); error != answer.end()) {
-      return Fail(HandshakeFault("HANDSHAKE_REFUSED",
-                                 "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump())));
-    }
-    auto protocol = answer.find("protocol");
-    if (protocol == answer.end() || !protocol->is_number_integer())
-      return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake names no protocol"));
-    if (protocol->get<int64_t>() != kProtocol) {
-      return Fail(HandshakeFault("PROTOCOL_MISMATCH", "it speaks protocol " + protocol->dump() +
-                                                           ", this supervisor speaks 1 to 1: build it with an SDK of this supervisor"));
-    }
+    if (auto fault = CheckHandshakeAnswer(std::string_view(answer_).substr(0, end))) return Fail(*std::move(fault));
     control_ = ControlPort::Open(ControlSocket(), token_);
     Initialize();
   }

@@ -165,7 +165,7 @@ class Upgrade(Upgrading):
         wait_until(lambda: len(daemon.module("shop")["exits"]) == 2 and daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs again")
 
     def test_what_is_in_flight_is_finished_by_the_old_version(self):
-        daemon = self.enabled(lifecycle={"soakTime": 0, "drainTimeout": 20_000 * SLOW})
+        daemon = self.enabled(lifecycle={"soakTime": 0, "drainTimeout": 6_000 * SLOW})
         with Wire(daemon) as slow, WebSocket(daemon).open(path="/api/v1/m/shop/ws") as chat:
             slow.send(slow.head("GET", "/api/v1/m/shop/stream?bytes=8000000"))
             slow.read_until(b"\r\n\r\n")
@@ -174,7 +174,9 @@ class Upgrade(Upgrading):
             self.upgrade(daemon, "1.1.0")
             self.assertEqual(self.says(daemon), "1.1.0")
             self.assertEqual(slow.read_until(b"\r\n0\r\nx-bytes: 8000000\r\n\r\n").count(b"abcdefghij") > 100_000, True)
-            self.assertEqual(chat.receive(), (CLOSE, b"\x03\xe9the module is stopping"), "its client connects anew, to the new version")
+            chat.frame(TEXT, b"after")
+            self.assertEqual(chat.receive(), (TEXT, b"after"), "a WebSocket has the time of the drain")
+            self.assertEqual(chat.receive(), (CLOSE, b"\x03\xe9the module is stopping"), "then its client connects anew, to the new version")
         self.assert_only(daemon, "1.1.0")
 
     def test_one_that_does_not_start_changes_nothing(self):
@@ -195,6 +197,31 @@ class Upgrade(Upgrading):
         (entry,) = wait_until(lambda: audit(daemon, requestId="req-broken"), "it is in the audit")
         self.assertEqual((entry["action"], entry["outcome"]), ("modules.upgrade", "MODULE_START_FAILED"))
         self.upgrade(daemon, "1.2.0")
+
+    def test_one_that_is_given_up_while_it_is_written_down_is_taken_back_there_too(self):
+        echo_like(self.modules, "shop", version="1.0.0", featureFlag="shop-on")
+        daemon = self.daemon(modules_dir=self.modules)
+        daemon.put("/api/v1/flags/shop-on", {"enabled": True})
+        self.assertEqual(daemon.post("/api/v1/modules/shop/enable").status, 200)
+        folder = self.version("1.1.0", featureFlag="shop-on")
+        (folder / "bin" / "shop").rename(folder / "bin" / "real")
+        (folder / "bin" / "shop").write_text(f"#!/bin/sh\nsleep {3 * SLOW}\nexec $(dirname \"$0\")/real\n")
+        (folder / "bin" / "shop").chmod(0o755)
+        self.assertEqual(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"path": str(folder)}).status, 202)
+        wait_until(lambda: daemon.sql("SELECT status FROM bulkhead.modules WHERE name = 'shop'") == [["UPDATING"]], "it has begun")
+        hold = f"BEGIN; LOCK TABLE bulkhead.modules IN SHARE MODE; SELECT pg_sleep({7 * SLOW})"
+        holder = threading.Thread(target=daemon.sql, args=(hold,))
+        holder.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'bulkhead.modules'::regclass AND NOT granted"
+        wait_until(lambda: daemon.sql(waiting) == [["1"]], "the new version is being written down")
+        daemon.put("/api/v1/flags/shop-on", {"enabled": False})
+        wait_until(lambda: daemon.module("shop")["observed"]["state"] == "SKIPPED", "it is given up")
+        holder.join()
+        wait_until(lambda: daemon.sql("SELECT status, version FROM bulkhead.modules WHERE name = 'shop'") == [["ENABLED", "1.0.0"]], "the old one stays")
+        daemon.put("/api/v1/flags/shop-on", {"enabled": True})
+        wait_until(lambda: daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs")
+        module = daemon.module("shop")
+        self.assertEqual((module["version"], module["lastUpgrade"]["outcome"]), ("1.0.0", "FAILED"))
 
     def test_migrations_run_while_the_old_version_serves_and_one_that_fails_stops_the_upgrade(self):
         daemon = self.enabled()
