@@ -452,6 +452,7 @@ class Daemon {
   // and a second signal still count: the destructor would wait for as long as it takes.
   void Finished() {
     if (!pool_.Idle()) {
+      if (hastened_ && (work_left_ -= kIdlePoll) <= Millis(0)) return Leave();
       loop_.After(kIdlePoll, [this] { Finished(); });
       return;
     }
@@ -532,6 +533,7 @@ class Daemon {
   ShutdownReport report_;
   bool status_due_ = false, reload_wanted_ = false, reloading_ = false;
   bool stopping_ = false, hastened_ = false, lost_ = false, leaves_at_once_ = false;
+  Millis work_left_ = limits::kHastenedWork;  // of blocking work, once hastened
   bool jobs_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
   int exit_code_ = 0;
 };

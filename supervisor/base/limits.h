@@ -50,6 +50,7 @@ inline constexpr Millis kUpgradeWriteRetry{1'000};       // until the database t
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
 inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
 inline constexpr Millis kHastenedBudget{8'000};          // after a second signal; beyond: the spawner is left to end the rest
+inline constexpr Millis kHastenedWork{1'000};            // of those, for work on the database when all else has ended
 inline constexpr Millis kKillPatience{2'000};            // after SIGKILL; beyond: stuck in the kernel, and a shutdown goes on without it
 inline constexpr Millis kSpawnerLostBudget{5'000};       // from the spawner's end to the daemon's; beyond: it leaves at once
 // A service manager. A pool that has work waiting while each of its threads has been busy for so long is stuck, unless a migration runs: a

@@ -208,16 +208,17 @@ class Upgrade(Upgrading):
         (folder / "bin" / "shop").write_text(f"#!/bin/sh\nsleep {3 * SLOW}\nexec $(dirname \"$0\")/real\n")
         (folder / "bin" / "shop").chmod(0o755)
         self.assertEqual(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"path": str(folder)}).status, 202)
-        wait_until(lambda: daemon.sql("SELECT status FROM bulkhead.modules WHERE name = 'shop'") == [["UPDATING"]], "it has begun")
-        hold = f"BEGIN; LOCK TABLE bulkhead.modules IN SHARE MODE; SELECT pg_sleep({7 * SLOW})"
+        row = "SELECT status, version FROM bulkhead_internal.modules WHERE name = 'shop'"
+        wait_until(lambda: daemon.sql(row)[0][0] == "UPDATING", "it has begun")
+        hold = f"BEGIN; LOCK TABLE bulkhead_internal.modules IN SHARE MODE; SELECT pg_sleep({7 * SLOW})"
         holder = threading.Thread(target=daemon.sql, args=(hold,))
         holder.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'bulkhead.modules'::regclass AND NOT granted"
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'bulkhead_internal.modules'::regclass AND NOT granted"
         wait_until(lambda: daemon.sql(waiting) == [["1"]], "the new version is being written down")
         daemon.put("/api/v1/flags/shop-on", {"enabled": False})
         wait_until(lambda: daemon.module("shop")["observed"]["state"] == "SKIPPED", "it is given up")
         holder.join()
-        wait_until(lambda: daemon.sql("SELECT status, version FROM bulkhead.modules WHERE name = 'shop'") == [["ENABLED", "1.0.0"]], "the old one stays")
+        wait_until(lambda: daemon.sql(row) == [["ENABLED", "1.0.0"]], "the old one stays")
         daemon.put("/api/v1/flags/shop-on", {"enabled": True})
         wait_until(lambda: daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs")
         module = daemon.module("shop")
@@ -356,7 +357,7 @@ class Upgrade(Upgrading):
         folder = self.broken("1.1.0", "trap '' TERM; sleep 60", lifecycle={"soakTime": 0, "handshakeTimeout": 50_000})
         self.assertEqual(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"path": str(folder)}).status, 202)
         wait_until(lambda: any(worker["version"] == "1.1.0" and worker["pid"] for worker in daemon.module("shop")["workers"]), "the new one is on its way")
-        self.assertEqual(daemon.stop()[0], 0)
+        self.assertEqual(daemon.stop()[0], 4, "it does not heed SIGTERM, so it had to be killed")
         daemon.assert_nothing_left()
         daemon.start()
         self.assertEqual(daemon.wait_observed("shop", "RUNNING")["version"], "1.0.0")
