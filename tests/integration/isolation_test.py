@@ -218,7 +218,7 @@ class AHostileModule(SharedDaemonTest):
 
     def test_nothing_of_the_supervisor_is_in_its_environment(self):
         done, printed = attempt(self.daemon, "run_program", argv=["/bin/sh", "-c", "env | sed 's/=.*//' | grep -vx PWD | sort | tr '\\n' ' '"])
-        self.assertEqual((done, printed), (True, "HOME LANG PATH TMPDIR"))
+        self.assertEqual((done, printed), (True, "BULKHEAD_INSTANCE HOME LANG PATH TMPDIR"))
 
 
 class Manifests(DaemonTest):

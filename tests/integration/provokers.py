@@ -399,11 +399,11 @@ def _(test):
 
 @provokes("INTERNAL")
 def _(test, ask):
-    """Where a module's data folder should be there is something that is none, which nobody removes blindly."""
+    """Where a module's data folder should be there is a link, which nobody follows or removes."""
     name = test.registered("odd-folder")
     path = test.daemon.data / "modules" / name
     path.parent.mkdir(exist_ok=True)
-    path.write_text("no folder")
+    path.symlink_to("/nowhere")
     try:
         return ask("Modules.DeleteModule", name=name, purge=True)
     finally:
