@@ -123,6 +123,9 @@ class EachAlone(ShutdownTest):
         except OSError as error:
             self.skipTest(f"no FUSE file system can be mounted here: {error}")
         try:
+            # A process sees what was mounted before it was started.
+            self.assertEqual(daemon.post("/api/v1/modules/m-read-stuck/disable").status, 200)
+            self.assertEqual(daemon.post("/api/v1/modules/m-read-stuck/enable").status, 200)
             self.assertTrue(files.readers.acquire(timeout=CONVERGE_TIMEOUT_S), "the module reads")
             pid = self.pid_of(daemon, "m-read-stuck")
             took = self.stop(daemon, KILLED)
