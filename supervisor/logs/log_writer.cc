@@ -75,19 +75,24 @@ void LogWriter::WriteBatch(std::deque<Item> batch, size_t overflowed) {
   if (overflowed > 0)
     LogWarn("logs", "the disk is too slow for what modules print: lines are not in the files", {{"lines", std::to_string(overflowed)}});
   std::map<std::string, std::vector<RecordPtr>> by_module;
+  const auto write = [&] {
+    for (const auto& [module, records] : by_module) Write(module, records);
+    by_module.clear();
+  };
   for (Item& item : batch) {
     if (item.record) {
       by_module[item.module].push_back(std::move(item.record));
       continue;
     }
     by_module.erase(item.module);
+    write();  // who hears of the removal may rely on all that came before it
     if (const auto target = targets_.find(item.module); target != targets_.end()) {
       if (target->second.failing) --failing_;
       targets_.erase(target);
     }
     item.removed(RemoveLogFiles(folder_ + "/" + item.module));
   }
-  for (const auto& [module, records] : by_module) Write(module, records);
+  write();
 }
 
 void LogWriter::Write(const std::string& module, const std::vector<RecordPtr>& records) {

@@ -18,6 +18,7 @@
 #include "supervisor/base/text.h"
 #include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/cpu_throttle.h"
+#include "supervisor/worker/exit_report.h"
 #include "supervisor/worker/flag_message.h"
 #include "supervisor/worker/handshake.h"
 #include "supervisor/worker/health_judge.h"
@@ -28,10 +29,6 @@ namespace {
 constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
 constexpr double kHeldBack = 0.5;           // a worker that its CPU limit kept from running for more than that part of the time did not have its time
-constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
-
-bool AsksForAnEnd(int signal) { return signal == SIGHUP || signal == SIGINT || signal == SIGTERM || signal == SIGPIPE; }
-bool TellsOfALimit(int signal) { return signal == SIGXCPU || signal == SIGXFSZ; }
 
 }  // namespace
 
@@ -477,54 +474,21 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void Exited(const ProcessExit& exit) {
     exited_ = true;
     WorkerExit report;
-    if (failure_) report = *failure_;
+    if (failure_) {
+      report = *failure_;
+    } else {
+      report = ExitOf(exit, *spec_.manifest, control_ != nullptr);
+      // SIGTERM is how it was asked, and our own SIGKILL has been noted.
+      if (exit.signal != 0 && !exit.oom_killed && stop_asked_ && exit.signal != SIGTERM && stage_ != Stage::kKill)
+        NoteStop("it was " + report.message + " while it stopped");
+    }
     report.exit_code = exit.exit_code;
     report.signal = exit.signal;
-    if (!failure_) {
-      if (exit.oom_killed) {
-        report.end = WorkerEnd::kOom;
-        int64_t limit = spec_.manifest->limit_memory;
-        report.message = "killed by the kernel for lack of memory" +
-                         (limit > 0 ? ": its limit of " + std::to_string(limit) + " bytes was reached" : std::string());
-      } else if (exit.signal != 0) {
-        report.end = TellsOfALimit(exit.signal) ? WorkerEnd::kLimit : WorkerEnd::kSignal;
-        report.orderly = AsksForAnEnd(exit.signal);
-        report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" +
-                         (exit.core_dumped ? ", core dumped" : "");
-        // SIGTERM is how it was asked, and our own SIGKILL has been noted.
-        if (stop_asked_ && exit.signal != SIGTERM && stage_ != Stage::kKill)
-          NoteStop("it was " + report.message + " while it stopped");
-      } else {
-        report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
-        report.message = "exited with code " + std::to_string(exit.exit_code);
-        report.orderly = exit.exit_code == 0;
-        if (!control_) {
-          report.message += " before the handshake";
-          if (report.end != WorkerEnd::kConfig) {
-            report.end = WorkerEnd::kHandshake;
-            report.code = "HANDSHAKE_EXIT";
-          }
-        }
-        if (report.end == WorkerEnd::kConfig)
-          report.message += ", which says that its configuration is wrong: it is not started again before something changes";
-      }
-      BlameForkLimit(exit, report);
-    }
     if (out_) out_->Drain();
     if (err_) err_->Drain();
     if (rate_) rate_->Flush();
     report.output = tail_ ? MaskSecrets(tail_->Text(), spec_.secrets) : "";
     Ended(std::move(report));
-  }
-
-  // One that failed after the kernel had refused it a process or a thread: whatever it says, that is the likely reason.
-  void BlameForkLimit(const ProcessExit& exit, WorkerExit& report) {
-    const bool by_itself = report.end == WorkerEnd::kExit || report.end == WorkerEnd::kSignal || report.end == WorkerEnd::kHandshake;
-    if (exit.forks_refused == 0 || !by_itself || report.orderly) return;
-    report.end = WorkerEnd::kLimit;
-    report.code.clear();
-    report.message += " after the kernel had refused it a process or thread " + std::to_string(exit.forks_refused) + " times: its limit of " +
-                      std::to_string(spec_.manifest->limit_pids) + " (limits.pids) was reached";
   }
 
   void Ended(WorkerExit report) {

@@ -164,7 +164,7 @@ echo '{json.dumps({name: "not today" for name in recorded["refusal"]})}' >&{reco
         self.assertLessEqual(set(told["fds"].split()), {"0", "1", "2", "3", "4"}, "descriptors of the daemon leaked (4 is ls itself)")
         environment = "\n".join(line for line in output.splitlines() if line.startswith("env="))
         self.assertNotIn(handshake["token"], environment)
-        self.assertNotIn("BULKHEAD_", environment)
+        self.assertEqual([line for line in environment.splitlines() if "BULKHEAD_" in line], [f"env=BULKHEAD_INSTANCE={handshake['instance']}"])
 
     def answer_of_the_sdk(self, **offer):
         """What a module of the C++ SDK answers to a handshake, as the supervisor would read it."""
