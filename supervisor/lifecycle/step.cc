@@ -258,7 +258,6 @@ class Apply {
     if (run) SpareTakesOver();
     if (state_.replacement) Replace();
     if (run) SpareTakesOver();  // one that is a successor's by now
-    std::vector<Action> after_publish;
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
       if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
@@ -270,9 +269,7 @@ class Apply {
       } else if (start && slot.role == Role::kSuccessor) {
         if (slot.phase == Phase::kEmpty) Start(slot, i, state_.replacement->at_once);
       } else if (!stay && slot.phase == Phase::kReady) {
-        slot.phase = Phase::kDraining;
-        publish_ = true;
-        after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
+        Drain(slot);
       } else if (!stay && slot.phase == Phase::kStarting) {
         Stop(slot, static_cast<int>(i));
       } else if (!run && slot.phase == Phase::kEmpty) {
@@ -280,11 +277,11 @@ class Apply {
       }
       if (slot.role == Role::kLeaving && slot.phase == Phase::kEmpty) slot = SlotState();
     }
-    if (start && state_.prepare == Prepare::kDone && !state_.replacement) ReplaceNext(after_publish);
+    if (start && state_.prepare == Prepare::kDone && !state_.replacement) ReplaceNext();
     while (!state_.slots.empty() && state_.slots.back().role == Role::kFree) state_.slots.pop_back();
     Observe();
     if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
-    actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
+    actions_.insert(actions_.end(), drains_.begin(), drains_.end());
     Wake();
   }
 
@@ -295,6 +292,12 @@ class Apply {
     slot.outdated = false;
     slot.run = state_.next_run++;
     actions_.push_back(action::StartWorker{static_cast<int>(index), slot.run, slot.number, incoming});
+  }
+
+  void Drain(SlotState& slot) {
+    slot.phase = Phase::kDraining;
+    publish_ = true;
+    drains_.push_back(action::DrainWorker{static_cast<int>(&slot - state_.slots.data()), slot.run});
   }
 
   void Stop(SlotState& slot, int index) {
@@ -341,7 +344,7 @@ class Apply {
     // One too many, while all that have left had higher numbers: it needs no other spare than itself.
     if (members > state_.workers) {
       last->role = Role::kSpare;
-      if (state_.replacement) state_.replacement->spare = last->run;
+      if (state_.replacement && std::erase(state_.replacement->left, last->number) > 0) state_.replacement->spare = last->run;
       publish_ = true;
     }
     for (int number = 0; members < state_.workers; ++number) {
@@ -401,7 +404,7 @@ class Apply {
       replacement.left.erase(replacement.left.begin());
       if (SlotState* old = Holder(number); old != nullptr && Serves(*old)) return Seat(number, Role::kSuccessor);
     }
-    if (SlotState* spare = Spare(); spare != nullptr && spare->run == replacement.spare) spare->outdated = spare->phase == Phase::kReady;
+    if (SlotState* spare = Spare(); spare != nullptr && InService(*spare) && spare->run == replacement.spare) Drain(*spare);
     state_.replacement.reset();
     actions_.push_back(action::ReplaceDone{});
   }
@@ -431,7 +434,7 @@ class Apply {
 
   // Lets an outdated worker go when no other is on its way, so that one at most is missing. One that waits for its backoff, or is not
   // started any more, is not waited for. The spare is the first, so that it is a new one that takes the place of each of the others.
-  void ReplaceNext(std::vector<Action>& after_publish) {
+  void ReplaceNext() {
     for (const SlotState& slot : state_.slots) {
       if (slot.role != Role::kMember && slot.role != Role::kSpare) continue;
       bool comes = slot.role == Role::kMember && slot.phase == Phase::kEmpty && !slot.parked && !(slot.retry_at && *slot.retry_at > now_);
@@ -444,9 +447,7 @@ class Apply {
       if (member == state_.slots.end()) return;
       next = &*member;
     }
-    next->phase = Phase::kDraining;
-    publish_ = true;
-    after_publish.push_back(action::DrainWorker{static_cast<int>(next - state_.slots.data()), next->run});
+    Drain(*next);
     SpareTakesOver();
   }
 
@@ -535,6 +536,7 @@ class Apply {
   std::vector<Action>& actions_;
   Reason reason_;
   bool publish_ = false;
+  std::vector<action::DrainWorker> drains_;  // behind the Publish
 };
 
 }  // namespace

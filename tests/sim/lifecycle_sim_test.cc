@@ -194,6 +194,8 @@ class World {
     if (m.state.replacement) return false;
     for (size_t i = 0; runs && i < m.state.slots.size(); ++i)
       if (m.running[i].process && m.running[i].outdated) return false;
+    for (size_t i : m.Spares())
+      if (spares > 0 && !SimModule::Serves(m.running[i])) return false;
     return m.state.observed == right && Processes(m) == expected + spares && m.adopted.size() == expected && m.publishing == 0;
   }
   bool AtRest() const {

@@ -231,7 +231,7 @@ class Node {
         Require(m, publish, "a drain without a publication before it");
         Require(m, m.MayLeave(drain->slot), "a worker is drained that nobody wants to leave");
         const auto drained = static_cast<size_t>(drain->slot);
-        if (m.state.wanted && !m.skipped && (m.IsMember(drained) || m.IsSpare(drained)))
+        if (m.state.wanted && !m.skipped && (m.IsMember(drained) || (m.IsSpare(drained) && m.running[drained].outdated)))
           Require(m, m.OthersServeOrWait(drain->slot), "a worker is replaced while another one is on its way");
         m.running[static_cast<size_t>(drain->slot)].leaving = true;
         drains.push_back(*drain);
