@@ -111,7 +111,7 @@ admin::v1::SystemMetrics ToSystemMetrics(const MetricsSources& sources, const Me
     FillTimes(traffic.latency, *module.mutable_response_times());
     module.mutable_event_count();  // zeros, and no null
     for (const WorkerView& worker : view.workers) {
-      const bool ready = worker.state == ObservedState::kRunning || worker.state == ObservedState::kDegraded;
+      const bool ready = !worker.spare && (worker.state == ObservedState::kRunning || worker.state == ObservedState::kDegraded);
       if (ready) module.set_ready_workers(module.ready_workers() + 1);
     }
   }

@@ -144,10 +144,12 @@ void AddModules(const std::vector<ModuleView>& modules, Exposition& page) {
   }
   page.Gauge("bulkhead_module_enabled", "Whether the module is wanted to run.");
   for (const ModuleView& view : modules) page.Sample({{"module", view.row.name}}, view.desired_enabled ? 1 : 0);
-  page.Gauge("bulkhead_module_workers", "Workers of the module by state.");
+  page.Gauge("bulkhead_module_workers", "Workers of the module by state, without its spare.");
   for (const ModuleView& view : modules) {
     std::map<ObservedState, int> by_state{{ObservedState::kRunning, 0}};
-    for (const WorkerView& worker : view.workers) ++by_state[worker.state];
+    for (const WorkerView& worker : view.workers) {
+      if (!worker.spare) ++by_state[worker.state];
+    }
     for (const auto& [state, count] : by_state)
       page.Sample({{"module", view.row.name}, {"state", std::string(ObservedStateName(state))}}, count);
   }
@@ -165,6 +167,8 @@ void AddModules(const std::vector<ModuleView>& modules, Exposition& page) {
   };
   page.Counter("bulkhead_worker_restarts_total", "Restarts of the worker since it was last wanted anew.");
   each([&](const WorkerView& worker, const MetricLabels& labels) { page.Sample(labels, worker.restarts); });
+  page.Gauge("bulkhead_worker_spare", "1 for the spare of the module, which serves nobody.");
+  each([&](const WorkerView& worker, const MetricLabels& labels) { page.Sample(labels, worker.spare ? 1 : 0); });
   page.Gauge("bulkhead_worker_resident_memory_bytes", "Memory of the worker's main process.");
   each([&](const WorkerView& worker, const MetricLabels& labels) {
     const double bytes = worker.pid > 0 ? ResidentBytes(std::to_string(worker.pid)) : -1;

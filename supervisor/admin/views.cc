@@ -206,6 +206,7 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     if (worker.started_at) *w.mutable_started_at() = ToTimestamp(*worker.started_at);
     w.set_restarts(worker.restarts);
     w.set_ready(worker.ready);
+    w.set_spare(worker.spare);
     if (worker.retry_at) *w.mutable_retry_at() = ToTimestamp(*worker.retry_at);
     for (const auto& [cause, count] : worker.exit_counts) (*w.mutable_exit_counts())[cause] = count;
   }

@@ -91,7 +91,7 @@ void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Mill
 void Reconciler::BeginRollout(const EntryPtr& entry, std::shared_ptr<Rollout> rollout) {
   entry->rollout = rollout;
   for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-    if (Serves(entry->state.slots[i])) rollout->waiting[static_cast<int>(i)] = entry->running[i].run;
+    if (InService(entry->state.slots[i])) rollout->waiting[static_cast<int>(i)] = entry->running[i].run;
   }
   if (rollout->waiting.empty()) return StoreRollout(entry);  // what comes next has it from the start
   if (rollout->restart) return Dispatch(entry, event::Restart{AllSlots(*entry)});
@@ -124,7 +124,7 @@ void Reconciler::PushConfig(const EntryPtr& entry, int slot, const std::string& 
           auto entry = weak.lock();
           if (!entry) return;
           Running& running = entry->running[static_cast<size_t>(slot)];
-          if (running.run != run || !Serves(entry->state.slots[static_cast<size_t>(slot)])) return done(absl::OkStatus());
+          if (running.run != run || !InService(entry->state.slots[static_cast<size_t>(slot)])) return done(absl::OkStatus());
           if (!status.ok()) return done(absl::UnavailableError("Configure was not answered: " + std::string(status.message())));
           if (response.has_refused()) return done(absl::FailedPreconditionError(response.refused().message()));
           if (!response.has_applied()) return done(absl::InternalError("Configure was answered with nothing"));
@@ -230,7 +230,7 @@ void Reconciler::StoreRollout(const EntryPtr& entry) {
         Want(entry, entry->state.wanted);
         // Those that became ready while it was written.
         for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-          if (Serves(entry->state.slots[i])) RolloutReady(entry, static_cast<int>(i));
+          if (InService(entry->state.slots[i])) RolloutReady(entry, static_cast<int>(i));
         }
         rollout->done(absl::OkStatus());
       });

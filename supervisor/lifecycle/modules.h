@@ -43,6 +43,7 @@ struct WorkerView {
   std::optional<WallTime> started_at;
   int restarts = 0;
   bool ready = false;                 // it is sent requests and jobs
+  bool spare = false;                 // it is not, until it takes the place of another one
   std::optional<WallTime> retry_at;   // of one that waits for its next start
   std::map<std::string, int64_t> exit_counts;  // by cause, since the module was enabled
 };

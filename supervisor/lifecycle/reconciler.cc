@@ -121,7 +121,8 @@ void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry)});
+  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry),
+                              entry->manifest->warm_spare});
 }
 
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
@@ -147,7 +148,7 @@ std::optional<Reason> Reconciler::WithoutUid(const ModuleRow& row) const {
 }
 
 // On the pool: what a worker of that version needs.
-absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate) {
+absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int processes, bool migrate) {
   PreparedModule prepared;
   ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
   ConfigResult config = EffectiveConfig(manifest, opened);
@@ -158,7 +159,7 @@ absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const Modu
   prepared.effective_config = config.effective_json;
   prepared.config_revision = row.config_revision;
   if (!manifest.has_database) return prepared;
-  prepared.connections = workers * limits::kConnectionsPerWorker;
+  prepared.connections = processes * limits::kConnectionsPerWorker;
   ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, prepared.connections, manifest.extensions));
   if (!migrate) return prepared;
   ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest.migrations_dir));
@@ -179,7 +180,7 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
   }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
-      [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)] { return PrepareVersion(row, *manifest, workers, true); },
+      [this, row = entry->row, manifest = entry->manifest, processes = Processes(*entry)] { return PrepareVersion(row, *manifest, processes, true); },
       [this, entry, package = entry->row.package](absl::StatusOr<PreparedModule> prepared) {
         // It speaks of a version that has been replaced meanwhile.
         if (entry->row.package != package) return Dispatch(entry, event::Prepared{false, false, {"OVERTAKEN", "another version has taken over"}});
@@ -244,19 +245,20 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
                {"instance", running.process->spec().instance},
                {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
-      if (Serves(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
+      if (InService(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
     }
   };
   callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
+      const bool spare = entry->state.slots[static_cast<size_t>(slot)].role == SlotState::Role::kSpare;
       Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code, exit.orderly});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
-      if (!exit.asked) ReloadDied(entry, exit.message);
+      if (!exit.asked) ReloadDied(entry, {exit.code.empty() ? std::string(ExitCauseName(Cause(exit.end))) : exit.code, exit.message});
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
-      if (!exit.asked) EnableFailed(entry);
+      if (!exit.asked && !spare) EnableFailed(entry);
     }
   };
   callbacks.gone = [this, weak, slot, run] {
@@ -536,9 +538,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
     if (i < entry.running.size() && entry.running[i].process) {
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
-      auto rank = [](const std::string& status) {
-        return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
-      };
+      auto rank = [](const std::string& status) { return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0; };
       if (Serves(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
       const int64_t revision = entry.running[i].config_revision;
       if (Serves(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
@@ -557,6 +557,7 @@ WorkerView Reconciler::ViewOf(const Entry& entry, size_t index) const {
   worker.version = entry.row.version;
   worker.restarts = slot.restarts;
   worker.ready = Listed(slot) && Routed(entry.state);
+  worker.spare = slot.role == SlotState::Role::kSpare;
   for (const auto& [cause, count] : slot.exits) worker.exit_counts[std::string(ExitCauseName(cause))] = count;
   using Phase = SlotState::Phase;
   switch (slot.phase) {

@@ -202,7 +202,7 @@ class Reconciler : public Modules {
   void Prepare(const EntryPtr& entry);
   std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
-  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate);
+  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int processes, bool migrate);
   void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
@@ -250,6 +250,8 @@ class Reconciler : public Modules {
   // scale.cc
   static int WorkersWanted(const ModuleRow& row, const Manifest& manifest) { return row.workers.value_or(manifest.workers); }
   static int WorkersWanted(const Entry& entry) { return WorkersWanted(entry.row, *entry.manifest); }
+  static int Processes(const ModuleRow& row, const Manifest& manifest) { return WorkersWanted(row, manifest) + manifest.warm_spare; }
+  static int Processes(const Entry& entry) { return Processes(entry.row, *entry.manifest); }
   static bool Complete(const Entry& entry);
   void FitConnections(const EntryPtr& entry);
 
@@ -285,7 +287,7 @@ class Reconciler : public Modules {
   void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void()> begun, Ended done);
   void RollBackItself(const EntryPtr& entry, const Reason& reason);
   void SettleReload(const EntryPtr& entry);
-  void ReloadDied(const EntryPtr& entry, const std::string& why);
+  void ReloadDied(const EntryPtr& entry, const Reason& why);
   // A command with `wait` whose work ends with done(status), and which holds the module's queue until then. That it goes on is answered
   // when the wait is over and begun() was called: before that it may still be refused.
   void Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,

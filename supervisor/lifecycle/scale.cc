@@ -8,12 +8,12 @@
 
 namespace bulkhead {
 
-// Each that is wanted serves, and no other is left.
+// Each that is wanted serves, and no other is left but the spare.
 bool Reconciler::Complete(const Entry& entry) {
   const auto& slots = entry.state.slots;
   if (!Routed(entry.state)) return true;
   return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), Serves)) == entry.state.workers &&
-         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) { return Serves(slot) || slot.role == SlotState::Role::kFree; });
+         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) { return Serves(slot) || slot.role == SlotState::Role::kFree || slot.role == SlotState::Role::kSpare; });
 }
 
 void Reconciler::Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
@@ -66,7 +66,8 @@ void Reconciler::SetWorkers(const ModuleTarget& target, std::optional<int> worke
       if (entry->row.workers == workers) return answer();
       const AuditRecord audit = WishOf(target, "modules.scale");
       // Those that leave keep their connections for a while.
-      const int most = std::max(workers.value_or(entry->manifest->workers), WorkersWanted(*entry)) * limits::kConnectionsPerWorker;
+      const int more = std::max(0, workers.value_or(entry->manifest->workers) - WorkersWanted(*entry));
+      const int most = (Processes(*entry) + more) * limits::kConnectionsPerWorker;
       Blocking<ModuleRow>(
           [this, name = target.name, workers, generation = entry->row.generation, most, audit] {
             return registry_.SetWorkers(name, workers, generation, most, &audit);

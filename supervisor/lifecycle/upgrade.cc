@@ -124,7 +124,7 @@ void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionRes
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());  // its flag is off, or it was left out: there is nothing to restart
     // Each of its workers may still be leaving when its successor is there. Taken back by FitConnections().
-    const int both = 2 * WorkersWanted(*entry) * limits::kConnectionsPerWorker;
+    const int both = (WorkersWanted(*entry) + Processes(*entry)) * limits::kConnectionsPerWorker;
     Blocking<bool>(
         [this, target, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
           if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(target.name, both));
@@ -156,7 +156,7 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
           begun();
           entry->reload = std::make_shared<Reloading>(Reloading{{}, done});
           for (const SlotState& slot : entry->state.slots) {
-            if (Serves(slot)) entry->reload->runs.insert(slot.run);
+            if (InService(slot)) entry->reload->runs.insert(slot.run);
           }
           Dispatch(entry, event::Retry{});
           Dispatch(entry, event::Restart{AllSlots(*entry)});
@@ -168,7 +168,7 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
 void Reconciler::SettleReload(const EntryPtr& entry) {
   if (!entry->reload) return;
   const bool left = std::any_of(entry->state.slots.begin(), entry->state.slots.end(), [&](const SlotState& slot) {
-    if (slot.role != SlotState::Role::kMember) return false;
+    if (slot.role != SlotState::Role::kMember) return InService(slot) && entry->reload->runs.contains(slot.run);
     return slot.phase != SlotState::Phase::kReady || entry->reload->runs.contains(slot.run);
   });
   if (left && Routed(entry->state)) return;
@@ -176,11 +176,11 @@ void Reconciler::SettleReload(const EntryPtr& entry) {
 }
 
 // One that does not come back as it was is enough: the others stay.
-void Reconciler::ReloadDied(const EntryPtr& entry, const std::string& why) {
+void Reconciler::ReloadDied(const EntryPtr& entry, const Reason& why) {
   if (!entry->reload) return;
   const auto reload = std::exchange(entry->reload, nullptr);
   Dispatch(entry, event::Restart{});
-  reload->done(RestartFailure(entry->row.name, entry->state.reason, {{"", "RELOAD_STOPPED", why + "; the workers that were not reloaded yet stay", 0}}));
+  reload->done(RestartFailure(entry->row.name, why, {{"", "RELOAD_STOPPED", why.message + "; the workers that were not reloaded yet stay", 0}}));
 }
 
 // ---- another version ----
@@ -333,7 +333,7 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
         // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
         if (!CanRun(entry->state)) return StoreUpgrade(entry);
         // Until the old ones have gone, there are both. What is more than is needed in the end is taken back by FitConnections().
-        const int both = WorkersWanted(*entry) + WorkersWanted(upgrade->next, *upgrade->manifest);
+        const int both = Processes(*entry) + Processes(upgrade->next, *upgrade->manifest);
         entry->connections = both * limits::kConnectionsPerWorker;
         Blocking<PreparedModule>(
             [this, row = upgrade->next, manifest = upgrade->manifest, both, migrate = upgrade->action == ModuleAction::kUpgrade] {
@@ -406,7 +406,8 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
           entry->effective_config = upgrade->prepared.effective_config;
           entry->effective_revision = upgrade->prepared.config_revision;
           entry->awaiting_dependencies = false;  // for the old one's sake
-          Dispatch(entry, event::TakeOver{upgrade->action == ModuleAction::kUpgrade ? upgrade->manifest->soak_time : Millis(0)});
+          const Millis soak = upgrade->action == ModuleAction::kUpgrade ? upgrade->manifest->soak_time : Millis(0);
+          Dispatch(entry, event::TakeOver{soak, upgrade->manifest->warm_spare});
         }
         entry->upgrade.reset();
         LogInfo("lifecycle", upgrade->action == ModuleAction::kRollback ? "rolled back" : "upgraded",

@@ -72,6 +72,7 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (entry) CheckInnerPath(*entry, "/entry", "entry", out);
   manifest.args = top.Strings("args", kMaxArgs, 4096);
   manifest.workers = static_cast<int>(top.Integer("workers", 1, limits::kMaxWorkers).value_or(1));
+  manifest.warm_spare = top.Bool("warmSpare").value_or(false);
   manifest.critical = top.Bool("critical");
   manifest.feature_flag = top.String("featureFlag", 128).value_or("");
   if (!std::all_of(manifest.feature_flag.begin(), manifest.feature_flag.end(),
@@ -92,8 +93,6 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
       out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
     }
   }
-  top.Bool("warmSpare");
-  top.NotApplied("warmSpare", "no spare worker is kept");
 }
 
 void ReadLifecycle(ObjectReader& top, Manifest& manifest, Findings& out) {

@@ -81,6 +81,7 @@ struct Manifest {
   std::string entry;  // "bin/<name>" by default
   std::vector<std::string> args;
   int workers = 1;
+  bool warm_spare = false;       // one more is kept ready
   std::optional<bool> critical;  // absent: critical when another module depends on it
   std::string feature_flag;
   Transport transport = Transport::kLink;

@@ -57,6 +57,7 @@ class Load:
                     self.answered += 1
                     if not self.versions or self.versions[-1] != body:
                         self.versions.append(body)
+        connection.close()
 
 
 class Upgrading(DaemonTest):

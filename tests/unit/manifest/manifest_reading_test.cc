@@ -455,7 +455,6 @@ TEST(Manifest, TheVersionsOfTheSupervisorThatAModuleWorksWithAreKept) {
 }
 
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
-  EXPECT_THAT(Warnings(R"({"warmSpare":true})"), testing::UnorderedElementsAre("/warmSpare NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
                            "events":{"publishes":["order.created"],"subscribes":[]}}})"),
               testing::UnorderedElementsAre("/capabilities/api/openapi NOT_APPLIED", "/capabilities/ui NOT_APPLIED",
