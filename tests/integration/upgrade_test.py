@@ -189,8 +189,8 @@ class Upgrade(Upgrading):
             self.assertError(answer, 502, "MODULE_START_FAILED")
             self.assertRegex(answer.error["message"], "exited with code 3.*version 1.0.0 goes on")
         self.assertEqual((load.failures, load.versions), ([], ["1.0.0"]))
-        after = daemon.module("shop")
-        for field in ("version", "status", "workers", "path", "manifest"):
+        after = wait_until(lambda: (module := daemon.module("shop"))["workers"] == before["workers"] and module, "the new one's process is gone")
+        for field in ("version", "status", "path", "manifest"):
             self.assertEqual(after[field], before[field], field)
         last = after["lastUpgrade"]
         self.assertEqual((last["from"], last["to"], last["outcome"], last["reason"]["code"]), ("1.0.0", "1.1.0", "FAILED", "MODULE_START_FAILED"))
