@@ -15,8 +15,8 @@ constexpr char kFooter[] =
     "commas, the first seals; default: a key file in the data folder). BULKHEAD_SERVER and BULKHEAD_TOKEN are for the client's commands.\n"
     "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds; a second one kills what is left. SIGHUP reads the file\n"
     "again: all of it is taken, or nothing. log.level, log.format, flags.*, auth.* and store.extensions can change so; any other key that\n"
-    "has changed is named and wants a restart. Sockets of systemd (LISTEN_FDS) called http and grpc are served instead of --listen and --admin-listen; NOTIFY_SOCKET and\n"
-    "WATCHDOG_USEC are understood.\n"
+    "has changed is named and wants a restart. Sockets of systemd (LISTEN_FDS) called http and grpc are served instead of --listen and\n"
+    "--admin-listen; NOTIFY_SOCKET and WATCHDOG_USEC are understood.\n"
     "Exit codes: 0 stopped as asked; 1 could not start; 3 a critical module could not start; 4 stopped, but something had to be killed, which the\n"
     "last line of the log names; 5 the spawner process has ended, to be started again.\n";
 

@@ -26,6 +26,7 @@ namespace bulkhead {
 namespace {
 
 constexpr size_t kMaxRecord = 64 * 1024;
+constexpr int kSweepPauseMs = 5;  // to the next look for somebody who was there and could not be held
 constexpr char kFormat[] = "bulkhead-instance 1\n";
 constexpr std::string_view kNote = "note.";
 constexpr long kPidfsMagic = 0x50494446;  // PIDFS_MAGIC, which Debian 12's headers do not have yet
@@ -129,6 +130,12 @@ std::vector<InstanceRecord> ReadRecords(int folder) {
   return records;
 }
 
+// One that has ended and is not reaped yet does not run: its parent may take its time, or never come to it.
+bool Runs(pid_t pid) {
+  const UniqueFd fd = OpenPidfd(pid);
+  return fd && !AwaitEnd({fd.get()}, Millis(0));
+}
+
 // Everything of one child that runs now.
 std::vector<pid_t> MembersOf(const InstanceRecord& record) {
   std::set<pid_t> found;
@@ -141,6 +148,7 @@ std::vector<pid_t> MembersOf(const InstanceRecord& record) {
   }
   for (pid_t pid : Descendants({found.begin(), found.end()})) found.insert(pid);
   found.erase(getpid());
+  std::erase_if(found, [](pid_t pid) { return !Runs(pid); });
   return {found.begin(), found.end()};
 }
 
@@ -171,6 +179,7 @@ void EndOne(const InstanceRecord& record, const LeftoverOptions& options, Leftov
     std::vector<int> pidfds;
     const auto killed = StopAndKill([&] { return MembersOf(record); });
     for (const auto& [pid, fd] : killed) pidfds.push_back(fd.get());
+    if (pidfds.empty()) poll(nullptr, 0, kSweepPauseMs);
     AwaitEnd(pidfds, std::max(std::chrono::ceil<Millis>(deadline - Clock::Real().Now()), Millis(0)));
     for (std::string& name : names) {
       if (std::find(result.ended.begin(), result.ended.end(), name) == result.ended.end()) result.ended.push_back(std::move(name));

@@ -238,9 +238,17 @@ TEST_F(LeftoversTest, AnIntentIsEnoughToFindWhatWasStarted) {
   kill(other, SIGKILL);
 }
 
+// Whether it has a handler for the signal by now.
+bool Catches(pid_t pid, int signal) {
+  const std::string status = ReadFile("/proc/" + std::to_string(pid) + "/status").value_or("");
+  const size_t at = status.find("SigCgt:");
+  return at != std::string::npos && (std::stoull(status.substr(at + 7), nullptr, 16) >> (signal - 1) & 1) != 0;
+}
+
 TEST_F(LeftoversTest, OneThatWantsAGracefulEndGetsItsSignalFirst) {
   const std::string mark = scratch.Path() + "-ended";
   const pid_t pid = Orphan("trap 'echo gently > " + mark + "; exit 0' INT; while :; do sleep 0.05; done");
+  while (Alive(pid) && !Catches(pid, SIGINT)) std::this_thread::yield();
   Write("postgres.1", IdentityOf(pid), BootId(), SIGINT);
   auto left = EndLeftovers(Patient(scratch));
   ASSERT_THAT(left, SizeIs(1));
