@@ -207,7 +207,7 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
     Module module;
     module.routed = &routed;
     module.retries = &retries_[name];
-    for (const DirectoryWorker& worker : routed.module->workers) {
+    auto link_to = [&](const DirectoryWorker& worker) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
@@ -217,8 +217,10 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
         // Connected before the first request needs it; when it can't be, that request tries again.
         if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
       }
-      module.links.push_back(link.get());
-    }
+      return link.get();
+    };
+    for (const DirectoryWorker& worker : routed.module->workers) module.links.push_back(link_to(worker));
+    for (const DirectoryWorker& worker : routed.module->standby) module.standby.push_back(link_to(worker));
     modules.emplace(name, std::move(module));
   }
   modules_ = std::move(modules);
@@ -345,6 +347,9 @@ GatewayThread::Pick GatewayThread::PickLink(Module& module, const LinkWorker* av
   if (pick.link) return pick;
   for (Link*& link : module.links) {
     if (link->worker().get() == avoid) take(link);
+  }
+  for (Link*& link : module.standby) {
+    if (!pick.link && !pick.overloaded) take(link);
   }
   return pick;
 }

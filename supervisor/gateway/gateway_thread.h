@@ -69,6 +69,7 @@ class GatewayThread {
   struct Module {
     const RoutingSnapshot::Module* routed = nullptr;
     std::vector<Link*> links;
+    std::vector<Link*> standby;      // when none of these can be reached
     RetryBudget* retries = nullptr;  // the thread's, for as long as the module is routed
   };
   struct Pick {
@@ -78,7 +79,7 @@ class GatewayThread {
   GatewayLoop& loop() { return loop_; }
   Module* FindModule(std::string_view name);
   // The less loaded of two ready workers that are drawn (balance.h), or the least loaded of all when that one can't be used; `avoid` only
-  // when there is no other.
+  // when there is no other, and one that stands by when none can be reached: who is listed has just ended, then, and that one takes its place.
   Pick PickLink(Module& module, const LinkWorker* avoid);
   // Keeps a request that found no worker until there is one, or none is to be expected: then Client::Unpark(). False when none is
   // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.

@@ -315,7 +315,8 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     module->manifest = entry->manifest;
     module->starting = StartsNow(entry->state);
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-      if (!Listed(entry->state.slots[i])) continue;
+      const SlotState& seat = entry->state.slots[i];
+      if (!Listed(seat) && !StandsBy(seat)) continue;
       const WorkerProcess& process = *entry->running[i].process;
       auto faulty = [this, weak = std::weak_ptr(entry), slot = static_cast<int>(i), run = entry->running[i].run](WorkerFault fault,
                                                                                                                 std::string why) {
@@ -323,8 +324,8 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
           if (auto entry = weak.lock()) Faulty(entry, slot, run, fault, why);
         });
       };
-      module->workers.push_back({entry->state.slots[i].number, process.spec().instance, process.data_socket(), process.token(),
-                                 process.control(), std::move(faulty)});
+      (Listed(seat) ? module->workers : module->standby)
+          .push_back({seat.number, process.spec().instance, process.data_socket(), process.token(), process.control(), std::move(faulty)});
     }
     directory->modules[name] = std::move(module);
   } else {

@@ -46,6 +46,8 @@ bool InService(const SlotState& slot) {
   return Serves(slot) || (slot.phase == SlotState::Phase::kReady && slot.role == SlotState::Role::kSpare);
 }
 
+bool StandsBy(const SlotState& slot) { return InService(slot) && slot.role == SlotState::Role::kSpare && !slot.unready; }
+
 bool Listed(const SlotState& slot) { return Serves(slot) && !slot.unready; }
 
 bool Settled(const ModuleState& state) {

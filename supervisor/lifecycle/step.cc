@@ -151,10 +151,11 @@ class Apply {
     slot->unready = false;
     slot->faulty_until.reset();
     slot->flooding_until.reset();
-    if (slot->role == Role::kSuccessor || slot->role == Role::kSpare) return;  // nobody is told of it before it takes over
+    if (slot->role == Role::kSuccessor) return;  // nobody is told of it before it takes over
+    publish_ = true;
+    if (slot->role == Role::kSpare) return;
     state_.was_ready = true;
     state_.start_exhausted = false;
-    publish_ = true;
   }
 
   void operator()(const event::WorkerDrained& drained) {
@@ -166,10 +167,10 @@ class Apply {
   void operator()(const event::WorkerDied& died) {
     SlotState* slot = Find(state_, died.slot, died.run);
     if (!slot || slot->phase == Phase::kDying) return;
-    const bool served = Serves(*slot), was_ready = InService(*slot), spare = slot->role == Role::kSpare;
+    const bool was_ready = InService(*slot), spare = slot->role == Role::kSpare;
     bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
     slot->phase = Phase::kDying;
-    if (served) publish_ = true;
+    if (was_ready) publish_ = true;
     if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
     Reason reason = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
@@ -367,7 +368,7 @@ class Apply {
   // The spare becomes a member instead of one that does not serve, of several instead of one that is not about to.
   void SpareTakesOver() {
     SlotState* const spare = Spare();
-    if (spare == nullptr || !InService(*spare) || spare->unready) return;
+    if (spare == nullptr || !StandsBy(*spare)) return;
     SlotState* lost = nullptr;
     for (SlotState& slot : state_.slots) {
       if (slot.role == Role::kMember && slot.phase != Phase::kReady && (lost == nullptr || lost->phase == Phase::kStarting)) lost = &slot;

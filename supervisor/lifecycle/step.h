@@ -170,7 +170,7 @@ using Event = std::variant<event::Want, event::Close, event::Retry, event::Resta
 namespace action {
 struct Prepare {};
 struct StartWorker { int slot = 0; uint64_t run = 0; int number = 0; bool incoming = false; };  // incoming: of the version that is to take over
-struct Publish {};                                      // ready workers, StartsNow() or the module's presence have changed
+struct Publish {};                                      // ready workers, the spare, StartsNow() or the module's presence have changed
 struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
 struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
 struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
@@ -195,6 +195,8 @@ bool StartsNow(const ModuleState& state);
 bool Serves(const SlotState& slot);
 // Whether it may be listed in the Directory: it serves, and is not unready. Also when no other is left: see "Health" in supervisor/README.md.
 bool Listed(const SlotState& slot);
+// Whether it may be listed as the one that stands by.
+bool StandsBy(const SlotState& slot);
 // Whether it has started and stays: it serves, or would at once.
 bool InService(const SlotState& slot);
 // Whether one that is ready reports or does what it should not.

@@ -196,7 +196,7 @@ class World {
       if (m.running[i].process && m.running[i].outdated) return false;
     for (size_t i : m.Spares())
       if (spares > 0 && !SimModule::Serves(m.running[i])) return false;
-    return m.state.observed == right && Processes(m) == expected + spares && m.adopted.size() == expected && m.publishing == 0;
+    return m.state.observed == right && Processes(m) == expected + spares && m.adopted.size() == expected + spares && m.publishing == 0;
   }
   bool AtRest() const {
     return std::all_of(node_.modules().begin(), node_.modules().end(), [this](const auto& m) { return Settled(*m); });

@@ -409,14 +409,17 @@ class Node {
     m.routed = Routed(m.state);
     m.told_to_wait = StartsNow(m.state);
     m.listed.clear();
+    m.standby.clear();
     for (size_t i = 0; m.routed && i < m.state.slots.size(); ++i) {
       if (Listed(m.state.slots[i])) m.listed.insert(m.running[i].run);
+      if (StandsBy(m.state.slots[i])) m.standby.insert(m.running[i].run);
     }
     ++m.publishing;
     // Readers adopt one Directory after the other.
     adopted_at_ = std::max(adopted_at_, now() + Millis(random_.Below(4)));
-    timeline_.At(adopted_at_, [this, &m, listed = m.listed, drains = std::move(drains)] {
+    timeline_.At(adopted_at_, [this, &m, listed = m.listed, standby = m.standby, drains = std::move(drains)] {
       m.adopted = listed;
+      m.adopted.insert(standby.begin(), standby.end());
       --m.publishing;
       for (const action::DrainWorker& drain : drains) Drain(m, drain);
       StopEligible();
@@ -438,7 +441,7 @@ class Node {
     SimModule::Running& running = m.running[static_cast<size_t>(slot)];
     Require(m, running.process && running.run == run, "a stop of what is not there");
     Require(m, !running.stop_asked, "a worker is stopped twice");
-    Require(m, !m.listed.contains(run) && !m.adopted.contains(run), "a worker is stopped that readers still list");
+    Require(m, !m.listed.contains(run) && !m.standby.contains(run) && !m.adopted.contains(run), "a worker is stopped that readers still list");
     Require(m, running.leaving || m.MayLeave(slot), "a worker is stopped that nobody wants to leave");
     if (broken_) return;
     running.leaving = running.stop_asked = true;
@@ -482,6 +485,7 @@ class Node {
       const bool ready = SimModule::Serves(running) && !running.unready;
       if (m.listed.contains(running.run)) Require(m, ready, "the Directory lists a worker that is not ready");
       else Require(m, !ready || !m.routed || !m.IsMember(i), "the Directory lacks a worker that is ready");
+      Require(m, m.standby.contains(running.run) == (ready && m.routed && m.IsSpare(i)), "the Directory does not say rightly who stands by");
     }
     const std::vector<size_t> members = m.Members();
     if (m.state.wanted && !m.skipped) {

@@ -67,7 +67,8 @@ struct SimModule {
   std::optional<Instant> preparation_failed;  // for a while
   std::vector<RestartLaw> laws;               // by slot
   RestartLaw preparation_law;                 // of preparations that are tried again, which are never quarantined
-  std::set<uint64_t> listed, adopted;         // runs in the newest Directory; in the one that every reader has
+  std::set<uint64_t> listed, standby;         // runs in the newest Directory
+  std::set<uint64_t> adopted;                 // of both, in the one that every reader has
   bool routed = false, told_to_wait = false;  // in the newest Directory
   uint64_t last_run = 0, starts = 0;
 

@@ -108,9 +108,9 @@ TEST_F(SpareTest, IsStartedWhenTheOthersAreReadyAndIsListedNowhere) {
   EXPECT_EQ(All<action::StartWorker>()[0].number, 2);
   EXPECT_EQ(state.observed, ObservedState::kRunning) << "it is complete without";
   Ready(Spare());
-  EXPECT_THAT(All<action::Publish>(), IsEmpty());
+  EXPECT_EQ(All<action::Publish>().size(), 1u) << "as one that stands by";
   EXPECT_THAT(Listed(), ElementsAre(0, 1));
-  EXPECT_TRUE(InService(Spare()));
+  EXPECT_TRUE(InService(Spare()) && StandsBy(Spare()));
 }
 
 TEST_F(SpareTest, ServesInTheSameStepInWhichAWorkerIsLost) {
@@ -183,6 +183,8 @@ TEST_F(SpareTest, ThatIsNotReadyAnyMoreTakesNoPlaceUntilItIsWell) {
   Send(event::WorkerReadiness{Index(Spare()), Spare().run, false, "away"});
   EXPECT_EQ(state.observed, ObservedState::kRunning);
   EXPECT_TRUE(Unwell(Spare()));
+  EXPECT_FALSE(StandsBy(Spare()));
+  EXPECT_EQ(All<action::Publish>().size(), 1u);
   SlotState& spare = Spare();
   Die(Member(0));
   EXPECT_THAT(Listed(), IsEmpty());
