@@ -2,6 +2,7 @@
 #include "supervisor/process/instance_journal.h"
 
 #include <set>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "tests/unit/process/spawned.h"
