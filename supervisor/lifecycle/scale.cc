@@ -13,7 +13,9 @@ bool Reconciler::Complete(const Entry& entry) {
   const auto& slots = entry.state.slots;
   if (!Routed(entry.state)) return true;
   return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), Serves)) == entry.state.workers &&
-         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) { return Serves(slot) || slot.role == SlotState::Role::kFree || slot.role == SlotState::Role::kSpare; });
+         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) {
+           return Serves(slot) || slot.role == SlotState::Role::kFree || slot.role == SlotState::Role::kSpare;
+         });
 }
 
 void Reconciler::Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {

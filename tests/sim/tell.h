@@ -26,7 +26,9 @@ inline std::string Describe(const Event& event) {
     std::string operator()(const event::Replace& e) const {
       return e.at_once ? "another version, " + std::to_string(e.workers) + " workers" : "replace one after another";
     }
-    std::string operator()(const event::TakeOver& e) const { return "take over, soak " + std::to_string(e.soak.count()) + " ms" + (e.warm_spare ? ", with a spare" : ""); }
+    std::string operator()(const event::TakeOver& e) const {
+      return "take over, soak " + std::to_string(e.soak.count()) + " ms" + (e.warm_spare ? ", with a spare" : "");
+    }
     std::string operator()(const event::KeepOld&) const { return "keep old"; }
     std::string operator()(const event::Prepared& e) const { return e.ok ? "prepared" : "not prepared: " + e.reason.code; }
     std::string operator()(const event::WorkerReady& e) const { return "ready" + Of(e.slot, e.run); }
