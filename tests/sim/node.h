@@ -350,8 +350,7 @@ class Node {
     Require(m, !running.process, "a second process in one slot");
     const int numbers = m.workers + m.warm_spare;
     Require(m, m.state.wanted && !m.skipped && (member ? start.number < numbers : m.state.replacement.has_value()), "a worker is started that nobody wants");
-    Require(m, !spare || m.SpareMayStart(static_cast<size_t>(slot)),
-            "a spare is started before, or instead of, a worker, or beside another process of its number");
+    Require(m, !spare || m.SpareMayStart(static_cast<size_t>(slot)), "a spare is started before or instead of a worker, or beside one of its number");
     totals_.spares += spare;
     Require(m, m.prepared || start.incoming, "a worker is started before the preparation is done");
     Require(m, start.incoming == (!member && m.upgrading_to != 0), "a worker is started of the wrong version");

@@ -258,7 +258,7 @@ TEST_F(ModulesApi, EnableAndDisableAnswerWhenItIsSo) {
   EXPECT_EQ(enabled.data()["status"], "ENABLED");
   EXPECT_EQ(enabled.data()["observed"]["state"], "RUNNING");
   EXPECT_THAT(Keys(enabled.data()["workers"][0]),
-              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts", "ready", "retryAt", "exitCounts"));
+              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts", "ready", "retryAt", "exitCounts", "spare"));
   const Reply disabled = Send(Request("PUT", "/api/v1/modules/meter/status", R"({"status":"DISABLED"})"));
   EXPECT_EQ(disabled.status, 200);
   EXPECT_EQ(disabled.data()["status"], "DISABLED");

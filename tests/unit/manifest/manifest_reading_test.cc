@@ -95,7 +95,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
   EXPECT_EQ(m.workers, 1);
   EXPECT_EQ(m.transport, Transport::kLink);
   EXPECT_EQ(m.config_reload, ConfigReload::kPush);
-  EXPECT_EQ(m.critical, std::nullopt);
+  EXPECT_TRUE(m.critical == std::nullopt && !m.warm_spare);
   EXPECT_EQ(m.migrations_dir, "migrations");
   EXPECT_EQ(m.handshake_timeout, limits::kHandshakeTimeout);
   EXPECT_EQ(m.stop_timeout, limits::kStopTimeout);
@@ -104,7 +104,7 @@ TEST(Manifest, NameAndVersionAreEnoughAndTheRestHasDefaults) {
 
 TEST(Manifest, EveryFieldIsTaken) {
   const Manifest m = Good(R"({
-    "$schema": "https://x", "manifestVersion": 1, "entry": "libexec/run", "args": ["-v", "--x=1"], "workers": 4, "critical": false,
+    "$schema": "https://x", "manifestVersion": 1, "entry": "libexec/run", "args": ["-v", "--x=1"], "workers": 4, "critical": false, "warmSpare": true,
     "featureFlag": "enable_orders", "transport": "http", "configReload": "restart", "permissions": ["orders:read"],
     "capabilities": {
       "api": {"openapi": "openapi.yaml", "routes": [
@@ -125,6 +125,7 @@ TEST(Manifest, EveryFieldIsTaken) {
   EXPECT_THAT(m.args, ElementsAre("-v", "--x=1"));
   EXPECT_EQ(m.workers, 4);
   EXPECT_EQ(m.critical, false);
+  EXPECT_TRUE(m.warm_spare);
   EXPECT_EQ(m.feature_flag, "enable_orders");
   EXPECT_EQ(m.transport, Transport::kHttp);
   EXPECT_EQ(m.config_reload, ConfigReload::kRestart);
