@@ -28,6 +28,7 @@ namespace {
 
 constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
+constexpr Millis kHealthBeat{1'000}, kOnTheBeat{4'000};  // checks as rare as that come with whole seconds: many modules share what waking up costs
 constexpr double kHeldBack = 0.5;           // a worker that its CPU limit kept from running for more than that part of the time did not have its time
 
 }  // namespace
@@ -364,7 +365,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void AwaitHealthCheck() {
     if (!Watched()) return;
     auto self = weak_from_this();
-    health_timer_ = loop_.After(std::max(std::chrono::ceil<Millis>(judge_.due() - clock_.Now()), Millis(0)), [self] {
+    Millis wait = std::max(std::chrono::ceil<Millis>(judge_.due() - clock_.Now()), Millis(0));
+    if (wait >= kOnTheBeat) wait += kHealthBeat - std::chrono::floor<Millis>(judge_.due().time_since_epoch()) % kHealthBeat;
+    health_timer_ = loop_.After(wait, [self] {
       if (auto body = self.lock()) body->CheckHealth();
     });
   }
