@@ -145,6 +145,11 @@ class WarmSpare(DaemonTest):
         self.assertEqual((module["desired"]["workers"], module["observed"]["state"]), (1, "RUNNING"))
         (serving,), spare = self.wait_for_spare(daemon)
         self.assertEqual([worker["ready"] for worker in daemon.module(MODULE)["workers"]], [True, False], "it is sent nothing")
+        page = daemon.get("/metrics").body.decode().splitlines()
+        for line in (f'bulkhead_worker_spare{{module="{MODULE}",worker="0"}} 0', f'bulkhead_worker_spare{{module="{MODULE}",worker="1"}} 1',
+                     f'bulkhead_module_workers{{module="{MODULE}",state="RUNNING"}} 1'):
+            self.assertIn(line, page)
+        self.assertEqual(daemon.get("/api/v1/system/metrics").json["modules"][MODULE]["readyWorkers"], 1)
         seen = {serving, spare}
         with Load(daemon, f"/api/v1/m/{MODULE}/config/greeting") as load:
             for _ in range(3):
