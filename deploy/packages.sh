@@ -4,6 +4,7 @@
 #   sh deploy/packages.sh --list   prints the list
 #   sh deploy/packages.sh --fuzz   also what tests/fuzz/run.sh needs
 # As root it also makes the system user `bulkhead`, to whom the daemon drops its privileges.
+# prometheus-cpp-dev: the text format of /metrics is written by Prometheus' own library.
 # No PostgreSQL cluster of Debian's own is created or started: the daemon keeps a private one in its data folder.
 set -eu
 PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
@@ -11,7 +12,8 @@ PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 build='
   g++ cmake ninja-build mold ccache
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
-  libpq-dev libssl-dev libcurl4-openssl-dev libargon2-dev libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
+  libpq-dev libssl-dev libcurl4-openssl-dev prometheus-cpp-dev libargon2-dev
+  libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
 run='postgresql-common postgresql-15 tzdata ca-certificates curl'
 tests='libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
 fuzz='clang libclang-rt-14-dev'

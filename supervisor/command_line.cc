@@ -13,7 +13,12 @@ constexpr char kFooter[] =
     "FEATURE_FLAG_<NAME>=true|false sets a feature flag; BULKHEAD_ENVIRONMENT is the name that /health shows (default development\n"
     "with --development true, else production). BULKHEAD_SECRETS_KEYS holds the keys of secrets at rest (64 hexadecimal digits each, split by\n"
     "commas, the first seals; default: a key file in the data folder). BULKHEAD_SERVER and BULKHEAD_TOKEN are for the client's commands.\n"
-    "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds.\n";
+    "Ctrl-C or SIGTERM stops the modules in order, then the supervisor, within 30 seconds; a second one kills what is left. SIGHUP reads the file\n"
+    "again: all of it is taken, or nothing. log.level, log.format, flags.*, auth.* and store.extensions can change so; any other key that\n"
+    "has changed is named and wants a restart. Sockets of systemd (LISTEN_FDS) called http and grpc are served instead of --listen and\n"
+    "--admin-listen; NOTIFY_SOCKET and WATCHDOG_USEC are understood.\n"
+    "Exit codes: 0 stopped as asked; 1 could not start; 3 a critical module could not start; 4 stopped, but something had to be killed, which the\n"
+    "last line of the log names; 5 the spawner process has ended, to be started again.\n";
 
 std::vector<std::string> OptionNames(const CLI::App& app) {
   std::vector<std::string> names;
@@ -115,6 +120,32 @@ struct MigrateArguments {
   }
 };
 
+// bulkhead logs …
+struct LogsArguments {
+  CLI::App* command = nullptr;
+  LogsCommand wanted;
+  int tail = 0, slot = 0;
+
+  void Add(CLI::App& app, ClientOptions& options, std::string& token_file) {
+    command = app.add_subcommand("logs", "what a module has printed on this node, and with -f what it prints");
+    AddClientOptions(*command, options, token_file);
+    command->add_option("NAME", wanted.module, "the module")->required();
+    command->add_flag("-f,--follow", wanted.follow, "go on with each line as it is printed, until Ctrl-C; with --json a line of JSON for each");
+    command->add_option("--tail", tail, "the last N lines, 0 to 5000 (default 200)")->type_name("N")->take_last();
+    command->add_option("--since", wanted.since, "from a time such as 2026-01-31T09:30:00Z, or so long before now as in 10m")->type_name("TIME")->take_last();
+    command->add_option("--level", wanted.level, "debug, info, warn or error, and above")->type_name("LEVEL")->take_last();
+    command->add_option("--search", wanted.search, "a text in message or fields")->type_name("TEXT")->take_last();
+    command->add_option("--slot", slot, "of one worker")->type_name("N")->take_last();
+  }
+
+  LogsCommand Read() const {
+    LogsCommand read = wanted;
+    if (command->count("--tail") > 0) read.tail = tail;
+    if (command->count("--slot") > 0) read.slot = slot;
+    return read;
+  }
+};
+
 // bulkhead secrets …
 struct SecretsArguments {
   CLI::App* command = nullptr;
@@ -193,6 +224,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   MigrateArguments migrate;
   std::string token_file;
   migrate.Add(app, result.client.options, token_file);
+  LogsArguments logs;
+  logs.Add(app, result.client.options, token_file);
   SecretsArguments secrets;
   secrets.Add(app, result.client.options, token_file);
   try {
@@ -210,8 +243,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
     result.text = "bulkhead " BULKHEAD_VERSION "\n";
     return result;
   }
-  if (migrate.command->parsed() || secrets.command->parsed()) {
-    if (migrate.command->parsed()) {
+  if (migrate.command->parsed() || logs.command->parsed() || secrets.command->parsed()) {
+    if (logs.command->parsed()) {
+      result.client.command = logs.Read();
+    } else if (migrate.command->parsed()) {
       ASSIGN_OR_RETURN(result.client.command, migrate.Read());
     } else {
       ASSIGN_OR_RETURN(result.client.command, secrets.Read());

@@ -2,16 +2,20 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "supervisor/base/duration.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
+#include "supervisor/manifest/quantities.h"
+#include "supervisor/process/spawner.h"
 
 namespace bulkhead {
 namespace {
@@ -103,6 +107,20 @@ std::string SetUids(Config& config, const std::string& value, const std::string&
   return "";
 }
 
+std::string SetIsolationOff(Config& config, const std::string& value, const std::string&) {
+  std::set<std::string> off;
+  for (absl::string_view piece : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+    const std::string name(absl::StripAsciiWhitespace(piece));
+    if (name == "none") continue;
+    const std::vector<std::string> known(std::begin(kMeasuresToSwitchOff), std::end(kMeasuresToSwitchOff));
+    if (std::find(known.begin(), known.end(), name) == known.end())
+      return absl::StrCat("\"", name.substr(0, 64), "\" is no measure that can be switched off: ", absl::StrJoin(known, ", "), ".");
+    off.insert(name);
+  }
+  config.isolation_off = std::move(off);
+  return "";
+}
+
 std::string SetLevel(Config& config, const std::string& value, const std::string&) {
   return ParseLogLevel(value, config.log_level)
              ? ""
@@ -112,6 +130,63 @@ std::string SetLevel(Config& config, const std::string& value, const std::string
 std::string SetFormat(Config& config, const std::string& value, const std::string&) {
   if (value != "text" && value != "json") return absl::StrCat("\"", value.substr(0, 64), "\" is neither text nor json.");
   config.log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+  return "";
+}
+
+std::string SetLogFiles(Config& config, const std::string& value, const std::string&) {
+  int files = 0;
+  if (!absl::SimpleAtoi(value, &files) || files < 0 || files > limits::kMaxLogFiles)
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no number of files from 0 (none) to ", limits::kMaxLogFiles, ".");
+  config.log_files = files;
+  return "";
+}
+
+std::string SetLogFileSize(Config& config, const std::string& value, const std::string&) {
+  const auto bytes = ParseMemory(value);
+  if (!bytes || *bytes < static_cast<double>(limits::kMinLogFileSize) || *bytes > static_cast<double>(limits::kMaxLogFileSize))
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no size such as 8MiB, from 256KiB to 1GiB.");
+  config.log_file_size = static_cast<int64_t>(*bytes);
+  return "";
+}
+
+std::string SetAccessLog(Config& config, const std::string& value, const std::string&) {
+  if (value != "off" && value != "errors" && value != "all") return absl::StrCat("\"", value.substr(0, 64), "\" is none of off, errors, all.");
+  config.access_log = value == "off" ? AccessLogging::kOff : value == "all" ? AccessLogging::kAll : AccessLogging::kErrors;
+  return "";
+}
+
+std::string SetOtlpEndpoint(Config& config, const std::string& value, const std::string&) {
+  const bool plain = absl::StartsWith(value, "http://"), encrypted = absl::StartsWith(value, "https://");
+  const std::string rest = value.substr(std::min(value.size(), size_t{plain ? 7u : 8u}));
+  const bool printable = std::all_of(rest.begin(), rest.end(), [](unsigned char c) { return c > ' ' && c < 0x7f && c != '@' && c != '?' && c != '#'; });
+  if (!value.empty() && ((!plain && !encrypted) || rest.empty() || rest[0] == '/' || !printable)) {
+    return "The collector must be given as http://HOST:PORT or https://HOST:PORT, where it takes OTLP over HTTP; secrets belong into telemetry.otlp.headers.";
+  }
+  config.otlp.endpoint = value;
+  return "";
+}
+
+// No sentence repeats a value: they are secrets.
+std::string SetOtlpHeaders(Config& config, const std::string& value, const std::string&) {
+  std::vector<std::pair<std::string, std::string>> headers;
+  for (absl::string_view piece : absl::StrSplit(value, ',', absl::SkipWhitespace())) {
+    const size_t equals = piece.find('=');
+    const std::string name(absl::StripAsciiWhitespace(piece.substr(0, equals)));
+    const std::string text(equals == absl::string_view::npos ? "" : absl::StripAsciiWhitespace(piece.substr(equals + 1)));
+    const bool named = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; });
+    const bool printable = std::all_of(text.begin(), text.end(), [](unsigned char c) { return c >= ' ' && c < 0x7f; });
+    if (!named || text.empty() || !printable) return absl::StrCat("Header ", headers.size() + 1, " is no NAME=VALUE.");
+    headers.emplace_back(name, text);
+  }
+  if (headers.size() > limits::kMaxOtlpHeaders) return absl::StrCat("At most ", limits::kMaxOtlpHeaders, " headers are possible.");
+  config.otlp.headers = std::move(headers);
+  return "";
+}
+
+std::string SetSampleRatio(Config& config, const std::string& value, const std::string&) {
+  double ratio = 0;
+  if (!absl::SimpleAtod(value, &ratio) || !(ratio >= 0 && ratio <= 1)) return absl::StrCat("\"", value.substr(0, 64), "\" is no number from 0 to 1.");
+  config.otlp.sample_ratio = ratio;
   return "";
 }
 
@@ -162,12 +237,27 @@ const std::vector<Setting>& Settings() {
        SetExtensions, true},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
+      {"log.moduleFiles", "BULKHEAD_LOG_MODULE_FILES", "--log-module-files", "N",
+       "files that are kept of each module's log, 0 for none (default 4)", SetLogFiles},
+      {"log.moduleFileSize", "BULKHEAD_LOG_MODULE_FILE_SIZE", "--log-module-file-size", "SIZE",
+       "how long each of them gets, 256KiB to 1GiB (default 8MiB)", SetLogFileSize},
+      {"log.access", "BULKHEAD_LOG_ACCESS", "--log-access", "WHICH",
+       "requests that get a line in the log: off, errors (5xx and broken off) or all (default errors)", SetAccessLog},
+      {"telemetry.otlp.endpoint", "BULKHEAD_OTLP_ENDPOINT", "--otlp-endpoint", "URL",
+       "collector that gets spans by OTLP over HTTP, such as http://127.0.0.1:4318 (default: none)", SetOtlpEndpoint},
+      {"telemetry.otlp.headers", "BULKHEAD_OTLP_HEADERS", "--otlp-headers", "NAME=VALUE,NAME=VALUE",
+       "headers for the collector, such as a token: better in the variable or the file, since others see a command line (default: none)", SetOtlpHeaders,
+       true},
+      {"telemetry.otlp.sampleRatio", "BULKHEAD_OTLP_SAMPLE_RATIO", "--otlp-sample-ratio", "NUMBER",
+       "share of traces that begin here and are exported, 0 to 1; others follow their caller (default 1)", SetSampleRatio},
       {"discovery.development", "BULKHEAD_DISCOVERY_DEVELOPMENT", "--development", "BOOL",
        "take a changed package of the same version at boot (default false)", SetDevelopment},
       {"boot.onCriticalFailure", "BULKHEAD_ON_CRITICAL_FAILURE", "--on-critical-failure", "ACTION",
        "exit or degraded, when a critical module can't start (default exit)", SetCriticalFailure},
       {"isolation.uids", "BULKHEAD_UIDS", "--uids", "FIRST-LAST",
        "user ids for modules, as root (default: chosen from the data folder)", SetUids},
+      {"isolation.off", "BULKHEAD_ISOLATION_OFF", "--isolation-off", "NAME,NAME",
+       "measures of isolation that no module gets: landlock, seccomp, network, tmp, proc, ipc (default none)", SetIsolationOff, true},
   };
   return settings;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@
 #include "supervisor/base/log.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/store/extensions.h"
+#include "supervisor/telemetry/access_log.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
 
@@ -35,9 +38,14 @@ struct Config {
   std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone
+  int64_t log_file_size = limits::kLogFileSize;  // log.moduleFileSize
+  AccessLogging access_log = AccessLogging::kErrors;  // log.access
+  OtlpSettings otlp;                    // telemetry.otlp
   bool discovery_development = false;
   bool critical_failure_exits = true;   // boot.onCriticalFailure: exit | degraded
   uint32_t first_uid = 0, last_uid = 0; // isolation.uids "first-last"; 0: chosen from the data folder
+  std::set<std::string> isolation_off;  // isolation.off: measures that no module gets (process/spawner.h)
   std::map<std::string, bool> flags;    // flags.<name> of the file
   std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
   std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
@@ -46,6 +54,7 @@ struct Config {
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
+  std::map<std::string, std::string> places;  // "file:line" of the keys of the file; modules as "modules.NAME"
 };
 
 enum class Command { kServe, kClient, kVersion, kHelp };

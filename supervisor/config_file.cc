@@ -72,12 +72,17 @@ class FileReader {
     mistakes_.Add(std::move(place), line, std::move(sentence));
   }
 
+  void Remember(const std::string& pointer, const std::string& key) {
+    const int line = document_.LineOf(pointer);
+    config_.places[key] = line > 0 ? absl::StrCat(file_, ":", line) : file_;
+  }
+
   bool IsObject(const json& value, const std::string& pointer, const std::string& key) {
     if (!value.is_object()) Wrong(pointer, key, "This must be a mapping of keys and values.");
     return value.is_object();
   }
 
-  // "listen", or the settings below "log".
+  // "listen", or the settings below "log" or "telemetry.otlp".
   void Scalars(const std::string& top, const json& value, const std::string& pointer) {
     const auto& settings = Settings();
     auto exact = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return top == s.key; });
@@ -85,12 +90,17 @@ class FileReader {
     if (!IsObject(value, pointer, top)) return;
     std::vector<std::string> known;
     for (const Setting& setting : settings) {
-      if (std::string(setting.key).rfind(top + ".", 0) == 0) known.emplace_back(setting.key + top.size() + 1);
+      if (std::string(setting.key).rfind(top + ".", 0) != 0) continue;
+      const std::string name(setting.key + top.size() + 1);
+      known.push_back(name.substr(0, name.find('.')));
     }
     for (const auto& [name, member] : value.items()) {
       const std::string key = top + "." + name, member_pointer = PointerTo(pointer, name);
       auto setting = std::find_if(settings.begin(), settings.end(), [&](const Setting& s) { return key == s.key; });
-      if (setting == settings.end()) {
+      const auto below = [&](const Setting& s) { return std::string(s.key).rfind(key + ".", 0) == 0; };
+      if (setting == settings.end() && std::any_of(settings.begin(), settings.end(), below)) {
+        if (!member.is_null()) Scalars(key, member, member_pointer);
+      } else if (setting == settings.end()) {
         Wrong(member_pointer, key, "There is no such key." + DidYouMean(name, known));
       } else if (!member.is_null()) {
         Set(*setting, member, member_pointer);
@@ -99,6 +109,7 @@ class FileReader {
   }
 
   void Set(const Setting& setting, const json& value, const std::string& pointer) {
+    Remember(pointer, setting.key);
     if (setting.list && value.is_array()) return SetList(setting, value, pointer);
     if (value.is_structured()) return Wrong(pointer, setting.key, setting.list ? "This must be a list of names." : "This must be a single value.");
     const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
@@ -153,6 +164,7 @@ class FileReader {
         continue;
       }
       ModuleSettings& settings = config_.modules[name];
+      Remember(module_pointer, key);
       if (module.is_null() || !IsObject(module, module_pointer, key)) continue;
       for (const auto& [member, content] : module.items()) {
         const std::string member_pointer = PointerTo(module_pointer, member), member_key = key + "." + member;

@@ -11,12 +11,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "supervisor/admin/admin.h"
 #include "supervisor/auth/accounts.h"
@@ -28,17 +30,25 @@
 #include "supervisor/base/loop.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/systemd.h"
 #include "supervisor/data_folder.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
+#include "supervisor/greeting.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/logs/module_logs.h"
+#include "supervisor/process/instance_journal.h"
 #include "supervisor/process/spawner.h"
 #include "supervisor/process/uid_range.h"
+#include "supervisor/reload.h"
+#include "supervisor/service.h"
+#include "supervisor/shutdown_report.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
 #include "supervisor/store/secret_box.h"
+#include "supervisor/telemetry/exposition.h"
 #include "supervisor/worker/host.h"
 
 namespace bulkhead {
@@ -51,25 +61,7 @@ constexpr int kMaxGatewayThreads = 4;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
-constexpr int kExitStartFailed = 1, kExitCriticalModule = 3;
-
-// Which supervisor did something, in rows that others on the same database read. One host may have several.
-std::string NodeName(const DataFolder& folder) {
-  char host[256] = {};
-  gethostname(host, sizeof host - 1);
-  return std::string(host) + "/" + folder.hash;
-}
-
-absl::StatusOr<std::string> MasterKey(const std::string& path) {
-  auto existing = ReadFile(path);
-  if (existing.ok() && existing->size() >= 64) return existing->substr(0, 64);
-  if (existing.ok() || existing.status().code() != absl::StatusCode::kNotFound) {
-    return Error("DATA_UNUSABLE", path + " is not a master key of this supervisor");
-  }
-  std::string key = RandomHex(32);
-  RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
-  return key;
-}
+constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
 
 // As root: the uids of the modules, which no other supervisor of the machine gives to its own.
 absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& folder) {
@@ -82,10 +74,12 @@ absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& fold
 }
 
 // What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
-Spawner::Options SpawnerOptions(const DataFolder& folder, const UidClaim& uids) {
+Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder, const UidClaim& uids) {
   Spawner::Options options;
+  options.off = config.isolation_off;
   options.cgroup_name = "bulkhead-" + folder.hash;
   options.folder_roots = {folder.path, folder.run};
+  options.journal = folder.instances;
   if (folder.privileged) {
     options.refuse_root_children = true;
     options.child_uids = options.child_gids = {{uids.range.first, uids.range.last}};  // a module's gid is the number of its uid
@@ -118,16 +112,24 @@ std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
   return told;
 }
 
+LogStream StreamOf(std::string_view name) {
+  return name == "stdout" ? LogStream::kStdout : name == "stderr" ? LogStream::kStderr : LogStream::kSupervisor;
+}
+
 class Daemon {
  public:
-  Daemon(const Config& config, DataFolder folder, UidClaim uids, std::unique_ptr<Spawner> spawner, std::unique_ptr<Gateway> gateway,
-         UniqueFd modules, UniqueFd signals, std::vector<VerificationKey> jwt_keys)
+  Daemon(const Config& config, RereadConfig reread, DataFolder folder, UidClaim uids, std::unique_ptr<Spawner> spawner,
+         std::unique_ptr<Gateway> gateway, UniqueFd modules, UniqueFd signals, std::vector<VerificationKey> jwt_keys,
+         const ServiceEnvironment& environment, UniqueFd grpc)
       : config_(config),
+        reread_(std::move(reread)),
         folder_(std::move(folder)),
         uids_(std::move(uids)),
         jwt_keys_(std::move(jwt_keys)),
         modules_(std::move(modules)),
         signals_(std::move(signals)),
+        given_grpc_(std::move(grpc)),
+        service_(loop_, environment),
         spawner_(std::move(spawner)),
         gateway_(std::move(gateway)),
         pool_(kPoolThreads, kPoolQueue) {
@@ -137,6 +139,12 @@ class Daemon {
 
   int Run() {
     spawner_->Attach(loop_);
+    spawner_->OnLost([this](const std::string& how) { SpawnerLost(how); });
+    spawner_->OnKilled([this](const std::string& id, const std::vector<KilledProcess>& killed) {
+      if (stopping_) report_.Add(id, killed);
+    });
+    service_.Start({[this](std::function<void()> turned) { gateway_->Turn(std::move(turned)); }, &pool_, &migrating_});
+    service_.Status("starting: the database");
     loop_.Watch(signals_.get(), EPOLLIN, [this](uint32_t) { OnSignal(); });
     loop_.Post([this] { StartDatabase(); });
     loop_.Run();
@@ -169,6 +177,7 @@ class Daemon {
     auto work = [this]() -> absl::Status {
       MigrationLimits limits;
       limits.statement_timeout = config_.migration_timeout;
+      limits.under_way = &migrating_;
       RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
       ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
       registry_ = std::make_unique<Registry>(*database_, key, config_.store_extensions);
@@ -194,9 +203,12 @@ class Daemon {
 
   void StartServices() {
     const std::string node = NodeName(folder_);
-    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node});
+    tracer_ = std::make_unique<Tracer>(config_.otlp, OtlpResource{std::string(BuildVersion()), node}, clock_);
+    access_log_ = std::make_unique<AccessLog>(config_.access_log, clock_);
+    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
+    publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
     options.node = node;
@@ -211,12 +223,27 @@ class Daemon {
     options.first_uid = uids_.range.first;
     options.last_uid = uids_.range.last;
     options.migration_limits.statement_timeout = config_.migration_timeout;
+    options.migration_limits.under_way = &migrating_;
     options.flags = HostFlags(*flags_->current());
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
     reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, *secrets_, publisher_, clock_,
                                               options);
+    reconciler_->OnChange([this] { ShowStatus(); });
+    reconciler_->OnStuck([this](const std::string& worker) { report_.Stuck(worker); });
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
+
+    logs_ = std::make_unique<ModuleLogs>(clock_, ModuleLogs::Options{folder_.path + "/logs", {config_.log_files, config_.log_file_size}});
+    reconciler_->OnPrinted([this](const PrintedLine& line) {
+      ModuleLine read = ReadModuleLine(line.text);
+      const LogStream stream = StreamOf(line.stream);
+      if (stream == LogStream::kSupervisor) read.level = LogLevel::kWarn;
+      LogModuleLine(line.module, line.stream, read);
+      logs_->Append({line.module, line.instance, line.slot}, stream, std::move(read));
+    });
+    reconciler_->OnDeleted([this](const std::string& module, bool purge, std::function<void(absl::Status)> done) {
+      logs_->Deleted(module, purge, [this, done](absl::Status status) { loop_.Post([done, status] { done(status); }); });
+    });
 
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
@@ -233,12 +260,15 @@ class Daemon {
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
-                                                     *migrations_, *flags_, *records_});
+                                                     *migrations_, *flags_, *records_, *logs_,
+                                                     {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
+                                                      access_log_.get()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
+    reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, node}, reread_, config_, jwt_keys_);
     FollowStore();
-    gateway_->Start(*authenticator_, *admin_);
+    gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
     reconciler_->Boot([this](absl::Status status, std::vector<Reconciler::BootFailure> failures) {
@@ -267,23 +297,42 @@ class Daemon {
     }
     if (exit_code_ != 0) return Shutdown();
     node_.ready = true;
-    std::string url = "http://" + gateway_->address();
-    printf("bulkhead ready %s\n\n", url.c_str());
-    const char* header = "-H \"Authorization: Bearer $TOKEN\"";
-    printf("Try next, in another terminal:\n");
+    service_.Ready(StatusText());
+    if (reload_wanted_) ReadAgain();
     // The other terminal is the user's own when we were started through sudo; a machine where root logs in may have no sudo.
-    bool sudo = folder_.privileged && getenv("SUDO_USER");
-    printf("  TOKEN=$(%scat %s/admin.token)\n", sudo ? "sudo " : "", folder_.path.c_str());
-    printf("  curl %s %s/api/v1/modules\n", header, url.c_str());
-    const bool sample = publisher_.current()->modules.contains("consumption-monitor");
-    if (sample) {
-      printf("  curl -X POST %s \"%s/api/v1/modules/consumption-monitor/jobs/collect-readings/run?wait=30s\"\n", header,
-             url.c_str());
-      printf("  curl %s %s/api/v1/m/consumption-monitor/live\n", header, url.c_str());
-    } else {
-      printf("  curl %s %s/api/v1/system/modules\n", header, url.c_str());
-    }
-    fflush(stdout);
+    const bool sudo = folder_.privileged && getenv("SUDO_USER");
+    Greet("http://" + gateway_->address(), (sudo ? "sudo cat " : "cat ") + folder_.path + "/admin.token",
+          publisher_.current()->modules.contains("consumption-monitor"));
+  }
+
+  // ---- what a service manager sees ----
+
+  std::string StatusText() const {
+    const Reconciler::Tally tally = reconciler_->Count();
+    std::string text = std::to_string(tally.running) + " of " + std::to_string(tally.wanted) + " modules run";
+    for (size_t i = 0; i < tally.not_running.size(); ++i) text += (i == 0 ? "; not running: " : ", ") + tally.not_running[i];
+    return text;
+  }
+
+  // Several changes of one turn are one.
+  void ShowStatus() {
+    if (std::exchange(status_due_, true)) return;
+    loop_.Post([this] {
+      status_due_ = false;
+      if (!reloading_) service_.Status((stopping_ ? "stopping: " : node_.ready ? "" : "starting: ") + StatusText());
+    });
+  }
+
+  // SIGHUP.
+  void ReadAgain() {
+    reload_wanted_ = !node_.ready;  // after the boot then
+    if (stopping_ || reload_wanted_) return;
+    reloading_ = true;
+    service_.Reloading();
+    reload_->Run([this](const std::string& outcome) {
+      reloading_ = false;
+      if (!stopping_) service_.Ready(outcome + "; " + StatusText());
+    });
   }
 
   // ---- the end ----
@@ -300,14 +349,16 @@ class Daemon {
   void OnSignal() {
     signalfd_siginfo info;
     while (read(signals_.get(), &info, sizeof info) == sizeof info) {
-      if (!stopping_) {
+      if (info.ssi_signo == SIGHUP) {
+        ReadAgain();
+      } else if (!stopping_) {
         LogInfo("daemon", "stopping", {{"signal", strsignal(static_cast<int>(info.ssi_signo))}});
         Shutdown();
+      } else if (!hastened_) {
+        Hasten();
       } else {
-        // A second signal hastens: the spawner kills every tree when it sees our end.
-        LogWarn("daemon", "second signal: killing what is left");
-        hasten_ = true;
-        loop_.Stop();
+        LogWarn("daemon", "third signal: leaving at once");
+        Leave();
       }
     }
   }
@@ -319,32 +370,79 @@ class Daemon {
     node_.stopping = true;
     node_.ready = false;
     deadline_ = clock_.Now() + limits::kShutdownBudget;
+    service_.Stopping("stopping");
     loop_.After(limits::kShutdownBudget, [this] {
       LogWarn("shutdown", "the budget is spent: killing what is left");
-      hasten_ = true;
-      loop_.Stop();
+      report_.Because("the end of the time for a shutdown");
+      Leave();
     });
     if (!reconciler_) return StopPostgres();
     jobs_->Stop(kJobGrace, [this] {
-      Millis left = std::chrono::ceil<Millis>(deadline_ - clock_.Now());
-      reconciler_->StopAll(left - std::min(left / 3, Millis(8'000)), [this] { CloseDoors(); });
+      jobs_stopped_ = true;
+      StopModules();
+      CloseDoors();
     });
   }
 
+  void StopModules() {
+    if (std::exchange(modules_stopping_, true)) return;
+    Millis left = std::chrono::ceil<Millis>(deadline_ - clock_.Now());
+    reconciler_->StopAll(hastened_ ? Millis(0) : left - std::min(left / 3, Millis(8'000)), [this] {
+      modules_stopped_ = true;
+      CloseDoors();
+    });
+  }
+
+  // A second signal: in the same order, but nobody is given time.
+  void Hasten() {
+    LogWarn("daemon", "second signal: killing what is left");
+    hastened_ = true;
+    report_.Because("a second signal");
+    loop_.After(limits::kHastenedBudget, [this] { Leave(); });
+    if (!reconciler_) return;
+    if (modules_stopping_) {
+      reconciler_->Hasten();
+    } else {
+      StopModules();
+    }
+  }
+
+  // The kernel has killed our children with it. Nothing can be started or ended any more, so the daemon ends, too.
+  void SpawnerLost(const std::string& how) {
+    LogError("daemon", "the spawner process has ended; the supervisor can't go on without it and ends", {{"spawner", how}});
+    exit_code_ = kExitSpawnerLost;
+    lost_ = true;
+    loop_.After(limits::kSpawnerLostBudget, [this] { Leave(); });
+    const bool was_stopping = std::exchange(stopping_, true);
+    node_.stopping = true;
+    node_.ready = false;
+    service_.Stopping("the spawner process has ended");
+    if (!reconciler_) return Leave();
+    if (was_stopping) report_.LeftBehind(reconciler_->Left());
+    jobs_stopped_ = modules_stopped_ = hastened_ = true;  // as far as they ever will be
+    CloseDoors();
+  }
+
   void CloseDoors() {
-    closer_ = std::thread([this] {
-      if (gateway_ && admin_) gateway_->Stop(kDrainGrace);
+    if (!jobs_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
+    closer_ = std::thread([this, grace = hastened_ ? Millis(0) : kDrainGrace] {
+      if (admin_) admin_->EndStreams();
+      if (gateway_ && admin_) gateway_->Stop(grace);
       authenticator_->Close();  // nobody waits any more for a token to be verified
-      if (admin_) admin_->Stop(kDrainGrace);
+      if (admin_) admin_->Stop(grace);
       accounts_->Close();
-      authenticator_->Upkeep(true);
+      if (!lost_) authenticator_->Upkeep(true);
       if (host_) host_->Stop();
+      if (logs_) logs_->Close();
+      access_log_->Stop();
+      tracer_->Stop(limits::kExportFlush);
       loop_.Post([this] { StopPostgres(); });
     });
   }
 
   void StopPostgres() {
     if (closer_.joinable()) closer_.join();
+    if (lost_) return Leave();
     pool_.Shutdown();
     if (!postgres_) return Finished();
     postgres_->Stop([this] { Finished(); });
@@ -354,27 +452,58 @@ class Daemon {
   // and a second signal still count: the destructor would wait for as long as it takes.
   void Finished() {
     if (!pool_.Idle()) {
+      if (hastened_ && (work_left_ -= kIdlePoll) <= Millis(0)) return Leave();
       loop_.After(kIdlePoll, [this] { Finished(); });
       return;
     }
-    LogInfo("daemon", "stopped");
+    // What is stuck keeps the spawner: the destructor would wait for it.
+    leaves_at_once_ = report_.something_stuck();
+    SayStopped();
+    loop_.Stop();
+  }
+
+  // The last line of the log.
+  void SayStopped() {
+    if (report_.empty()) {
+      LogInfo("daemon", exit_code_ == kExitSpawnerLost ? "ended without its spawner" : "stopped", {{"exit", std::to_string(exit_code_)}});
+      return;
+    }
+    if (exit_code_ == 0) exit_code_ = kExitKilled;
+    LogWarn("daemon", "stopped, but not everything ended by itself",
+            {{"exit", std::to_string(exit_code_)}, {"modules", report_.modules()}, {"killed", report_.processes()}, {"left", report_.left()}});
+  }
+
+  // Nothing is waited for any more: the process ends, and the spawner, which kills every tree when it sees that, cleans up behind it.
+  void Leave() {
+    if (std::exchange(leaves_at_once_, true)) return;
+    if (lost_) {
+      // Not as root: what its death did not kill, because it had a process group and parents of its own, can be ended from here.
+      EndLeftovers({.folder = folder_.instances, .predecessor = Millis(0), .graceful = limits::kKillPatience, .killed = limits::kKillPatience});
+    } else {
+      if (reconciler_) report_.LeftBehind(reconciler_->Left());
+      if (report_.empty()) report_.LeftBehind({"blocking work"});
+    }
+    SayStopped();
     loop_.Stop();
   }
 
  public:
-  // After a hastened end nothing is waited for: the process leaves, and the spawner cleans up behind it.
-  bool hastened() const { return hasten_; }
+  bool leaves_at_once() const { return leaves_at_once_; }
 
  private:
-  const Config config_;
+  const Config config_;  // of the start; reload_ has the one in force
+  const RereadConfig reread_;
   const Clock& clock_ = Clock::Real();
   DataFolder folder_;
   const UidClaim uids_;
   const std::vector<VerificationKey> jwt_keys_;  // read before the privilege drop
   UniqueFd modules_;  // the modules directory, opened before the privilege drop
   UniqueFd signals_;
+  UniqueFd given_grpc_;  // a socket of the service manager, until it is served
   NodeStatus node_;
+  std::atomic<int> migrating_{0};
   Loop loop_;
+  Service service_;
   std::unique_ptr<Spawner> spawner_;
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
@@ -386,16 +515,26 @@ class Daemon {
   std::unique_ptr<CredentialStore> credentials_;
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<Accounts> accounts_;
+  JobMeters job_meters_;
+  WorkerSurvey worker_survey_{clock_};
+  std::unique_ptr<Tracer> tracer_;
+  std::unique_ptr<AccessLog> access_log_;
   DirectoryPublisher publisher_{loop_};
+  std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<Reload> reload_;
   BlockingPool pool_;  // last: its threads use what stands above, and are joined first
   std::thread closer_;
   Instant deadline_{};
-  bool stopping_ = false, hasten_ = false;
+  ShutdownReport report_;
+  bool status_due_ = false, reload_wanted_ = false, reloading_ = false;
+  bool stopping_ = false, hastened_ = false, lost_ = false, leaves_at_once_ = false;
+  Millis work_left_ = limits::kHastenedWork;  // of blocking work, once hastened
+  bool jobs_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
   int exit_code_ = 0;
 };
 
@@ -404,44 +543,49 @@ absl::StatusOr<UniqueFd> BlockSignals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoStatus(errno, "pthread_sigmask");
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_IGN);
+  signal(SIGHUP, SIG_DFL);  // ignored until now, see Make()
   UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!fd) return ErrnoStatus(errno, "signalfd");
   return fd;
 }
 
-absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config) {
+absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config, RereadConfig reread) {
   umask(022);
+  signal(SIGHUP, SIG_IGN);  // who reads the configuration for the first time need not be told to read it again
+  const ServiceEnvironment environment = ServiceEnvironment::Take();
+  ASSIGN_OR_RETURN(ServedSockets given, SocketsOf(environment));
   RaiseFileLimit();
   ASSIGN_OR_RETURN(std::vector<VerificationKey> jwt_keys, ReadKeyFiles(config.jwt));
   // The ports first: when one is taken, nothing is made.
-  RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
+  if (!given.grpc) RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
   int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);
-  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads}, Clock::Real()));
+  ASSIGN_OR_RETURN(std::unique_ptr<Gateway> gateway, Gateway::Listen({config.listen, threads, std::move(given.http)}, Clock::Real()));
   ASSIGN_OR_RETURN(DataFolder folder, OpenDataFolder(config.data));
   // Before any thread, and while we still are who we were started as.
+  EndLeftovers({.folder = folder.instances});  // of an earlier life, should daemon and spawner have been killed at once
   ASSIGN_OR_RETURN(UidClaim uids, ModuleUids(config, folder));
-  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(folder, uids)));
+  ASSIGN_OR_RETURN(std::unique_ptr<Spawner> spawner, Spawner::Fork(SpawnerOptions(config, folder, uids)));
   ASSIGN_OR_RETURN(UniqueFd signals, BlockSignals());
   UniqueFd modules(open(config.modules_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!modules) LogWarn("daemon", "no modules directory", {{"folder", config.modules_dir}, {"reason", strerror(errno)}});
   RETURN_IF_ERROR(DropPrivileges(folder));
-  return std::make_unique<Daemon>(config, std::move(folder), std::move(uids), std::move(spawner), std::move(gateway), std::move(modules),
-                                  std::move(signals), std::move(jwt_keys));
+  return std::make_unique<Daemon>(config, std::move(reread), std::move(folder), std::move(uids), std::move(spawner), std::move(gateway),
+                                  std::move(modules), std::move(signals), std::move(jwt_keys), environment, std::move(given.grpc));
 }
 
 }  // namespace
 
-int RunDaemon(const Config& config) {
-  auto daemon = Make(config);
+int RunDaemon(const Config& config, RereadConfig reread) {
+  auto daemon = Make(config, std::move(reread));
   if (!daemon.ok()) {
     fprintf(stderr, "bulkhead: %s\n", std::string(daemon.status().message()).c_str());
     return kExitStartFailed;
   }
   int code = (*daemon)->Run();
-  if ((*daemon)->hastened()) _exit(code);
+  if ((*daemon)->leaves_at_once()) _exit(code);
   return code;
 }
 

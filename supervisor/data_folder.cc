@@ -13,6 +13,8 @@
 #include <filesystem>
 
 #include "supervisor/auth/identity.h"
+#include "supervisor/base/fd.h"
+#include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/process/folders.h"
 
@@ -31,7 +33,7 @@ absl::Status Unusable(const std::string& path, const std::string& what) {
 // Makes the folder `name` in `parent` and sets its mode and owner. By descriptors and without following a link: from the second
 // start on what is above belongs to the user `bulkhead`, and this may run as root.
 absl::StatusOr<UniqueFd> MakeFolder(const UniqueFd& parent, const std::string& name, const std::string& path, mode_t mode,
-                                    const DataFolder& folder) {
+                                    const DataFolder& folder, bool stays_ours = false) {
   if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
     return Unusable(path, std::string(strerror(errno)) + "; choose another one with --data");
   UniqueFd made(openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -41,7 +43,9 @@ absl::StatusOr<UniqueFd> MakeFolder(const UniqueFd& parent, const std::string& n
   bool ours = info.st_uid == geteuid() || info.st_uid == folder.uid;
   if (!ours)
     return Unusable(path, "belongs to another user (uid " + std::to_string(info.st_uid) + "); choose another one with --data");
-  if (folder.privileged && fchown(made.get(), folder.uid, folder.gid) != 0) return Unusable(path, strerror(errno));
+  const uid_t uid = stays_ours ? geteuid() : folder.uid;
+  const gid_t gid = stays_ours ? getegid() : folder.gid;
+  if (folder.privileged && fchown(made.get(), uid, gid) != 0) return Unusable(path, strerror(errno));
   if (fchmod(made.get(), mode) != 0) return Unusable(path, strerror(errno));
   return made;
 }
@@ -102,9 +106,11 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
   if (ftruncate(folder.lock.get(), 0) != 0 || pwrite(folder.lock.get(), pid.data(), pid.size(), 0) < 0)
     return Unusable(path, strerror(errno));
 
-  for (auto [name, mode] : {std::pair<const char*, mode_t>{"secrets", 0700}, {"versions", 0755}, {"modules", 0711}}) {
+  for (auto [name, mode] : {std::pair<const char*, mode_t>{"secrets", 0700}, {"versions", 0755}, {"modules", 0711}, {"logs", 0700}}) {
     RETURN_IF_ERROR(MakeFolder(top, name, path + "/" + name, mode, folder).status());
   }
+  folder.instances = path + "/instances";
+  RETURN_IF_ERROR(MakeFolder(top, "instances", folder.instances, 0700, folder, true).status());
   UniqueFd run;
   folder.run = path + "/run";
   if (folder.run.size() + kLongestBelowRun <= kMaxSocketPath) {
@@ -135,6 +141,23 @@ absl::Status DropPrivileges(const DataFolder& folder) {
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return ErrnoStatus(errno, "no_new_privs");
   return absl::OkStatus();
+}
+
+std::string NodeName(const DataFolder& folder) {
+  char host[256] = {};
+  gethostname(host, sizeof host - 1);
+  return std::string(host) + "/" + folder.hash;
+}
+
+absl::StatusOr<std::string> MasterKey(const std::string& path) {
+  auto existing = ReadFile(path);
+  if (existing.ok() && existing->size() >= 64) return existing->substr(0, 64);
+  if (existing.ok() || existing.status().code() != absl::StatusCode::kNotFound) {
+    return Error("DATA_UNUSABLE", path + " is not a master key of this supervisor");
+  }
+  std::string key = RandomHex(32);
+  RETURN_IF_ERROR(WriteFileAtomically(path, key + "\n", 0600));
+  return key;
 }
 
 }  // namespace bulkhead

@@ -53,5 +53,10 @@ int main(int argc, char** argv) {
   }
   bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);
   for (const std::string& warning : line->config.warnings) bulkhead::LogWarn("config", warning);
-  return bulkhead::RunDaemon(line->config);
+  auto reread = [argc, argv, environment, cwd = error ? "/" : cwd, root = geteuid() == 0]() -> absl::StatusOr<bulkhead::Config> {
+    auto again = bulkhead::ParseCommandLine(argc, argv, environment, root, cwd);
+    if (!again.ok()) return again.status();
+    return std::move(again->config);
+  };
+  return bulkhead::RunDaemon(line->config, std::move(reread));
 }

@@ -226,6 +226,7 @@ size_t Request::ReadSource(char* out, size_t size) {
 
 std::string_view Request::request_id() const { return header("x-request-id").value_or(std::string_view()); }
 std::string_view Request::traceparent() const { return header("traceparent").value_or(std::string_view()); }
+TraceContext Request::trace() const { return TraceContext::Parse(traceparent(), header("tracestate").value_or(std::string_view())); }
 std::string_view Request::client_address() const {
   std::string_view list = header("x-forwarded-for").value_or(std::string_view());
   return list.substr(0, list.find(','));

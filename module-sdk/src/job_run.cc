@@ -31,7 +31,8 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
         job_(request.job()),
         attempt_(request.attempt()),
         fence_(request.fence()),
-        deadline_(Clock::now() + std::chrono::milliseconds(request.deadline_ms())) {}
+        deadline_(Clock::now() + std::chrono::milliseconds(request.deadline_ms())),
+        trace_(TraceContext::Parse(request.traceparent())) {}
 
   // ---- JobContext ----
   const std::string& run_id() const override { return run_id_; }
@@ -41,6 +42,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   int attempt() const override { return attempt_; }
   int64_t fence() const override { return fence_; }
   Clock::time_point deadline() const override { return deadline_; }
+  const TraceContext& trace() const override { return trace_; }
   bool cancelled() const override { return cancelled_.load(std::memory_order_acquire) || Clock::now() >= deadline_; }
 
   bool WaitFor(std::chrono::milliseconds time) override {
@@ -85,6 +87,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   }
 
   void Execute(const JobHandler& handler) {
+    const CurrentTrace::Scope scope(trace_);
     try {
       std::string result = Dump(handler(*this));
       if (result.size() > kMaxJobResult) {
@@ -202,6 +205,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   const int attempt_;
   const int64_t fence_;
   const Clock::time_point deadline_;
+  const TraceContext trace_;
   Json payload_, config_;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> interrupted_{false};

@@ -15,6 +15,7 @@
 #include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
+#include "bulkhead/admin/v1/logs.pb.h"
 #include "bulkhead/admin/v1/migrations.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
@@ -23,21 +24,25 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "supervisor/admin/given_listener.h"
 #include "supervisor/admin/guard.h"
 #include "supervisor/admin/probes.h"
 #include "supervisor/admin/pulse.h"
 #include "supervisor/admin/rest.h"
 #include "supervisor/admin/services.h"
+#include "supervisor/admin/stream.h"
 #include "supervisor/admin/undecodable.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/systemd.h"
 
 namespace bulkhead {
 namespace {
 
 // A JSON body of limits::kAdminBodyLimit may grow to about eight times that as a Struct.
 constexpr int kMaxMessage = 16 << 20;
+constexpr std::string_view kUnencrypted = "tokens travel unencrypted to this address; keep it on the loopback or behind TLS";
 constexpr int kReflectionThreads = 2;  // reflection is a synchronous service; all others use callbacks
 
 struct Address {
@@ -81,7 +86,7 @@ absl::Status TryBind(const std::string& listen, bool warn) {
     return ListenFailed(listen, std::strerror(errno));
   }
   if (warn && !IsLoopback(*found))
-    LogWarn("admin", "tokens travel unencrypted to this address; keep it on the loopback or behind TLS", {{"address", listen}});
+    LogWarn("admin", kUnencrypted, {{"address", listen}});
   return absl::OkStatus();
 }
 
@@ -90,8 +95,9 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
-    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock));
+    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));
     services_.push_back(MakeAuditService(guard_));
     services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));
@@ -101,13 +107,20 @@ class AdminServer : public Admin {
   }
   ~AdminServer() override { Stop(Millis(0)); }
 
-  absl::Status Start(const std::string& listen) {
+  absl::Status Start(const std::string& listen, UniqueFd given) {
     for (const auto* service : Descriptors()) RETURN_IF_ERROR(guard_.Add(*service));
-    RETURN_IF_ERROR(TryBind(listen, true));
     EnablePlugins();
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    if (given) {
+      address_ = AddressOf(given.get());
+      if (!address_.starts_with("127.") && !address_.starts_with("[::1]")) LogWarn("admin", kUnencrypted, {{"address", address_}});
+      using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+      acceptor_ = builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, grpc::InsecureServerCredentials());
+    } else {
+      RETURN_IF_ERROR(TryBind(listen, true));
+      builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    }
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else a second supervisor would share the port
     builder.SetMaxReceiveMessageSize(kMaxMessage);
     std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
@@ -118,13 +131,22 @@ class AdminServer : public Admin {
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, kReflectionThreads);
     for (const auto& service : services_) builder.RegisterService(service.get());
     server_ = builder.BuildAndStart();
-    if (!server_ || port == 0) return ListenFailed(listen, "gRPC could not bind it");
-    address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
+    if (!server_ || (port == 0 && !given)) return ListenFailed(listen, "gRPC could not bind it");
+    if (!given) address_ = listen.substr(0, listen.rfind(':') + 1) + std::to_string(port);
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);  // a page of 500 modules with their manifests
     auto channel = server_->InProcessChannel(arguments);
     rest_.Connect(channel);
     pulse_ = std::make_unique<Pulse>(std::move(channel));
+    if (given) {
+      const int listener = given.get();
+      given_ = std::make_unique<GivenListener>(std::move(given), [this, listener](UniqueFd connection) {
+        grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters accepted;
+        accepted.listener_fd = listener;
+        accepted.fd = connection.Release();
+        acceptor_->HandleNewConnection(&accepted);
+      });
+    }
     LogInfo("admin", "serves gRPC", {{"address", address_}});
     return absl::OkStatus();
   }
@@ -138,11 +160,19 @@ class AdminServer : public Admin {
 
   int64_t AnonymousBody(std::string_view method, std::string_view path) const override { return rest_.AnonymousBody(method, path); }
 
+  void EndStreams() override { streams_.EndAll(); }
+  std::string_view RouteOf(std::string_view method, std::string_view path) const override {
+    if (const std::string_view probe = ProbeAt(path); !probe.empty()) return probe;
+    return rest_.RouteOf(method, path);
+  }
+
   void Stop(Millis grace) override {
     rest_.Stop();
+    EndStreams();
     std::lock_guard lock(stop_mutex_);
     if (!server_ || stopped_) return;
     stopped_ = true;
+    given_.reset();
     if (auto* health = server_->GetHealthCheckService()) health->Shutdown();
     const Instant begun = parts_.clock.Now();
     rest_.AwaitEnd(grace);
@@ -159,6 +189,7 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
+          admin::v1::GetModuleLogsRequest::descriptor()->file(),
           admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
           admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
           admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
@@ -179,10 +210,13 @@ class AdminServer : public Admin {
 
   const Parts parts_;
   Guard guard_;
+  Streams streams_;
   Rest rest_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Pulse> pulse_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;  // of connections to a given socket
+  std::unique_ptr<GivenListener> given_;
   std::string address_;
   std::mutex stop_mutex_;
   bool stopped_ = false;
@@ -192,9 +226,9 @@ class AdminServer : public Admin {
 
 absl::Status Admin::CheckListen(const std::string& listen) { return TryBind(listen, false); }
 
-absl::StatusOr<std::unique_ptr<Admin>> Admin::Serve(const std::string& listen, Parts parts) {
+absl::StatusOr<std::unique_ptr<Admin>> Admin::Serve(const std::string& listen, Parts parts, UniqueFd given) {
   auto server = std::make_unique<AdminServer>(std::move(parts));
-  RETURN_IF_ERROR(server->Start(listen));
+  RETURN_IF_ERROR(server->Start(listen, std::move(given)));
   return server;
 }
 

@@ -9,13 +9,16 @@
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/accounts.h"
+#include "supervisor/admin/metrics.h"
 #include "supervisor/admin/records.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
+#include "supervisor/base/fd.h"
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
+#include "supervisor/logs/module_logs.h"
 #include "supervisor/store/module_migrations.h"
 
 namespace bulkhead {
@@ -41,12 +44,17 @@ class Admin : public LocalService {
     ModuleMigrations& migrations;
     Flags& flags;
     Records& records;
+    ModuleLogs& logs;
+    MetricsSources metrics = {};
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);
-  // Binds `listen` (LISTEN_FAILED names address and reason) and serves. Handle() may be called from then on.
-  static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts);
+  // Binds `listen` (LISTEN_FAILED names address and reason) and serves; with `given`, a listening socket that somebody else has bound and keeps,
+  // on that instead. Handle() may be called from then on.
+  static absl::StatusOr<std::unique_ptr<Admin>> Serve(const std::string& listen, Parts parts, UniqueFd given = {});
   virtual std::string address() const = 0;
+  // Ends the answers that go on, each client told; new ones are refused. Before the gateway stops, so that there is somebody who tells.
+  virtual void EndStreams() = 0;
   // Ends calls after `grace`, joins. Blocking.
   virtual void Stop(Millis grace) = 0;
 };

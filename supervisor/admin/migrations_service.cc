@@ -99,7 +99,7 @@ absl::StatusOr<MigratedModule> ToMigrated(const ModuleView& view) {
   MigratedModule module{.name = view.row.name};
   if (!view.manifest->has_database) return module;
   module.folder = view.row.package + "/" + view.manifest->migrations_dir;
-  module.connections = view.workers_wanted * limits::kConnectionsPerWorker;
+  module.connections = (view.workers_wanted + view.manifest->warm_spare) * limits::kConnectionsPerWorker;
   module.extensions = view.manifest->extensions;
   return module;
 }

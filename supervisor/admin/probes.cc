@@ -22,7 +22,12 @@ std::string HealthBody(const NodeStatus& node, const Clock& clock) {
 
 }  // namespace
 
-bool IsProbe(std::string_view path) { return path == "/health" || path == "/healthz" || path == "/readyz"; }
+std::string_view ProbeAt(std::string_view path) {
+  for (std::string_view probe : {"/health", "/healthz", "/readyz"}) {
+    if (path == probe) return probe;
+  }
+  return {};
+}
 
 void AnswerProbe(const LocalRequest& request, const NodeStatus& node, const Clock& clock, LocalResponder& responder) {
   if (request.method != "GET") {

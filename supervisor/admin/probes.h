@@ -5,7 +5,8 @@
 
 namespace bulkhead {
 
-bool IsProbe(std::string_view path);
+std::string_view ProbeAt(std::string_view path);  // the same, of a literal; "" when there is none
+inline bool IsProbe(std::string_view path) { return !ProbeAt(path).empty(); }
 void AnswerProbe(const LocalRequest& request, const NodeStatus& node, const Clock& clock, LocalResponder& responder);
 
 }  // namespace bulkhead

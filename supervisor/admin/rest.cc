@@ -1,10 +1,8 @@
 #include "supervisor/admin/rest.h"
 
-#include <condition_variable>
-#include <mutex>
-
 #include "grpc/support/time.h"
 #include "supervisor/admin/json.h"
+#include "supervisor/admin/rest_exchange.h"
 #include "supervisor/admin/rest_request.h"
 #include "supervisor/admin/rpc_status.h"
 #include "supervisor/base/limits.h"
@@ -18,18 +16,12 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 constexpr std::string_view kApiPrefix = "/api/";
+constexpr std::string_view kMetricsPath = "/metrics";  // where Prometheus looks
 constexpr Millis kCallMargin{30'000};  // beyond the longest wait, so that no call stays for ever
 
 grpc::ByteBuffer ToBuffer(const Message& message) {
   grpc::Slice slice(message.SerializeAsString());
   return grpc::ByteBuffer(&slice, 1);
-}
-
-bool FromBuffer(grpc::ByteBuffer& buffer, Message& message) {
-  grpc::Slice slice;
-  if (!buffer.Valid()) return message.ParseFromArray("", 0);  // an empty message may come as none
-  if (!buffer.DumpToSingleSlice(&slice).ok()) return false;
-  return message.ParseFromArray(slice.begin(), static_cast<int>(slice.size()));
 }
 
 // The response's `meta.converged`, true where there is none.
@@ -81,6 +73,13 @@ std::string Location(const RestRoute& route, const Message& response) {
 
 }  // namespace
 
+bool ReadBuffer(grpc::ByteBuffer& buffer, Message& message) {
+  grpc::Slice slice;
+  if (!buffer.Valid()) return message.ParseFromArray("", 0);  // an empty message may come as none
+  if (!buffer.DumpToSingleSlice(&slice).ok()) return false;
+  return message.ParseFromArray(slice.begin(), static_cast<int>(slice.size()));
+}
+
 void RespondJson(LocalResponder& responder, int status, std::string body, HeaderList more) {
   HeaderList headers = {{"content-type", "application/json"}, {"cache-control", "no-store"}};
   for (auto& header : more) headers.push_back(std::move(header));
@@ -99,82 +98,33 @@ void RespondError(LocalResponder& responder, const absl::Status& status, const s
   RespondJson(responder, http, ErrorBody(status, request_id), std::move(more));
 }
 
-// How many exchanges there are, and whether there may be more.
-class Rest::InFlight {
- public:
-  bool Enter() {
-    std::lock_guard lock(mutex_);
-    if (!stopping_) ++count_;
-    return !stopping_;
-  }
-  void Leave() {
-    std::lock_guard lock(mutex_);
-    if (--count_ == 0) none_.notify_all();
-  }
-  void Stop() {
-    std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  bool stopping() const {
-    std::lock_guard lock(mutex_);
-    return stopping_;
-  }
-  void AwaitNone(Millis at_most) {
-    std::unique_lock lock(mutex_);
-    none_.wait_for(lock, at_most, [this] { return count_ == 0; });
-  }
-  void AwaitNone() {
-    std::unique_lock lock(mutex_);
-    none_.wait(lock, [this] { return count_ == 0; });
-  }
+absl::Status Rest::Exchange::Failure(const grpc::Status& status) const {
+  const bool ours = !status.error_details().empty();
+  if (!ours && place.in_flight->stopping()) return Error("SHUTTING_DOWN", "The supervisor stops.");
+  return FromGrpcStatus(status);
+}
 
- private:
-  mutable std::mutex mutex_;
-  std::condition_variable none_;
-  bool stopping_ = false;
-  int count_ = 0;
-};
-
-// One request until its answer. Owns what gRPC needs to stay meanwhile.
-struct Rest::Exchange {
-  // First, so that it goes last: after the context, which holds the channel.
-  struct Place {
-    explicit Place(std::shared_ptr<InFlight> taken) : in_flight(std::move(taken)) {}
-    Place(const Place&) = delete;
-    ~Place() { in_flight->Leave(); }
-    std::shared_ptr<InFlight> in_flight;
-  };
-  explicit Exchange(std::shared_ptr<InFlight> taken) : place(std::move(taken)) {}
-  Place place;
-  LocalRequest request;
-  std::unique_ptr<LocalResponder> responder;
-  RestRoutes::Match match;
-  std::shared_ptr<RestRoutes> routes;
-  grpc::ClientContext context;
-  grpc::ByteBuffer sent, received;
-
-  void Answer(const grpc::Status& status) {
-    const RestRoute* route = match.route;
-    if (!status.ok()) {
-      const bool ours = !status.error_details().empty();
-      if (!ours && place.in_flight->stopping())
-        return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
-      return RespondError(*responder, FromGrpcStatus(status), request.request_id);
-    }
-    std::unique_ptr<Message> response(route->response_prototype->New());
-    if (!FromBuffer(received, *response)) {
-      return RespondError(*responder, Error("INTERNAL", "The answer of " + route->rpc_path + " could not be read."),
-                          request.request_id);
-    }
-    int http = route->rest.success() == 0 ? 200 : route->rest.success();
-    if (!Converged(*response)) http = 202;
-    HeaderList headers;
-    if (!route->rest.location().empty() && (http == 201 || http == 202))
-      headers.emplace_back("location", Location(*route, *response));
-    if (!route->rest.etag().empty()) headers.emplace_back("etag", "\"" + Etag(*route, *response) + "\"");
-    RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
+void Rest::Exchange::Answer(const grpc::Status& status) {
+  const RestRoute* route = match.route;
+  if (!status.ok()) return RespondError(*responder, Failure(status), request.request_id);
+  std::unique_ptr<Message> response(route->response_prototype->New());
+  if (!ReadBuffer(received, *response)) {
+    return RespondError(*responder, Error("INTERNAL", "The answer of " + route->rpc_path + " could not be read."),
+                        request.request_id);
   }
-};
+  int http = route->rest.success() == 0 ? 200 : route->rest.success();
+  if (!Converged(*response)) http = 202;
+  HeaderList headers;
+  if (!route->rest.location().empty() && (http == 201 || http == 202))
+    headers.emplace_back("location", Location(*route, *response));
+  if (!route->rest.etag().empty()) headers.emplace_back("etag", "\"" + Etag(*route, *response) + "\"");
+  if (!route->rest.content_type().empty()) {
+    headers.emplace_back("content-type", route->rest.content_type());
+    headers.emplace_back("cache-control", "no-store");
+    return responder->Respond(http, std::move(headers), Envelope(*route, *response));
+  }
+  RespondJson(*responder, http, Envelope(*route, *response), std::move(headers));
+}
 
 Rest::Rest(const Guard& guard, const std::vector<const google::protobuf::ServiceDescriptor*>& services)
     : guard_(guard), in_flight_(std::make_shared<InFlight>()) {
@@ -196,14 +146,19 @@ int64_t Rest::AnonymousBody(std::string_view method, std::string_view path) cons
   return match.route != nullptr && guard_.ForAnybody(match.route->method->full_name()) ? limits::kLoginBodyLimit : 0;
 }
 
+std::string_view Rest::RouteOf(std::string_view method, std::string_view path) const {
+  const RestRoutes::Match match = routes_->Find(method, path);
+  return match.route == nullptr ? std::string_view() : std::string_view(match.route->rest.path());
+}
+
 void Rest::Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder) {
-  if (!request.path.starts_with(kApiPrefix)) {
+  if (!request.path.starts_with(kApiPrefix) && request.path != kMetricsPath) {
     return RespondError(*responder, Error("ROUTE_NOT_FOUND", "There is nothing at " + request.path + "."), request.request_id);
   }
   if (!in_flight_->Enter()) return RespondError(*responder, Error("SHUTTING_DOWN", "The supervisor stops."), request.request_id);
   auto exchange = std::make_shared<Exchange>(in_flight_);
   exchange->routes = routes_;
-  exchange->match = routes_->Find(request.method, request.path);
+  exchange->match = routes_->Find(request.method, request.path, request.query);
   exchange->request = std::move(request);
   exchange->responder = std::move(responder);
   const RestRoute* route = exchange->match.route;
@@ -273,7 +228,8 @@ void Rest::Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decisio
 void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
   exchange->sent = ToBuffer(message);
   auto& context = exchange->context;
-  context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
+  const bool stream = exchange->match.route->rest.stream();
+  if (!stream) context.set_deadline(gpr_time_from_millis((limits::kMaxWait + kCallMargin).count(), GPR_TIMESPAN));
   // What anybody may call has no use for one, and nobody has looked at it: gRPC ends the process for bytes that it does not take.
   const bool for_anybody = guard_.ForAnybody(exchange->match.route->method->full_name());
   if (!for_anybody && !exchange->request.authorization.empty()) context.AddMetadata("authorization", exchange->request.authorization);
@@ -282,6 +238,7 @@ void Rest::Call(std::shared_ptr<Exchange> exchange, const Message& message) {
        guard_.SignOrigin(exchange->request.remote_address, exchange->request.request_id, exchange->match.route->method->full_name())) {
     context.AddMetadata(key, value);
   }
+  if (stream) return BeginStream(std::move(exchange));
   stub_->UnaryCall(&context, exchange->match.route->rpc_path, grpc::StubOptions(), &exchange->sent, &exchange->received,
                    [exchange](grpc::Status status) { exchange->Answer(status); });
 }

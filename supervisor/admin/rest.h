@@ -1,5 +1,6 @@
-// REST as the admin services transcoded: a request becomes one unary call through the in-process channel, its answer the envelope
-// {success, data, meta} or {success, error} (decision 6 of supervisor/README.md). Thread-safe; Handle() never blocks.
+// REST as the admin services transcoded: a request becomes one call through the in-process channel, its answer the envelope
+// {success, data, meta} or {success, error}, or of a method with a stream of responses Server-Sent Events (decision 6 of
+// supervisor/README.md). Thread-safe; Handle() never blocks.
 #pragma once
 
 #include <memory>
@@ -32,12 +33,15 @@ class Rest {
   void AwaitEnd();
   // The largest body that a request may have whose caller has no token; 0: none.
   int64_t AnonymousBody(std::string_view method, std::string_view path) const;
-  // Paths under /api/; others are 404.
+  // As of LocalService.
+  std::string_view RouteOf(std::string_view method, std::string_view path) const;
+  // Paths under /api/, and /metrics; others are 404.
   void Handle(LocalRequest request, std::unique_ptr<LocalResponder> responder);
 
  private:
   struct Exchange;
   class InFlight;
+  class EventStream;
   // The caller is known, or the request is refused.
   void Go(const std::shared_ptr<Exchange>& exchange, Guard::Decision decision);
   // What the audit is told of one that is refused before its handler.
@@ -45,6 +49,7 @@ class Rest {
   // Whether the known caller may, and there is anything to call.
   absl::Status Check(const Exchange& exchange, const Identity* identity) const;
   void Call(std::shared_ptr<Exchange> exchange, const google::protobuf::Message& message);
+  void BeginStream(std::shared_ptr<Exchange> exchange);
 
   const Guard& guard_;
   // Shared with the calls under way, which may end after this object.

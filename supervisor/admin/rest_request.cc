@@ -114,6 +114,9 @@ absl::StatusOr<std::unique_ptr<Message>> ReadRequest(const RestRoute& route, con
   }
   message->MergeFrom(*from_query);
   RETURN_IF_ERROR(ReadIfMatch(request.if_match, *message));
+  // A browser that connects again sends the same query as at first.
+  const FieldDescriptor* after = route.rest.stream() && !request.last_event_id.empty() ? type.FindFieldByName("after") : nullptr;
+  if (after != nullptr) message->GetReflection()->SetString(message.get(), after, request.last_event_id);
   for (const auto& [name, value] : values) {
     if (absl::Status read = ReadScalar(value, *type.FindFieldByCamelcaseName(name), *message); !read.ok()) {
       return BadParameter(name, "in the path " + std::string(read.message()));

@@ -31,12 +31,25 @@ void CheckFields(const RestRoute& route, const std::vector<std::string>& segment
   const auto& output = *route.method->output_type();
   const auto* data = route.rest.data().empty() ? nullptr : output.FindFieldByName(route.rest.data());
   BULKHEAD_CHECK(route.rest.data().empty() || data != nullptr);
+  BULKHEAD_CHECK(route.rest.stream() == route.method->server_streaming());
   BULKHEAD_CHECK(!route.rest.raw() || data == nullptr || (data->type() == data->TYPE_STRING && !data->is_repeated()));
   if (route.rest.location().empty()) return;
   BULKHEAD_CHECK(data != nullptr && data->message_type() != nullptr && !data->is_repeated());
   for (const std::string& segment : PathSegments(route.rest.location())) {
     if (Binds(segment)) BULKHEAD_CHECK(data->message_type()->FindFieldByCamelcaseName(segment.substr(1)) != nullptr);
   }
+}
+
+// Whether the query has `name`=true.
+bool Asks(std::string_view query, std::string_view name) {
+  while (!query.empty()) {
+    const size_t end = query.find('&');
+    std::string_view pair = query.substr(0, end);
+    query.remove_prefix(end == std::string_view::npos ? query.size() : end + 1);
+    if (pair.size() != name.size() + 5 || !pair.starts_with(name)) continue;
+    if (pair.substr(name.size()) == "=true") return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -66,9 +79,10 @@ void RestRoutes::Add(const google::protobuf::ServiceDescriptor& service) {
       const auto segments = PathSegments(route.rest.path());
       CheckFields(route, segments);
       auto pattern = std::find_if(patterns_.begin(), patterns_.end(), [&](const Pattern& p) { return p.segments == segments; });
-      if (pattern == patterns_.end()) pattern = patterns_.insert(pattern, Pattern{segments, {}});
+      if (pattern == patterns_.end()) pattern = patterns_.insert(pattern, Pattern{segments, {}, {}});
       const std::string verb = route.rest.method();
-      const bool added = pattern->by_method.emplace(verb, std::move(route)).second;
+      auto& routes = route.rest.when().empty() ? pattern->by_method : pattern->by_when;
+      const bool added = routes.emplace(verb, std::move(route)).second;
       BULKHEAD_CHECK(added);
     }
   }
@@ -76,7 +90,7 @@ void RestRoutes::Add(const google::protobuf::ServiceDescriptor& service) {
                    [](const Pattern& a, const Pattern& b) { return MoreSpecific(a.segments, b.segments); });
 }
 
-RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view path) const {
+RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view path, std::string_view query) const {
   Match match;
   const auto segments = PathSegments(path);
   const auto pattern =
@@ -89,6 +103,8 @@ RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view pat
   const auto found = pattern->by_method.find(method);
   if (found == pattern->by_method.end()) return match;
   match.route = &found->second;
+  if (const auto other = pattern->by_when.find(method); other != pattern->by_when.end() && Asks(query, other->second.rest.when()))
+    match.route = &other->second;
   for (size_t i = 0; i < segments.size(); ++i) {
     if (Binds(pattern->segments[i])) match.values[pattern->segments[i].substr(1)] = segments[i];
   }

@@ -33,13 +33,14 @@ class RestRoutes {
     PathValues values;
     std::string allow;  // value of Allow; empty: no such path
   };
-  // A static segment wins over a `:name`, the leftmost difference first.
-  Match Find(std::string_view method, std::string_view path) const;
+  // A static segment wins over a `:name`, the leftmost difference first. `query` as it came: it chooses where a route has a `when`.
+  Match Find(std::string_view method, std::string_view path, std::string_view query = {}) const;
 
  private:
   struct Pattern {
     std::vector<std::string> segments;  // ":x" binds
     std::map<std::string, RestRoute, std::less<>> by_method;
+    std::map<std::string, RestRoute, std::less<>> by_when;  // by method; of those with a `when`
   };
   std::vector<Pattern> patterns_;  // most specific first
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "bulkhead/admin/v1/system.grpc.pb.h"
+#include "supervisor/admin/admin.h"
 #include "supervisor/admin/call.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/services.h"
@@ -10,14 +11,20 @@
 namespace bulkhead {
 namespace {
 
+using admin::v1::GetPrometheusMetricsRequest;
 using admin::v1::GetSystemHealthRequest;
+using admin::v1::GetSystemMetricsRequest;
+using admin::v1::PrometheusMetrics;
 using admin::v1::RotateSecretsRequest;
 using admin::v1::RotateSecretsResponse;
 using admin::v1::SystemHealth;
+using admin::v1::SystemMetrics;
 
 class SystemService : public admin::v1::System::CallbackService {
  public:
-  SystemService(const Guard& guard, Modules& modules, const Clock& clock) : guard_(guard), modules_(modules), clock_(clock) {}
+  SystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics, const BlockingPool& pool,
+                const NodeStatus& node)
+      : guard_(guard), modules_(modules), clock_(clock), metrics_(metrics), pool_(pool), node_(node) {}
 
   grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest* request,
                                             SystemHealth* response) override {
@@ -44,6 +51,31 @@ class SystemService : public admin::v1::System::CallbackService {
     });
   }
 
+  grpc::ServerUnaryReactor* GetSystemMetrics(grpc::CallbackServerContext* context, const GetSystemMetricsRequest* request,
+                                             SystemMetrics* response) override {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemMetrics", request, response,
+                 [this](CallPtr<SystemMetrics> call, const GetSystemMetricsRequest*) {
+      ReadMetrics(metrics_, modules_, clock_, [call, &metrics = metrics_, &clock = clock_](absl::StatusOr<MetricsReading> reading) {
+        if (!reading.ok()) return call->Fail(reading.status());
+        if (call->live()) call->Answer(ToSystemMetrics(metrics, *reading, clock.Wall()));
+      });
+    });
+  }
+
+  grpc::ServerUnaryReactor* GetPrometheusMetrics(grpc::CallbackServerContext* context, const GetPrometheusMetricsRequest* request,
+                                                 PrometheusMetrics* response) override {
+    return Serve(guard_, context, "bulkhead.admin.v1.System.GetPrometheusMetrics", request, response,
+                 [this](CallPtr<PrometheusMetrics> call, const GetPrometheusMetricsRequest*) {
+      ReadMetrics(metrics_, modules_, clock_, [call, this](absl::StatusOr<MetricsReading> reading) {
+        if (!reading.ok()) return call->Fail(reading.status());
+        if (!call->live()) return;
+        PrometheusMetrics answer;
+        answer.set_text(ToPrometheus(metrics_, *reading, pool_, node_.started_at));
+        call->Answer(std::move(answer));
+      });
+    });
+  }
+
   grpc::ServerUnaryReactor* RotateSecrets(grpc::CallbackServerContext* context, const RotateSecretsRequest* request,
                                           RotateSecretsResponse* response) override {
     return Serve(guard_, context, "bulkhead.admin.v1.System.RotateSecrets", request, response,
@@ -63,12 +95,16 @@ class SystemService : public admin::v1::System::CallbackService {
   const Guard& guard_;
   Modules& modules_;
   const Clock& clock_;
+  const MetricsSources metrics_;
+  const BlockingPool& pool_;
+  const NodeStatus& node_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock) {
-  return std::make_unique<SystemService>(guard, modules, clock);
+std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics,
+                                                 const BlockingPool& pool, const NodeStatus& node) {
+  return std::make_unique<SystemService>(guard, modules, clock, metrics, pool, node);
 }
 
 }  // namespace bulkhead

@@ -35,8 +35,10 @@ class Explainer : public grpc::experimental::Interceptor {
 class Explainers : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   grpc::experimental::Interceptor* CreateServerInterceptor(grpc::experimental::ServerRpcInfo* info) override {
-    // All of our calls are unary; one that does not exist is none to gRPC.
-    const bool ours = info->type() == grpc::experimental::ServerRpcInfo::Type::UNARY && std::string_view(info->method()).starts_with("/bulkhead.admin.v1.");
+    // All of our calls have one request; to gRPC one that does not exist has many.
+    using Type = grpc::experimental::ServerRpcInfo::Type;
+    const bool one_request = info->type() == Type::UNARY || info->type() == Type::SERVER_STREAMING;
+    const bool ours = one_request && std::string_view(info->method()).starts_with("/bulkhead.admin.v1.");
     return new Explainer(ours);  // gRPC's from here on
   }
 };

@@ -51,6 +51,17 @@ admin::v1::RunStatus::Enum ToEnum(RunStatus status) {
   return admin::v1::RunStatus::UNSPECIFIED;
 }
 
+// Who has switched a measure off, the sentence beside it tells.
+const char* StateName(IsolationItem::State state) {
+  switch (state) {
+    case IsolationItem::State::kActive: return "active";
+    case IsolationItem::State::kUnavailable: return "unavailable";
+    case IsolationItem::State::kOff:
+    case IsolationItem::State::kNotAskedFor: return "off";
+  }
+  return "unavailable";
+}
+
 std::string_view OverlapName(Overlap overlap) {
   switch (overlap) {
     case Overlap::kSkip: return "skip";
@@ -195,6 +206,7 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     if (worker.started_at) *w.mutable_started_at() = ToTimestamp(*worker.started_at);
     w.set_restarts(worker.restarts);
     w.set_ready(worker.ready);
+    w.set_spare(worker.spare);
     if (worker.retry_at) *w.mutable_retry_at() = ToTimestamp(*worker.retry_at);
     for (const auto& [cause, count] : worker.exit_counts) (*w.mutable_exit_counts())[cause] = count;
   }
@@ -212,7 +224,7 @@ admin::v1::Module ToMessage(const ModuleView& view) {
   for (const IsolationItem& item : view.isolation) {
     auto& i = *m.add_isolation();
     i.set_name(item.name);
-    i.set_state(item.active ? "active" : "unavailable");
+    i.set_state(StateName(item.state));
     i.set_why(ValidUtf8(item.why));
   }
   m.set_config_revision(view.row.config_revision);

@@ -34,6 +34,8 @@ class Authenticator {
   void Upkeep(bool final);
   // Keys behind a URL are fetched from Start() on; after Close() no JWT is verified any more and nobody waits.
   void Start() { jwt_->Start(); }
+  // `auth.jwt` of the configuration is another one now. Thread-safe.
+  void Configure(JwtSettings jwt, std::vector<VerificationKey> keys) { jwt_->Configure(std::move(jwt), std::move(keys)); }
   void Close() { jwt_->Close(); }
 
   // What is known at once of the secret of `Authorization: Bearer <secret>`.

@@ -57,17 +57,24 @@ std::string MakeAccessToken(std::string_view access_key, const AccessClaims& cla
 JwtVerifier::JwtVerifier(const Clock& clock, Options options, std::function<std::shared_ptr<const AccountTable>()> accounts,
                          std::atomic<uint64_t>& version)
     : clock_(clock),
-      options_(std::move(options)),
+      jwt_(std::make_shared<const JwtSettings>(options.jwt)),
       own_(OwnSettings()),
-      own_key_(OwnKey(options_.access_key)),
+      own_key_(OwnKey(options.access_key)),
       accounts_(std::move(accounts)),
       version_(version),
-      keys_(clock, options_.jwt.jwks_url, options_.jwt.jwks_refresh, options_.keys, [this] { version_.fetch_add(1, std::memory_order_release); }),
+      keys_(clock, options.jwt.jwks_url, options.jwt.jwks_refresh, std::move(options.keys), [this] { version_.fetch_add(1, std::memory_order_release); }),
       pool_(kVerifyThreads, limits::kMaxVerifications) {}
 
 JwtVerifier::~JwtVerifier() { Close(); }
 
 void JwtVerifier::Start() { keys_.Start(); }
+
+void JwtVerifier::Configure(JwtSettings jwt, std::vector<VerificationKey> keys) {
+  auto settings = std::make_shared<const JwtSettings>(std::move(jwt));
+  keys_.Configure(settings->jwks_url, settings->jwks_refresh, std::move(keys));
+  jwt_.With([&](auto& now) { now = std::move(settings); });
+  version_.fetch_add(1, std::memory_order_release);
+}
 
 void JwtVerifier::Close() {
   {
@@ -156,11 +163,12 @@ JwtVerifier::Verdict JwtVerifier::VerifyNow(std::string_view token, bool& unknow
 
 JwtVerifier::Verdict JwtVerifier::FromIssuer(const ParsedJwt& token, bool& unknown_key, WallTime now, WallTime& expires_at) const {
   const auto keys = keys_.Current();
+  const auto jwt = jwt_.With([](const auto& now) { return now; });
   const VerificationKey* verified = nullptr;
   if (!token.key_id.empty()) {
     const VerificationKey* named = keys->Find(token.key_id);
     if (named == nullptr) {
-      unknown_key = !options_.jwt.jwks_url.empty();
+      unknown_key = !jwt->jwks_url.empty();
       return NotVerified("The token names a key that is not known here.");
     }
     if (named->algorithm() != token.algorithm) return NotVerified("The token's alg is not that of its key.");
@@ -172,10 +180,10 @@ JwtVerifier::Verdict JwtVerifier::FromIssuer(const ParsedJwt& token, bool& unkno
       if (key.Verifies(token.input, token.signature)) verified = &key;
       if (verified != nullptr || tried == kMaxKeysTried) break;
     }
-    unknown_key = verified == nullptr && !options_.jwt.jwks_url.empty();
+    unknown_key = verified == nullptr && !jwt->jwks_url.empty();
   }
   if (verified == nullptr) return NotVerified("The token's signature is not valid.");
-  ASSIGN_OR_RETURN(JwtClaims claims, CheckClaims(token, options_.jwt, now));
+  ASSIGN_OR_RETURN(JwtClaims claims, CheckClaims(token, *jwt, now));
   expires_at = claims.expires_at;
   auto identity = std::make_shared<Identity>();
   identity->subject = std::move(claims.subject);

@@ -47,6 +47,8 @@ class JwtVerifier {
   ~JwtVerifier();  // Close()
 
   void Start();  // begins to fetch the keys behind auth.jwt.jwksUrl
+  // Another issuer, other keys: what was verified by the old ones is verified again.
+  void Configure(JwtSettings jwt, std::vector<VerificationKey> keys);
   // Answers everybody who waits, and joins; what comes later is SHUTTING_DOWN.
   void Close();
 
@@ -76,7 +78,7 @@ class JwtVerifier {
   Verdict FromUser(const ParsedJwt& token, WallTime now, WallTime& expires_at) const;
 
   const Clock& clock_;
-  const Options options_;
+  Guarded<std::shared_ptr<const JwtSettings>> jwt_;
   const JwtSettings own_;  // how access tokens of ours are checked
   const std::unique_ptr<const VerificationKey> own_key_;
   const std::function<std::shared_ptr<const AccountTable>()> accounts_;

@@ -71,20 +71,53 @@ absl::StatusOr<std::vector<VerificationKey>> ReadKeyFiles(const JwtSettings& set
 KeySource::KeySource(const Clock& clock, std::string jwks_url, Millis refresh, std::vector<VerificationKey> configured,
                      std::function<void()> changed)
     : clock_(clock),
+      changed_(std::move(changed)),
       url_(std::move(jwks_url)),
       refresh_(refresh),
       configured_(std::move(configured)),
-      changed_(std::move(changed)),
       current_(std::make_shared<const KeySet>(configured_)) {}
 
 KeySource::~KeySource() { Stop(); }
 
 void KeySource::Start() {
-  if (url_.empty()) return;
   std::lock_guard lock(mutex_);
-  if (running_ || stopping_) return;
+  started_ = true;
+  RunWhereWanted();
+}
+
+void KeySource::RunWhereWanted() {
+  if (!started_ || url_.empty() || running_ || stopping_) return;
   running_ = true;
   thread_ = std::thread([this] { Run(); });
+}
+
+void KeySource::Configure(std::string jwks_url, Millis refresh, std::vector<VerificationKey> configured) {
+  {
+    std::lock_guard lock(mutex_);
+    if (url_ != jwks_url) {
+      fetched_keys_.clear();
+      fetched_ = false;
+    }
+    if (url_ != jwks_url || refresh_ != refresh) wanted_ = running_;
+    url_ = std::move(jwks_url);
+    refresh_ = refresh;
+    configured_ = std::move(configured);
+    Merge();
+    RunWhereWanted();
+  }
+  wake_.notify_all();
+}
+
+bool KeySource::Merge() {
+  std::vector<VerificationKey> keys = configured_;
+  const KeySet own(configured_);
+  for (const VerificationKey& key : fetched_keys_) {
+    if (own.Find(key.id()) == nullptr) keys.push_back(key);
+  }
+  auto merged = std::make_shared<const KeySet>(std::move(keys));
+  if (*merged == *current_) return false;
+  current_ = std::move(merged);
+  return true;
 }
 
 void KeySource::Stop() {
@@ -122,7 +155,7 @@ void KeySource::Run() {
     FetchOnce();
     {
       std::unique_lock lock(mutex_);
-      fetching_ = wanted_ = false;
+      fetching_ = false;
       waiting.swap(waiting_);
     }
     for (auto& then : waiting) then();
@@ -139,11 +172,14 @@ void KeySource::Run() {
 }
 
 void KeySource::FetchOnce() {
+  std::string url;
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) return;
+    wanted_ = false;
+    if (stopping_ || url_.empty()) return;
     fetching_ = true;
     last_begun_ = clock_.Now();
+    url = url_;
   }
   const auto stopped = [this] {
     std::lock_guard lock(mutex_);
@@ -151,30 +187,25 @@ void KeySource::FetchOnce() {
   };
   absl::StatusOr<KeySet> set = absl::UnknownError("");
   std::vector<std::string> passed_over;
-  if (auto body = Fetch({url_, IsPlain(url_), limits::kMaxJwks, limits::kJwksTimeout}, stopped); body.ok()) {
+  if (auto body = Fetch({url, IsPlain(url), limits::kMaxJwks, limits::kJwksTimeout}, stopped); body.ok()) {
     set = ParseJwks(*body, &passed_over);
   } else {
     set = body.status();
   }
   if (!set.ok()) {
     const std::string why(set.status().message());
-    if (!stopped()) LogWarn("auth", "the key set could not be fetched; the last good one stays", {{"url", url_}, {"reason", why}});
+    if (!stopped()) LogWarn("auth", "the key set could not be fetched; the last good one stays", {{"url", url}, {"reason", why}});
     return;
   }
-  std::vector<VerificationKey> keys = configured_;
-  const KeySet own(configured_);
-  for (const VerificationKey& key : set->keys()) {
-    if (own.Find(key.id()) == nullptr) keys.push_back(key);
-  }
-  auto merged = std::make_shared<const KeySet>(std::move(keys));
   {
     std::lock_guard lock(mutex_);
+    if (url_ != url) return;  // configured anew meanwhile
     fetched_ = true;
-    if (*merged == *current_) return;
-    current_ = std::move(merged);
+    fetched_keys_ = set->keys();
+    if (!Merge()) return;
   }
-  LogInfo("auth", "took a new key set", {{"url", url_}, {"keys", std::to_string(set->keys().size())}});
-  for (const std::string& why : passed_over) LogInfo("auth", "passed over a key of the set", {{"url", url_}, {"reason", why}});
+  LogInfo("auth", "took a new key set", {{"url", url}, {"keys", std::to_string(set->keys().size())}});
+  for (const std::string& why : passed_over) LogInfo("auth", "passed over a key of the set", {{"url", url}, {"reason", why}});
   changed_();
 }
 

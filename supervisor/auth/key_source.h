@@ -31,6 +31,8 @@ class KeySource {
   // Begins to fetch, when there is a URL. Stop() breaks a fetch off, answers everybody who waits, and joins.
   void Start();
   void Stop();
+  // From now on these. What was fetched stays while the URL does; another one is fetched at once.
+  void Configure(std::string jwks_url, Millis refresh, std::vector<VerificationKey> configured);
 
   // Of configured and fetched keys; a configured one wins over a fetched one with its id.
   std::shared_ptr<const KeySet> Current() const;
@@ -41,20 +43,22 @@ class KeySource {
  private:
   void Run();
   void FetchOnce();
+  void RunWhereWanted();  // under mutex_
+  bool Merge();           // under mutex_; whether that changed anything
 
   const Clock& clock_;
-  const std::string url_;
-  const Millis refresh_;
-  const std::vector<VerificationKey> configured_;
   const std::function<void()> changed_;
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
+  std::string url_;
+  Millis refresh_;
+  std::vector<VerificationKey> configured_, fetched_keys_;
   std::shared_ptr<const KeySet> current_;
   std::vector<std::function<void()>> waiting_;
   Instant last_begun_{};
   bool fetched_ = false;   // at least once with success
-  bool fetching_ = false, wanted_ = false, running_ = false, stopping_ = false;
+  bool fetching_ = false, wanted_ = false, running_ = false, stopping_ = false, started_ = false;
   std::thread thread_;
 };
 

@@ -1,5 +1,7 @@
 #include "supervisor/base/blocking_pool.h"
 
+#include <sys/prctl.h>
+
 namespace bulkhead {
 
 BlockingPool::BlockingPool(int threads, size_t max_queued) : max_queued_(max_queued) {
@@ -24,6 +26,16 @@ bool BlockingPool::Idle() {
   return queue_.empty() && running_ == 0;
 }
 
+bool BlockingPool::AllBusy() {
+  std::lock_guard lock(mutex_);
+  return static_cast<size_t>(running_) == threads_.size();
+}
+
+BlockingPool::Load BlockingPool::load() const {
+  std::lock_guard lock(mutex_);
+  return {queue_.size(), running_};
+}
+
 bool BlockingPool::Submit(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
@@ -35,6 +47,7 @@ bool BlockingPool::Submit(std::function<void()> work) {
 }
 
 void BlockingPool::Work() {
+  prctl(PR_SET_NAME, "pool");
   for (;;) {
     std::function<void()> work;
     {

@@ -24,10 +24,17 @@ class BlockingPool {
   void Shutdown();
   // Nothing runs and nothing is queued.
   bool Idle();
+  // Every thread is at work: what is submitted now waits for one of them.
+  bool AllBusy();
+  struct Load {
+    size_t queued = 0;
+    int running = 0;
+  };
+  Load load() const;
 
  private:
   void Work();
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> queue_;
   const size_t max_queued_;

@@ -44,15 +44,40 @@ inline constexpr Millis kHandshakeTimeout{10'000};
 inline constexpr Millis kStartTimeout{60'000};
 inline constexpr Millis kStopTimeout{30'000};
 inline constexpr Millis kDrainTimeout{10'000};           // in-flight requests of a worker that is leaving
+inline constexpr Millis kTunnelGoodbye{1'500};           // its end, in which WebSockets are closed with 1001; at most half of it
 inline constexpr Millis kSoakTime{30'000};               // in which a new version that does not do well is taken back
 inline constexpr Millis kUpgradeWriteRetry{1'000};       // until the database takes how an upgrade ended
 inline constexpr Millis kTermGrace{5'000};               // between SIGTERM and the kill of the tree
 inline constexpr Millis kShutdownBudget{28'000};         // whole daemon; `serve --help` promises 30 s
+inline constexpr Millis kHastenedBudget{8'000};          // after a second signal; beyond: the spawner is left to end the rest
+inline constexpr Millis kHastenedWork{1'000};            // of those, for work on the database when all else has ended
+inline constexpr Millis kKillPatience{2'000};            // after SIGKILL; beyond: stuck in the kernel, and a shutdown goes on without it
+inline constexpr Millis kSpawnerLostBudget{5'000};       // from the spawner's end to the daemon's; beyond: it leaves at once
+// A service manager. A pool that has work waiting while each of its threads has been busy for so long is stuck, unless a migration runs: a
+// lost database lets go of a thread within half of it.
+inline constexpr Millis kPoolPatience{60'000};
+inline constexpr Millis kExtendStart{30'000};            // by so much a start is prolonged, again and again, while a migration runs
 inline constexpr size_t kExitOutput = 64 * 1024;         // output kept with a crash report
 inline constexpr size_t kMaxExits = 10;                  // crash reports kept per module
 inline constexpr size_t kMaxLogLine = 16 * 1024;         // longer lines of a module are cut and marked
 inline constexpr int kLogLinesPerSecond = 1'000;         // per worker process, both streams together; beyond: dropped and counted in one line
 inline constexpr size_t kLogBytesPerSecond = 512 * 1024;  // the same, for lines that are long
+// Logs of modules. In memory for each module its last lines, for those who follow; older ones, and all after a restart, from its files.
+inline constexpr size_t kLogRingLines = 2'000;
+inline constexpr size_t kLogRingBytes = 1 << 20;
+inline constexpr int kLogFiles = 4;                      // per module, unless log.moduleFiles says otherwise; the oldest goes when there would be more
+inline constexpr int kMaxLogFiles = 1'000;               // what log.moduleFiles may be; 0: no files
+inline constexpr int64_t kLogFileSize = 8 << 20;         // bytes, unless log.moduleFileSize says otherwise; a line beyond begins the next file
+inline constexpr int64_t kMinLogFileSize = 256 << 10;    // what log.moduleFileSize may be
+inline constexpr int64_t kMaxLogFileSize = int64_t{1} << 30;
+inline constexpr size_t kMaxUnwrittenLogs = 8 << 20;     // bytes of lines that wait for their file, of all modules; beyond: not in the file, counted
+inline constexpr Millis kLogFileRetry{10'000};           // between two tries to write where it has failed; what comes meanwhile is not in the file
+inline constexpr Millis kLogWriteWait{2'000};            // that a reader of files gives to lines on their way there; beyond: without them
+inline constexpr int kLogReaders = 2;                    // requests that read files at a time
+inline constexpr size_t kMaxQueuedLogReads = 256;        // beyond: 503 OVERLOADED
+inline constexpr int kLogTail = 200;                     // lines of an answer without `tail`
+inline constexpr int kMaxLogTail = 5'000;                // what `tail` may be; beyond: 400
+inline constexpr size_t kMaxLogAnswer = 3 << 20;         // bytes of one answer with lines; beyond: fewer lines, and a cursor for the rest
 // Health: what a manifest's `health` is by default, and what it may ask for; a manifest beyond is invalid.
 inline constexpr Millis kHealthInterval{10'000};
 inline constexpr Millis kHealthTimeout{5'000};
@@ -69,6 +94,12 @@ inline constexpr Millis kThrottledGrace{600'000};
 inline constexpr Millis kConfigureTimeout{10'000};       // for a module to take or refuse a new configuration; beyond: refused
 inline constexpr Millis kFaultMemory{60'000};            // how long a worker is DEGRADED for breaking a rule of its link
 inline constexpr Millis kFloodMemory{3'000};             // how long a worker is DEGRADED after its log was limited
+// What a module's process may use where its manifest says nothing (status: rlimits, cgroup.pids, tmp).
+inline constexpr int kModuleFiles = 16'384;              // open descriptors; beyond: EMFILE
+inline constexpr int64_t kModuleFileBytes = int64_t{16} << 30;  // one file; beyond: SIGXFSZ, which ends it unless it is caught, and EFBIG
+inline constexpr int kModulePids = 4'096;                // processes and threads without `limits.pids`; beyond: EAGAIN
+inline constexpr char kSharedMemoryOptions[] = "mode=1777,size=1g";  // of its /dev/shm, as root; beyond: ENOSPC. It counts for limits.memory
+inline constexpr size_t kKeptNetworks = 64;              // network namespaces kept for modules that don't run; beyond: made anew at the next start
 // Uids of modules, as root without isolation.uids: each daemon takes one of so many ranges. All taken: UIDS_TAKEN.
 inline constexpr uint32_t kFirstModuleUid = 200'000;
 inline constexpr uint32_t kUidsPerDaemon = 1'000;        // modules ever registered; beyond: UIDS_EXHAUSTED
@@ -100,6 +131,13 @@ inline constexpr Millis kMigrationStatementTimeout{3'600'000};  // of one statem
 
 // The store.
 inline constexpr size_t kMaxExtensions = 64;             // that store.extensions may name; beyond: CONFIG_INVALID
+
+// Answers that go on (server streams of the admin API).
+inline constexpr size_t kMaxStreams = 256;               // per node; beyond: 503 OVERLOADED
+inline constexpr size_t kMaxStreamsPerCaller = 32;       // beyond: 429 TOO_MANY_STREAMS
+inline constexpr size_t kStreamRoom = 64 * 1024;         // unsent bytes of one client; while there are more, nothing more is fetched for it
+inline constexpr Millis kStreamHeartbeat{15'000};        // without an event: a comment, so that nobody between takes the connection for dead
+inline constexpr Millis kStreamCheck{5'000};             // how long the caller's right to a stream is taken for granted between two messages
 
 // Calls.
 inline constexpr Millis kDefaultWait{60'000};
@@ -137,5 +175,32 @@ inline constexpr Millis kAttemptPause{1'000};
 inline constexpr Millis kMaxAttemptPause{900'000};
 inline constexpr Millis kAttemptMemory{900'000};
 inline constexpr size_t kMaxAttemptKeys = 10'000;        // of each kind; beyond: the one that failed longest ago is forgotten
+
+// Telemetry. Labels: a module may have so many pairs of route and method in the metrics, and so many modules may; those beyond share one meter
+// whose route (or module) is "_overflow".
+inline constexpr size_t kMaxMetersPerModule = 256;
+inline constexpr size_t kMaxMeteredModules = 512;
+inline constexpr size_t kMaxJobMeters = 4'096;           // jobs of all modules; beyond: counted together as "_overflow"
+inline constexpr size_t kMaxInstruments = 1'000;         // own counters and gauges of one worker that are shown; beyond: left out, and their number told
+inline constexpr size_t kMaxInstrumentName = 120;        // bytes; a longer one is left out, as is one that is no [a-zA-Z_][a-zA-Z0-9_]*
+inline constexpr Millis kMetricsTimeout{1'000};          // for a worker to answer Metrics; beyond: its last values are shown, with their age
+inline constexpr Millis kMetricsCache{5'000};            // Metrics is called at most once in this time, whoever asks
+inline constexpr size_t kMaxMeteredWorkers = 1'024;      // that are asked; beyond: left out
+inline constexpr size_t kMaxTracestate = 512;            // bytes that are passed on; beyond: long members go, then the last ones
+inline constexpr size_t kMaxTracestateMembers = 32;      // beyond: none is passed on
+inline constexpr size_t kMaxQueuedSpans = 8'192;         // that wait for their export; beyond: dropped and counted
+inline constexpr size_t kMaxSpanBatch = 512;             // spans in one export
+inline constexpr size_t kMaxSpanEvents = 16;             // of one span; beyond: left out
+inline constexpr size_t kMaxSpanText = 1'024;            // bytes of one attribute; beyond: cut
+inline constexpr Millis kSpanDelay{1'000};               // how long a span waits for others
+inline constexpr Millis kExportTimeout{10'000};          // of one export; beyond: tried again
+inline constexpr int kMaxExportTries = 5;                // of one batch; beyond: its spans are dropped and counted
+inline constexpr Millis kExportBackoff{1'000};           // before the second try, doubled each time, full jitter; or the collector's Retry-After
+inline constexpr Millis kMaxExportBackoff{30'000};       // also of a Retry-After
+inline constexpr Millis kExportFlush{2'000};             // at a shutdown, for what still waits
+inline constexpr size_t kMaxExportAnswer = 64 * 1024;    // bytes of a collector's answer that are read
+inline constexpr size_t kMaxOtlpHeaders = 16;            // of telemetry.otlp.headers; beyond: CONFIG_INVALID
+inline constexpr size_t kMaxQueuedAccess = 8'192;        // lines of the access log that wait to be written; beyond: dropped and counted
+inline constexpr size_t kAccessErrorsPerSecond = 1'000;  // with log.access: errors; beyond: dropped and counted
 
 }  // namespace bulkhead::limits

@@ -1,5 +1,6 @@
 #include "supervisor/base/log.h"
 
+#include <atomic>
 #include <cstdlib>
 
 #include "nlohmann/json.hpp"
@@ -45,18 +46,18 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::err;
 }
 
+constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%e %^%-5l%$ %v";
+
 struct Sink {
-  std::shared_ptr<spdlog::logger> logger;
-  LogFormat format = LogFormat::kText;
+  Sink() : logger(std::make_shared<spdlog::logger>("bulkhead", std::make_shared<spdlog::sinks::stderr_color_sink_mt>())) {
+    logger->set_pattern(kTextPattern);
+  }
+  const std::shared_ptr<spdlog::logger> logger;
+  std::atomic<LogFormat> format{LogFormat::kText};
 };
 
 Sink& TheSink() {
-  static Sink sink = [] {
-    Sink made;
-    made.logger = std::make_shared<spdlog::logger>("bulkhead", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
-    made.logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%-5l%$ %v");
-    return made;
-  }();
+  static Sink sink;
   return sink;
 }
 
@@ -66,9 +67,7 @@ void ConfigureLog(LogLevel level, LogFormat format) {
   Sink& sink = TheSink();
   sink.format = format;
   sink.logger->set_level(ToSpdlog(level));
-  if (format == LogFormat::kJson) {
-    sink.logger->set_pattern("%v");
-  }
+  sink.logger->set_pattern(format == LogFormat::kJson ? "%v" : kTextPattern);
 }
 
 bool ParseLogLevel(std::string_view text, LogLevel& level) {

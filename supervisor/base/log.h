@@ -16,7 +16,7 @@ enum class LogFormat { kText, kJson };
 
 using LogField = std::pair<std::string_view, std::string>;
 
-// Call once before the first thread. Until then: info, text.
+// Thread-safe. Until the first call: info, text.
 void ConfigureLog(LogLevel level, LogFormat format);
 bool ParseLogLevel(std::string_view text, LogLevel& level);  // debug, info, warn, error
 

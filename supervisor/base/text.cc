@@ -7,6 +7,7 @@ namespace bulkhead {
 namespace {
 
 constexpr size_t kMaxPermission = 128;
+constexpr std::string_view kMasked = "********";
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // Length of the valid character at the start of `bytes`, 0 when there is none. RFC 3629: no overlong form, no surrogate,
@@ -48,6 +49,17 @@ std::string ValidUtf8(std::string_view bytes) {
     bytes.remove_prefix(length == 0 ? 1 : length);
   }
   return text;
+}
+
+std::string MaskSecrets(std::string_view text, const std::vector<std::string>& secrets) {
+  std::string masked(text);
+  std::vector<std::string_view> ordered(secrets.begin(), secrets.end());
+  std::sort(ordered.begin(), ordered.end(), [](std::string_view a, std::string_view b) { return a.size() > b.size(); });
+  for (const std::string_view secret : ordered) {
+    if (secret.empty()) continue;
+    for (size_t at = 0; (at = masked.find(secret, at)) != std::string::npos; at += kMasked.size()) masked.replace(at, secret.size(), kMasked);
+  }
+  return masked;
 }
 
 std::string_view CutUtf8(std::string_view text, size_t limit) {

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -15,6 +16,9 @@ bool IsValidUtf8(std::string_view bytes);
 std::string ValidUtf8(std::string_view bytes);
 // The longest prefix of at most `limit` bytes that does not end inside a character.
 std::string_view CutUtf8(std::string_view text, size_t limit);
+
+// `text` with each of `secrets` replaced by "********", the longest first.
+std::string MaskSecrets(std::string_view text, const std::vector<std::string>& secrets);
 
 // For the functions of absl, whose string_view is a type of its own in Debian's build.
 inline absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }

@@ -24,12 +24,20 @@ struct MigrateCommand {
   std::optional<int> to;
 };
 
+// What a module has printed; follow: and prints.
+struct LogsCommand {
+  std::string module;
+  bool follow = false;
+  std::optional<int> tail, slot;
+  std::string since, level, search;       // as the API takes them
+};
+
 // A new key for the secrets of configurations, and all of them sealed with it.
 struct RotateSecretsCommand {};
 
 struct ClientRequest {
   ClientOptions options;
-  std::variant<MigrateCommand, RotateSecretsCommand> command;
+  std::variant<MigrateCommand, RotateSecretsCommand, LogsCommand> command;
 };
 
 }  // namespace bulkhead

@@ -15,5 +15,6 @@ struct Session {
 
 Outcome Run(Session& session, const MigrateCommand& command);
 Outcome Run(Session& session, const RotateSecretsCommand& command);
+Outcome Run(Session& session, const LogsCommand& command);
 
 }  // namespace bulkhead

@@ -60,8 +60,10 @@ AdminConnection::AdminConnection(std::string server, std::string token) : server
 
 void AdminConnection::Prepare(grpc::ClientContext& context, Millis timeout) const {
   context.set_deadline(std::chrono::system_clock::now() + timeout);
-  context.AddMetadata("authorization", "Bearer " + token_);
+  Authorize(context);
 }
+
+void AdminConnection::Authorize(grpc::ClientContext& context) const { context.AddMetadata("authorization", "Bearer " + token_); }
 
 absl::Status AdminConnection::Failure(const grpc::Status& status, Millis timeout) const {
   last_request_id = RequestId(status);

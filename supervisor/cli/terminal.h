@@ -16,6 +16,7 @@ class Terminal {
 
   void Out(std::string_view text);
   void Err(std::string_view text);
+  void Flush() { fflush(out_); }  // for who reads it as it comes
   // A line on stderr that the next one replaces, and any other output removes; nothing unless somebody watches.
   void Progress(std::string_view text);
   bool watched() const { return watched_; }

@@ -105,7 +105,7 @@ const Flag* FlagSet::Find(std::string_view name) const {
 
 Flags::Flags(Loop& loop, BlockingPool& pool, Database& database, Sources sources)
     : loop_(loop), pool_(pool), database_(database), sources_(std::move(sources)) {
-  Rebuild({});
+  Rebuild();
 }
 
 absl::StatusOr<std::vector<Flag>> Flags::Read() {
@@ -115,7 +115,7 @@ absl::StatusOr<std::vector<Flag>> Flags::Read() {
   return flags;
 }
 
-void Flags::Rebuild(std::vector<Flag> stored) {
+void Flags::Rebuild() {
   std::map<std::string, Flag> by_variable;
   auto plain = [&](const std::map<std::string, bool>& values, const char* source) {
     for (const auto& [name, on] : values) {
@@ -126,10 +126,7 @@ void Flags::Rebuild(std::vector<Flag> stored) {
     }
   };
   plain(sources_.file, "file");
-  for (Flag& flag : stored) {
-    std::string variable = FeatureFlagVariable(flag.name);
-    by_variable[variable] = std::move(flag);
-  }
+  for (const Flag& flag : stored_) by_variable[FeatureFlagVariable(flag.name)] = flag;
   plain(sources_.environment, "environment");
   auto set = std::make_shared<const FlagSet>(std::move(by_variable));
   current_.With([&](auto& current) { current = set; });
@@ -143,8 +140,8 @@ absl::StatusOr<int64_t> Flags::StoreVersion() {
 // The version is read first, so what changes while the rest is read is read once more.
 absl::Status Flags::Reread() {
   ASSIGN_OR_RETURN(const int64_t version, StoreVersion());
-  ASSIGN_OR_RETURN(std::vector<Flag> stored, Read());
-  Rebuild(std::move(stored));
+  ASSIGN_OR_RETURN(stored_, Read());
+  Rebuild();
   store_version_ = version;
   return absl::OkStatus();
 }
@@ -162,10 +159,22 @@ void Flags::Follow() {
     return version == store_version_ ? absl::OkStatus() : Reread();
   }();
   if (!read.ok()) LogDebug("flags", "what other nodes change waits for the database", {{"reason", std::string(read.message())}});
+  Tell(before);
+}
+
+void Flags::Tell(const std::shared_ptr<const FlagSet>& before) {
   if (*current() == *before) return;
   loop_.Post([this] {
     if (changed_) changed_(current());
   });
+}
+
+void Flags::SetFile(std::map<std::string, bool> file) {
+  std::lock_guard lock(write_);
+  const auto before = current();
+  sources_.file = std::move(file);
+  Rebuild();
+  Tell(before);
 }
 
 std::shared_ptr<const FlagSet> Flags::current() const {

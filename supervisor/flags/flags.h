@@ -76,6 +76,8 @@ class Flags {
   absl::Status Load();
   // Reads it again when somebody, most likely another node, has changed it; tells of the change on the control loop. Blocking.
   void Follow();
+  // Those of the configuration file are others now. Blocking: a change through the API may be under way; tells of the change on the control loop.
+  void SetFile(std::map<std::string, bool> file);
   std::shared_ptr<const FlagSet> current() const;
   // Called on the control loop after each change, with what is in force then.
   void OnChange(std::function<void(std::shared_ptr<const FlagSet>)> changed) { changed_ = std::move(changed); }
@@ -101,12 +103,14 @@ class Flags {
   absl::StatusOr<std::vector<Flag>> Read();
   absl::StatusOr<int64_t> StoreVersion();
   absl::Status Reread();  // under write_
-  void Rebuild(std::vector<Flag> stored);
+  void Rebuild();
+  void Tell(const std::shared_ptr<const FlagSet>& before);
 
   Loop& loop_;
   BlockingPool& pool_;
   Database& database_;
-  const Sources sources_;
+  Sources sources_;  // under write_
+  std::vector<Flag> stored_;  // as last read; under write_
   std::function<void(std::shared_ptr<const FlagSet>)> changed_;
   std::mutex write_;  // held over a change and the look at what it made: of two the later one counts
   int64_t store_version_ = 0;  // under write_; of what was read

@@ -9,6 +9,7 @@
 
 #include "supervisor/base/limits.h"
 #include "supervisor/gateway/client_login.h"
+#include "supervisor/gateway/client_streaming.h"
 #include "supervisor/gateway/gateway_thread.h"
 
 namespace bulkhead {
@@ -27,6 +28,8 @@ Client::Client(GatewayThread& thread, UniqueFd fd, std::string peer_address, uin
     : thread_(thread), loop_(thread.loop()), fd_(std::move(fd)), peer_address_(std::move(peer_address)), peer_port_(peer_port) {}
 
 Client::~Client() = default;
+
+bool Client::Answered() const { return (state_ == State::kModule && body_.done() && !lost_) || state_ == State::kLocalStream; }
 
 absl::Status Client::Begin() {
   idle_since_ = loop_.now();
@@ -48,7 +51,7 @@ void Client::OnEvents(uint32_t events) {
   if (events & EPOLLRDHUP) {
     hangup_ = true;
     // Nobody waits for a module's answer any more (what nginx and others conclude, too). An answer of our own is nearly there: it is sent.
-    if (state_ == State::kModule && body_.done() && !lost_) return PeerGone();
+    if (Answered()) return PeerGone();
   }
   if (events & EPOLLOUT) {
     writable_ = true;
@@ -69,7 +72,7 @@ void Client::Run() {
   if (readable_ && WantsRead()) ReadOnce();
   if (state_ == State::kClosed) return;
   // Its end came with the request, or while the stream was being lost: no event tells of it again.
-  if (hangup_ && state_ == State::kModule && body_.done() && !lost_) return PeerGone();
+  if (hangup_ && Answered()) return PeerGone();
   if (readable_ && WantsRead()) loop_.ScheduleNextTurn(*this);
   UpdateDeadline();
 }
@@ -84,6 +87,7 @@ bool Client::WantsRead() const {
     case State::kLinger: return true;
     case State::kLogin:
     case State::kLocalWait:
+    case State::kLocalStream:
     case State::kClosing:
     case State::kClosed: return false;
   }
@@ -108,6 +112,7 @@ void Client::ReadOnce() {
     return;
   }
   if (n == 0) return PeerFinished();
+  thread_.counters().bytes_received.Add(uint64_t(n));
   if (size_t(n) < kReadSize && !hangup_) readable_ = false;  // no probe for EAGAIN: more is a new edge
   if (in_.empty()) {
     size_t used = Consume(buffer, size_t(n));
@@ -139,6 +144,7 @@ size_t Client::Consume(char* data, size_t size) {
             return used;
           case http1::Progress::kRefused: {
             http1::Refusal why = parser_.refusal();
+            thread_.counters().heads_refused.Add();
             parser_.Reset();
             head_only_ = http10_ = keep_alive_ = response_begun_ = false;
             request_id_.clear();
@@ -170,6 +176,7 @@ size_t Client::Consume(char* data, size_t size) {
       case State::kClosed: return size;  // nobody looks at it
       case State::kLogin:
       case State::kClosing:
+      case State::kLocalStream:
       case State::kLocalWait: return used;
     }
     used += took;
@@ -278,7 +285,7 @@ void Client::Drain() {
   if (state_ == State::kHead && Unsent() == 0 && head_since_ == Instant{}) Close();
   if (std::exchange(parked_, false)) {
     thread_.Forget(*this, module_, frame_.size());
-    Unavailable("The supervisor is stopping.");
+    Unavailable(Unserved::kStopping, "The supervisor is stopping.");
   }
 }
 
@@ -294,7 +301,9 @@ void Client::StartLinger() {
 void Client::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
+  Measure(kClientLeft);
   if (local_id_ != 0) thread_.ForgetLocal(std::exchange(local_id_, 0));
+  streaming_.reset();
   if (login_id_ != 0) thread_.ForgetLogin(std::exchange(login_id_, 0));
   if (std::exchange(parked_, false)) thread_.Forget(*this, module_, frame_.size());
   fd_.Reset();
@@ -314,6 +323,7 @@ void Client::Flush() {
     if (n > 0) {
       write_progress_ = loop_.now();
       sent_total_ += uint64_t(n);
+      thread_.counters().bytes_sent.Add(uint64_t(n));
       out_at_ += size_t(n);
     }
     if (Unsent() > 0) {
@@ -336,6 +346,7 @@ void Client::Flush() {
     if (state_ == State::kHead || out_.capacity() > kReadSize) loop_.GiveBuffer(std::move(out_));
   }
   GiveCredit();
+  if (streaming_ && streaming_->then && Unsent() <= limits::kStreamRoom) std::exchange(streaming_->then, nullptr)();
   if (state_ == State::kClosing && Unsent() == 0) {
     if (peer_finished_ || (in_.empty() && body_.done() && !readable_)) return Close();
     return StartLinger();
@@ -372,6 +383,7 @@ Instant Client::ComputeDeadline() const {
     case State::kLocalBody:
     case State::kDiscard: at(body_until_); break;
     case State::kLinger: at(linger_until_); break;
+    case State::kLocalStream: at(streaming_->wrote + limits::kStreamHeartbeat); break;
     case State::kLogin:  // the verification has bounds of its own
     case State::kLocalWait:
     case State::kClosing:
@@ -399,6 +411,7 @@ void Client::OnDeadline() {
   switch (state_) {
     case State::kHead: {
       if (head_since_ == Instant{}) return Close();
+      thread_.counters().heads_refused.Add();
       head_only_ = http10_ = keep_alive_ = response_begun_ = false;
       request_id_.clear();
       body_ = http1::BodyReader();
@@ -407,7 +420,7 @@ void Client::OnDeadline() {
     case State::kModule:
       if (std::exchange(parked_, false)) {
         thread_.Forget(*this, module_, frame_.size());
-        return Unavailable("The module is restarting and was not back in time; try again soon.");
+        return Unavailable(Unserved::kParkTimeout, "The module is restarting and was not back in time; try again soon.");
       }
       if (!body_.done() && !blocked_) return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
       if (stream_.open()) {
@@ -421,6 +434,10 @@ void Client::OnDeadline() {
     case State::kLocalBody: return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
     case State::kDiscard:
     case State::kLinger: return Close();
+    case State::kLocalStream:
+      streaming_->wrote = loop_.now();
+      if (Unsent() == 0) AppendBody(streaming_->idle, false);  // who takes nothing needs no sign of life
+      return;
     case State::kLogin:
     case State::kLocalWait:
     case State::kClosing:

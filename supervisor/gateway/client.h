@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "supervisor/auth/identity.h"
@@ -14,6 +15,8 @@
 #include "supervisor/gateway/link.h"
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/gateway/request_head.h"
+#include "supervisor/telemetry/meters.h"
+#include "supervisor/telemetry/span.h"
 
 namespace bulkhead {
 
@@ -36,6 +39,10 @@ class Client final : public Pollable, private StreamSink {
   void LoginDecided(uint64_t id, const absl::StatusOr<std::shared_ptr<const Identity>>& verdict);
   // The LocalService has answered exchange `id`; a late answer is dropped. Status 0: it gave none.
   void AnswerLocal(uint64_t id, int status, const HeaderList& headers, std::string_view body);
+  // The same for an answer that goes on. What is held by `gone` is told when it is let go of (GatewayThread).
+  void BeginLocal(uint64_t id, int status, const HeaderList& headers, std::string idle, std::shared_ptr<void> gone);
+  void WriteLocal(uint64_t id, std::string_view bytes, std::function<void()> then);
+  void EndLocal(uint64_t id, bool whole);
 
   void OnEvents(uint32_t events) override;
   void Run() override;
@@ -52,6 +59,7 @@ class Client final : public Pollable, private StreamSink {
     kTunnel,     // after a 101: bytes both ways, until either end closes
     kLocalBody,  // collects the body for the LocalService
     kLocalWait,  // the LocalService answers
+    kLocalStream,  // its answer has begun and goes on
     kDiscard,    // answered; the rest of the body is read and dropped
     kClosing,    // writes what is left, then closes
     kLinger,     // has closed its half; reads until the client does, so that no reset destroys the answer
@@ -59,11 +67,14 @@ class Client final : public Pollable, private StreamSink {
   };
   enum class Framing : uint8_t { kNone, kLength, kChunked, kUntilClose };
   struct Login;
+  struct Streaming;
   enum class Known : uint8_t { kYes, kNo, kPending, kUndecided };
 
   // client.cc: reading, writing, time.
   void ReadOnce();
   bool WantsRead() const;
+  // The request is whole and its answer under way: who hangs up now wants it no more.
+  bool Answered() const;
   size_t Consume(char* data, size_t size);
   size_t ConsumeBody(std::string_view in);
   void BodyCame(size_t bytes);
@@ -92,7 +103,8 @@ class Client final : public Pollable, private StreamSink {
   void RefuseLogin(std::string_view authorization);
   size_t SendRequest(const http1::RequestHead& head, std::string_view method, std::string_view path, std::string_view rest);
   void Dispatch();
-  void Unavailable(std::string_view message);
+  void SendAgain();
+  void Unavailable(Unserved why, std::string_view message);
   void SendContinue();
   void StartLocal(const http1::RequestHead& head);
   void HandToLocal();
@@ -102,6 +114,16 @@ class Client final : public Pollable, private StreamSink {
   void OpenStream(Link& link);
   void HandleLoss();
 
+  // client_measure.cc: what is counted, logged and traced of an exchange.
+  void BeginMeasure(const http1::RequestHead& head);
+  static constexpr int kClientLeft = -1, kBrokenOff = 0;  // instead of a status: the answer is not whole, because of the client or of the module
+  void Measure(int status);  // it has ended. Once, whoever is first
+  void LogAccess(int status, int64_t micros);
+  void PutSpan(int status);
+  bool Traced() const;
+  void NoteEvent(std::string_view name);  // of the span, when there is one
+  void CountUnserved(Unserved why);
+
   // client_response.cc: answers.
   bool OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) override;
   void OnBody(std::string_view bytes, bool end) override;
@@ -109,6 +131,7 @@ class Client final : public Pollable, private StreamSink {
   void OnRoom() override;
   void OnLost(StreamLoss loss) override;
   bool BeginTunnel(std::string_view pairs);
+  void AppendBody(std::string_view bytes, bool end);
   void BreakResponse(std::string_view why);
   bool RollBackResponse();
   void AppendOwnFields(std::string& out);
@@ -143,6 +166,7 @@ class Client final : public Pollable, private StreamSink {
   Link* last_link_ = nullptr;  // alive while it calls us
   const LinkWorker* last_worker_ = nullptr;  // to compare only
   std::unique_ptr<LocalRequest> local_;
+  std::unique_ptr<Streaming> streaming_;  // of an answer of the LocalService that goes on
   uint64_t local_id_ = 0, login_id_ = 0;
   std::unique_ptr<Login> login_;
   int64_t body_limit_ = 0, body_seen_ = 0;
@@ -158,6 +182,17 @@ class Client final : public Pollable, private StreamSink {
   bool identity_known_ = false, first_request_ = true;
   bool parked_ = false, unparked_ = false, websocket_ = false;
   std::shared_ptr<const Manifest> parked_for_;  // whose routes let the request in
+
+  // What is measured of it.
+  RouteMeter* meter_ = nullptr;
+  Instant started_{};
+  TraceContext trace_;
+  uint64_t parent_span_ = 0, answer_bytes_ = 0;
+  int status_ = 0;
+  uint8_t method_ = 0;  // of kMeteredMethods
+  bool measuring_ = false;
+  std::string tracestate_, url_path_, worker_;  // the last two of a traced one
+  std::vector<SpanEvent> events_;
 
   // Time.
   Instant deadline_{};

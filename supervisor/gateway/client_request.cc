@@ -29,6 +29,7 @@ size_t Client::StartRequest(const http1::RequestHead& head, std::string_view res
   keep_alive_ = head.keep_alive && !thread_.draining() && !peer_finished_;
   head_since_ = Instant{};
   first_request_ = false;
+  BeginMeasure(head);
   response_begun_ = retried_ = lost_ = blocked_ = false;
   unopened_ = 0;
   body_seen_ = 0;
@@ -62,6 +63,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
   path = slash == std::string_view::npos ? std::string_view("/") : path.substr(slash);
 
   GatewayThread::Module* module = thread_.FindModule(name);
+  meter_ = module ? module->routed->meters->unmatched[method_] : thread_.NoModuleMeter(method_);
   if (!module) {
     RespondError("ROUTE_NOT_FOUND", "No enabled module has this path.");
     return 0;
@@ -76,6 +78,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
     return 0;
   }
   const RouteSpec& route = *match.route;
+  meter_ = module->routed->meters->routes[size_t(&route - module->routed->module->manifest->routes.data())];
   if (!MayPass(head, route, name)) return 0;
   if (head.content_length > route.body_limit) {
     keep_alive_ = false;
@@ -181,6 +184,7 @@ void Client::RefuseLogin(std::string_view authorization) {
   if (code == "UNAUTHENTICATED") headers.emplace_back("www-authenticate", "Bearer");
   if (const int seconds = bulkhead::RetryAfter(why); seconds > 0) headers.emplace_back("retry-after", std::to_string(seconds));
   else if (HttpStatus(code) == 503) headers.emplace_back("retry-after", RetryAfter());
+  if (HttpStatus(code) == 503) CountUnserved(Unserved::kLogin);
   RespondError(code.c_str(), std::string_view(why.message().data(), why.message().size()), headers);
 }
 
@@ -194,14 +198,16 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
   context.request_id = request_id_;
   context.peer_address = peer_address_;
   context.websocket = websocket_;
+  context.trace = trace_;
+  context.tracestate = tracestate_;
   if (identity_known_) context.identity = &login_->pairs;
   if (frame_.capacity() < 64) frame_ = loop_.TakeBuffer();
   whole_request_ = !websocket_ && (remaining == 0 || !first_body.empty());
-  bool fits = EncodeRequest(head, context, first_body, whole_request_, thread_.random(), frame_);
+  bool fits = EncodeRequest(head, context, first_body, whole_request_, frame_);
   if (!fits && !first_body.empty()) {
     first_body = {};
     whole_request_ = false;
-    fits = EncodeRequest(head, context, first_body, false, thread_.random(), frame_);
+    fits = EncodeRequest(head, context, first_body, false, frame_);
   }
   if (!fits) {
     RespondError("HEADERS_TOO_LARGE", "The headers do not fit into 64 KiB together with those that the gateway adds.");
@@ -230,7 +236,8 @@ void Client::SendContinue() {
   MarkDirty();
 }
 
-void Client::Unavailable(std::string_view message) {
+void Client::Unavailable(Unserved why, std::string_view message) {
+  CountUnserved(why);
   RespondError("MODULE_UNAVAILABLE", message, {{"retry-after", RetryAfter()}});
 }
 
@@ -240,16 +247,18 @@ void Client::Dispatch() {
   if (!module) return RespondError("ROUTE_NOT_FOUND", "The module was disabled while the request waited for it.");
   // What let the request in must be what serves it.
   const std::shared_ptr<const Manifest>& manifest = module->routed->module->manifest;
-  if (parked_for_ && parked_for_ != manifest) return Unavailable("The module was replaced while the request waited for it; try again.");
+  if (parked_for_ && parked_for_ != manifest) return Unavailable(Unserved::kReplaced, "The module was replaced while the request waited for it; try again.");
   GatewayThread::Pick pick = thread_.PickLink(*module, last_worker_);
   if (!pick.link) {
     if (pick.overloaded) {
+      CountUnserved(Unserved::kOverloaded);
       return RespondError("OVERLOADED", "Every worker of the module has as many requests in flight as it may.", {{"retry-after", RetryAfter()}});
     }
     if (!thread_.Park(*this, module_, frame_.size())) {
-      return Unavailable("The module has no ready worker at the moment; try again soon.");
+      return Unavailable(Unserved::kNoWorker, "The module has no ready worker at the moment; try again soon.");
     }
     parked_ = true;
+    NoteEvent("parked");
     if (!parked_for_) {
       parked_for_ = manifest;
       parked_until_ = std::min(loop_.now() + limits::kParkTimeout, route_deadline_);
@@ -268,6 +277,7 @@ void Client::Dispatch() {
 }
 
 void Client::OpenStream(Link& link) {
+  if (Traced()) worker_ = link.worker()->instance;
   link::Header header = link::GetHeader(frame_.data());
   const size_t body = header.length - header.head_length;
   if (header.length <= link.max_frame() && body <= link.window()) return link.Open(stream_, *this, frame_, whole_request_);
@@ -283,7 +293,14 @@ void Client::OpenStream(Link& link) {
 void Client::Unpark() {
   parked_ = false;
   unparked_ = true;
+  NoteEvent("unparked");
   loop_.Schedule(*this);
+}
+
+void Client::SendAgain() {
+  thread_.counters().retries.Add();
+  NoteEvent("retried");
+  Dispatch();
 }
 
 // The stream ended without its answer; see "Request" in the five flows.
@@ -294,16 +311,16 @@ void Client::HandleLoss() {
   bool again = loss_ == StreamLoss::kRefused || (safe_ && (unopened || loss_ == StreamLoss::kClosed || loss_ == StreamLoss::kUnresponsive));
   if (again && replayable_ && !frame_.empty()) {
     // A connection that never came to be is not the one retry that a request has.
-    if (unopened && unopened_++ < kMaxUnopened) return Dispatch();
+    if (unopened && unopened_++ < kMaxUnopened) return SendAgain();
     if (!unopened && !std::exchange(retried_, true)) {
       GatewayThread::Module* module = thread_.FindModule(module_);
-      if (!module || module->retries->Take(loop_.now())) return Dispatch();
-      return Unavailable("The worker was lost, and as many requests to its module are being sent again as may be; try again soon.");
+      if (!module || module->retries->Take(loop_.now())) return SendAgain();
+      return Unavailable(Unserved::kRetriesSpent, "The worker was lost, and as many requests to its module are being sent again as may be; try again soon.");
     }
   }
   switch (loss_) {
     case StreamLoss::kRefused:
-      return Unavailable("The module refused the request before it processed anything.");
+      return Unavailable(Unserved::kRefused, "The module refused the request before it processed anything.");
     case StreamLoss::kTimeout: return RespondError("GATEWAY_TIMEOUT", "The module gave up on the request for lack of time.");
     case StreamLoss::kProtocol: return RespondError("BAD_GATEWAY", "The module's answer was malformed.");
     case StreamLoss::kCancelled: return RespondError("BAD_GATEWAY", "The module gave up on the request.");
@@ -315,12 +332,13 @@ void Client::HandleLoss() {
   GatewayThread::Module* module = thread_.FindModule(module_);
   auto listed = [this](const Link* link) { return link->worker().get() == last_worker_; };
   if (!module || std::none_of(module->links.begin(), module->links.end(), listed)) {
-    return Unavailable("The worker ended while the request was in flight.");
+    return Unavailable(Unserved::kWorkerLost, "The worker ended while the request was in flight.");
   }
   RespondError("BAD_GATEWAY", "The connection to the worker broke while the request was in flight.");
 }
 
 void Client::StartLocal(const http1::RequestHead& head) {
+  meter_ = thread_.LocalMeter(method_, head.path);
   body_limit_ = int64_t(limits::kAdminBodyLimit);
   // No memory for the body of somebody unknown, but a little for who logs in. What the caller may do is the service's to say.
   if (!body_.done()) {
@@ -330,6 +348,8 @@ void Client::StartLocal(const http1::RequestHead& head) {
     if (known != Known::kYes && anonymous == 0) return RefuseLogin(head.authorization);
     if (anonymous > 0) body_limit_ = anonymous;
   }
+  // For the access log alone: the service looks for itself.
+  if (thread_.access_log().on() && !head.authorization.empty()) identity_known_ = KnowCaller(head.authorization) == Known::kYes;
   if (head.content_length > body_limit_) {
     keep_alive_ = false;
     return RespondError("BODY_TOO_LARGE", "The body of an administrative request is at most 1 MiB, that of a login 16 KiB.");
@@ -343,6 +363,7 @@ void Client::StartLocal(const http1::RequestHead& head) {
   local_->if_match = head.if_match;
   for (size_t i = 0; i < head.field_count; ++i) {
     if (head.fields[i].name == "idempotency-key") local_->idempotency_key = head.fields[i].value;
+    if (head.fields[i].name == "last-event-id") local_->last_event_id = head.fields[i].value;
   }
   bool v6 = peer_address_.find(':') != std::string::npos;
   local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);

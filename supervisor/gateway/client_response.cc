@@ -7,6 +7,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/gateway/client.h"
 #include "supervisor/gateway/client_login.h"
+#include "supervisor/gateway/client_streaming.h"
 #include "supervisor/gateway/gateway_thread.h"
 
 namespace bulkhead {
@@ -15,6 +16,13 @@ namespace {
 constexpr int64_t kMaxDiscard = 64 * 1024;  // an unread rest of a body up to here is read and dropped; beyond: the connection closes
 
 bool HasNoBody(int status) { return status == 204 || status == 304; }
+
+void AppendFields(std::string& out, const HeaderList& headers) {
+  for (const auto& [name, value] : headers) {
+    if (!http1::IsToken(name) || !http1::IsFieldValue(value)) continue;
+    out.append(name).append(": ").append(value).append("\r\n");
+  }
+}
 
 void AppendNumber(std::string& out, uint64_t value, int base = 10) {
   char text[24];
@@ -58,6 +66,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
   out += "connection: upgrade\r\nupgrade: websocket\r\n";
   out.append("date: ").append(thread_.Date()).append("\r\nx-request-id: ").append(request_id_).append("\r\n\r\n");
   state_ = State::kTunnel;
+  Measure(101);  // what follows is no answer any more
   framing_ = Framing::kNone;
   tunnel_progress_ = loop_.now();
   loop_.GiveBuffer(std::move(frame_));
@@ -70,6 +79,7 @@ bool Client::BeginTunnel(std::string_view pairs) {
 bool Client::OnHead(uint16_t status, std::string_view pairs, bool whole, size_t body_length) {
   if (status == 101) return BeginTunnel(pairs);
   if (websocket_ && stream_.open()) stream_.link()->End(stream_, {});  // it was refused, and there is no body
+  status_ = status;
   std::string& out = Out();
   response_start_ = sent_total_ + Unsent();
   response_begun_ = true;
@@ -136,7 +146,15 @@ void Client::OnBody(std::string_view bytes, bool end) {
     response_left_ -= int64_t(bytes.size());
     if (response_left_ < 0 || (end && response_left_ > 0)) return BreakResponse("sent another number of body bytes than its content-length says");
   }
+  AppendBody(bytes, end);
+  uncredited_ += bytes.size();
+  if (end) FinishExchange();
+}
+
+// In the framing of the answer.
+void Client::AppendBody(std::string_view bytes, bool end) {
   std::string& out = Out();
+  answer_bytes_ += bytes.size();
   if (framing_ == Framing::kChunked) {
     if (!bytes.empty()) {
       AppendNumber(out, bytes.size(), 16);
@@ -149,9 +167,7 @@ void Client::OnBody(std::string_view bytes, bool end) {
   } else if (framing_ != Framing::kNone) {
     out.append(bytes);
   }
-  uncredited_ += bytes.size();
   MarkDirty();
-  if (end) FinishExchange();
 }
 
 // Kept for the end of a chunked answer; where the framing has no place for them they are dropped, RFC 9110 6.5.1.
@@ -190,11 +206,13 @@ bool Client::RollBackResponse() {
   out_.resize(out_at_ + size_t(response_start_ - sent_total_));
   response_begun_ = false;
   uncredited_ = 0;
+  answer_bytes_ = 0;
   return true;
 }
 
 // Ends an answer that can't be completed, so that the client sees that it is not whole.
 void Client::Abort() {
+  Measure(kBrokenOff);
   if (framing_ == Framing::kUntilClose) {
     linger reset{1, 0};  // a plain close would look like the end of the body
     setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
@@ -208,12 +226,11 @@ void Client::RespondWhole(int status, const HeaderList& headers, std::string_vie
     AppendHex(request_id_, thread_.random().Next());
   }
   DecidePersistence();
+  status_ = status;
+  answer_bytes_ = HasNoBody(status) || head_only_ ? 0 : body.size();
   std::string& out = Out();
   AppendStatusLine(out, status);
-  for (const auto& [name, value] : headers) {
-    if (!http1::IsToken(name) || !http1::IsFieldValue(value)) continue;
-    out.append(name).append(": ").append(value).append("\r\n");
-  }
+  AppendFields(out, headers);
   if (!HasNoBody(status)) {
     out += "content-length: ";
     AppendNumber(out, body.size());
@@ -243,7 +260,50 @@ void Client::AnswerLocal(uint64_t id, int status, const HeaderList& headers, std
   RespondWhole(valid ? status : 500, headers, body);
 }
 
+void Client::BeginLocal(uint64_t id, int status, const HeaderList& headers, std::string idle, std::shared_ptr<void> gone) {
+  if (state_ != State::kLocalWait || local_id_ != id) return;
+  if (hangup_) return PeerGone();  // as with a module's answer that has begun
+  DecidePersistence();
+  framing_ = head_only_ ? Framing::kNone : http10_ ? Framing::kUntilClose : Framing::kChunked;
+  if (framing_ == Framing::kUntilClose) keep_alive_ = false;
+  std::string& out = Out();
+  AppendStatusLine(out, status);
+  AppendFields(out, headers);
+  if (framing_ == Framing::kChunked) out += "transfer-encoding: chunked\r\n";
+  AppendOwnFields(out);
+  out += "\r\n";
+  response_begun_ = true;
+  if (head_only_) {
+    local_id_ = 0;
+    thread_.ForgetLocal(id);
+    return FinishExchange();
+  }
+  state_ = State::kLocalStream;
+  streaming_ = std::make_unique<Streaming>(Streaming{std::move(gone), std::move(idle), nullptr, loop_.now()});
+  MarkDirty();
+  UpdateDeadline();
+}
+
+void Client::WriteLocal(uint64_t id, std::string_view bytes, std::function<void()> then) {
+  if (state_ != State::kLocalStream || local_id_ != id) return;
+  streaming_->wrote = loop_.now();
+  streaming_->then = std::move(then);  // after the turn's write, which tells how much the client takes
+  if (!bytes.empty()) AppendBody(bytes, false);
+  MarkDirty();
+}
+
+void Client::EndLocal(uint64_t id, bool whole) {
+  if (state_ != State::kLocalStream || local_id_ != id) return;
+  if (!whole) return Abort();
+  local_id_ = 0;
+  thread_.ForgetLocal(id);
+  streaming_.reset();
+  AppendBody({}, true);
+  FinishExchange();
+}
+
 void Client::FinishExchange() {
+  Measure(status_);
   MarkDirty();
   loop_.GiveBuffer(std::move(frame_));
   local_.reset();

@@ -1,6 +1,7 @@
 #include "supervisor/gateway/gateway.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/systemd.h"
 #include "supervisor/gateway/gateway_thread.h"
 
 namespace bulkhead {
@@ -80,16 +82,23 @@ std::function<void()> CountDown(size_t count, std::function<void()> done) {
 
 class GatewayImpl final : public Gateway {
  public:
-  GatewayImpl(std::string address, std::vector<UniqueFd> listeners, const Clock& clock) : address_(std::move(address)) {
-    for (UniqueFd& listener : listeners) threads_.push_back(std::make_unique<GatewayThread>(std::move(listener), clock, connections_));
+  GatewayImpl(std::string address, std::vector<UniqueFd> listeners, const Clock& clock)
+      : address_(std::move(address)), no_tracer_({}, {}, clock), no_access_log_(AccessLogging::kOff, clock), meters_(listeners.size()) {
+    for (size_t i = 0; i < listeners.size(); ++i) {
+      threads_.push_back(std::make_unique<GatewayThread>(std::move(listeners[i]), clock, connections_, meters_, i));
+    }
   }
   ~GatewayImpl() override { Stop(Millis{0}); }
 
   std::string address() const override { return address_; }
 
-  void Start(const Authenticator& authenticator, LocalService& local) override {
+  const GatewayMeters& meters() const override { return meters_; }
+
+  void Start(const Authenticator& authenticator, LocalService& local, GatewayTelemetry telemetry) override {
+    Tracer& tracer = telemetry.tracer ? *telemetry.tracer : no_tracer_;
+    AccessLog& access_log = telemetry.access_log ? *telemetry.access_log : no_access_log_;
     phase_.With([&](Phase& phase) {
-      for (auto& thread : threads_) thread->Start(authenticator, local, phase.snapshot);
+      for (auto& thread : threads_) thread->Start({authenticator, local, tracer, access_log}, phase.snapshot);
       phase.running = true;
     });
   }
@@ -124,6 +133,18 @@ class GatewayImpl final : public Gateway {
     ForAll(std::move(drained), [&](GatewayThread& thread, std::function<void()> done) { return thread.Drain(instance, std::move(done)); });
   }
 
+  void EndTunnels(const std::string& instance) override {
+    ForAll([] {}, [&](GatewayThread& thread, std::function<void()>) {
+      thread.EndTunnels(instance);
+      return true;
+    });
+  }
+
+  void Turn(std::function<void()> turned) override {
+    if (!phase_.With([](Phase& phase) { return phase.running; })) return turned();
+    ForAll(std::move(turned), [](GatewayThread& thread, std::function<void()> done) { return thread.Turn(std::move(done)); });
+  }
+
  private:
   struct Phase {
     bool running = false;
@@ -147,17 +168,28 @@ class GatewayImpl final : public Gateway {
     }
   }
 
-  static std::shared_ptr<const RoutingSnapshot> Compile(const Directory& directory, const RoutingSnapshot& before) {
+  std::shared_ptr<const ModuleMeters> Metered(const Manifest& manifest) {
+    auto meters = std::make_shared<ModuleMeters>();
+    meters->unmatched = meters_.Unmatched(manifest.name);
+    for (const RouteSpec& route : manifest.routes) meters->routes.push_back(meters_.Route(manifest.name, route.path, route.method));
+    return meters;
+  }
+
+  std::shared_ptr<const RoutingSnapshot> Compile(const Directory& directory, const RoutingSnapshot& before) {
     auto snapshot = std::make_shared<RoutingSnapshot>();
     for (const auto& [name, module] : directory.modules) {
       auto old = before.modules.find(name);
       bool same = old != before.modules.end() && old->second.module->manifest == module->manifest;
-      snapshot->modules[name] = {module, same ? old->second.routes : std::make_shared<RouteTable>(module->manifest)};
+      snapshot->modules[name] = {module, same ? old->second.routes : std::make_shared<RouteTable>(module->manifest),
+                                 same ? old->second.meters : Metered(*module->manifest)};
     }
     return snapshot;
   }
 
   const std::string address_;
+  Tracer no_tracer_;
+  AccessLog no_access_log_;
+  GatewayMeters meters_;
   std::atomic<size_t> connections_{0};
   Guarded<Phase> phase_;
   std::atomic<uint64_t> next_id_{1};
@@ -170,6 +202,15 @@ class GatewayImpl final : public Gateway {
 Gateway::~Gateway() = default;
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Listen(GatewayOptions options, const Clock& clock) {
+  if (options.given) {
+    // One socket for all threads: connections wait in it while no supervisor runs, so none of our own may take some of them.
+    std::vector<UniqueFd> copies;
+    for (int i = 0; i < std::max(options.threads, 1); ++i) {
+      copies.emplace_back(fcntl(options.given.get(), F_DUPFD_CLOEXEC, 0));
+      if (!copies.back()) return CannotListen("a given socket", strerror(errno));
+    }
+    return std::make_unique<GatewayImpl>(AddressOf(options.given.get()), std::move(copies), clock);
+  }
   ASSIGN_OR_RETURN(ListenAddress at, Resolve(options.listen));
   std::vector<UniqueFd> listeners;
   for (int i = 0; i < std::max(options.threads, 1); ++i) {

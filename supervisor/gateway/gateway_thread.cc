@@ -58,12 +58,70 @@ class GatewayThread::Acceptor final : public Pollable {
   UniqueFd fd_;
 };
 
+namespace {
+
+// Tells, when the last hold of it goes, that nobody takes the rest of an answer; unless its end has come.
+class Gone {
+ public:
+  explicit Gone(std::function<void()> tell) : tell_(std::move(tell)) {}
+  ~Gone() {
+    if (!ended_) tell_();
+  }
+  void Ended() { ended_ = true; }
+
+ private:
+  const std::function<void()> tell_;
+  std::atomic<bool> ended_{false};
+};
+
+}  // namespace
+
+// What an answer that goes on is written to. The client holds `gone`, and so does the task that brings it there.
+class GatewayThread::Outlet final : public LocalStream {
+ public:
+  Outlet(GatewayThread& thread, std::shared_ptr<Inbox> mailbox, uint64_t id, std::weak_ptr<Gone> gone)
+      : thread_(thread), mailbox_(std::move(mailbox)), id_(id), gone_(std::move(gone)) {}
+  ~Outlet() override {
+    if (!ended_) Post([id = id_](Client& client) { client.EndLocal(id, false); });
+  }
+  void Write(std::string bytes, std::function<void()> then) override {
+    Post([id = id_, bytes = std::move(bytes), then = std::move(then)](Client& client) { client.WriteLocal(id, bytes, then); });
+  }
+  void End() override {
+    ended_ = true;
+    if (auto gone = gone_.lock()) gone->Ended();
+    Post([id = id_](Client& client) { client.EndLocal(id, true); });
+  }
+
+ private:
+  // The task runs on the thread or not at all, so `thread` is alive in it.
+  void Post(std::function<void(Client&)> task) {
+    mailbox_->Post([&thread = thread_, id = id_, task = std::move(task)] {
+      if (auto it = thread.awaiting_local_.find(id); it != thread.awaiting_local_.end()) task(*it->second);
+    });
+  }
+  GatewayThread& thread_;
+  const std::shared_ptr<Inbox> mailbox_;
+  const uint64_t id_;
+  const std::weak_ptr<Gone> gone_;
+  bool ended_ = false;
+};
+
 // The way back from whatever thread answers.
 class GatewayThread::Responder final : public LocalResponder {
  public:
   Responder(GatewayThread& thread, uint64_t id) : thread_(thread), mailbox_(thread.loop_.mailbox()), id_(id) {}
   ~Responder() override {
     if (!answered_) Post(0, {}, {});
+  }
+  std::unique_ptr<LocalStream> Stream(int status, HeaderList headers, std::string idle, std::function<void()> gone) override {
+    answered_ = true;
+    auto held = std::make_shared<Gone>(std::move(gone));
+    auto outlet = std::make_unique<Outlet>(thread_, mailbox_, id_, held);
+    mailbox_->Post([&thread = thread_, id = id_, status, headers = std::move(headers), idle = std::move(idle), held = std::move(held)] {
+      if (auto it = thread.awaiting_local_.find(id); it != thread.awaiting_local_.end()) it->second->BeginLocal(id, status, headers, idle, held);
+    });
+    return outlet;
   }
   void Respond(int status, HeaderList headers, std::string body) override {
     if (!std::exchange(answered_, true)) Post(status, std::move(headers), std::move(body));
@@ -86,18 +144,25 @@ class GatewayThread::Responder final : public LocalResponder {
   bool answered_ = false;
 };
 
-GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections)
+GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number)
     : loop_(clock),
       acceptor_(std::make_unique<Acceptor>(*this, std::move(listener))),
       connection_count_(connections),
+      meters_(meters),
+      number_(number),
+      counters_(meters.thread(number)),
+      no_module_(meters.Unmatched(kNoModule)),
+      nowhere_(meters.Unmatched(kAdminLabel)),
       random_(Random::FromEntropy()),
       snapshot_(std::make_shared<RoutingSnapshot>()) {}
 
 GatewayThread::~GatewayThread() { Join(); }
 
-void GatewayThread::Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot) {
-  authenticator_ = &authenticator;
-  local_ = &local;
+void GatewayThread::Start(const Parts& parts, std::shared_ptr<const RoutingSnapshot> snapshot) {
+  authenticator_ = &parts.authenticator;
+  local_ = &parts.local;
+  tracer_ = &parts.tracer;
+  access_log_ = &parts.access_log;
   thread_ = std::thread([this, snapshot = std::move(snapshot)]() mutable {
     prctl(PR_SET_NAME, "gateway");
     Use(std::move(snapshot));
@@ -109,6 +174,8 @@ void GatewayThread::Run() {
   BULKHEAD_CHECK(loop_.Watch(acceptor_->fd(), *acceptor_).ok());
   loop_.Run([this] { return Done(); });
   loop_.CloseMailbox();
+  // Whoever writes an answer is told now that nobody takes it, not when this object goes.
+  while (!connections_.empty()) connections_.back()->CloseNow();
   links_.clear();
   leaving_.clear();
 }
@@ -140,17 +207,20 @@ void GatewayThread::Use(std::shared_ptr<const RoutingSnapshot> snapshot) {
     Module module;
     module.routed = &routed;
     module.retries = &retries_[name];
-    for (const DirectoryWorker& worker : routed.module->workers) {
+    auto link_to = [&](const DirectoryWorker& worker) {
       listed[worker.instance] = true;
       std::unique_ptr<Link>& link = links_[worker.instance];
       if (!link) {
+        counters_.links_opened.Add();
         link = std::make_unique<Link>(
             loop_, std::make_shared<LinkWorker>(LinkWorker{name, worker.instance, worker.data_socket, worker.token, worker.faulty}));
         // Connected before the first request needs it; when it can't be, that request tries again.
         if (routed.module->manifest->transport == Transport::kLink) link->EnsureUp();
       }
-      module.links.push_back(link.get());
-    }
+      return link.get();
+    };
+    for (const DirectoryWorker& worker : routed.module->workers) module.links.push_back(link_to(worker));
+    for (const DirectoryWorker& worker : routed.module->standby) module.standby.push_back(link_to(worker));
     modules.emplace(name, std::move(module));
   }
   modules_ = std::move(modules);
@@ -176,11 +246,13 @@ bool GatewayThread::Park(Client& client, const std::string& name, size_t bytes) 
   if (parked.clients.size() >= limits::kMaxParkedRequests || parked.bytes + bytes > limits::kMaxParkedBytes) return false;
   parked.clients.push_back(&client);
   parked.bytes += bytes;
+  counters_.parked.Add();
   return true;
 }
 
 void GatewayThread::Forget(Client& client, const std::string& name, size_t bytes) {
   auto it = parked_.find(name);
+  counters_.unparked.Add();
   it->second.clients.remove(&client);
   it->second.bytes -= bytes;
   if (it->second.clients.empty()) parked_.erase(it);
@@ -195,6 +267,7 @@ void GatewayThread::UnparkWhereDecided() {
     }
     Parked parked = std::move(it->second);
     it = parked_.erase(it);
+    counters_.unparked.Add(parked.clients.size());
     for (Client* client : parked.clients) client->Unpark();
   }
 }
@@ -206,6 +279,7 @@ void GatewayThread::Leave(const std::string& instance) {
   link.Leave([this, instance, &link] {
     auto [first, last] = leaving_.equal_range(instance);
     auto left = std::find_if(first, last, [&link](const auto& entry) { return entry.second.get() == &link; });
+    counters_.links_closed.Add();
     loop_.Bury(std::move(left->second));
     leaving_.erase(left);
     if (leaving_.count(instance)) return;
@@ -223,6 +297,7 @@ bool GatewayThread::Renew(Link*& link) {
   if (leaving_.count(worker->instance) >= kMaxLinksGoingAway) return false;
   Leave(worker->instance);
   auto fresh = std::make_unique<Link>(loop_, worker);
+  counters_.links_opened.Add();
   link = fresh.get();
   links_[worker->instance] = std::move(fresh);
   return true;
@@ -232,6 +307,13 @@ void GatewayThread::DrainHere(const std::string& instance, std::function<void()>
   if (links_.count(instance)) Leave(instance);
   if (!leaving_.count(instance)) return done();
   drains_.emplace(instance, std::move(done));
+}
+
+void GatewayThread::EndTunnels(const std::string& instance) {
+  loop_.mailbox()->Post([this, instance] {
+    auto [first, last] = leaving_.equal_range(instance);
+    for (auto it = first; it != last; ++it) it->second->EndTunnels();
+  });
 }
 
 GatewayThread::Module* GatewayThread::FindModule(std::string_view name) {
@@ -265,6 +347,9 @@ GatewayThread::Pick GatewayThread::PickLink(Module& module, const LinkWorker* av
   if (pick.link) return pick;
   for (Link*& link : module.links) {
     if (link->worker().get() == avoid) take(link);
+  }
+  for (Link*& link : module.standby) {
+    if (!pick.link && !pick.overloaded) take(link);
   }
   return pick;
 }
@@ -318,6 +403,15 @@ std::unique_ptr<LocalResponder> GatewayThread::AwaitLocal(Client& connection, ui
 
 void GatewayThread::ForgetLocal(uint64_t id) { awaiting_local_.erase(id); }
 
+RouteMeter* GatewayThread::LocalMeter(size_t method, std::string_view path) {
+  const std::string_view name = kMeteredMethods[method];
+  const std::string_view pattern = local_->RouteOf(name == "HEAD" ? "GET" : name, path);
+  if (pattern.empty()) return nowhere_[method];
+  RouteMeter*& meter = local_meters_[{pattern.data(), method}];
+  if (meter == nullptr) meter = meters_.Route(kAdminLabel, pattern, name);
+  return meter;
+}
+
 void GatewayThread::AcceptAll() {
   for (int i = 0; i < kMaxAcceptsPerTurn; ++i) {
     sockaddr_storage address{};
@@ -340,6 +434,7 @@ void GatewayThread::AcceptAll() {
 void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
   if (connection_count_.fetch_add(1, std::memory_order_relaxed) >= limits::kMaxClientConnections) {
     connection_count_.fetch_sub(1, std::memory_order_relaxed);
+    counters_.unserved[size_t(Unserved::kConnections)].Add();
     std::string id;
     AppendHex(id, random_.Next());
     std::string body = ErrorBody(Error("OVERLOADED", "The gateway has as many connections as it may; try again soon."), id);
@@ -349,6 +444,7 @@ void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
     shutdown(fd.get(), SHUT_WR);
     return;
   }
+  counters_.connections_opened.Add();
   int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   auto [peer, port] = PeerOf(address);
@@ -360,6 +456,7 @@ void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
 }
 
 void GatewayThread::Closed(Client& connection) {
+  counters_.connections_closed.Add();
   connection_count_.fetch_sub(1, std::memory_order_relaxed);
   size_t index = connection.index;
   std::unique_ptr<Client> owned = std::move(connections_[index]);

@@ -1,5 +1,5 @@
 // One thread of the gateway: its listening socket, its clients, its links to every ready worker, and the snapshot that routes.
-// Only Post-like calls (Adopt, Drain, Stop) come from outside; the rest belongs to the thread.
+// Only Post-like calls (Adopt, Drain, EndTunnels, Stop) come from outside; the rest belongs to the thread.
 #pragma once
 
 #include <sys/socket.h>
@@ -22,28 +22,46 @@
 #include "supervisor/gateway/retry_budget.h"
 #include "supervisor/gateway/route_table.h"
 #include "supervisor/lifecycle/directory.h"
+#include "supervisor/telemetry/access_log.h"
+#include "supervisor/telemetry/meters.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
+
+// Where the requests of a module are counted.
+struct ModuleMeters {
+  std::vector<RouteMeter*> routes;  // in the order of the manifest
+  ByMeteredMethod unmatched{};
+};
 
 // A Directory with its routes compiled; made once per publication, shared by the threads. Immutable.
 struct RoutingSnapshot {
   struct Module {
     std::shared_ptr<const DirectoryModule> module;
     std::shared_ptr<const RouteTable> routes;
+    std::shared_ptr<const ModuleMeters> meters;
   };
   std::map<std::string, Module, std::less<>> modules;
 };
 
 class GatewayThread {
  public:
-  // `connections` counts the clients of all threads, for limits::kMaxClientConnections.
-  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections);
+  // `connections` counts the clients of all threads, for limits::kMaxClientConnections. `number` is the thread's in `meters`.
+  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number);
   ~GatewayThread();
 
-  void Start(const Authenticator& authenticator, LocalService& local, std::shared_ptr<const RoutingSnapshot> snapshot);
+  struct Parts {
+    const Authenticator& authenticator;
+    LocalService& local;
+    Tracer& tracer;
+    AccessLog& access_log;
+  };
+  void Start(const Parts& parts, std::shared_ptr<const RoutingSnapshot> snapshot);
   // Thread-safe. False when the thread has ended; then `done` is the caller's to call.
   bool Adopt(std::shared_ptr<const RoutingSnapshot> snapshot, std::function<void()> done);
   bool Drain(const std::string& instance, std::function<void()> done);
+  void EndTunnels(const std::string& instance);
+  bool Turn(std::function<void()> done) { return loop_.mailbox()->Post(std::move(done)); }
   void BeginStop(Millis drain);
   void Join();
 
@@ -51,6 +69,7 @@ class GatewayThread {
   struct Module {
     const RoutingSnapshot::Module* routed = nullptr;
     std::vector<Link*> links;
+    std::vector<Link*> standby;      // when none of these can be reached
     RetryBudget* retries = nullptr;  // the thread's, for as long as the module is routed
   };
   struct Pick {
@@ -60,7 +79,7 @@ class GatewayThread {
   GatewayLoop& loop() { return loop_; }
   Module* FindModule(std::string_view name);
   // The less loaded of two ready workers that are drawn (balance.h), or the least loaded of all when that one can't be used; `avoid` only
-  // when there is no other.
+  // when there is no other, and one that stands by when none can be reached: who is listed has just ended, then, and that one takes its place.
   Pick PickLink(Module& module, const LinkWorker* avoid);
   // Keeps a request that found no worker until there is one, or none is to be expected: then Client::Unpark(). False when none is
   // expected now, or limits::kMaxParkedRequests or kMaxParkedBytes would be passed.
@@ -74,6 +93,13 @@ class GatewayThread {
   uint64_t token_version() const { return authenticator_->version(); }
   LocalService& local() { return *local_; }
   Random& random() { return random_; }
+  size_t number() const { return number_; }
+  GatewayCounters& counters() { return counters_; }
+  Tracer& tracer() { return *tracer_; }
+  AccessLog& access_log() { return *access_log_; }
+  // Where a request is counted that the LocalService answers, or that is for no module.
+  RouteMeter* LocalMeter(size_t method, std::string_view path);
+  RouteMeter* NoModuleMeter(size_t method) { return no_module_[method]; }
   bool draining() const { return draining_; }
   std::string_view Date();  // as in the Date header
   std::unique_ptr<LocalResponder> AwaitLocal(Client& connection, uint64_t& id);
@@ -82,6 +108,7 @@ class GatewayThread {
 
  private:
   class Acceptor;
+  class Outlet;
   class Responder;
   struct Parked {
     std::list<Client*> clients;  // in order of arrival
@@ -103,6 +130,13 @@ class GatewayThread {
   GatewayLoop loop_;
   std::unique_ptr<Acceptor> acceptor_;
   std::atomic<size_t>& connection_count_;
+  GatewayMeters& meters_;
+  const size_t number_;
+  GatewayCounters& counters_;
+  const ByMeteredMethod no_module_, nowhere_;
+  std::map<std::pair<const char*, size_t>, RouteMeter*> local_meters_;  // by pattern, whose text stays, and method
+  Tracer* tracer_ = nullptr;
+  AccessLog* access_log_ = nullptr;
   Random random_;
   const Authenticator* authenticator_ = nullptr;
   LocalService* local_ = nullptr;

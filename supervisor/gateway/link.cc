@@ -133,13 +133,21 @@ void Link::Consumed(Stream& stream, size_t bytes) {
 void Link::Leave(std::function<void()> left) {
   leaving_ = true;
   left_ = std::move(left);
-  if (state_ == State::kUp) {  // at once, so that the module ends its tunnels, too
-    char goaway[link::kHeaderSize];
-    link::PutHeader(goaway, {0, 0, Type::kGoaway, 0, 0, 0});
-    out_.append(goaway, sizeof goaway);
-    loop_.MarkLinkDirty(*this);
-  }
+  const bool tunnels = std::any_of(streams_.begin(), streams_.end(), [](const auto& one) { return one.second->asks_tunnel_; });
+  if (!tunnels) SayGoaway();
   LeaveIfIdle();
+}
+
+void Link::EndTunnels() {
+  if (leaving_) SayGoaway();
+}
+
+void Link::SayGoaway() {
+  if (state_ != State::kUp || std::exchange(said_goaway_, true)) return;
+  char goaway[link::kHeaderSize];
+  link::PutHeader(goaway, {0, 0, Type::kGoaway, 0, 0, 0});
+  out_.append(goaway, sizeof goaway);
+  loop_.MarkLinkDirty(*this);
 }
 
 void Link::LeaveIfIdle() {

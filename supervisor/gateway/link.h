@@ -97,8 +97,10 @@ class Link : public Pollable {
   // `bytes` of the body have left this process; the module may send as many more.
   void Consumed(Stream& stream, size_t bytes);
 
-  // No new streams; when the last has ended, closes with GOAWAY and calls `left` (possibly at once).
+  // No new streams; when the last has ended, closes and calls `left` (possibly at once). Says GOAWAY, by which the module ends its
+  // tunnels: at once when there are none, else when EndTunnels() is called.
   void Leave(std::function<void()> left);
+  void EndTunnels();  // of a link that leaves
   void CloseNow(StreamLoss loss);
   // For the log and the status: the module did what it may not, or holds up a request. `why` goes on from "it …".
   void Blame(std::string_view why);
@@ -118,6 +120,7 @@ class Link : public Pollable {
   void TakeTrailers(std::string_view pairs);
   void TakeWindow(std::string_view payload);
   void TakeGoaway();
+  void SayGoaway();
   void TakeBody(std::string_view bytes, bool last);
   Stream* Find(uint32_t id);
   void EndStream(Stream& stream);
@@ -136,7 +139,7 @@ class Link : public Pollable {
   State state_ = State::kDown;
   UniqueFd fd_;
   bool readable_ = false, writable_ = false, hangup_ = false;
-  bool leaving_ = false, going_away_ = false;
+  bool leaving_ = false, going_away_ = false, said_goaway_ = false;
   std::function<void()> left_;
 
   std::string out_;

@@ -9,13 +9,6 @@ namespace {
 
 using http1::Field;
 
-bool IsLowerHex(std::string_view s) {
-  for (char c : s) {
-    if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return false;
-  }
-  return true;
-}
-
 std::string Join(const std::vector<std::string>& values) {
   std::string joined;
   for (const std::string& value : values) {
@@ -36,21 +29,6 @@ bool ValidRequestId(std::string_view id) {
   return true;
 }
 
-bool ValidTraceparent(std::string_view v) {
-  if (v.size() < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-') return false;
-  std::string_view version = v.substr(0, 2), trace = v.substr(3, 32), parent = v.substr(36, 16), flags = v.substr(53, 2);
-  if (!IsLowerHex(version) || !IsLowerHex(trace) || !IsLowerHex(parent) || !IsLowerHex(flags) || version == "ff") return false;
-  if (v.size() > 55 && (version == "00" || v[55] != '-')) return false;
-  return trace.find_first_not_of('0') != std::string_view::npos && parent.find_first_not_of('0') != std::string_view::npos;
-}
-
-void AppendHex(std::string& out, uint64_t value) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  char text[16];
-  for (int i = 15; i >= 0; --i, value >>= 4) text[i] = kDigits[value & 15];
-  out.append(text, sizeof text);
-}
-
 IdentityPairs EncodeIdentity(const Identity& identity) {
   IdentityPairs pairs;
   link::HeadWriter writer(pairs.encoded);
@@ -61,8 +39,7 @@ IdentityPairs EncodeIdentity(const Identity& identity) {
   return pairs;
 }
 
-bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, Random& random,
-                   std::string& frame) {
+bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, std::string& frame) {
   frame.assign(link::kHeaderSize, '\0');
   link::HeadWriter writer(frame);
   writer.Str(context.method);
@@ -77,7 +54,6 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
     writer.Pair(name, value);
     ++count;
   };
-  bool keep_trace = ValidTraceparent(head.traceparent);
   for (size_t i = 0; i < head.field_count; ++i) {
     const http1::HeaderField& field = head.fields[i];
     switch (field.field) {
@@ -86,9 +62,6 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
       case Field::kIfMatch:
       case Field::kDate:
       case Field::kServer:
-        break;
-      case Field::kTracestate:
-        if (!keep_trace) continue;
         break;
       case Field::kHost:  // the one Host that counts is written below
       case Field::kContentLength:
@@ -101,6 +74,7 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
       case Field::kReserved:
       case Field::kRequestId:
       case Field::kTraceparent:
+      case Field::kTracestate:
         continue;
     }
     if (head.nominates && http1::IsNominated(head, field.name)) continue;
@@ -109,19 +83,11 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   if (head.content_length >= 0) pair("content-length", std::to_string(head.content_length));
   pair("host", head.host);
   pair("x-request-id", context.request_id);
-  if (keep_trace) {
-    pair("traceparent", head.traceparent);
-  } else {
-    writer.Str("traceparent");
-    writer.U16(55);
-    frame.append("00-");
-    AppendHex(frame, random.Next() | 1);  // never all zero
-    AppendHex(frame, random.Next());
-    frame.append("-");
-    AppendHex(frame, random.Next() | 1);
-    frame.append("-01");
-    ++count;
-  }
+  writer.Str("traceparent");
+  writer.U16(uint16_t(kTraceparentSize));
+  AppendTraceparent(frame, context.trace);
+  ++count;
+  if (!context.tracestate.empty()) pair("tracestate", context.tracestate);
   pair("x-forwarded-for", context.peer_address);
   pair("x-forwarded-host", head.host);
   pair("x-forwarded-proto", "http");

@@ -7,16 +7,13 @@
 #include <string_view>
 
 #include "supervisor/auth/identity.h"
-#include "supervisor/base/random.h"
 #include "supervisor/gateway/http1.h"
+#include "supervisor/telemetry/trace_context.h"
 
 namespace bulkhead {
 
 // x-request-id of a client is kept when it is [A-Za-z0-9._-]{1,128}.
 bool ValidRequestId(std::string_view id);
-// W3C Trace Context, 3.2.2.
-bool ValidTraceparent(std::string_view value);
-void AppendHex(std::string& out, uint64_t value);  // 16 digits
 
 // The identity headers, encoded as pairs; made once per login.
 struct IdentityPairs {
@@ -32,10 +29,11 @@ struct RequestContext {
   std::string_view peer_address;
   const IdentityPairs* identity = nullptr;  // of a known caller
   bool websocket = false;       // asks for a tunnel
+  TraceContext trace;           // of the gateway's own span, which is the parent of the module's
+  std::string_view tracestate;  // "" for none
 };
 // Replaces `frame` with a whole REQUEST frame for stream 0 (the link puts the id in). False when it is longer than a frame may be.
-bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, Random& random,
-                   std::string& frame);
+bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, std::string& frame);
 
 // The trailers of a request (BodyReader::trailers()) as pairs for a frame; "" when none of them may travel: those that frame, route or
 // authorise a request must come before its body (RFC 9110 6.5.1).

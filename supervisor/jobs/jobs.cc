@@ -36,7 +36,8 @@ class JobsOnLoop final : public Jobs {
         clock_(clock),
         store_(loop, pool, std::make_shared<RunStore>(database, options.node)),
         runner_(store_, clock,
-                {.ended = [this](const RunView& view) { RunEnded(view); }, .vacated = [this](Millis delay) { Vacated(delay); }}) {
+                {.ended = [this](const RunView& view) { RunEnded(view); }, .vacated = [this](Millis delay) { Vacated(delay); }},
+                options.meters, options.tracer) {
   }
   ~JobsOnLoop() override {
     for (Loop::TimerId timer : {tick_timer_, poll_timer_, heartbeat_timer_, stop_timer_}) loop_.Cancel(timer);

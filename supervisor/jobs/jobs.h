@@ -14,6 +14,8 @@
 #include "supervisor/lifecycle/directory.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
+#include "supervisor/telemetry/job_meters.h"
+#include "supervisor/telemetry/tracer.h"
 
 namespace bulkhead {
 
@@ -55,6 +57,8 @@ class Jobs : public DirectoryReader {
   using Done = std::function<void(absl::StatusOr<T>)>;
   struct Options {
     std::string node;
+    JobMeters* meters = nullptr;  // where attempts are counted; both outlive the jobs
+    Tracer* tracer = nullptr;     // where they are traced
   };
   // On boot it releases what an earlier life of this node left RUNNING (INTERRUPTED, then queued again when attempts are left).
   static std::unique_ptr<Jobs> Make(Loop& loop, BlockingPool& pool, Database& database, const Clock& clock, Options options);

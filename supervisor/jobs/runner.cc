@@ -17,6 +17,8 @@ struct Runner::Flight {
   bool calling = false;
   bool leaving = false;  // its worker is being drained: losing it is nobody's fault
   Instant due{};  // when its time is up
+  Instant began{};
+  TraceContext trace;  // of this attempt, a trace of its own
   Loop::TimerId timeout = 0;
   Loop::TimerId progress_timer = 0;  // set while progress waits to be written
   Loop::TimerId outcome_timer = 0;
@@ -30,10 +32,22 @@ namespace {
 // gRPC's code as one of ours, for a call that ended without the module saying why.
 std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
+// How an attempt is counted: by the status of the run, or why it is not the last one.
+std::string_view AttemptOutcome(const RunOutcome& outcome) {
+  switch (outcome.kind) {
+    case RunOutcome::Kind::kFinal:
+    case RunOutcome::Kind::kShutdown: return RunStatusName(outcome.status);
+    case RunOutcome::Kind::kRetry: return "RETRIED";
+    case RunOutcome::Kind::kLost: return "LOST";
+    case RunOutcome::Kind::kReturned: return "RETURNED";
+  }
+  return "RETURNED";
+}
+
 }  // namespace
 
-Runner::Runner(StoreCalls& store, const Clock& clock, Events events)
-    : store_(store), clock_(clock), events_(std::move(events)) {}
+Runner::Runner(StoreCalls& store, const Clock& clock, Events events, JobMeters* meters, Tracer* tracer)
+    : store_(store), clock_(clock), events_(std::move(events)), meters_(meters), tracer_(tracer) {}
 
 Runner::~Runner() {
   for (auto& [fence, flight] : flights_) {
@@ -65,6 +79,9 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   request.set_deadline_ms(spec.timeout.count());
   request.set_fence(fence);
   request.set_config_json(spec.config_json);
+  flight.began = clock_.Now();
+  flight.trace = tracer_ ? tracer_->Begin({}, random_) : ChildOf({}, random_);
+  request.set_traceparent(FormatTraceparent(flight.trace));
   LogDebug("jobs", "run begins",
            {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)}});
   flight.calling = true;
@@ -253,9 +270,35 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
              {"error", outcome.error_message.substr(0, 1024)}});
   }
   flight.outcome = std::move(outcome);
+  Tell(flight);
   const std::string instance = flight.instance;
   WriteOutcome(flight);
   AnswerDrains(instance);
+}
+
+void Runner::Tell(const Flight& flight) const {
+  if (flight.began == Instant{}) return;  // it was given back before it began
+  const RunView& view = flight.run.view;
+  const RunOutcome& outcome = *flight.outcome;
+  const auto took = clock_.Now() - flight.began;
+  if (meters_) meters_->Ended(view.module, view.job, AttemptOutcome(outcome), std::chrono::duration_cast<Millis>(took));
+  if (!tracer_ || !tracer_->Records(flight.trace)) return;
+  Span span;
+  span.name = "job " + view.job;
+  span.context = flight.trace;
+  span.end_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(clock_.Wall().time_since_epoch()).count();
+  span.begin_ns = span.end_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  span.attributes = {{"bulkhead.module", view.module},           {"bulkhead.worker", flight.instance},
+                     {"bulkhead.job", view.job},                 {"bulkhead.run_id", view.id},
+                     {"bulkhead.attempt", int64_t{view.attempt}}, {"bulkhead.trigger", view.trigger},
+                     {"bulkhead.outcome", std::string(AttemptOutcome(outcome))}};
+  const bool succeeded = outcome.kind == RunOutcome::Kind::kFinal && outcome.status == RunStatus::kSucceeded;
+  span.failed = !succeeded && outcome.kind != RunOutcome::Kind::kReturned;
+  if (span.failed) {
+    span.message = outcome.error_message;
+    span.attributes.emplace_back("error.type", outcome.error_code.empty() ? std::string(AttemptOutcome(outcome)) : outcome.error_code);
+  }
+  tracer_->Put(std::move(span));
 }
 
 void Runner::WriteOutcome(Flight& flight) {

@@ -37,7 +37,7 @@ class Runner {
     // A place is free, and another run may be claimable after `delay`.
     std::function<void(Millis delay)> vacated;
   };
-  Runner(StoreCalls& store, const Clock& clock, Events events);
+  Runner(StoreCalls& store, const Clock& clock, Events events, JobMeters* meters = nullptr, Tracer* tracer = nullptr);
   Runner(const Runner&) = delete;
   ~Runner();
 
@@ -64,6 +64,7 @@ class Runner {
   void CallEnded(int64_t fence, const absl::Status& status);
   void Cut(Flight& flight, CutShort why);
   void Conclude(Flight& flight, RunOutcome outcome);  // the call is over for us; the row remains to be written
+  void Tell(const Flight& flight) const;               // meters and tracer, of an attempt that is over
   void WriteOutcome(Flight& flight);
   void Forget(int64_t fence, Millis delay);
   static void NoteProgress(Flight& flight, const RunMailbox::News& news);
@@ -76,6 +77,8 @@ class Runner {
   StoreCalls& store_;
   const Clock& clock_;
   const Events events_;
+  JobMeters* const meters_;  // may be null
+  Tracer* const tracer_;     // may be null
   Random random_ = Random::FromEntropy();
   std::map<int64_t, std::unique_ptr<Flight>> flights_;        // by fence
   std::multimap<std::string, std::function<void()>> drains_;  // by instance

@@ -16,14 +16,20 @@ AuditRecord RecordOf(const ModuleTarget& target, const char* action) {
   return {.by = target.by, .action = action, .module = target.name, .target = target.name};
 }
 
-// Of a wish that is stored and not yet fulfilled.
+}  // namespace
+
 AuditRecord WishOf(const ModuleTarget& target, const char* action) {
   AuditRecord record = RecordOf(target, action);
   record.outcome = kAccepted;
   return record;
 }
 
-}  // namespace
+absl::Status Reconciler::RecordWish(const ModuleTarget& target, const char* action) {
+  const AuditRecord wish = WishOf(target, action);
+  RETURN_IF_ERROR(AuditLog(database_).Append(wish));
+  Recorded(wish);
+  return absl::OkStatus();
+}
 
 absl::Status NotFound(const std::string& name) {
   return Error("MODULE_NOT_FOUND", "no module " + name + " is registered; GET /api/v1/modules lists those that are");
@@ -425,14 +431,19 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
             }
             entries_.erase(name);
             LogInfo("lifecycle", purge ? "deleted with its data" : "deleted", {{"module", name}});
+            if (deleted_ && !purge) deleted_(name, false, [](absl::Status) {});
             if (!purge) return answer(false);
-            // Files of the module's own uid: only the spawner may remove them.
-            spawner_.RemoveFolder(options_.data_dir + "/modules/" + name, [answer](absl::Status status) {
-              if (!status.ok())
-                return answer(
-                    Error("INTERNAL", "the module is deleted, but not its data folder: " + std::string(status.message())));
-              answer(true);
-            });
+            const auto finish = [answer](const char* what, const absl::Status& status) {
+              if (status.ok()) return answer(true);
+              answer(Error("INTERNAL", std::string("the module is deleted, but not its ") + what + ": " + std::string(status.message())));
+            };
+            const auto remove_data = [this, name, finish](absl::Status logs) {
+              // Files of the module's own uid: only the spawner may remove them.
+              spawner_.RemoveFolder(options_.data_dir + "/modules/" + name, [logs, finish](absl::Status data) {
+                data.ok() ? finish("logs", logs) : finish("data folder", data);
+              });
+            };
+            deleted_ ? deleted_(name, true, remove_data) : remove_data(absl::OkStatus());
           });
     });
   });

@@ -275,13 +275,38 @@ absl::Status Reconciler::LookInto(const std::string& folder, bool booting, const
 
 void Reconciler::Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done) {
   boot_done_ = std::move(done);
-  Blocking<Discovery>([this] { return Discover(true, SystemActor(options_.node)); },
-                      [this](absl::StatusOr<Discovery> discovery) {
-                        if (stopping_) return;
-                        if (!discovery.ok()) return std::exchange(boot_done_, {})(discovery.status(), {});
-                        Adopt(*std::move(discovery), options_.not_started);
-                        loop_.Post([this] { Booted(); });
-                      });
+  auto discovery = std::make_shared<absl::StatusOr<Discovery>>(absl::UnknownError("not looked for yet"));
+  // What was found starts when it is known, too, how it can be isolated.
+  auto then = [this, discovery, left = std::make_shared<int>(2)] {
+    if (--*left > 0 || stopping_) return;
+    if (!discovery->ok()) return std::exchange(boot_done_, {})(discovery->status(), {});
+    Adopt(*std::move(*discovery), options_.not_started);
+    loop_.Post([this] { Booted(); });
+  };
+  LearnIsolation(then);
+  Blocking<Discovery>([this] { return Discover(true, SystemActor(options_.node)); }, [discovery, then](absl::StatusOr<Discovery> found) {
+    *discovery = std::move(found);
+    then();
+  });
+}
+
+// Asks the spawner what a module would have of its isolation that asks for every measure.
+void Reconciler::LearnIsolation(std::function<void()> learnt) {
+  auto left = std::make_shared<int>(0);
+  for (NetworkAccess network : {NetworkAccess::kNone, NetworkAccess::kLoopback, NetworkAccess::kPorts, NetworkAccess::kOutbound}) {
+    SpawnSpec spec;
+    spec.id = "inspected";
+    spec.change_user = options_.privileged;
+    spec.uid = options_.first_uid;
+    spec.sandbox = true;
+    spec.limits = {1 << 30, 1'000, limits::kModulePids, limits::kModuleFiles, limits::kModuleFileBytes};
+    spec.reach.network = network;
+    ++*left;
+    spawner_.Inspect(std::move(spec), [this, network, left, learnt](std::vector<IsolationItem> items) {
+      if (!items.empty()) access_.machine[network] = std::move(items);
+      if (--*left == 0) learnt();
+    });
+  }
 }
 
 // Takes over what was found and is not known here yet, and starts what of it is enabled. All at once: what depends on others waits
@@ -364,18 +389,49 @@ void Reconciler::StopAll(Millis budget, std::function<void()> done) {
   stop_done_ = std::move(done);
   time_left_.end = clock_.Now() + budget;
   for (auto& [name, entry] : std::map(entries_)) Dispatch(entry, event::Close{});
-  loop_.After(budget, [this] {
-    // The budget is spent: whatever is left is killed with its tree, and unwanted before that, else it would be started anew.
-    for (auto& [name, entry] : std::map(entries_)) {
-      if (entry->state.wanted) Want(entry, false);
-      for (Running& running : entry->running) {
-        if (!running.process) continue;
-        LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
-        running.process->Stop(Millis(0));
-      }
-    }
-  });
+  loop_.After(budget, [this] { Hasten(); });
   StopEligible();
+}
+
+// Whatever is left is killed with its tree, and unwanted before that, else it would be started anew.
+void Reconciler::Hasten() {
+  time_left_.end = clock_.Now();
+  for (auto& [name, entry] : std::map(entries_)) {
+    if (entry->state.wanted) Want(entry, false);
+    for (Running& running : entry->running) {
+      if (!running.process) continue;
+      LogWarn("shutdown", "did not stop in time, killing it", {{"module", name}});
+      running.process->Stop(Millis(0));
+    }
+  }
+}
+
+Reconciler::Tally Reconciler::Count() const {
+  Tally tally;
+  for (const auto& [name, entry] : entries_) {
+    const ObservedState observed = entry->state.observed;
+    ++tally.registered;
+    if (!entry->state.wanted || observed == ObservedState::kSkipped) continue;
+    ++tally.wanted;
+    if (observed == ObservedState::kRunning || observed == ObservedState::kDegraded) {
+      ++tally.running;
+    } else {
+      tally.not_running.push_back(name + " (" + std::string(ObservedStateName(observed)) + ")");
+    }
+  }
+  return tally;
+}
+
+std::vector<std::string> Reconciler::Left() const {
+  std::vector<std::string> left;
+  for (const auto& [name, entry] : entries_) {
+    for (const Running& running : entry->running) {
+      if (!running.process) continue;
+      const int pid = running.process->pid();
+      left.push_back(name + (pid > 0 ? " (process " + std::to_string(pid) + ")" : " (what it has started)"));
+    }
+  }
+  return left;
 }
 
 // Stops those that no module depends on which is still there; comes back with every change until none is left.

@@ -180,7 +180,12 @@ absl::Status Reconciler::Inspect(Inspection& inspection) const {
   facts.package_dependencies = manifest.dependencies;
   facts.package_bulkhead_range = manifest.bulkhead_range;
   if (FlagOff(inspection.flags_on, manifest)) facts.flag_off = manifest.feature_flag;
-  if (auto reason = WithoutUid(row)) facts.prepare = *reason;
+  if (auto reason = WithoutUid(row)) {
+    facts.prepare = *reason;
+  } else if (absl::Status may = CheckAccess(manifest, access_); !may.ok()) {
+    facts.prepare = {ErrorCode(may), std::string(may.message())};
+    facts.prepare_details = ErrorDetails(may);
+  }
   if (action == ModuleAction::kRollback) return absl::OkStatus();  // it runs none
   if (!manifest.has_database || !facts.package.ok() || !facts.prepare.code.empty()) return absl::OkStatus();
   absl::Status allowed = registry_.CheckExtensions(row.name, manifest.extensions);

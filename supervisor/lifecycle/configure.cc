@@ -91,7 +91,7 @@ void Reconciler::Configure(const ModuleTarget& target, ConfigChange change, Mill
 void Reconciler::BeginRollout(const EntryPtr& entry, std::shared_ptr<Rollout> rollout) {
   entry->rollout = rollout;
   for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-    if (Serves(entry->state.slots[i])) rollout->waiting[static_cast<int>(i)] = entry->running[i].run;
+    if (InService(entry->state.slots[i])) rollout->waiting[static_cast<int>(i)] = entry->running[i].run;
   }
   if (rollout->waiting.empty()) return StoreRollout(entry);  // what comes next has it from the start
   if (rollout->restart) return Dispatch(entry, event::Restart{AllSlots(*entry)});
@@ -112,6 +112,7 @@ void Reconciler::PushConfig(const EntryPtr& entry, int slot, const std::string& 
   Running& running = entry->running[static_cast<size_t>(slot)];
   const uint64_t run = running.run;
   if (!running.process || !running.process->control()) return done(absl::OkStatus());  // its successor has it from the start
+  running.process->Hide(HiddenTexts(*entry, config));
   module::v1::ConfigureRequest request;
   request.set_config_json(config);
   request.set_revision(revision);
@@ -123,7 +124,7 @@ void Reconciler::PushConfig(const EntryPtr& entry, int slot, const std::string& 
           auto entry = weak.lock();
           if (!entry) return;
           Running& running = entry->running[static_cast<size_t>(slot)];
-          if (running.run != run || !Serves(entry->state.slots[static_cast<size_t>(slot)])) return done(absl::OkStatus());
+          if (running.run != run || !InService(entry->state.slots[static_cast<size_t>(slot)])) return done(absl::OkStatus());
           if (!status.ok()) return done(absl::UnavailableError("Configure was not answered: " + std::string(status.message())));
           if (response.has_refused()) return done(absl::FailedPreconditionError(response.refused().message()));
           if (!response.has_applied()) return done(absl::InternalError("Configure was answered with nothing"));
@@ -147,6 +148,13 @@ void Reconciler::RolloutReady(const EntryPtr& entry, int slot) {
   PushConfig(entry, slot, entry->effective_config, entry->effective_revision, [entry](absl::Status status) {
     if (!status.ok()) entry->config_refusal = {"CONFIG_REFUSED", std::string(status.message())};
   });
+}
+
+// What a worker must not be seen to print: secrets of its configuration, and the password of its database role.
+std::vector<std::string> Reconciler::HiddenTexts(const Entry& entry, const std::string& config) {
+  std::vector<std::string> texts = SecretTexts(*entry.manifest, config);
+  if (entry.schema && !entry.schema->password.empty()) texts.push_back(entry.schema->password);
+  return texts;
 }
 
 std::pair<std::string, int64_t> Reconciler::ConfigForStart(const Entry& entry) const {
@@ -222,7 +230,7 @@ void Reconciler::StoreRollout(const EntryPtr& entry) {
         Want(entry, entry->state.wanted);
         // Those that became ready while it was written.
         for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-          if (Serves(entry->state.slots[i])) RolloutReady(entry, static_cast<int>(i));
+          if (InService(entry->state.slots[i])) RolloutReady(entry, static_cast<int>(i));
         }
         rollout->done(absl::OkStatus());
       });

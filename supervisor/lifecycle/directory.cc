@@ -32,4 +32,8 @@ void DirectoryPublisher::Drain(const std::string& instance, std::function<void()
   countdown->One();
 }
 
+void DirectoryPublisher::EndTunnels(const std::string& instance) {
+  for (DirectoryReader* reader : readers_) reader->EndTunnels(instance);
+}
+
 }  // namespace bulkhead

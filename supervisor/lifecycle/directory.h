@@ -36,6 +36,7 @@ struct DirectoryModule {
   std::string name;
   std::shared_ptr<const Manifest> manifest;  // routes, jobs, subscriptions
   std::vector<DirectoryWorker> workers;      // ready ones only
+  std::vector<DirectoryWorker> standby;      // the spare that is ready: for requests that reach none of those, before the next Directory says why
   bool starting = false;                     // a worker is on its way, so a request may wait; else without workers: 503
 };
 
@@ -44,7 +45,7 @@ struct Directory {
   std::map<std::string, std::shared_ptr<const DirectoryModule>, std::less<>> modules;
 };
 
-// A data thread, or whatever else holds a snapshot. Called on the control loop; both calls return at once.
+// A data thread, or whatever else holds a snapshot. Called on the control loop; all calls return at once.
 class DirectoryReader {
  public:
   virtual ~DirectoryReader() = default;
@@ -52,6 +53,8 @@ class DirectoryReader {
   virtual void Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) = 0;
   // `drained` (any thread, once) when no request to this instance is in flight here. The instance has left the Directory before.
   virtual void Drain(const std::string& instance, std::function<void()> drained) = 0;
+  // What would not end by itself, WebSockets, is to be closed now. The instance has left the Directory before.
+  virtual void EndTunnels(const std::string& /*instance*/) {}
 };
 
 // Publishing: all readers adopt, then `done` on the control loop. Control loop only.
@@ -61,6 +64,7 @@ class DirectoryPublisher {
   void AddReader(DirectoryReader* reader) { readers_.push_back(reader); }  // before the first Publish
   void Publish(std::shared_ptr<const Directory> directory, std::function<void()> done);
   void Drain(const std::string& instance, std::function<void()> done);
+  void EndTunnels(const std::string& instance);
   const std::shared_ptr<const Directory>& current() const { return current_; }
 
  private:

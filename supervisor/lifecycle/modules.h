@@ -43,6 +43,7 @@ struct WorkerView {
   std::optional<WallTime> started_at;
   int restarts = 0;
   bool ready = false;                 // it is sent requests and jobs
+  bool spare = false;                 // it is not, until it takes the place of another one
   std::optional<WallTime> retry_at;   // of one that waits for its next start
   std::map<std::string, int64_t> exit_counts;  // by cause, since the module was enabled
 };
@@ -70,6 +71,7 @@ struct ModuleView {
   std::vector<IsolationItem> isolation;
   int64_t config_applied_revision = 0;  // the lowest that a ready worker has; 0 without one
   HealthView health;
+  uint64_t lines_dropped = 0;           // of its log, since this start of the supervisor
   std::optional<Offer> offer;
 };
 

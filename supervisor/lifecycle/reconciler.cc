@@ -59,13 +59,18 @@ Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registr
       clock_(clock),
       options_(std::move(options)),
       flags_(options_.flags),
-      flags_on_(VariablesOn(flags_)) {}
+      flags_on_(VariablesOn(flags_)) {
+  access_.store = ReachOf(database_.conninfo());
+  access_.own_folders = {options_.data_dir};
+  if (!options_.run_dir.starts_with(options_.data_dir + "/")) access_.own_folders.push_back(options_.run_dir);
+}
 
 Reconciler::~Reconciler() = default;
 
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
+  const bool served = GoesOn(entry->state);
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
@@ -93,6 +98,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
     }
   }
   if (publish) PublishDirectory(entry, std::move(drains));
+  if (served && !GoesOn(entry->state)) EndTunnels(entry);
   if (report) Reported(entry);
   for (const Action& action : replaced) Replaced(entry, action);
   SettleWaiters(entry);
@@ -115,7 +121,8 @@ void Reconciler::SetFlags(std::map<std::string, HostFlag> flags) {
 }
 
 void Reconciler::Want(const EntryPtr& entry, bool enabled) {
-  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry)});
+  Dispatch(entry, event::Want{enabled && !stopping_, FlagOff(flags_on_, *entry->manifest), entry->row.generation, WorkersWanted(*entry),
+                              entry->manifest->warm_spare});
 }
 
 // Waits for the modules it depends on, then prepares. Called again whenever another module has changed.
@@ -141,7 +148,7 @@ std::optional<Reason> Reconciler::WithoutUid(const ModuleRow& row) const {
 }
 
 // On the pool: what a worker of that version needs.
-absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate) {
+absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const ModuleRow& row, const Manifest& manifest, int processes, bool migrate) {
   PreparedModule prepared;
   ASSIGN_OR_RETURN(const std::string opened, OpenConfig(secrets_, row.name, row.config_json));
   ConfigResult config = EffectiveConfig(manifest, opened);
@@ -152,7 +159,7 @@ absl::StatusOr<Reconciler::PreparedModule> Reconciler::PrepareVersion(const Modu
   prepared.effective_config = config.effective_json;
   prepared.config_revision = row.config_revision;
   if (!manifest.has_database) return prepared;
-  prepared.connections = workers * limits::kConnectionsPerWorker;
+  prepared.connections = processes * limits::kConnectionsPerWorker;
   ASSIGN_OR_RETURN(prepared.schema, registry_.EnsureSchema(row.name, prepared.connections, manifest.extensions));
   if (!migrate) return prepared;
   ASSIGN_OR_RETURN(auto files, ReadMigrations(options_.data_dir + "/" + row.package + "/" + manifest.migrations_dir));
@@ -166,9 +173,14 @@ void Reconciler::PrepareNow(const EntryPtr& entry) {
     loop_.Post([this, entry, reason = *reason] { Dispatch(entry, event::Prepared{false, false, reason}); });
     return;
   }
+  if (absl::Status may = CheckAccess(*entry->manifest, access_); !may.ok()) {
+    entry->prepare_details = ErrorDetails(may);
+    loop_.Post([this, entry, reason = Reason{ErrorCode(may), std::string(may.message())}] { Dispatch(entry, event::Prepared{false, false, reason}); });
+    return;
+  }
   // The pool works on copies; the entry belongs to the loop.
   Blocking<PreparedModule>(
-      [this, row = entry->row, manifest = entry->manifest, workers = WorkersWanted(*entry)] { return PrepareVersion(row, *manifest, workers, true); },
+      [this, row = entry->row, manifest = entry->manifest, processes = Processes(*entry)] { return PrepareVersion(row, *manifest, processes, true); },
       [this, entry, package = entry->row.package](absl::StatusOr<PreparedModule> prepared) {
         // It speaks of a version that has been replaced meanwhile.
         if (entry->row.package != package) return Dispatch(entry, event::Prepared{false, false, {"OVERTAKEN", "another version has taken over"}});
@@ -211,6 +223,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(row.uid_slot) : getuid();
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
+  spec.reach = ModuleReach(*entry->manifest, access_.store);
   std::optional<ModuleSchema> schema = entry->schema;
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
   if (incoming) TakeIncoming(*entry, spec, schema);
@@ -219,6 +232,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
     spec.schema = schema->schema;
   }
   spec.flags = flags_;
+  spec.secrets = HiddenTexts(*entry, spec.config_json);
 
   std::weak_ptr<Entry> weak = entry;
   WorkerProcess::Callbacks callbacks;
@@ -231,19 +245,20 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
                {"instance", running.process->spec().instance},
                {"pid", std::to_string(running.process->pid())}});
       Dispatch(entry, event::WorkerReady{slot, run});
-      if (Serves(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
+      if (InService(entry->state.slots[static_cast<size_t>(slot)])) RolloutReady(entry, slot);
     }
   };
   callbacks.died = [this, weak, slot, run](const WorkerExit& exit) {
     if (auto entry = weak.lock()) {
       std::string instance = entry->running[static_cast<size_t>(slot)].process->spec().instance;
       entry->isolation = entry->running[static_cast<size_t>(slot)].process->isolation();
+      const bool spare = entry->state.slots[static_cast<size_t>(slot)].role == SlotState::Role::kSpare;
       Dispatch(entry, event::WorkerDied{slot, run, Cause(exit.end), exit.message, exit.stop_notes, exit.code, exit.orderly});
       if (!exit.asked) RolloutDied(entry, slot, exit.message);
-      if (!exit.asked) ReloadDied(entry, exit.message);
+      if (!exit.asked) ReloadDied(entry, {exit.code.empty() ? std::string(ExitCauseName(Cause(exit.end))) : exit.code, exit.message});
       if (!exit.asked) RecordExit(entry, exit);
       if (worker_gone_) worker_gone_(instance);
-      if (!exit.asked) EnableFailed(entry);
+      if (!exit.asked && !spare) EnableFailed(entry);
     }
   };
   callbacks.gone = [this, weak, slot, run] {
@@ -261,8 +276,20 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   callbacks.readiness = [this, weak, slot, run](bool ready, const std::string& why) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerReadiness{slot, run, ready, why});
   };
+  callbacks.printed = printed_;
   callbacks.floods = [this, weak, slot, run](const std::string& message) {
     if (auto entry = weak.lock()) Dispatch(entry, event::WorkerFloods{slot, run, message});
+  };
+  callbacks.stuck = [this, weak, instance = spec.instance] {
+    auto entry = weak.lock();
+    if (!entry || !stopping_) return;  // without a shutdown there is time: nothing takes its place before it has ended
+    entry->stuck = true;
+    LogError("lifecycle", "a worker was killed and does not end: a process of it is stuck in the kernel", {{"instance", instance}});
+    if (stuck_) stuck_(instance);
+    StopEligible();
+  };
+  callbacks.lines_dropped = [weak](uint64_t lines) {
+    if (auto entry = weak.lock()) entry->lines_dropped += lines;
   };
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
@@ -288,7 +315,8 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     module->manifest = entry->manifest;
     module->starting = StartsNow(entry->state);
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
-      if (!Listed(entry->state.slots[i])) continue;
+      const SlotState& seat = entry->state.slots[i];
+      if (!Listed(seat) && !StandsBy(seat)) continue;
       const WorkerProcess& process = *entry->running[i].process;
       auto faulty = [this, weak = std::weak_ptr(entry), slot = static_cast<int>(i), run = entry->running[i].run](WorkerFault fault,
                                                                                                                 std::string why) {
@@ -296,8 +324,8 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
           if (auto entry = weak.lock()) Faulty(entry, slot, run, fault, why);
         });
       };
-      module->workers.push_back({entry->state.slots[i].number, process.spec().instance, process.data_socket(), process.token(),
-                                 process.control(), std::move(faulty)});
+      (Listed(seat) ? module->workers : module->standby)
+          .push_back({seat.number, process.spec().instance, process.data_socket(), process.token(), process.control(), std::move(faulty)});
     }
     directory->modules[name] = std::move(module);
   } else {
@@ -318,20 +346,6 @@ void Reconciler::Faulty(const EntryPtr& entry, int slot, uint64_t run, WorkerFau
   if (running.run != run || !running.process) return;
   if (fault == WorkerFault::kUnresponsive) return running.process->Unresponsive(why);
   Dispatch(entry, event::WorkerAtFault{slot, run, why});
-}
-
-// Every reader has left it; now what is in flight may end, for a while.
-void Reconciler::Drain(const EntryPtr& entry, action::DrainWorker drain) {
-  Running& running = entry->running[static_cast<size_t>(drain.slot)];
-  if (!running.process || running.run != drain.run) return;
-  auto drained = [this, weak = std::weak_ptr(entry), drain] {
-    auto entry = weak.lock();
-    if (!entry) return;
-    loop_.Cancel(entry->drain_timers[drain.slot]);
-    Dispatch(entry, event::WorkerDrained{drain.slot, drain.run});
-  };
-  entry->drain_timers[drain.slot] = loop_.After(time_left_.ToDrain(running.process->spec().manifest->drain_timeout, clock_.Now()), drained);
-  publisher_.Drain(running.process->spec().instance, drained);
 }
 
 void Reconciler::RecordExit(const EntryPtr& entry, const WorkerExit& exit) {
@@ -390,6 +404,7 @@ void Reconciler::Reported(const EntryPtr& entry) {
              state.observed == ObservedState::kQuarantined || state.observed == ObservedState::kDegraded;
   Log(bad ? LogLevel::kWarn : LogLevel::kInfo, "lifecycle", observed,
       {{"module", entry->row.name}, {"reason", state.reason.message}});
+  if (changed_) changed_();
   Blocking<bool>(
       [this, name = entry->row.name, observed, reason = state.reason, generation = state.generation]() -> absl::StatusOr<bool> {
         RETURN_IF_ERROR(registry_.ReportObserved(options_.node, name, observed, reason.code, reason.message, generation));
@@ -487,6 +502,7 @@ Graph Reconciler::CurrentGraph() const {
     GraphNode& node = graph[name] = {entry->row.version, IsEnabled(entry->row), entry->manifest->dependencies,
                                      StandingOf(entry->state), entry->manifest->bulkhead_range};
     node.standing.present |= entry->publishing > 0;
+    node.standing.present &= !entry->stuck;
   }
   return graph;
 }
@@ -515,6 +531,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.exit_counts = entry.exit_counts;
   view.isolation = entry.isolation;
   view.workers_wanted = WorkersWanted(entry);
+  view.lines_dropped = entry.lines_dropped;
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
     if (slot.role == SlotState::Role::kFree) continue;
@@ -522,9 +539,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
     if (i < entry.running.size() && entry.running[i].process) {
       // The worst of the workers' last checks.
       const HealthView& health = entry.running[i].health;
-      auto rank = [](const std::string& status) {
-        return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0;
-      };
+      auto rank = [](const std::string& status) { return status == "unhealthy" ? 3 : status == "degraded" ? 2 : status == "healthy" ? 1 : 0; };
       if (Serves(slot) && rank(health.status) > rank(view.health.status)) view.health = health;
       const int64_t revision = entry.running[i].config_revision;
       if (Serves(slot) && (view.config_applied_revision == 0 || revision < view.config_applied_revision))
@@ -543,6 +558,7 @@ WorkerView Reconciler::ViewOf(const Entry& entry, size_t index) const {
   worker.version = entry.row.version;
   worker.restarts = slot.restarts;
   worker.ready = Listed(slot) && Routed(entry.state);
+  worker.spare = slot.role == SlotState::Role::kSpare;
   for (const auto& [cause, count] : slot.exits) worker.exit_counts[std::string(ExitCauseName(cause))] = count;
   using Phase = SlotState::Phase;
   switch (slot.phase) {

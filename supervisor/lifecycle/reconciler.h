@@ -17,6 +17,7 @@
 
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/loop.h"
+#include "supervisor/lifecycle/access.h"
 #include "supervisor/lifecycle/directory.h"
 #include "supervisor/lifecycle/graph.h"
 #include "supervisor/lifecycle/modules.h"
@@ -33,6 +34,8 @@ namespace bulkhead {
 
 // For the files of this class.
 absl::Status NotFound(const std::string& name);
+// Of a wish that is stored and not yet fulfilled.
+AuditRecord WishOf(const ModuleTarget& target, const char* action);
 std::vector<ErrorDetail> Details(const std::vector<Finding>& findings);
 
 class Reconciler : public Modules {
@@ -70,12 +73,30 @@ class Reconciler : public Modules {
   void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
   // Told of every process that is started, with its token, and again when it is gone.
   void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
+  // Told of every line that a worker prints.
+  void OnPrinted(std::function<void(const PrintedLine& line)> fn) { printed_ = std::move(fn); }
+  // Called when a module has been deleted, before that is answered; `done` when what is kept of it elsewhere is gone.
+  void OnDeleted(std::function<void(const std::string& module, bool purge, std::function<void(absl::Status)> done)> fn) { deleted_ = std::move(fn); }
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
   void SetFlags(std::map<std::string, HostFlag> flags);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
+  // After StopAll(): its budget ends now.
+  void Hasten();
+  // What runs, in numbers, and who of those that should does not; for people.
+  struct Tally {
+    int registered = 0, wanted = 0, running = 0;
+    std::vector<std::string> not_running;  // "orders (BACKOFF)"
+  };
+  Tally Count() const;
+  // Called after each change that Count() may show.
+  void OnChange(std::function<void()> fn) { changed_ = std::move(fn); }
+  // Workers that have not ended yet: "orders (process 4711)".
+  std::vector<std::string> Left() const;
+  // During a shutdown: of a worker that was killed something does not end. The others go on without it.
+  void OnStuck(std::function<void(const std::string& worker)> fn) { stuck_ = std::move(fn); }
 
   void List(Done<std::vector<ModuleView>> done) override;
   void Get(const std::string& name, Done<ModuleView> done) override;
@@ -103,6 +124,9 @@ class Reconciler : public Modules {
     std::unique_ptr<WorkerProcess> process;
     HealthView health;
     int64_t config_revision = 0;  // that it has
+    struct {
+      Loop::TimerId end = 0, tunnels = 0;
+    } drain;                      // timers
   };
   struct Waiter {                 // an answer that waits for a state
     bool enable = false;
@@ -145,6 +169,7 @@ class Reconciler : public Modules {
     Instant reported_since{};                // of the state, when that was told last
     std::vector<Running> running;            // by slot
     std::vector<IsolationItem> isolation;
+    uint64_t lines_dropped = 0;              // of its log, since this start of the supervisor
     std::deque<ExitRow> exits;
     Registry::ExitCounts exit_counts;  // by cause
     std::optional<ModuleSchema> schema;
@@ -159,10 +184,10 @@ class Reconciler : public Modules {
     Reason config_refusal;                   // of the last change, when that was refused
     std::optional<Offer> offer;
     std::vector<ErrorDetail> prepare_details;  // of the last preparation, when it failed
+    bool stuck = false;                      // in a shutdown: killed, and does not end
     bool awaiting_dependencies = false;      // Prepare was asked for and waits for other modules
     Loop::TimerId wake = 0;
     int publishing = 0;                      // publications under way: an answer waits for them
-    std::map<int, Loop::TimerId> drain_timers;
     // An enable that has not succeeded yet: a failure takes it back while the generation is this.
     std::optional<int64_t> enabling;
     std::string enabling_request;            // id of the request that wished it
@@ -177,11 +202,15 @@ class Reconciler : public Modules {
   void Prepare(const EntryPtr& entry);
   std::optional<Reason> WithoutUid(const ModuleRow& row) const;
   void PrepareNow(const EntryPtr& entry);
-  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int workers, bool migrate);
+  absl::StatusOr<PreparedModule> PrepareVersion(const ModuleRow& row, const Manifest& manifest, int processes, bool migrate);
   void StartWorker(const EntryPtr& entry, const action::StartWorker& start);
   void StopWorker(const EntryPtr& entry, int slot, uint64_t run);
   void PublishDirectory(const EntryPtr& entry, std::vector<action::DrainWorker> drains);
+  // On the pool: the record of a wish that changes no row, which is what may fail before anything is done.
+  absl::Status RecordWish(const ModuleTarget& target, const char* action);
   void Drain(const EntryPtr& entry, action::DrainWorker drain);
+  void Drained(const EntryPtr& entry, action::DrainWorker drain);
+  void EndTunnels(const EntryPtr& entry);
   void Reported(const EntryPtr& entry);
   void RecordExit(const EntryPtr& entry, const WorkerExit& exit);
   void HealthChecked(const EntryPtr& entry, int slot, uint64_t run, const absl::Status& status, const module::v1::HealthResponse& response);
@@ -221,6 +250,8 @@ class Reconciler : public Modules {
   // scale.cc
   static int WorkersWanted(const ModuleRow& row, const Manifest& manifest) { return row.workers.value_or(manifest.workers); }
   static int WorkersWanted(const Entry& entry) { return WorkersWanted(entry.row, *entry.manifest); }
+  static int Processes(const ModuleRow& row, const Manifest& manifest) { return WorkersWanted(row, manifest) + manifest.warm_spare; }
+  static int Processes(const Entry& entry) { return Processes(entry.row, *entry.manifest); }
   static bool Complete(const Entry& entry);
   void FitConnections(const EntryPtr& entry);
 
@@ -232,6 +263,7 @@ class Reconciler : public Modules {
                   std::function<void(absl::Status)> done);
   // Of the worker that is about to be started: the stored configuration, or the one that is being tried.
   std::pair<std::string, int64_t> ConfigForStart(const Entry& entry) const;
+  static std::vector<std::string> HiddenTexts(const Entry& entry, const std::string& config);
   void RolloutReady(const EntryPtr& entry, int slot);
   void RolloutDied(const EntryPtr& entry, int slot, const std::string& why);
   void RolloutUnwanted(const EntryPtr& entry);
@@ -255,7 +287,7 @@ class Reconciler : public Modules {
   void BeginRollback(const EntryPtr& entry, const ModuleTarget& target, const Reason& reason, std::function<void()> begun, Ended done);
   void RollBackItself(const EntryPtr& entry, const Reason& reason);
   void SettleReload(const EntryPtr& entry);
-  void ReloadDied(const EntryPtr& entry, const std::string& why);
+  void ReloadDied(const EntryPtr& entry, const Reason& why);
   // A command with `wait` whose work ends with done(status), and which holds the module's queue until then. That it goes on is answered
   // when the wait is over and begun() was called: before that it may still be refused.
   void Command(const ModuleTarget& target, ModuleAction action, Millis wait, Done<ActionResult> done,
@@ -277,6 +309,7 @@ class Reconciler : public Modules {
                         RescanResult::Folder& seen);
   static void NameTwins(const std::map<std::string, Found>& found, std::vector<RescanResult::Folder>& folders);
   void Adopt(Discovery discovery, const std::vector<std::string>& not_started);
+  void LearnIsolation(std::function<void()> learnt);
   void Booted();
   void StopEligible();
 
@@ -301,8 +334,13 @@ class Reconciler : public Modules {
   DirectoryPublisher& publisher_;
   const Clock& clock_;
   const Options options_;
+  NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
   std::function<void(const std::string&)> worker_gone_;
+  std::function<void(const PrintedLine&)> printed_;
+  std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;
+  std::function<void()> changed_;
+  std::function<void(const std::string&)> stuck_;
 
   // Control loop only.
   std::map<std::string, EntryPtr> entries_;

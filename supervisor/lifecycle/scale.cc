@@ -8,12 +8,14 @@
 
 namespace bulkhead {
 
-// Each that is wanted serves, and no other is left.
+// Each that is wanted serves, and no other is left but the spare.
 bool Reconciler::Complete(const Entry& entry) {
   const auto& slots = entry.state.slots;
   if (!Routed(entry.state)) return true;
   return static_cast<size_t>(std::count_if(slots.begin(), slots.end(), Serves)) == entry.state.workers &&
-         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) { return Serves(slot) || slot.role == SlotState::Role::kFree; });
+         std::all_of(slots.begin(), slots.end(), [](const SlotState& slot) {
+           return Serves(slot) || slot.role == SlotState::Role::kFree || slot.role == SlotState::Role::kSpare;
+         });
 }
 
 void Reconciler::Reset(const ModuleTarget& target, Millis wait, Done<ActionResult> done) {
@@ -27,12 +29,9 @@ void Reconciler::Reset(const ModuleTarget& target, Millis wait, Done<ActionResul
       auto current = Current(target, ModuleAction::kReset);
       if (!current.ok()) return refuse(current.status());
       // No row changes, so the record is what may fail before anything is done.
-      AuditRecord audit{.by = target.by, .action = "modules.reset", .module = target.name, .target = target.name};
-      audit.outcome = kAccepted;
       Blocking<bool>(
-          [this, audit]() -> absl::StatusOr<bool> {
-            RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-            Recorded(audit);
+          [this, target]() -> absl::StatusOr<bool> {
+            RETURN_IF_ERROR(RecordWish(target, "modules.reset"));
             return true;
           },
           [this, entry = *current, wait, done, refuse, release](absl::StatusOr<bool> recorded) {
@@ -67,10 +66,10 @@ void Reconciler::SetWorkers(const ModuleTarget& target, std::optional<int> worke
         release();
       };
       if (entry->row.workers == workers) return answer();
-      AuditRecord audit{.by = target.by, .action = "modules.scale", .module = target.name, .target = target.name};
-      audit.outcome = kAccepted;
+      const AuditRecord audit = WishOf(target, "modules.scale");
       // Those that leave keep their connections for a while.
-      const int most = std::max(workers.value_or(entry->manifest->workers), WorkersWanted(*entry)) * limits::kConnectionsPerWorker;
+      const int more = std::max(0, workers.value_or(entry->manifest->workers) - WorkersWanted(*entry));
+      const int most = (Processes(*entry) + more) * limits::kConnectionsPerWorker;
       Blocking<ModuleRow>(
           [this, name = target.name, workers, generation = entry->row.generation, most, audit] {
             return registry_.SetWorkers(name, workers, generation, most, &audit);

@@ -1,7 +1,6 @@
 #include "supervisor/lifecycle/step.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "supervisor/base/limits.h"
@@ -56,6 +55,7 @@ class Apply {
       }
     }
     const size_t before = std::exchange(state_.workers, static_cast<size_t>(want.workers));
+    state_.warm_spare = want.warm_spare;
     const bool serves = std::any_of(state_.slots.begin(), state_.slots.end(), Serves);
     if (!begins && want.enabled && serves && state_.workers > before)
       reason_ = {"SCALING", "it goes from " + std::to_string(before) + " to " + std::to_string(state_.workers) + " workers"};
@@ -85,7 +85,8 @@ class Apply {
       return;
     }
     for (const SlotState& slot : state_.slots) {
-      if (slot.role == Role::kMember && slot.phase == Phase::kReady) replacement.left.push_back(slot.number);
+      if (Serves(slot)) replacement.left.push_back(slot.number);
+      else if (InService(slot)) replacement.spare = slot.run;
     }
     std::sort(replacement.left.begin(), replacement.left.end());
   }
@@ -94,10 +95,11 @@ class Apply {
     if (!state_.replacement || !state_.replacement->announced) return;
     if (!state_.replacement->failure.code.empty()) return GiveUp(state_.replacement->failure);
     for (SlotState& slot : state_.slots) {
-      if (slot.role == Role::kMember) slot.role = Role::kLeaving;
+      if (slot.role == Role::kMember || slot.role == Role::kSpare) slot.role = Role::kLeaving;
       if (slot.role == Role::kSuccessor) slot.role = Role::kMember;
     }
     state_.workers = state_.replacement->workers;
+    state_.warm_spare = take.warm_spare;
     state_.replacement.reset();
     // All that was wrong was the old one's.
     state_.prepare = Prepare::kDone;
@@ -150,9 +152,10 @@ class Apply {
     slot->faulty_until.reset();
     slot->flooding_until.reset();
     if (slot->role == Role::kSuccessor) return;  // nobody is told of it before it takes over
+    publish_ = true;
+    if (slot->role == Role::kSpare) return;
     state_.was_ready = true;
     state_.start_exhausted = false;
-    publish_ = true;
   }
 
   void operator()(const event::WorkerDrained& drained) {
@@ -164,34 +167,34 @@ class Apply {
   void operator()(const event::WorkerDied& died) {
     SlotState* slot = Find(state_, died.slot, died.run);
     if (!slot || slot->phase == Phase::kDying) return;
-    const bool served = Serves(*slot);
+    const bool was_ready = InService(*slot), spare = slot->role == Role::kSpare;
     bool expected = slot->phase == Phase::kDraining || slot->phase == Phase::kStopping;
     slot->phase = Phase::kDying;
-    if (served) publish_ = true;
+    if (was_ready) publish_ = true;
     if (!died.stop_notes.empty()) reason_ = {"STOP_FAILED", died.stop_notes};
     if (expected) return;
-    const Reason reason = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
+    Reason reason = {died.code.empty() ? std::string(ExitCauseName(died.cause)) : died.code, died.message};
     if (slot->role == Role::kSuccessor) {
       slot->role = Role::kLeaving;
       return Fails(reason);
     }
-    reason_ = reason;
-    SpeaksAgainst(reason);
+    if (!spare) SpeaksAgainst(reason);
     ++slot->restarts;
     ++slot->exits[died.cause];
     const RestartWhen when = state_.policy.when;
     if (when == RestartWhen::kNever || (when == RestartWhen::kOnFailure && died.orderly)) {
-      reason_.message += "; it is not started again before something changes (restart.policy is " + std::string(RestartWhenName(when)) + ")";
+      reason.message += "; it is not started again before something changes (restart.policy is " + std::string(RestartWhenName(when)) + ")";
       slot->parked = true;
     }
+    if (!spare) reason_ = reason;  // who serves does so without a spare
     if (died.cause == ExitCause::kConfig) slot->parked = true;
     if (slot->parked) return;
-    Millis ready_for = served ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
+    Millis ready_for = was_ready ? std::chrono::duration_cast<Millis>(now_ - slot->ready_since) : Millis(0);
     slot->retry_at = slot->backoff.OnExit(state_.policy, now_, ready_for, state_.random);
     // Also one that fails so slowly, by timeouts, that it never waits: nobody else is to wait for it for ever.
-    slot->failed_starts = served ? 0 : slot->failed_starts + 1;
+    slot->failed_starts = was_ready ? 0 : slot->failed_starts + 1;
     const bool used_up = slot->backoff.waiting_long() || slot->failed_starts > state_.policy.burst;
-    if (used_up && !state_.was_ready) state_.start_exhausted = true;
+    if (used_up && !spare && !state_.was_ready) state_.start_exhausted = true;
   }
 
   void operator()(const event::WorkerGone& gone) {
@@ -219,7 +222,7 @@ class Apply {
     if (slot->unready == readiness.ready) publish_ = true;
     slot->unready = !readiness.ready;
     slot->unready_message = readiness.message;
-    if (!slot->unready) return;
+    if (!slot->unready || slot->role == Role::kSpare) return;
     reason_ = reason;
     SpeaksAgainst(reason);
   }
@@ -229,7 +232,7 @@ class Apply {
     if (!slot || slot->phase != Phase::kReady) return;
     slot->faulty_until = now_ + limits::kFaultMemory;
     slot->fault_message = fault.message;
-    reason_ = {"LINK_FAULT", fault.message};
+    if (slot->role != Role::kSpare) reason_ = {"LINK_FAULT", fault.message};
   }
 
   void operator()(const event::WorkerFloods& flood) {
@@ -253,22 +256,21 @@ class Apply {
     if (state_.replacement && !start) GiveUp({"OVERTAKEN", "it was told to stop meanwhile"});
     if (!run) state_.soak_until.reset();
     if (run) AssignSeats();
+    if (run) SpareTakesOver();
     if (state_.replacement) Replace();
-    std::vector<Action> after_publish;
+    if (run) SpareTakesOver();  // one that is a successor's by now
     for (size_t i = 0; i < state_.slots.size(); ++i) {
       SlotState& slot = state_.slots[i];
       if (slot.faulty_until && *slot.faulty_until <= now_) slot.faulty_until.reset();
       if (slot.flooding_until && *slot.flooding_until <= now_) slot.flooding_until.reset();
-      bool stay = run && slot.role == Role::kMember;
+      bool stay = run && (slot.role == Role::kMember || slot.role == Role::kSpare);
       if (start && stay && state_.prepare == Prepare::kDone) {
         bool due = !slot.parked && (!slot.retry_at || *slot.retry_at <= now_);
-        if (slot.phase == Phase::kEmpty && due) Start(slot, i, false);
+        if (slot.phase == Phase::kEmpty && due && (slot.role == Role::kMember || SpareMayStart(slot))) Start(slot, i, false);
       } else if (start && slot.role == Role::kSuccessor) {
         if (slot.phase == Phase::kEmpty) Start(slot, i, state_.replacement->at_once);
       } else if (!stay && slot.phase == Phase::kReady) {
-        slot.phase = Phase::kDraining;
-        publish_ = true;
-        after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
+        Drain(slot);
       } else if (!stay && slot.phase == Phase::kStarting) {
         Stop(slot, static_cast<int>(i));
       } else if (!run && slot.phase == Phase::kEmpty) {
@@ -276,11 +278,11 @@ class Apply {
       }
       if (slot.role == Role::kLeaving && slot.phase == Phase::kEmpty) slot = SlotState();
     }
-    if (start && state_.prepare == Prepare::kDone && !state_.replacement) ReplaceNext(after_publish);
+    if (start && state_.prepare == Prepare::kDone && !state_.replacement) ReplaceNext();
     while (!state_.slots.empty() && state_.slots.back().role == Role::kFree) state_.slots.pop_back();
     Observe();
     if (publish_ || StartsNow(state_) != started) actions_.push_back(action::Publish{});
-    actions_.insert(actions_.end(), after_publish.begin(), after_publish.end());
+    actions_.insert(actions_.end(), drains_.begin(), drains_.end());
     Wake();
   }
 
@@ -291,6 +293,12 @@ class Apply {
     slot.outdated = false;
     slot.run = state_.next_run++;
     actions_.push_back(action::StartWorker{static_cast<int>(index), slot.run, slot.number, incoming});
+  }
+
+  void Drain(SlotState& slot) {
+    slot.phase = Phase::kDraining;
+    publish_ = true;
+    drains_.push_back(action::DrainWorker{static_cast<int>(&slot - state_.slots.data()), slot.run});
   }
 
   void Stop(SlotState& slot, int index) {
@@ -306,21 +314,69 @@ class Apply {
     seat->number = number;
   }
 
-  SlotState* Member(int number) {
+  // The seat of the worker with that number, also of one that has not come yet.
+  SlotState* Holder(int number) {
     for (SlotState& slot : state_.slots) {
-      if (slot.role == Role::kMember && slot.number == number) return &slot;
+      if ((slot.role == Role::kMember || slot.role == Role::kSpare) && slot.number == number) return &slot;
     }
     return nullptr;
   }
 
-  // A seat for each worker that is wanted; members beyond those leave.
+  SlotState* Spare() {
+    auto spare = std::find_if(state_.slots.begin(), state_.slots.end(), [](const SlotState& slot) { return slot.role == Role::kSpare; });
+    return spare == state_.slots.end() ? nullptr : &*spare;
+  }
+
+  // A seat for each worker that is wanted, and one for the spare; who has a number beyond those leaves.
   void AssignSeats() {
+    const size_t numbers = state_.workers + (state_.warm_spare ? 1 : 0);
+    size_t members = 0;
+    SlotState* last = nullptr;
     for (SlotState& slot : state_.slots) {
-      if (slot.role == Role::kMember && static_cast<size_t>(slot.number) >= state_.workers) slot.role = Role::kLeaving;
+      if (slot.role == Role::kSpare && (!state_.warm_spare || static_cast<size_t>(slot.number) >= numbers)) slot.role = Role::kLeaving;
+      if (slot.role != Role::kMember) continue;
+      if (static_cast<size_t>(slot.number) >= numbers) {
+        slot.role = Role::kLeaving;
+        continue;
+      }
+      ++members;
+      if (last == nullptr || std::pair(!Serves(slot), slot.number) > std::pair(!Serves(*last), last->number)) last = &slot;
     }
-    for (size_t number = 0; number < state_.workers; ++number) {
-      if (Member(static_cast<int>(number)) == nullptr) Seat(static_cast<int>(number), Role::kMember);
+    // One too many, while all that have left had higher numbers: it needs no other spare than itself.
+    if (members > state_.workers) {
+      last->role = Role::kSpare;
+      if (state_.replacement && std::erase(state_.replacement->left, last->number) > 0) state_.replacement->spare = last->run;
+      publish_ = true;
     }
+    for (int number = 0; members < state_.workers; ++number) {
+      if (Holder(number) != nullptr) continue;
+      Seat(number, Role::kMember);
+      ++members;
+    }
+    for (int number = 0; state_.warm_spare && Spare() == nullptr; ++number) {
+      if (Holder(number) == nullptr) Seat(number, Role::kSpare);
+    }
+  }
+
+  // Whether there is nothing more important: the others serve, none is being replaced, and who had its number before has gone.
+  bool SpareMayStart(const SlotState& spare) const {
+    return Complete() && !state_.replacement && std::none_of(state_.slots.begin(), state_.slots.end(), [&](const SlotState& slot) {
+             return &slot != &spare && slot.role != Role::kFree && slot.number == spare.number && slot.phase != Phase::kEmpty;
+           });
+  }
+
+  // The spare becomes a member instead of one that does not serve, of several instead of one that is not about to.
+  void SpareTakesOver() {
+    SlotState* const spare = Spare();
+    if (spare == nullptr || !StandsBy(*spare)) return;
+    SlotState* lost = nullptr;
+    for (SlotState& slot : state_.slots) {
+      if (slot.role == Role::kMember && slot.phase != Phase::kReady && (lost == nullptr || lost->phase == Phase::kStarting)) lost = &slot;
+    }
+    if (lost == nullptr) return;
+    std::swap(spare->role, lost->role);
+    publish_ = true;
+    if (state_.replacement && state_.replacement->spare == spare->run) state_.replacement->left.push_back(spare->number);
   }
 
   // The next step of a replacement that is under way.
@@ -336,9 +392,9 @@ class Apply {
       return;
     }
     if (auto next = successor(); next != state_.slots.end() && next->phase == Phase::kReady) {
-      // Without a member of its number it comes too late: fewer are wanted since.
-      SlotState* old = Member(next->number);
-      next->role = old != nullptr ? Role::kMember : Role::kLeaving;
+      // Without a worker of its number it comes too late: fewer are wanted since. What was a member may be the spare by now.
+      SlotState* old = Holder(next->number);
+      next->role = old != nullptr ? old->role : Role::kLeaving;
       if (old != nullptr) old->role = Role::kLeaving;
       publish_ = true;
     }
@@ -347,8 +403,9 @@ class Apply {
     while (!replacement.left.empty()) {
       const int number = replacement.left.front();
       replacement.left.erase(replacement.left.begin());
-      if (SlotState* old = Member(number); old != nullptr && old->phase == Phase::kReady) return Seat(number, Role::kSuccessor);
+      if (SlotState* old = Holder(number); old != nullptr && Serves(*old)) return Seat(number, Role::kSuccessor);
     }
+    if (SlotState* spare = Spare(); spare != nullptr && InService(*spare) && spare->run == replacement.spare) Drain(*spare);
     state_.replacement.reset();
     actions_.push_back(action::ReplaceDone{});
   }
@@ -377,22 +434,22 @@ class Apply {
   }
 
   // Lets an outdated worker go when no other is on its way, so that one at most is missing. One that waits for its backoff, or is not
-  // started any more, is not waited for.
-  void ReplaceNext(std::vector<Action>& after_publish) {
+  // started any more, is not waited for. The spare is the first, so that it is a new one that takes the place of each of the others.
+  void ReplaceNext() {
     for (const SlotState& slot : state_.slots) {
-      if (slot.role != Role::kMember) continue;
-      bool comes = slot.phase == Phase::kEmpty && !slot.parked && !(slot.retry_at && *slot.retry_at > now_);
+      if (slot.role != Role::kMember && slot.role != Role::kSpare) continue;
+      bool comes = slot.role == Role::kMember && slot.phase == Phase::kEmpty && !slot.parked && !(slot.retry_at && *slot.retry_at > now_);
       if (slot.phase != Phase::kEmpty && slot.phase != Phase::kReady) return;
       if (comes) return;
     }
-    for (size_t i = 0; i < state_.slots.size(); ++i) {
-      SlotState& slot = state_.slots[i];
-      if (slot.role != Role::kMember || slot.phase != Phase::kReady || !slot.outdated) continue;
-      slot.phase = Phase::kDraining;
-      publish_ = true;
-      after_publish.push_back(action::DrainWorker{static_cast<int>(i), slot.run});
-      return;
+    SlotState* next = Spare();
+    if (next == nullptr || !InService(*next) || !next->outdated || !Complete()) {
+      auto member = std::find_if(state_.slots.begin(), state_.slots.end(), [](const SlotState& slot) { return Serves(slot) && slot.outdated; });
+      if (member == state_.slots.end()) return;
+      next = &*member;
     }
+    Drain(*next);
+    SpareTakesOver();
   }
 
   void Observe() {
@@ -480,62 +537,10 @@ class Apply {
   std::vector<Action>& actions_;
   Reason reason_;
   bool publish_ = false;
+  std::vector<action::DrainWorker> drains_;  // behind the Publish
 };
 
 }  // namespace
-
-std::string_view ObservedStateName(ObservedState state) {
-  switch (state) {
-    case ObservedState::kStarting: return "STARTING";
-    case ObservedState::kRunning: return "RUNNING";
-    case ObservedState::kDegraded: return "DEGRADED";
-    case ObservedState::kBackoff: return "BACKOFF";
-    case ObservedState::kQuarantined: return "QUARANTINED";
-    case ObservedState::kStopping: return "STOPPING";
-    case ObservedState::kStopped: return "STOPPED";
-    case ObservedState::kFailed: return "FAILED";
-    case ObservedState::kSkipped: return "SKIPPED";
-  }
-  return "";
-}
-
-std::string_view ExitCauseName(ExitCause cause) {
-  switch (cause) {
-    case ExitCause::kExit: return "EXIT";
-    case ExitCause::kSignal: return "SIGNAL";
-    case ExitCause::kOom: return "OOM";
-    case ExitCause::kHandshake: return "HANDSHAKE";
-    case ExitCause::kStartTimeout: return "START_TIMEOUT";
-    case ExitCause::kLiveness: return "LIVENESS";
-    case ExitCause::kLimit: return "LIMIT";
-    case ExitCause::kConfig: return "CONFIG";
-  }
-  return "";
-}
-
-Instant Backoff::OnExit(const RestartPolicy& policy, Instant now, Millis was_ready_for, Random& random) {
-  if (was_ready_for >= policy.reset_after) Clear();
-  while (!exits_.empty() && exits_.front() + policy.window <= now) exits_.pop_front();
-  exits_.push_back(now);
-  if (attempt_ == 0 && static_cast<int>(exits_.size()) <= policy.burst) return now;
-  if (attempt_ == 0 || ++since_exhausted_ >= std::max(policy.burst, 1)) {
-    since_exhausted_ = 0;
-    exhausted_.push_back(now);
-    while (exhausted_.front() + policy.quarantine_span <= now || static_cast<int>(exhausted_.size()) > policy.quarantine_windows)
-      exhausted_.pop_front();
-    // Only a healthy spell ends a quarantine: its slow tries exhaust no window in time.
-    quarantined_ = quarantined_ || static_cast<int>(exhausted_.size()) >= policy.quarantine_windows;
-  }
-  exits_.clear();  // beyond the burst the attempts count, not the window
-  const double grown = static_cast<double>(policy.base.count()) * std::pow(policy.factor, attempt_);  // may be infinite
-  attempt_ = std::min(attempt_ + 1, 1000);
-  const double backoff = std::min(grown, static_cast<double>(policy.cap.count()));
-  const double delay = quarantined_ ? static_cast<double>(policy.quarantine_retry.count()) : backoff;
-  // Full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/), never under a
-  // tenth, so that no draw makes a hot loop.
-  double share = std::max(0.1, random.Unit());
-  return now + std::max(Millis(1), Millis(static_cast<int64_t>(delay * share)));
-}
 
 std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
   std::vector<Action> actions;
@@ -543,33 +548,6 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now) {
   std::visit(apply, event);
   apply.Converge();
   return actions;
-}
-
-bool Routed(const ModuleState& state) { return state.wanted && !state.skipped; }
-
-bool StartsNow(const ModuleState& state) { return Routed(state) && state.observed == ObservedState::kStarting; }
-
-bool Unwell(const SlotState& slot) {
-  return Serves(slot) && (slot.unready || slot.health != WorkerHealth::kHealthy || slot.faulty_until || slot.flooding_until);
-}
-
-bool Serves(const SlotState& slot) { return slot.phase == Phase::kReady && slot.role == Role::kMember; }
-
-bool Listed(const SlotState& slot) { return Serves(slot) && !slot.unready; }
-
-bool Settled(const ModuleState& state) {
-  switch (state.observed) {
-    case ObservedState::kStarting: return state.start_exhausted;
-    case ObservedState::kStopping: return false;
-    case ObservedState::kBackoff:
-    case ObservedState::kQuarantined:
-    case ObservedState::kRunning:
-    case ObservedState::kDegraded:
-    case ObservedState::kStopped:
-    case ObservedState::kFailed:
-    case ObservedState::kSkipped: return true;
-  }
-  return true;
 }
 
 }  // namespace bulkhead

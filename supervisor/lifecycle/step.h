@@ -11,6 +11,10 @@
 //
 // A slot is a seat for one process, and its `number` says which of the module's workers that process is. A worker is replaced without a
 // gap by a successor: a second seat of the same number, whose process becomes ready beside the old one before it takes over.
+//
+// A module with `warmSpare` has one seat more, whose process is ready and serves nobody. When a member is lost the two seats change their roles
+// in the same Step; what is started next is the new spare, on the seat of the lost one, with its history. So numbers go up to `workers`, one of
+// them the spare's, and no process ever changes its own.
 #pragma once
 
 #include <cstdint>
@@ -55,8 +59,9 @@ class Backoff {
 
 struct SlotState {
   enum class Phase { kEmpty, kStarting, kReady, kDraining, kStopping, kDying };
-  // A member serves. A successor is to take over from a member. One that leaves is free when it is empty.
-  enum class Role { kFree, kMember, kSuccessor, kLeaving };
+  // A member serves. The spare takes the place of a member that is lost. A successor is to take over from a member. One that leaves is free
+  // when it is empty.
+  enum class Role { kFree, kMember, kSpare, kSuccessor, kLeaving };
   Phase phase = Phase::kEmpty;
   Role role = Role::kFree;
   int number = 0;                   // from 0, of the module's workers; of a free one: nothing
@@ -90,11 +95,13 @@ struct ModuleState {
   bool skipped = false;             // its feature flag is off
   bool closing = false;             // the node shuts down
   size_t workers = 0;               // as it is wanted; `slots` may have more
+  bool warm_spare = false;          // one more is to be ready beside them
   // Successors are on their way.
   struct Replacement {
     bool at_once = false;           // all take over together, when they are told to (another version); else one after another
     size_t workers = 0;             // at once: how many of them
     std::vector<int> left;          // one after another: numbers of those that are still to be replaced
+    uint64_t spare = 0;             // the same: run of a spare that is to be restarted at the end
     bool announced = false;         // at once: all were ready, and wait for TakeOver or KeepOld
     Reason failure;                 // of one that died after that
   };
@@ -121,6 +128,7 @@ struct Want {                      // an administrator's wish, the boot, a flag,
   bool skipped = false;
   int64_t generation = 0;
   int workers = 1;
+  bool warm_spare = false;
 };
 struct Close {};                   // the node shuts down: what runs goes on until it is unwanted, nothing is started any more
 struct Retry {};                   // something has changed: forget backoff, quarantine and parking
@@ -128,7 +136,8 @@ struct Restart { std::vector<int> slots; };  // whose workers are to be replaced
 // Workers are to be replaced by successors, each ready before the old one goes. `at_once`: by `workers` of another version, for which
 // everything is prepared; they take over when TakeOver says so. Answered by ReplaceDone or ReplaceFailed, after which all is as before.
 struct Replace { bool at_once = false; int workers = 0; };
-struct TakeOver { Millis soak{0}; };  // to SuccessorsReady: from now on the others are the module's workers; within `soak` they are on trial
+// To SuccessorsReady: from now on the others are the module's workers; within `soak` they are on trial.
+struct TakeOver { Millis soak{0}; bool warm_spare = false; };
 struct KeepOld { Reason reason; };    // to SuccessorsReady, or before: the replacement is given up
 struct Prepared {                  // role, schema, migrations, configuration
   bool ok = false;
@@ -161,7 +170,7 @@ using Event = std::variant<event::Want, event::Close, event::Retry, event::Resta
 namespace action {
 struct Prepare {};
 struct StartWorker { int slot = 0; uint64_t run = 0; int number = 0; bool incoming = false; };  // incoming: of the version that is to take over
-struct Publish {};                                      // ready workers, StartsNow() or the module's presence have changed
+struct Publish {};                                      // ready workers, the spare, StartsNow() or the module's presence have changed
 struct DrainWorker { int slot = 0; uint64_t run = 0; };  // after the Publish without it; answered by WorkerDrained
 struct StopWorker { int slot = 0; uint64_t run = 0; };   // answered by WorkerDied and WorkerGone
 struct Wake { Instant at; };                            // the earliest time at which Tick is due; replaces an earlier one
@@ -178,13 +187,19 @@ std::vector<Action> Step(ModuleState& state, const Event& event, Instant now);
 
 // Whether its routes exist (ready or not). False at once when it is not wanted any more.
 bool Routed(const ModuleState& state);
+// Whether it is to have workers from now on, so that one that leaves has others in its place.
+inline bool GoesOn(const ModuleState& state) { return Routed(state) && !state.closing; }
 // Whether a start is under way or follows at once, so that requests may wait for it; not while it backs off or has failed.
 bool StartsNow(const ModuleState& state);
 // Whether a worker has started, has taken over and is not leaving: it answers calls.
 bool Serves(const SlotState& slot);
 // Whether it may be listed in the Directory: it serves, and is not unready. Also when no other is left: see "Health" in supervisor/README.md.
 bool Listed(const SlotState& slot);
-// Whether one that serves reports or does what it should not.
+// Whether it may be listed as the one that stands by.
+bool StandsBy(const SlotState& slot);
+// Whether it has started and stays: it serves, or would at once.
+bool InService(const SlotState& slot);
+// Whether one that is ready reports or does what it should not.
 bool Unwell(const SlotState& slot);
 // Neither starting nor stopping: what a boot waits for.
 bool Settled(const ModuleState& state);

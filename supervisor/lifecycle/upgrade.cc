@@ -63,7 +63,8 @@ struct Reconciler::Upgrading {
   std::shared_ptr<const Manifest> manifest;      // of next
   PreparedModule prepared;
   Reason reason;                                 // of a rollback
-  bool stored = false;                           // that next is in force
+  bool storing = false;                          // that next is in force
+  std::optional<absl::Status> given_up;          // meanwhile: why
   std::function<void()> begun;                   // nothing refuses it any more
   Ended done;
 };
@@ -122,14 +123,12 @@ void Reconciler::Restart(const ModuleTarget& target, Millis wait, Done<ActionRes
   Command(target, ModuleAction::kRestart, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());  // its flag is off, or it was left out: there is nothing to restart
-    const AuditRecord audit{.by = target.by, .action = "modules.restart", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
     // Each of its workers may still be leaving when its successor is there. Taken back by FitConnections().
-    const int both = 2 * WorkersWanted(*entry) * limits::kConnectionsPerWorker;
+    const int both = (WorkersWanted(*entry) + Processes(*entry)) * limits::kConnectionsPerWorker;
     Blocking<bool>(
-        [this, audit, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
-          if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(audit.module, both));
-          RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-          Recorded(audit);
+        [this, target, both, has_role = entry->schema.has_value()]() -> absl::StatusOr<bool> {
+          if (has_role) RETURN_IF_ERROR(registry_.SetConnectionLimit(target.name, both));
+          RETURN_IF_ERROR(RecordWish(target, "modules.restart"));
           return true;
         },
         [this, entry, both, done](absl::StatusOr<bool> recorded) {
@@ -147,11 +146,9 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
   Command(target, ModuleAction::kReload, wait, std::move(done), [this, target](const EntryPtr& entry, std::function<void()> begun, Ended done) {
     if (absl::Status may = MayReplace(*entry); !may.ok()) return done(may);
     if (!Routed(entry->state)) return done(absl::OkStatus());
-    const AuditRecord audit{.by = target.by, .action = "modules.reload", .module = target.name, .target = target.name, .outcome = std::string(kAccepted)};
     Blocking<bool>(
-        [this, audit]() -> absl::StatusOr<bool> {
-          RETURN_IF_ERROR(AuditLog(database_).Append(audit));
-          Recorded(audit);
+        [this, target]() -> absl::StatusOr<bool> {
+          RETURN_IF_ERROR(RecordWish(target, "modules.reload"));
           return true;
         },
         [this, entry, begun, done](absl::StatusOr<bool> recorded) {
@@ -159,7 +156,7 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
           begun();
           entry->reload = std::make_shared<Reloading>(Reloading{{}, done});
           for (const SlotState& slot : entry->state.slots) {
-            if (Serves(slot)) entry->reload->runs.insert(slot.run);
+            if (InService(slot)) entry->reload->runs.insert(slot.run);
           }
           Dispatch(entry, event::Retry{});
           Dispatch(entry, event::Restart{AllSlots(*entry)});
@@ -171,7 +168,7 @@ void Reconciler::Reload(const ModuleTarget& target, Millis wait, Done<ActionResu
 void Reconciler::SettleReload(const EntryPtr& entry) {
   if (!entry->reload) return;
   const bool left = std::any_of(entry->state.slots.begin(), entry->state.slots.end(), [&](const SlotState& slot) {
-    if (slot.role != SlotState::Role::kMember) return false;
+    if (slot.role != SlotState::Role::kMember) return InService(slot) && entry->reload->runs.contains(slot.run);
     return slot.phase != SlotState::Phase::kReady || entry->reload->runs.contains(slot.run);
   });
   if (left && Routed(entry->state)) return;
@@ -179,11 +176,11 @@ void Reconciler::SettleReload(const EntryPtr& entry) {
 }
 
 // One that does not come back as it was is enough: the others stay.
-void Reconciler::ReloadDied(const EntryPtr& entry, const std::string& why) {
+void Reconciler::ReloadDied(const EntryPtr& entry, const Reason& why) {
   if (!entry->reload) return;
   const auto reload = std::exchange(entry->reload, nullptr);
   Dispatch(entry, event::Restart{});
-  reload->done(RestartFailure(entry->row.name, entry->state.reason, {{"", "RELOAD_STOPPED", why + "; the workers that were not reloaded yet stay", 0}}));
+  reload->done(RestartFailure(entry->row.name, why, {{"", "RELOAD_STOPPED", why.message + "; the workers that were not reloaded yet stay", 0}}));
 }
 
 // ---- another version ----
@@ -336,7 +333,7 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
         // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
         if (!CanRun(entry->state)) return StoreUpgrade(entry);
         // Until the old ones have gone, there are both. What is more than is needed in the end is taken back by FitConnections().
-        const int both = WorkersWanted(*entry) + WorkersWanted(upgrade->next, *upgrade->manifest);
+        const int both = Processes(*entry) + Processes(upgrade->next, *upgrade->manifest);
         entry->connections = both * limits::kConnectionsPerWorker;
         Blocking<PreparedModule>(
             [this, row = upgrade->next, manifest = upgrade->manifest, both, migrate = upgrade->action == ModuleAction::kUpgrade] {
@@ -381,6 +378,7 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
                           .module = row.name,
                           .target = row.name,
                           .message = upgrade->reason.message};
+  upgrade->storing = true;
   Blocking<ModuleRow>(
       [this, row, audit, manifest = upgrade->manifest, before = upgrade->before.package]() -> absl::StatusOr<ModuleRow> {
         ASSIGN_OR_RETURN(ModuleRow stored, registry_.SetVersion(row, &audit));
@@ -389,14 +387,14 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
         return stored;
       },
       [this, entry, upgrade](absl::StatusOr<ModuleRow> row) {
+        upgrade->storing = false;
+        if (upgrade->given_up) return RestoreVersion(entry, upgrade, *upgrade->given_up);
         if (!row.ok()) {
           if (entry->state.replacement) return Dispatch(entry, event::KeepOld{ReasonOf(row.status())});
           return UpgradeFailed(entry, row.status());
         }
-        upgrade->stored = true;
         if (entry->state.replacement && !entry->state.replacement->failure.code.empty())  // too late, just in time
           return Dispatch(entry, event::TakeOver{});
-        if (entry->upgrade != upgrade) return;  // given up, and being written back
         entry->row = *std::move(row);
         entry->manifest = upgrade->manifest;
         entry->unusable = absl::OkStatus();
@@ -408,7 +406,8 @@ void Reconciler::StoreUpgrade(const EntryPtr& entry) {
           entry->effective_config = upgrade->prepared.effective_config;
           entry->effective_revision = upgrade->prepared.config_revision;
           entry->awaiting_dependencies = false;  // for the old one's sake
-          Dispatch(entry, event::TakeOver{upgrade->action == ModuleAction::kUpgrade ? upgrade->manifest->soak_time : Millis(0)});
+          const Millis soak = upgrade->action == ModuleAction::kUpgrade ? upgrade->manifest->soak_time : Millis(0);
+          Dispatch(entry, event::TakeOver{soak, upgrade->manifest->warm_spare});
         }
         entry->upgrade.reset();
         LogInfo("lifecycle", upgrade->action == ModuleAction::kRollback ? "rolled back" : "upgraded",
@@ -425,6 +424,10 @@ void Reconciler::UpgradeFailed(const EntryPtr& entry, const absl::Status& why) {
   const std::shared_ptr<Upgrading> upgrade = std::exchange(entry->upgrade, nullptr);
   LogWarn("lifecycle", upgrade->action == ModuleAction::kRollback ? "the rollback failed" : "the upgrade failed",
           {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", std::string(why.message())}});
+  if (upgrade->storing) {  // one after the other: the later write is the one that stays
+    upgrade->given_up = why;
+    return;
+  }
   RestoreVersion(entry, upgrade, why);
 }
 

@@ -11,6 +11,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr size_t kMinSecretText = 8;  // as long as what stands for it
+
 // {} for what is no configuration.
 json ObjectOf(std::string_view text) {
   Findings ignored;
@@ -31,6 +33,18 @@ class Secrets {
   const bool any_;
   std::set<std::string> open_;
 };
+
+void CollectTexts(const json& value, std::vector<std::string>& texts) {
+  if (value.is_structured()) {
+    for (const json& item : value) CollectTexts(item, texts);
+    return;
+  }
+  const std::string quoted = Dump(value);
+  const std::string text = value.is_string() ? value.get<std::string>() : quoted;
+  if (text.size() < kMinSecretText) return;
+  texts.push_back(text);
+  if (value.is_string() && quoted.size() > text.size() + 2) texts.push_back(quoted.substr(1, quoted.size() - 2));
+}
 
 }  // namespace
 
@@ -87,6 +101,16 @@ std::string MaskedDiff(const Manifest& manifest, std::string_view before_json, s
     diff[name] = {{"from", shown(from)}, {"to", shown(to)}};
   }
   return Dump(diff);
+}
+
+std::vector<std::string> SecretTexts(const Manifest& manifest, std::string_view config_json) {
+  std::vector<std::string> texts;
+  const json config = ObjectOf(config_json);
+  const Secrets secrets(manifest);
+  for (const auto& [name, value] : config.items()) {
+    if (secrets.Hides(name)) CollectTexts(value, texts);
+  }
+  return texts;
 }
 
 std::string MaskConfig(const Manifest& manifest, std::string_view config_json) {

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "supervisor/manifest/manifest.h"
@@ -21,6 +22,10 @@ std::string KeepMasked(const Manifest& manifest, std::string_view stored_json, s
 
 // Whether KeepMasked would take a stored value: a sensitive one that is "********" in `incoming_json`, and is stored in whatever form.
 bool KeepsSecrets(const Manifest& manifest, std::string_view stored_json, std::string_view incoming_json);
+
+// The texts of the effective configuration that must not be shown, as they are and as JSON writes them; those of fewer than eight bytes are left
+// out, since they would be found everywhere.
+std::vector<std::string> SecretTexts(const Manifest& manifest, std::string_view config_json);
 
 // {"field": {"from": …, "to": …}} of what differs between two configurations, null for what is not there. Secrets, and fields
 // that the schema does not know, are "********" on both sides: one sees that they changed, not how.

@@ -23,8 +23,6 @@ constexpr size_t kMaxName = 63;  // a PostgreSQL identifier and a DNS label
 constexpr int64_t kMaxLifecycleMs = 600'000;
 constexpr size_t kMaxArgs = 64;
 constexpr size_t kMaxPermissions = 256;
-constexpr size_t kMaxAccessFiles = 256;
-constexpr size_t kMaxAccessPath = 4096;
 
 void ReadIdentity(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (auto format = top.Number("manifestVersion"); format && *format != 1) {
@@ -74,6 +72,7 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (entry) CheckInnerPath(*entry, "/entry", "entry", out);
   manifest.args = top.Strings("args", kMaxArgs, 4096);
   manifest.workers = static_cast<int>(top.Integer("workers", 1, limits::kMaxWorkers).value_or(1));
+  manifest.warm_spare = top.Bool("warmSpare").value_or(false);
   manifest.critical = top.Bool("critical");
   manifest.feature_flag = top.String("featureFlag", 128).value_or("");
   if (!std::all_of(manifest.feature_flag.begin(), manifest.feature_flag.end(),
@@ -94,10 +93,6 @@ void ReadProcess(ObjectReader& top, Manifest& manifest, Findings& out) {
       out.Error("/configReload", "INVALID_VALUE", "\"configReload\" is \"push\" or \"restart\".");
     }
   }
-  top.Bool("warmSpare");
-  top.Object("isolation");
-  top.NotApplied("warmSpare", "no spare worker is kept");
-  top.NotApplied("isolation", "the isolation that the machine offers is applied");
 }
 
 void ReadLifecycle(ObjectReader& top, Manifest& manifest, Findings& out) {
@@ -136,34 +131,6 @@ void ReadDatabase(ObjectReader& top, Manifest& manifest, Findings& out) {
     }
   }
   database.WarnUnknown();
-}
-
-void ReadAccess(ObjectReader& top, Findings& out) {
-  const json* value = top.Object("access");
-  if (value == nullptr) return;
-  ObjectReader access(*value, "/access", out);
-  if (const json* files = access.Array("files", kMaxAccessFiles)) {
-    for (size_t i = 0; i < files->size(); ++i) {
-      const json& file = (*files)[i];
-      const std::string path = PointerTo("/access/files", i);
-      if (file.is_object()) continue;
-      if (!file.is_string()) {
-        out.Error(path, "WRONG_TYPE", absl::StrCat("What it may reach is a path or an object, not ", TypeName(file), "."));
-      } else if (Characters(file.get_ref<const std::string&>()) > kMaxAccessPath) {
-        out.Error(path, "TOO_LONG", absl::StrCat("A path may have at most ", kMaxAccessPath, " characters."));
-      }
-    }
-  }
-  if (const json* network = access.Get("network"); network != nullptr && network->is_string()) {
-    const auto mode = network->get<std::string>();
-    if (mode != "none" && mode != "loopback" && mode != "ports" && mode != "outbound") {
-      out.Error("/access/network", "INVALID_VALUE", "\"network\" is \"none\", \"loopback\", \"ports\" or \"outbound\".");
-    }
-  } else if (network != nullptr && !network->is_object()) {
-    out.Error("/access/network", "WRONG_TYPE", "\"network\" is \"none\", \"loopback\", \"ports\" or \"outbound\".");
-  }
-  access.WarnUnknown();
-  out.Warn("/access", "NOT_APPLIED", "\"access\" has no effect in this version: what a module may reach is the same for all.");
 }
 
 void ReadCapabilities(ObjectReader& top, Manifest& manifest, Findings& out) {
@@ -247,7 +214,8 @@ ManifestResult ReadManifest(const json& document) {
     ReadDatabase(top, manifest, out);
     ReadLifecycle(top, manifest, out);
     if (const json* value = top.Object("limits")) ReadLimits(*value, "/limits", manifest, out);
-    ReadAccess(top, out);
+    if (const json* value = top.Object("access")) ReadAccess(*value, "/access", manifest, out);
+    ReadIsolation(top, manifest, out);
     ReadMetadata(top, manifest, out);
     top.WarnUnknown();
   }

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "nlohmann/json_fwd.hpp"
 #include "supervisor/base/limits.h"
+#include "supervisor/base/network_access.h"
 #include "supervisor/manifest/supervision.h"
 
 namespace bulkhead {
@@ -64,6 +65,13 @@ struct ConfigField {
   bool operator==(const ConfigField&) const = default;
 };
 
+// A place outside its own folders that the module may reach: absolute and normalised. A folder stands for all below it.
+struct FileAccess {
+  std::string path;
+  bool write = false;  // else reading and executing
+  bool operator==(const FileAccess&) const = default;
+};
+
 enum class Transport { kLink, kHttp };
 enum class ConfigReload { kPush, kRestart };  // a changed configuration is handed to the running module, or it is restarted with it
 
@@ -73,6 +81,7 @@ struct Manifest {
   std::string entry;  // "bin/<name>" by default
   std::vector<std::string> args;
   int workers = 1;
+  bool warm_spare = false;       // one more is kept ready
   std::optional<bool> critical;  // absent: critical when another module depends on it
   std::string feature_flag;
   Transport transport = Transport::kLink;
@@ -99,6 +108,10 @@ struct Manifest {
   int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;
+  std::vector<FileAccess> access_files;
+  std::optional<NetworkAccess> network;  // absent: nothing but its database (lifecycle/access.h)
+  std::vector<uint16_t> network_ports;   // TCP, of kPorts
+  bool strict_isolation = false;         // it is not started where a measure is missing
   std::string json;  // the whole document as JSON, unknown fields included
   bool operator==(const Manifest&) const = default;
 };

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "supervisor/manifest/quantities.h"
 #include "supervisor/manifest/reader.h"
 
 namespace bulkhead {
@@ -17,7 +18,25 @@ constexpr int64_t kMinMemory = 1 << 20;
 constexpr int64_t kMaxMemory = int64_t{1} << 44;
 constexpr double kMinCpu = 0.01, kMaxCpu = 1024;
 
-// "512Mi", "256MB", "1073741824": bytes. Units as Kubernetes and as people write them.
+// 0.5, "0.5" or "500m": CPUs.
+std::optional<double> ParseCpu(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
+  const double factor = absl::ConsumeSuffix(&text, "m") ? 0.001 : 1;
+  double value = 0;
+  const bool plain = !text.empty() && text.find_first_not_of("0123456789.") == absl::string_view::npos;
+  return plain && absl::SimpleAtod(text, &value) ? std::optional(value * factor) : std::nullopt;
+}
+
+std::optional<double> ReadQuantity(ObjectReader& reader, const char* name, std::optional<double> (*parse)(absl::string_view)) {
+  const json* value = reader.Get(name);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number()) return value->get<double>();
+  if (value->is_string()) return parse(value->get_ref<const std::string&>()).value_or(std::nan(""));
+  return std::nan("");
+}
+
+}  // namespace
+
 std::optional<double> ParseMemory(absl::string_view text) {
   static constexpr std::pair<absl::string_view, double> kUnits[] = {{"kib", 1024.0},
                                                                     {"mib", 1048576.0},
@@ -44,25 +63,6 @@ std::optional<double> ParseMemory(absl::string_view text) {
   }
   return std::nullopt;
 }
-
-// 0.5, "0.5" or "500m": CPUs.
-std::optional<double> ParseCpu(absl::string_view text) {
-  text = absl::StripAsciiWhitespace(text);
-  const double factor = absl::ConsumeSuffix(&text, "m") ? 0.001 : 1;
-  double value = 0;
-  const bool plain = !text.empty() && text.find_first_not_of("0123456789.") == absl::string_view::npos;
-  return plain && absl::SimpleAtod(text, &value) ? std::optional(value * factor) : std::nullopt;
-}
-
-std::optional<double> ReadQuantity(ObjectReader& reader, const char* name, std::optional<double> (*parse)(absl::string_view)) {
-  const json* value = reader.Get(name);
-  if (value == nullptr) return std::nullopt;
-  if (value->is_number()) return value->get<double>();
-  if (value->is_string()) return parse(value->get_ref<const std::string&>()).value_or(std::nan(""));
-  return std::nan("");
-}
-
-}  // namespace
 
 void ReadLimits(const json& value, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(value, path, out);

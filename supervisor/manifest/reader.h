@@ -97,6 +97,8 @@ void ReadDependencies(const nlohmann::json& dependencies, const std::string& pat
 void ReadRestart(const nlohmann::json& restart, const std::string& path, Manifest& manifest, Findings& out);
 void ReadHealth(const nlohmann::json& health, const std::string& path, Manifest& manifest, Findings& out);
 void ReadLimits(const nlohmann::json& limits, const std::string& path, Manifest& manifest, Findings& out);
+void ReadAccess(const nlohmann::json& access, const std::string& path, Manifest& manifest, Findings& out);
+void ReadIsolation(ObjectReader& top, Manifest& manifest, Findings& out);
 // Permissions must be declared in the manifest's own `permissions`.
 void CheckPermissions(const std::vector<std::string>& used, const std::string& path, const Manifest& manifest, Findings& out);
 

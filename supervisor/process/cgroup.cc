@@ -171,7 +171,7 @@ bool CgroupTree::Delegate(Hierarchy& tree) {
 }
 
 IsolationItem CgroupTree::Limit(Cgroup& cgroup, const std::string& id, const std::string& controller, int64_t value) {
-  IsolationItem item{"cgroup." + controller, false, ""};
+  IsolationItem item{"cgroup." + controller, IsolationItem::State::kUnavailable, ""};
   const Hierarchy* v1 = Find(controller);
   const Hierarchy* v2 = Find("");
   bool in_v2 = !cgroup.v2_.empty() && std::find(v2->controllers.begin(), v2->controllers.end(), controller) != v2->controllers.end();
@@ -186,6 +186,7 @@ IsolationItem CgroupTree::Limit(Cgroup& cgroup, const std::string& id, const std
     }
   }
   if (value <= 0) {
+    item.state = IsolationItem::State::kNotAskedFor;
     item.why = "not asked for";
     return item;
   }
@@ -216,7 +217,7 @@ IsolationItem CgroupTree::Limit(Cgroup& cgroup, const std::string& id, const std
   } else {
     error = cgroup_files::Write((in_v2 ? cgroup.v2_ : v1_folder) + "/pids.max", std::to_string(value));
   }
-  item.active = error == 0;
+  if (error == 0) item.state = IsolationItem::State::kActive;
   if (error != 0) item.why = std::string("the kernel refused the limit: ") + strerror(error);
   return item;
 }

@@ -35,6 +35,7 @@ class Cgroup {
   bool OomKilled() const;
   int ForksRefused() const;     // by its limit of processes
   std::string CpuStat() const;  // file that tells for how long its CPU limit has held it back; empty: none does
+  const std::string& tracked() const { return tracked_; }  // the folder whose members are the tree's
   bool Remove();          // false while the kernel still counts a process in it
 
  private:

@@ -16,8 +16,8 @@ namespace bulkhead {
 
 // The steps of the shim, for the report.
 enum class ShimStep : int32_t {
-  kClone, kCgroup, kSession, kDescriptors, kNoFile, kCore, kNproc, kCapabilities, kGroups, kGid, kUid, kParent, kNoNewPrivs,
-  kChdir, kLandlock, kSeccomp, kExec,
+  kClone, kCgroup, kSession, kNetwork, kMounts, kDescriptors, kNoFile, kFileSize, kCore, kNproc, kCapabilities, kGroups, kGid, kUid,
+  kParent, kNoNewPrivs, kChdir, kLandlock, kSeccomp, kExec,
 };
 
 // What the shim writes into the report pipe: one per tolerated or fatal failure. End of file without a fatal one: execve worked.
@@ -39,15 +39,23 @@ struct ExecPlan {
   UniqueFd null, out, err, control, report, landlock;
   std::vector<UniqueFd> cgroup_entries;
 
+  uint64_t namespaces = 0;   // CLONE_NEW… of the clone
+  UniqueFd network;          // a network namespace that is there already, to enter
+  std::string tmp;           // with CLONE_NEWNS, where it is asked for: what is mounted at each of `tmp_places`
+  std::vector<const char*> tmp_places;
+  bool shared_memory = false;  // with CLONE_NEWNS: a /dev/shm of its own
+  bool proc = false;           // with CLONE_NEWNS: a /proc without the processes of others
+
   bool change_user = false;
   uid_t uid = 0;
   gid_t gid = 0;
   bool sandbox = false;
+  bool strict = false;       // what is tolerated otherwise is fatal
   bool drop_bounding_set = false;
   int last_capability = 0;
   const sock_filter* filter = nullptr;
   unsigned short filter_length = 0;
-  rlim_t nofile = 0, nproc = 0;  // 0: as inherited
+  rlim_t nofile = 0, nproc = 0, file_bytes = 0;  // 0: as inherited
   int parent_death_signal = 0;
   pid_t parent = 0;              // who must still be the parent, else there is nobody to report to
   mode_t mask = 027;
@@ -56,12 +64,12 @@ struct ExecPlan {
   ExecPlan(const ExecPlan&) = delete;
   ExecPlan& operator=(const ExecPlan&) = delete;
 
-  // Copies the texts, moves the descriptors. An error names what is wrong with the spec.
-  absl::Status Fill(SpawnSpec& spec);
+  // Copies the texts, moves the descriptors. `report_pipe` is the write end of the child's report pipe. An error names what is wrong with the spec.
+  absl::Status Fill(SpawnSpec& spec, UniqueFd report_pipe);
 };
 
-// clone3 with a pidfd, into `cgroup_v2` when that is not -1. As fork(): 0 in the child; -errno when it fails.
-pid_t CloneProcess(int cgroup_v2, int* pidfd);
+// clone3 with a pidfd, into `cgroup_v2` when that is not -1, in new `namespaces` (CLONE_NEW…). As fork(): 0 in the child; -errno when it fails.
+pid_t CloneProcess(int cgroup_v2, uint64_t namespaces, int* pidfd);
 // In the child: all of the plan, then execve. Async-signal-safe.
 [[noreturn]] void RunShim(const ExecPlan& plan);
 // "execve /x/bin/y: Permission denied"

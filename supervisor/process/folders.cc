@@ -216,6 +216,10 @@ absl::Status Remove(const std::vector<std::string>& roots, const std::string& pa
   if (!place.ok()) return place.status();
   const char* name = place->name.c_str();
   if (unlinkat(place->parent.get(), name, AT_REMOVEDIR) == 0 || errno == ENOENT) return absl::OkStatus();
+  struct stat info;
+  if (errno == ENOTDIR && fstatat(place->parent.get(), name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode)) {
+    return unlinkat(place->parent.get(), name, 0) == 0 ? absl::OkStatus() : ErrnoStatus(errno, path);
+  }
   UniqueFd folder(openat(place->parent.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!folder && errno == EACCES && fchmodat(place->parent.get(), name, 0700, 0) == 0) {
     folder.Reset(openat(place->parent.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));

@@ -59,7 +59,7 @@ void RunKeeper(ExecPlan& plan, UniqueFd socket) {
 
   plan.parent = getpid();
   int pidfd = -1;
-  pid_t child = CloneProcess(-1, &pidfd);
+  pid_t child = CloneProcess(-1, plan.namespaces, &pidfd);
   if (child == 0) RunShim(plan);
   if (child < 0) {
     ShimReport report{ShimStep::kClone, -child, 1};

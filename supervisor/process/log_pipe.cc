@@ -18,6 +18,8 @@ namespace {
 constexpr size_t kReadSize = 64 * 1024;       // one read of a pipe's default capacity per turn of the loop
 constexpr size_t kDrainLimit = 1024 * 1024;   // Drain() against a writer that never stops
 constexpr Millis kRateWindow{1'000};
+// Between two reads of a flood: to read 100 MB/s only to drop them would take the processor from those who work. Its writer waits meanwhile.
+constexpr Millis kFloodPause{5};
 
 }  // namespace
 
@@ -84,6 +86,7 @@ struct LogPipe::State {
   bool closed = false;
   std::string partial;
   bool skipping = false;  // the rest of a line that was cut
+  bool refused = false;   // something of the last read was over the rate
 
   void Close() {
     if (fd) loop.Unwatch(fd.get());
@@ -94,7 +97,8 @@ struct LogPipe::State {
   void Emit(std::string_view text) {
     if (!text.empty() && text.back() == '\r') text.remove_suffix(1);
     if (tail) tail->Append(text);
-    if (rate->Admit(text.size()) && !closed) line(text);
+    if (!rate->Admit(text.size())) refused = true;
+    else if (!closed) line(text);
   }
 
   void EmitCut() {
@@ -116,7 +120,7 @@ struct LogPipe::State {
           skipping = true;
         }
       } else {
-        (void)rate->Admit(piece.size());  // what is skipped is a flood all the same when it is much
+        if (!rate->Admit(piece.size())) refused = true;  // what is skipped is a flood all the same when it is much
       }
       if (end == std::string_view::npos) return;
       if (!std::exchange(skipping, false)) Emit(std::exchange(partial, {}));
@@ -144,6 +148,20 @@ struct LogPipe::State {
     return false;
   }
 
+  static void Watch(const std::shared_ptr<State>& state) {
+    state->loop.Watch(state->fd.get(), EPOLLIN, [state](uint32_t) {
+      const std::shared_ptr<State> self = state;  // Unwatch() ends what captures it
+      char buffer[kReadSize];
+      self->refused = false;
+      self->ReadOnce(buffer);
+      if (!self->refused || !self->fd) return;
+      self->loop.Unwatch(self->fd.get());
+      self->loop.After(kFloodPause, [self] {
+        if (self->fd) Watch(self);
+      });
+    });
+  }
+
   void EndOfStream() {
     loop.Unwatch(fd.get());
     fd.Reset();
@@ -155,10 +173,7 @@ LogPipe::LogPipe(Loop& loop, UniqueFd read_end, std::shared_ptr<OutputTail> tail
   int fd = state_->fd.get();
   if (fd < 0) return;
   fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-  loop.Watch(fd, EPOLLIN, [state = state_](uint32_t) {
-    char buffer[kReadSize];
-    state->ReadOnce(buffer);
-  });
+  State::Watch(state_);
 }
 
 LogPipe::~LogPipe() { state_->Close(); }

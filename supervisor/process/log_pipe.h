@@ -59,8 +59,4 @@ class LogPipe {
   std::shared_ptr<State> state_;  // shared with a call that is on its way: `line` may destroy the pipe
 };
 
-// Writes one line of a module into the supervisor's log: a JSON object with `level` and `message` (or `msg`) becomes a
-// structured line with its other scalar fields, anything else is a raw line tagged with `stream`.
-void LogModuleLine(std::string_view module, std::string_view stream, std::string_view line);
-
 }  // namespace bulkhead

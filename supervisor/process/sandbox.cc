@@ -1,15 +1,12 @@
 #include "supervisor/process/sandbox.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/seccomp.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
+#include <climits>
 #include <cstdint>
 
 namespace bulkhead::sandbox {
@@ -17,9 +14,12 @@ namespace {
 
 // landlock(7). The header of the distribution stops at ABI 2, so these are written out.
 constexpr uint32_t kCreateRulesetVersion = 1;
-constexpr int kRulePathBeneath = 1;
+constexpr int kRulePathBeneath = 1, kRuleNetPort = 2;
 enum Access : uint64_t {
+  kExecute = 1 << 0,
   kWriteFile = 1 << 1,
+  kReadFile = 1 << 2,
+  kReadDir = 1 << 3,
   kRemoveDir = 1 << 4,
   kRemoveFile = 1 << 5,
   kMakeChar = 1 << 6,
@@ -31,9 +31,13 @@ enum Access : uint64_t {
   kMakeSym = 1 << 12,
   kRefer = 1 << 13,     // ABI 2
   kTruncate = 1 << 14,  // ABI 3
+  kIoctlDev = 1 << 15,  // ABI 5
 };
-constexpr uint64_t kScopeAbstractUnixSocket = 1 << 0;  // ABI 6
-constexpr uint64_t kScopeSignal = 1 << 1;              // ABI 6
+constexpr uint64_t kToRead = kExecute | kReadFile | kReadDir;
+constexpr uint64_t kOfFiles = kExecute | kWriteFile | kReadFile | kTruncate | kIoctlDev;  // the others mean something for folders only
+constexpr uint64_t kBindTcp = 1 << 0, kConnectTcp = 1 << 1;                               // ABI 4
+constexpr uint64_t kScopeAbstractUnixSocket = 1 << 0;                                     // ABI 6
+constexpr uint64_t kScopeSignal = 1 << 1;                                                 // ABI 6
 
 struct RulesetAttr {
   uint64_t handled_access_fs;
@@ -44,111 +48,116 @@ struct __attribute__((packed)) PathBeneathAttr {
   uint64_t allowed_access;
   int32_t parent_fd;
 };
+struct NetPortAttr {
+  uint64_t allowed_access;
+  uint64_t port;
+};
 
 // Where anybody writes: they keep nothing, or (/dev/shm) what the file modes already keep apart.
 constexpr const char* kHarmlessDevices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/shm"};
 
+// What programs in C, C++, Python, Java, Go or Node read to start and to look up names, users, times and certificates; tried with those of
+// this repository. Of /etc only what is named here, because the rest is other programs' settings. /proc is whole: a rule is for a
+// folder that is there now, and /proc/self of a child to come is not; what it tells of other processes the kernel guards by itself.
+constexpr const char* kNeededByPrograms[] = {
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/alternatives",
+    "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies",
+    "/etc/localtime", "/etc/timezone", "/etc/locale.alias", "/etc/locale.conf", "/etc/default/locale",
+    "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/hosts", "/etc/host.conf", "/etc/hostname", "/etc/resolv.conf", "/etc/gai.conf",
+    "/etc/services", "/etc/protocols", "/etc/mime.types", "/etc/os-release", "/etc/machine-id", "/etc/krb5.conf",
+    "/etc/python3", "/etc/java", "/etc/node",
+    // Where /etc/resolv.conf leads to on many machines; the folder, because the file is replaced by a new one at each change.
+    "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager/resolv.conf",
+    "/proc", "/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage",
+};
+
 uint64_t HandledAccess(int abi) {
-  uint64_t access = kWriteFile | kRemoveDir | kRemoveFile | kMakeChar | kMakeDir | kMakeReg | kMakeSock | kMakeFifo | kMakeBlock | kMakeSym;
+  uint64_t access = kToRead | kWriteFile | kRemoveDir | kRemoveFile | kMakeChar | kMakeDir | kMakeReg | kMakeSock | kMakeFifo | kMakeBlock |
+                    kMakeSym;
   if (abi >= 2) access |= kRefer;
   if (abi >= 3) access |= kTruncate;
+  if (abi >= 5) access |= kIoctlDev;
   return access;
 }
 
+UniqueFd OpenPlace(const std::string& path) { return UniqueFd(open(path.c_str(), O_PATH | O_CLOEXEC)); }
+
 // 0 or an errno.
-int Allow(int ruleset, const std::string& path, uint64_t access) {
-  UniqueFd place(open(path.c_str(), O_PATH | O_CLOEXEC));
+int Allow(int ruleset, const UniqueFd& place, uint64_t access) {
   struct stat info;
   if (!place || fstat(place.get(), &info) != 0) return errno;
-  if (!S_ISDIR(info.st_mode)) access &= kWriteFile | kTruncate;  // the others mean something for folders only
+  if (!S_ISDIR(info.st_mode)) access &= kOfFiles;
   PathBeneathAttr rule{access, place.get()};
   return syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0) == 0 ? 0 : errno;
 }
 
-#if defined(__x86_64__)
-constexpr uint32_t kNativeArch = AUDIT_ARCH_X86_64;
-#elif defined(__aarch64__)
-constexpr uint32_t kNativeArch = AUDIT_ARCH_AARCH64;
-#else
-constexpr uint32_t kNativeArch = 0;
-#endif
+bool IsOrHolds(const std::string& folder, const std::string& path) {
+  return folder == "/" || path == folder || path.rfind(folder + "/", 0) == 0;
+}
 
-constexpr uint32_t kX32Bit = 0x40000000;  // x86-64's second set of system call numbers, which would pass a deny-list
-constexpr uint32_t kNamespaceFlags =
-    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
-
-constexpr long kDenied[] = {
-    // file systems
-    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_swapon, SYS_swapoff, SYS_quotactl, SYS_open_by_handle_at,
-    SYS_move_mount, SYS_open_tree, SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_mount_setattr,
-    // namespaces
-    SYS_unshare, SYS_setns,
-    // code in the kernel
-    SYS_init_module, SYS_finit_module, SYS_delete_module, SYS_kexec_load, SYS_kexec_file_load, SYS_bpf, SYS_perf_event_open,
-    SYS_userfaultfd,
-    // other processes
-    SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd,
-    // keys
-    SYS_add_key, SYS_request_key, SYS_keyctl,
-    // the machine
-    SYS_reboot, SYS_acct, SYS_syslog, SYS_settimeofday, SYS_clock_settime, SYS_sethostname, SYS_setdomainname, SYS_vhangup,
-#if defined(__x86_64__)
-    SYS_iopl, SYS_ioperm,
-#endif
-};
-
-std::vector<sock_filter> BuildFilter() {
-  std::vector<sock_filter> code;
-  if (kNativeArch == 0) return code;
-  const sock_filter deny = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
-  auto load = [&](size_t offset) { code.push_back(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<uint32_t>(offset))); };
-  load(offsetof(seccomp_data, arch));
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kNativeArch, 1, 0));
-  code.push_back(deny);  // 32-bit calls
-  load(offsetof(seccomp_data, nr));
-#if defined(__x86_64__)
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, kX32Bit, 0, 1));
-  code.push_back(deny);
-#endif
-  for (long number : kDenied) {
-    code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1));
-    code.push_back(deny);
+// Where the opened place really is, links followed, must be apart from all of `roots`.
+absl::Status CheckForeign(const UniqueFd& place, const std::string& path, const std::vector<std::string>& roots) {
+  char real[PATH_MAX];
+  ssize_t size = readlink(("/proc/self/fd/" + std::to_string(place.get())).c_str(), real, sizeof real);
+  if (size < 0) return ErrnoStatus(errno, "access.files: " + path);
+  const std::string where(real, static_cast<size_t>(size));
+  for (const std::string& root : roots) {
+    if (IsOrHolds(root, where) || IsOrHolds(where, root))
+      return absl::PermissionDeniedError("access.files: " + path + " reaches into the supervisor's own folder " + root);
   }
-  // A filter can't see the flags of clone3, which lie in memory: without it the C library falls back to clone.
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1));
-  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3));
-  load(offsetof(seccomp_data, args[0]));  // the low half, on a little-endian machine
-  code.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, kNamespaceFlags, 0, 1));
-  code.push_back(deny);
-  code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
-  return code;
+  return absl::OkStatus();
+}
+
+absl::Status AllowAll(int ruleset, const std::vector<std::string>& paths, uint64_t access, const std::vector<std::string>* foreign_to) {
+  for (const std::string& path : paths) {
+    const UniqueFd place = OpenPlace(path);
+    if (place && foreign_to != nullptr) RETURN_IF_ERROR(CheckForeign(place, path, *foreign_to));
+    if (int error = Allow(ruleset, place, access); error != 0)
+      return ErrnoStatus(error, (foreign_to != nullptr ? "access.files: " : "landlock: the place ") + path);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AllowPorts(int ruleset, const std::vector<uint16_t>& ports) {
+  for (uint16_t port : ports) {
+    NetPortAttr rule{kConnectTcp, port};
+    if (syscall(SYS_landlock_add_rule, ruleset, kRuleNetPort, &rule, 0) != 0)
+      return ErrnoStatus(errno, "landlock: the TCP port " + std::to_string(port));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
+
+bool AllowMounted(int ruleset, const char* path, bool write) {
+  const int place = open(path, O_PATH | O_CLOEXEC);
+  PathBeneathAttr rule{write ? HandledAccess(LandlockAbi()) : kToRead, place};
+  return place >= 0 && syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0) == 0;
+}
 
 int LandlockAbi() {
   static const int abi = static_cast<int>(syscall(SYS_landlock_create_ruleset, nullptr, 0, kCreateRulesetVersion));
   return abi < 0 ? 0 : abi;
 }
 
-absl::StatusOr<UniqueFd> LandlockRuleset(const std::vector<std::string>& writable) {
-  int abi = LandlockAbi();
-  RulesetAttr attr{HandledAccess(abi), 0, abi >= 6 ? kScopeAbstractUnixSocket | kScopeSignal : 0};
+absl::StatusOr<UniqueFd> LandlockRuleset(const ReachSpec& reach, const std::vector<std::string>& roots) {
+  const int abi = LandlockAbi();
+  const bool ports = abi >= kAbiWithPorts && reach.network == NetworkAccess::kPorts;
+  const uint64_t access = HandledAccess(abi);
+  // A module is reached through its Unix sockets: with kPorts it has no TCP port to listen on.
+  RulesetAttr attr{access, ports ? kBindTcp | kConnectTcp : 0, abi >= kAbiWithScopes ? kScopeAbstractUnixSocket | kScopeSignal : 0};
   UniqueFd ruleset(static_cast<int>(syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0)));
   if (!ruleset) return ErrnoStatus(errno, "landlock_create_ruleset");
-  for (const char* device : kHarmlessDevices) Allow(ruleset.get(), device, attr.handled_access_fs);  // not every machine has all
-  for (const std::string& path : writable) {
-    if (int error = Allow(ruleset.get(), path, attr.handled_access_fs); error != 0) {
-      return ErrnoStatus(error, "landlock: the writable place " + path);
-    }
-  }
+  // Not every machine has all of these.
+  for (const char* path : kNeededByPrograms) Allow(ruleset.get(), OpenPlace(path), kToRead);
+  for (const char* device : kHarmlessDevices) Allow(ruleset.get(), OpenPlace(device), access);
+  RETURN_IF_ERROR(AllowAll(ruleset.get(), reach.readable, kToRead, nullptr));
+  RETURN_IF_ERROR(AllowAll(ruleset.get(), reach.writable, access, nullptr));
+  RETURN_IF_ERROR(AllowAll(ruleset.get(), reach.foreign_readable, kToRead, &roots));
+  RETURN_IF_ERROR(AllowAll(ruleset.get(), reach.foreign_writable, access, &roots));
+  if (ports) RETURN_IF_ERROR(AllowPorts(ruleset.get(), reach.ports));
   return ruleset;
-}
-
-const std::vector<sock_filter>& SyscallFilter() {
-  static const std::vector<sock_filter> filter = BuildFilter();
-  return filter;
 }
 
 }  // namespace bulkhead::sandbox

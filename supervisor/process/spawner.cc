@@ -22,6 +22,7 @@ namespace {
 
 // The end of the spawner is awaited, so that nothing is left when the daemon has ended: 10 s for PostgreSQL, and a little.
 constexpr Millis kSpawnerEnd{12'000};
+constexpr Millis kLastWords{200};  // between the end of its socket and that of the process
 
 class ForkedSpawner final : public Spawner {
  public:
@@ -30,6 +31,7 @@ class ForkedSpawner final : public Spawner {
 
   ~ForkedSpawner() override {
     socket_.reset();
+    if (reaped_) return;
     pollfd ended{pidfd_.get(), POLLIN, 0};
     if (pidfd_ && poll(&ended, 1, static_cast<int>(kSpawnerEnd.count())) == 0) {
       LogError("spawner", "the spawner is still ending processes");
@@ -42,11 +44,7 @@ class ForkedSpawner final : public Spawner {
   void Attach(Loop& loop) override {
     loop_ = &loop;
     socket_->Attach(loop, [this](std::string_view packet, std::vector<UniqueFd>&) { OnReply(packet); },
-                    [] {
-                      // Nobody could end or start a process any more; the kernel has killed the children with it. A service
-                      // manager starts all of it anew.
-                      Fatal(__FILE__, __LINE__, "the spawner process has ended: the supervisor can't go on without it");
-                    });
+                    [this] { Lost(); });
   }
 
   void Spawn(SpawnSpec spec, std::function<void(absl::StatusOr<SpawnedProcess>)> spawned,
@@ -57,12 +55,24 @@ class ForkedSpawner final : public Spawner {
     uint64_t serial = Send(std::move(request));
     if (serial == 0) {
       loop_->Post([spawned = std::move(spawned)] {
-        spawned(Error("SPAWN_FAILED", "arguments and environment are larger than " + std::to_string(wire::kMaxPacket) + " bytes"));
+        spawned(Error("SPAWN_FAILED", "arguments, environment and access.files are larger than " + std::to_string(wire::kMaxPacket) + " bytes"));
       });
       return;
     }
     starting_[serial] = std::move(spawned);
     running_[serial] = std::move(exited);
+  }
+
+  void Inspect(SpawnSpec spec, std::function<void(std::vector<IsolationItem>)> done) override {
+    wire::Request request;
+    request.kind = wire::Request::Kind::kInspect;
+    request.spec = std::move(spec);
+    uint64_t serial = Send(std::move(request));
+    if (serial == 0) {
+      loop_->Post([done = std::move(done)] { done({}); });
+      return;
+    }
+    inspecting_[serial] = std::move(done);
   }
 
   void Signal(const std::string& id, int signal) override {
@@ -77,7 +87,7 @@ class ForkedSpawner final : public Spawner {
     wire::Request request;
     request.kind = wire::Request::Kind::kKillTree;
     request.id = id;
-    killing_[Send(std::move(request))] = std::move(empty);
+    killing_[Send(std::move(request))] = {id, std::move(empty)};
   }
 
   void MakeFolder(const std::string& path, uid_t uid, gid_t gid, mode_t mode, std::function<void(absl::Status)> done) override {
@@ -98,8 +108,29 @@ class ForkedSpawner final : public Spawner {
   }
 
   pid_t pid() const override { return pid_; }
+  void OnKilled(std::function<void(const std::string&, const std::vector<KilledProcess>&)> killed) override { killed_ = std::move(killed); }
+  void OnLost(std::function<void(const std::string&)> lost) override { lost_ = std::move(lost); }
 
  private:
+  struct Killing {
+    std::string id;
+    std::function<void()> empty;
+  };
+
+  // Nobody can end or start a process any more; the kernel has killed the children with it (PR_SET_PDEATHSIG).
+  void Lost() {
+    int status = 0;
+    std::string how = "it closed its socket";
+    pollfd ended{pidfd_.get(), POLLIN, 0};
+    if (poll(&ended, 1, static_cast<int>(kLastWords.count())) == 1 && waitpid(pid_, &status, WNOHANG) == pid_) {
+      reaped_ = true;
+      how = WIFSIGNALED(status) ? "it was ended by signal " + std::to_string(WTERMSIG(status))
+                                : "it exited with code " + std::to_string(WEXITSTATUS(status));
+    }
+    if (!lost_) Fatal(__FILE__, __LINE__, "the spawner process has ended: the supervisor can't go on without it");
+    std::exchange(lost_, nullptr)(how);
+  }
+
   // The serial of the request, 0 when it is too large for a packet.
   uint64_t Send(wire::Request request) {
     BULKHEAD_CHECK(loop_ != nullptr && loop_->InLoopThread());
@@ -107,7 +138,7 @@ class ForkedSpawner final : public Spawner {
     std::vector<UniqueFd> fds;
     std::string packet = wire::Encode(request, fds);
     if (packet.size() > wire::kMaxPacket) {
-      BULKHEAD_CHECK(request.kind == wire::Request::Kind::kSpawn);  // ids and paths are short
+      BULKHEAD_CHECK(request.kind == wire::Request::Kind::kSpawn || request.kind == wire::Request::Kind::kInspect);  // ids and paths are short
       return 0;
     }
     socket_->Send(std::move(packet), std::move(fds));
@@ -132,15 +163,21 @@ class ForkedSpawner final : public Spawner {
         if (status.ok()) {
           spawned(std::move(reply.process));
         } else {
-          spawned(Error("SPAWN_FAILED", reply.text));
+          spawned(Error(status.code() == wire::kIsolationIncomplete ? "ISOLATION_INCOMPLETE" : "SPAWN_FAILED", reply.text));
         }
         break;
       }
+      case wire::Reply::Kind::kInspected:
+        if (auto done = Take(inspecting_, reply.serial)) done(std::move(reply.process.isolation));
+        break;
       case wire::Reply::Kind::kExited:
         if (auto exited = Take(running_, reply.serial)) exited(reply.exit);
         break;
       case wire::Reply::Kind::kEmpty:
-        if (auto empty = Take(killing_, reply.serial)) empty();
+        if (Killing killing = Take(killing_, reply.serial); killing.empty) {
+          if (!reply.killed.empty() && killed_) killed_(killing.id, reply.killed);
+          killing.empty();
+        }
         break;
       case wire::Reply::Kind::kFolder:
         if (auto done = Take(folders_, reply.serial)) done(status);
@@ -155,8 +192,12 @@ class ForkedSpawner final : public Spawner {
   uint64_t next_serial_ = 1;
   std::unordered_map<uint64_t, std::function<void(absl::StatusOr<SpawnedProcess>)>> starting_;
   std::unordered_map<uint64_t, std::function<void(ProcessExit)>> running_;
-  std::unordered_map<uint64_t, std::function<void()>> killing_;
+  std::unordered_map<uint64_t, std::function<void(std::vector<IsolationItem>)>> inspecting_;
+  std::unordered_map<uint64_t, Killing> killing_;
   std::unordered_map<uint64_t, std::function<void(absl::Status)>> folders_;
+  std::function<void(const std::string&, const std::vector<KilledProcess>&)> killed_;
+  std::function<void(const std::string&)> lost_;
+  bool reaped_ = false;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "supervisor/process/spawner_process.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -25,6 +26,7 @@ namespace {
 constexpr Millis kGracefulBudget{10'000};  // between graceful_signal and SIGKILL when the daemon is gone
 constexpr Millis kLeaveBudget{30'000};     // then the spawner leaves although a process can't be killed (stuck in the kernel)
 constexpr int kSocketFd = 3, kKeptFd = 4;
+constexpr size_t kMaxKilledNamed = 32;    // processes of one tree that are named to the daemon; the others are killed all the same
 
 // No ranges at all are every number.
 bool InOne(const std::vector<std::pair<id_t, id_t>>& ranges, id_t id) {
@@ -41,6 +43,10 @@ SpawnerProcess::SpawnerProcess(UniqueFd socket, Spawner::Options options, pid_t 
   sigaddset(&child_ended, SIGCHLD);
   sigprocmask(SIG_BLOCK, &child_ended, nullptr);
   child_signals_.Reset(signalfd(-1, &child_ended, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (options_.journal.empty()) return;
+  auto journal = InstanceJournal::Open(options_.journal);
+  if (journal.ok()) journal_ = *std::move(journal);
+  else LogWarn("spawner", "what is started can't be written down", {{"reason", std::string(journal.status().message())}});
 }
 
 SpawnerProcess::~SpawnerProcess() { loop_.Unwatch(child_signals_.get()); }
@@ -82,8 +88,13 @@ void SpawnerProcess::OnRequest(std::string_view packet, std::vector<UniqueFd>& f
     case Kind::kSpawn:
       Spawn(request.serial, std::move(request.spec));
       break;
+    case Kind::kInspect:
+      Inspect(request.serial, std::move(request.spec));
+      break;
     case Kind::kSignal:
-      if (it != children_.end()) SignalPidfd(it->second->pidfd.get(), request.signal);
+      if (it == children_.end()) break;
+      if (request.signal == SIGKILL && !it->second->ended && it->second->pid != 0) it->second->killed_name = NameOf(it->second->pid);
+      SignalPidfd(it->second->pidfd.get(), request.signal);
       break;
     case Kind::kKillTree:
       if (it == children_.end()) {
@@ -127,30 +138,58 @@ void SpawnerProcess::Spawn(uint64_t serial, SpawnSpec spec) {
   child.serial = serial;
   child.id = spec.id;
   child.graceful_signal = spec.graceful_signal;
+  child.record = {spec.id, spec.executable, boot_id_, spec.change_user ? spec.uid : geteuid(), spec.graceful_signal, IdentityOf(getpid()), {}, "", spec.notes};
   absl::Status started = Start(child, spec);
   if (!started.ok()) {
+    journal_.Remove(child.id);
     if (child.launch.cgroup) child.launch.cgroup->Remove();
     return AnswerStatus(wire::Reply::Kind::kSpawned, serial, started);
   }
   children_[child.id] = std::move(owned);
 }
 
+void SpawnerProcess::Inspect(uint64_t serial, SpawnSpec spec) {
+  Launch launch;
+  const absl::Status prepared = PrepareLaunch(spec, {options_, options_.use_cgroups ? &cgroups_ : nullptr, networks_}, launch);
+  if (launch.cgroup) launch.cgroup->Remove();
+  wire::Reply reply;
+  reply.kind = wire::Reply::Kind::kInspected;
+  reply.serial = serial;
+  if (prepared.ok()) reply.process.isolation = std::move(launch.isolation);
+  if (!prepared.ok()) LogWarn("spawner", "what isolation there is can't be told", {{"reason", std::string(prepared.message())}});
+  Answer(reply);
+}
+
 absl::Status SpawnerProcess::Start(Child& child, SpawnSpec& spec) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoStatus(errno, "pipe2");
   child.report.Reset(ends[0]);
-  RETURN_IF_ERROR(PrepareLaunch(spec, options_.use_cgroups ? &cgroups_ : nullptr, UniqueFd(ends[1]), child.launch));
+  UniqueFd report_end(ends[1]);
+  RETURN_IF_ERROR(PrepareLaunch(spec, {options_, options_.use_cgroups ? &cgroups_ : nullptr, networks_}, child.launch));
+  if (std::string missing = spec.strict ? MissingMeasures(child.launch.isolation) : ""; !missing.empty())
+    return absl::Status(wire::kIsolationIncomplete, "the module wants all of its isolation (`isolation: strict`), and this is missing: " + missing);
+  RETURN_IF_ERROR(child.launch.plan.Fill(spec, std::move(report_end)));
   child.launch.plan.parent = getpid();
+  if (child.launch.cgroup) child.record.cgroup = child.launch.cgroup->tracked();
+  Record(child);  // the intent: from here on it may run
   RETURN_IF_ERROR(child.launch.cgroup ? StartDirectly(child) : StartKept(child));
+  if (child.pid != 0) Record(child);
   // The child has its own copies now; while the report pipe is open here, it would have no end.
   ExecPlan& plan = child.launch.plan;
-  for (UniqueFd* fd : {&plan.null, &plan.out, &plan.err, &plan.control, &plan.report, &plan.landlock}) fd->Reset();
+  for (UniqueFd* fd : {&plan.null, &plan.out, &plan.err, &plan.control, &plan.report, &plan.landlock, &plan.network}) fd->Reset();
   plan.cgroup_entries.clear();
   loop_.Watch(child.report.get(), EPOLLIN, [this, &child](uint32_t) {
     ReadReport(child);
     MaybeFinish(child);
   });
   return absl::OkStatus();
+}
+
+void SpawnerProcess::Record(Child& child) {
+  if (options_.journal.empty()) return;
+  if (child.pid != 0) child.record.process = IdentityOf(child.pid, child.pidfd.get());
+  absl::Status written = journal_.Write(child.record);
+  if (!written.ok()) LogWarn("spawner", "what is started can't be written down", {{"id", child.id}, {"reason", std::string(written.message())}});
 }
 
 absl::Status SpawnerProcess::StartDirectly(Child& child) {
@@ -162,23 +201,24 @@ absl::Status SpawnerProcess::StartDirectly(Child& child) {
   int into = child.launch.cgroup->v2_folder();
   open_entries(into < 0);
   int pidfd = -1;
-  pid_t pid = CloneProcess(into, &pidfd);
+  pid_t pid = CloneProcess(into, plan.namespaces, &pidfd);
   if (pid == 0) RunShim(plan);
   if (pid < 0 && into >= 0) {  // before Linux 5.7 there is no CLONE_INTO_CGROUP
     open_entries(true);
-    pid = CloneProcess(-1, &pidfd);
+    pid = CloneProcess(-1, plan.namespaces, &pidfd);
     if (pid == 0) RunShim(plan);
   }
   if (pid < 0) return ErrnoStatus(-pid, "clone3");
   child.pid = pid;
   child.pidfd.Reset(pidfd);
+  if (plan.namespaces & CLONE_NEWNET) networks_.Keep(child.launch.kin, pid);
   return absl::OkStatus();
 }
 
 absl::Status SpawnerProcess::StartKept(Child& child) {
   ASSIGN_OR_RETURN(auto ends, SocketPair(SOCK_SEQPACKET | SOCK_NONBLOCK));
   int pidfd = -1;
-  pid_t pid = CloneProcess(-1, &pidfd);
+  pid_t pid = CloneProcess(-1, 0, &pidfd);
   if (pid == 0) {
     ends.first.Reset();
     RunKeeper(child.launch.plan, std::move(ends.second));
@@ -223,6 +263,7 @@ void SpawnerProcess::OnKeeperSocket(Child& child) {
     if (message.kind == KeeperMessage::Kind::kStarted && fds.size() == 1) {
       child.pid = message.pid;
       child.pidfd = std::move(fds[0]);
+      Record(child);
       if (child.kill_wanted) EndTree(child);
       SettleStart(child);
     } else if (message.kind == KeeperMessage::Kind::kExited) {
@@ -367,9 +408,28 @@ void SpawnerProcess::Finish(Child& child) {
   if (child.phase == Child::Phase::kFailed) {
     AnswerStatus(wire::Reply::Kind::kSpawned, child.serial, absl::InternalError(child.error));
   }
-  for (uint64_t serial : child.kill_serials) AnswerStatus(wire::Reply::Kind::kEmpty, serial, absl::OkStatus());
+  journal_.Remove(child.id);
+  wire::Reply empty;
+  empty.kind = wire::Reply::Kind::kEmpty;
+  empty.killed = Killed(child);
+  for (uint64_t serial : child.kill_serials) {
+    empty.serial = serial;
+    Answer(empty);
+    empty.killed.clear();  // told once
+  }
   children_.erase(std::string(child.id));
   MaybeStop();
+}
+
+std::vector<KilledProcess> SpawnerProcess::Killed(const Child& child) {
+  std::vector<KilledProcess> killed;
+  if (child.phase == Child::Phase::kFailed) return killed;  // what never ran
+  if (!child.killed_name.empty()) killed.push_back({child.killed_name, true});
+  for (const auto& [pid, name] : child.kill->killed()) {
+    if (killed.size() == kMaxKilledNamed) break;
+    if (name != child.killed_name) killed.push_back({name, pid == child.pid});
+  }
+  return killed;
 }
 
 // ---- folders
@@ -381,7 +441,7 @@ void SpawnerProcess::RemoveFolder(uint64_t serial, const std::string& path) {
   FolderRemoval removal{serial, UniqueFd(ends[0]), ""};
   UniqueFd result(ends[1]);
   int pidfd = -1;
-  pid_t pid = CloneProcess(-1, &pidfd);
+  pid_t pid = CloneProcess(-1, 0, &pidfd);
   if (pid == 0) {
     prctl(PR_SET_NAME, "bulkhead-rm", 0, 0, 0);
     absl::Status status = folders::Remove(options_.folder_roots, path);

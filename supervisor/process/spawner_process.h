@@ -12,7 +12,9 @@
 
 #include "supervisor/base/loop.h"
 #include "supervisor/process/cgroup.h"
+#include "supervisor/process/instance_journal.h"
 #include "supervisor/process/launch.h"
+#include "supervisor/process/namespaces.h"
 #include "supervisor/process/tree_kill.h"
 #include "supervisor/process/wire.h"
 
@@ -48,6 +50,8 @@ class SpawnerProcess {
     std::unique_ptr<TreeKill> kill;
     bool tree_empty = false;
     std::vector<uint64_t> kill_serials;  // KillTree requests to answer
+    InstanceRecord record;
+    std::string killed_name;             // of the program, when it was asked to be killed while it ran
   };
   struct FolderRemoval {
     uint64_t serial = 0;
@@ -62,9 +66,11 @@ class SpawnerProcess {
   // Starting.
   absl::Status Permit(const SpawnSpec& spec) const;
   void Spawn(uint64_t serial, SpawnSpec spec);
+  void Inspect(uint64_t serial, SpawnSpec spec);
   absl::Status Start(Child& child, SpawnSpec& spec);
   absl::Status StartDirectly(Child& child);
   absl::Status StartKept(Child& child);
+  void Record(Child& child);
   void ReadReport(Child& child);
   void OnKeeperSocket(Child& child);
   void SettleStart(Child& child);
@@ -78,6 +84,7 @@ class SpawnerProcess {
   std::vector<pid_t> KeptMembers(const Child& child) const;
   void MaybeFinish(Child& child);
   void Finish(Child& child);
+  static std::vector<KilledProcess> Killed(const Child& child);
 
   void RemoveFolder(uint64_t serial, const std::string& path);
   void OnRemoval(pid_t pid);
@@ -90,6 +97,9 @@ class SpawnerProcess {
   wire::PacketSocket daemon_socket_;
   Spawner::Options options_;
   CgroupTree cgroups_;
+  namespaces::Networks networks_;
+  InstanceJournal journal_;
+  const std::string boot_id_ = BootId();
   UniqueFd child_signals_;
   std::map<std::string, std::unique_ptr<Child>> children_;
   std::map<pid_t, FolderRemoval> removals_;

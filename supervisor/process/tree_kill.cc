@@ -21,21 +21,29 @@ namespace {
 constexpr int kStopRounds = 64;             // a tree that still grows after these is killed as it is, and again
 constexpr Millis kLongestPause{100};        // between rounds, when there is nothing to wait for but time
 
-// The parent of `pid`, 0 when it is gone. Field 4 of /proc/<pid>/stat, after a name that may hold spaces and parentheses.
-pid_t ParentOf(pid_t pid) {
+struct Stat {
+  char state = 0;  // 0: there is no such process
+  pid_t parent = 0;
+  std::string name;
+};
+
+// The first fields of /proc/<pid>/stat; the second is a name that may hold spaces and parentheses.
+Stat StatOf(pid_t pid) {
   char path[32], text[512];
   snprintf(path, sizeof path, "/proc/%d/stat", pid);
   UniqueFd fd(open(path, O_RDONLY | O_CLOEXEC));
-  if (!fd) return 0;
+  if (!fd) return {};
   ssize_t size = read(fd.get(), text, sizeof text - 1);
-  if (size <= 0) return 0;
+  if (size <= 0) return {};
   text[size] = 0;
-  const char* name_end = strrchr(text, ')');
-  int parent = 0;
-  char state;
-  if (name_end == nullptr || sscanf(name_end + 1, " %c %d", &state, &parent) != 2) return 0;
-  return parent;
+  const char *name = strchr(text, '('), *name_end = strrchr(text, ')');
+  Stat stat;
+  if (name == nullptr || name_end == nullptr || sscanf(name_end + 1, " %c %d", &stat.state, &stat.parent) != 2) return {};
+  stat.name.assign(name + 1, name_end);
+  return stat;
 }
+
+pid_t ParentOf(pid_t pid) { return StatOf(pid).parent; }
 
 // The numbers that name entries of a folder of /proc.
 std::vector<pid_t> Numbers(const char* folder) {
@@ -118,6 +126,11 @@ void SignalPidfd(int pidfd, int signal) {
   if (pidfd >= 0) syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0);
 }
 
+std::string NameOf(pid_t pid) {
+  const Stat stat = StatOf(pid);
+  return stat.state == 0 || stat.state == 'Z' || stat.state == 'X' ? "" : std::to_string(pid) + " " + stat.name;
+}
+
 std::map<pid_t, UniqueFd> StopAndKill(const MembersFn& members) {
   std::map<pid_t, UniqueFd> held;
   for (int round = 0; round < kStopRounds; ++round) {
@@ -150,8 +163,17 @@ TreeKill::~TreeKill() {
   for (auto& [pid, fd] : waiting_) loop_.Unwatch(fd.get());
 }
 
+// Before the kill: afterwards there is nobody to ask.
+void TreeKill::Note(const std::vector<pid_t>& members) {
+  for (pid_t pid : members) {
+    if (names_.contains(pid)) continue;
+    if (std::string name = NameOf(pid); !name.empty()) names_[pid] = std::move(name);
+  }
+}
+
 void TreeKill::Round() {
   timer_ = 0;
+  Note(target_.members());
   std::map<pid_t, UniqueFd> killed;
   if (target_.kill_all) {
     // The pidfds are only to wait for: cgroup.kill reaches also what is forked meanwhile.

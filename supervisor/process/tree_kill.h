@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "supervisor/base/fd.h"
@@ -22,6 +23,8 @@ std::vector<pid_t> OwnChildren();
 
 UniqueFd OpenPidfd(pid_t pid);
 void SignalPidfd(int pidfd, int signal);  // harmless when the process has ended
+// "4711 sleep": number and name, for people; empty when it has ended, reaped or not.
+std::string NameOf(pid_t pid);
 
 using MembersFn = std::function<std::vector<pid_t>()>;
 // Stops all members until no new one appears, so that none can fork away, then kills them. Their pidfds, to wait on.
@@ -38,9 +41,12 @@ class TreeKill {
   };
   TreeKill(Loop& loop, Target target, std::function<void()> empty);
   ~TreeKill();
+  // Who still ran and was killed, by NameOf(); complete when `empty` comes.
+  const std::map<pid_t, std::string>& killed() const { return names_; }
 
  private:
   void Round();
+  void Note(const std::vector<pid_t>& members);
   void WaitFor(std::map<pid_t, UniqueFd> killed);
   void Again();
 
@@ -48,6 +54,7 @@ class TreeKill {
   Target target_;
   std::function<void()> empty_;
   std::map<pid_t, UniqueFd> waiting_;
+  std::map<pid_t, std::string> names_;
   UniqueFd main_;
   int idle_rounds_ = 0;  // rounds that had to come back for something no pidfd tells of
   Loop::TimerId timer_ = 0;

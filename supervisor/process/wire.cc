@@ -23,6 +23,10 @@ class Writer {
     Number(static_cast<uint32_t>(text.size()));
     out_.append(text);
   }
+  void Texts(const std::vector<std::string>& texts) {
+    Number(static_cast<uint32_t>(texts.size()));
+    for (const std::string& text : texts) Text(text);
+  }
   std::string Take() { return std::move(out_); }
 
  private:
@@ -59,6 +63,10 @@ class Reader {
     text.assign(in_.substr(0, size));
     in_.remove_prefix(size);
   }
+  void Texts(std::vector<std::string>& texts) {
+    texts.resize(Count(sizeof(uint32_t)));
+    for (std::string& text : texts) Text(text);
+  }
   // A count of elements of at least `least` bytes each.
   uint32_t Count(size_t least) {
     uint32_t count = 0;
@@ -78,11 +86,30 @@ class Reader {
 
 enum FdFlag : uint8_t { kControl = 1, kOut = 2, kErr = 4 };
 
+void Put(Writer& w, const ReachSpec& reach) {
+  for (const auto* paths : {&reach.readable, &reach.writable, &reach.foreign_readable, &reach.foreign_writable}) w.Texts(*paths);
+  w.Text(reach.tmp);
+  w.Number(reach.network);
+  w.Number(static_cast<uint32_t>(reach.ports.size()));
+  for (uint16_t port : reach.ports) w.Number(port);
+  w.Number(static_cast<uint8_t>(reach.lookups));
+  w.Text(reach.why_network);
+}
+
+void Get(Reader& r, ReachSpec& reach) {
+  for (auto* paths : {&reach.readable, &reach.writable, &reach.foreign_readable, &reach.foreign_writable}) r.Texts(*paths);
+  r.Text(reach.tmp);
+  r.Number(reach.network);
+  reach.ports.resize(r.Count(sizeof(uint16_t)));
+  for (uint16_t& port : reach.ports) r.Number(port);
+  r.Flag(reach.lookups);
+  r.Text(reach.why_network);
+}
+
 void Put(Writer& w, const SpawnSpec& spec, uint8_t fd_flags) {
   w.Text(spec.id);
   w.Text(spec.executable);
-  w.Number(static_cast<uint32_t>(spec.args.size()));
-  for (const std::string& arg : spec.args) w.Text(arg);
+  w.Texts(spec.args);
   w.Number(static_cast<uint32_t>(spec.env.size()));
   for (const auto& [name, value] : spec.env) {
     w.Text(name);
@@ -93,13 +120,20 @@ void Put(Writer& w, const SpawnSpec& spec, uint8_t fd_flags) {
   w.Number(spec.uid);
   w.Number(spec.gid);
   w.Number(static_cast<uint8_t>(spec.sandbox));
-  w.Number(static_cast<uint32_t>(spec.writable.size()));
-  for (const std::string& path : spec.writable) w.Text(path);
+  w.Number(static_cast<uint8_t>(spec.strict));
+  w.Text(spec.kin);
+  Put(w, spec.reach);
   w.Number(spec.limits.memory_bytes);
   w.Number(spec.limits.cpu_millis);
   w.Number(spec.limits.pids);
   w.Number(spec.limits.nofile);
+  w.Number(spec.limits.file_bytes);
   w.Number(static_cast<int32_t>(spec.graceful_signal));
+  w.Number(static_cast<uint32_t>(spec.notes.size()));
+  for (const auto& [name, value] : spec.notes) {
+    w.Text(name);
+    w.Text(value);
+  }
   w.Number(fd_flags);
 }
 
@@ -107,8 +141,7 @@ uint8_t Get(Reader& r, SpawnSpec& spec) {
   constexpr size_t kLeastText = sizeof(uint32_t);
   r.Text(spec.id);
   r.Text(spec.executable);
-  spec.args.resize(r.Count(kLeastText));
-  for (std::string& arg : spec.args) r.Text(arg);
+  r.Texts(spec.args);
   spec.env.resize(r.Count(2 * kLeastText));
   for (auto& [name, value] : spec.env) {
     r.Text(name);
@@ -119,15 +152,22 @@ uint8_t Get(Reader& r, SpawnSpec& spec) {
   r.Number(spec.uid);
   r.Number(spec.gid);
   r.Flag(spec.sandbox);
-  spec.writable.resize(r.Count(kLeastText));
-  for (std::string& path : spec.writable) r.Text(path);
+  r.Flag(spec.strict);
+  r.Text(spec.kin);
+  Get(r, spec.reach);
   r.Number(spec.limits.memory_bytes);
   r.Number(spec.limits.cpu_millis);
   r.Number(spec.limits.pids);
   r.Number(spec.limits.nofile);
+  r.Number(spec.limits.file_bytes);
   int32_t graceful_signal = 0;
   r.Number(graceful_signal);
   spec.graceful_signal = graceful_signal;
+  spec.notes.resize(r.Count(2 * kLeastText));
+  for (auto& [name, value] : spec.notes) {
+    r.Text(name);
+    r.Text(value);
+  }
   uint8_t fd_flags = 0;
   r.Number(fd_flags);
   return fd_flags;
@@ -140,7 +180,8 @@ std::string Encode(Request& request, std::vector<UniqueFd>& fds) {
   w.Number(request.kind);
   w.Number(request.serial);
   switch (request.kind) {
-    case Request::Kind::kSpawn: {
+    case Request::Kind::kSpawn:
+    case Request::Kind::kInspect: {
       uint8_t flags = 0;
       for (auto [fd, flag] : {std::pair{&request.spec.control, kControl}, {&request.spec.out, kOut}, {&request.spec.err, kErr}}) {
         if (!*fd) continue;
@@ -175,7 +216,8 @@ bool Decode(std::string_view packet, std::vector<UniqueFd>& fds, Request& reques
   r.Number(request.kind);
   r.Number(request.serial);
   switch (request.kind) {
-    case Request::Kind::kSpawn: {
+    case Request::Kind::kSpawn:
+    case Request::Kind::kInspect: {
       uint8_t flags = Get(r, request.spec);
       size_t next = 0;
       for (auto [fd, flag] : {std::pair{&request.spec.control, kControl}, {&request.spec.out, kOut}, {&request.spec.err, kErr}}) {
@@ -217,7 +259,7 @@ std::string Encode(const Reply& reply) {
   w.Number(static_cast<uint32_t>(reply.process.isolation.size()));
   for (const IsolationItem& item : reply.process.isolation) {
     w.Text(item.name);
-    w.Number(static_cast<uint8_t>(item.active));
+    w.Number(item.state);
     w.Text(item.why);
   }
   w.Text(reply.process.cpu_stat);
@@ -226,6 +268,11 @@ std::string Encode(const Reply& reply) {
   w.Number(static_cast<uint8_t>(reply.exit.core_dumped));
   w.Number(static_cast<uint8_t>(reply.exit.oom_killed));
   w.Number(static_cast<int32_t>(reply.exit.forks_refused));
+  w.Number(static_cast<uint32_t>(reply.killed.size()));
+  for (const KilledProcess& killed : reply.killed) {
+    w.Text(killed.name);
+    w.Number(static_cast<uint8_t>(killed.main));
+  }
   return w.Take();
 }
 
@@ -241,7 +288,7 @@ bool Decode(std::string_view packet, Reply& reply) {
   reply.process.isolation.resize(r.Count(2 * sizeof(uint32_t) + 1));
   for (IsolationItem& item : reply.process.isolation) {
     r.Text(item.name);
-    r.Flag(item.active);
+    r.Number(item.state);
     r.Text(item.why);
   }
   r.Text(reply.process.cpu_stat);
@@ -254,6 +301,11 @@ bool Decode(std::string_view packet, Reply& reply) {
   r.Flag(reply.exit.oom_killed);
   r.Number(forks_refused);
   reply.exit.forks_refused = forks_refused;
+  reply.killed.resize(r.Count(sizeof(uint32_t) + 1));
+  for (KilledProcess& killed : reply.killed) {
+    r.Text(killed.name);
+    r.Flag(killed.main);
+  }
   return r.Complete();
 }
 

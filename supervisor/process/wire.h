@@ -21,10 +21,10 @@ inline constexpr size_t kMaxPacket = 128 * 1024;
 inline constexpr size_t kMaxPacketFds = 8;
 
 struct Request {
-  enum class Kind : uint8_t { kSpawn = 1, kSignal, kKillTree, kMakeFolder, kRemoveFolder };
+  enum class Kind : uint8_t { kSpawn = 1, kSignal, kKillTree, kMakeFolder, kRemoveFolder, kInspect };
   Kind kind = Kind::kSpawn;
   uint64_t serial = 0;   // names the answer
-  SpawnSpec spec;        // kSpawn
+  SpawnSpec spec;        // kSpawn, kInspect
   std::string id;        // kSignal, kKillTree
   int32_t signal = 0;    // kSignal
   std::string path;      // the folder requests
@@ -33,14 +33,18 @@ struct Request {
   uint32_t mode = 0;
 };
 
+// Of a Spawn that was refused because a measure of a strict child's isolation is missing; no errno and no other refusal has it.
+inline constexpr absl::StatusCode kIsolationIncomplete = absl::StatusCode::kUnauthenticated;
+
 struct Reply {
-  enum class Kind : uint8_t { kSpawned = 1, kExited, kEmpty, kFolder };
+  enum class Kind : uint8_t { kSpawned = 1, kExited, kEmpty, kFolder, kInspected };
   Kind kind = Kind::kSpawned;
   uint64_t serial = 0;       // of the request it answers; kExited: of the Spawn
   int32_t code = 0;          // absl::StatusCode of kSpawned and kFolder
   std::string text;          // its sentence
-  SpawnedProcess process;    // kSpawned
+  SpawnedProcess process;    // kSpawned; of kInspected its isolation
   ProcessExit exit;          // kExited
+  std::vector<KilledProcess> killed;  // kEmpty
 };
 
 // The descriptors of a request go into `fds` (and leave the spec).

@@ -66,6 +66,12 @@ Database::Database(std::string conninfo, int max_connections) : conninfo_(std::m
 
 Database::~Database() = default;
 
+Database::Usage Database::usage() const {
+  std::lock_guard lock(state_->mutex);
+  const int idle = static_cast<int>(state_->idle.size());
+  return {idle, state_->open - idle, state_->max};
+}
+
 absl::Status Database::With(const std::function<absl::Status(Connection&)>& body) {
   ASSIGN_OR_RETURN(std::unique_ptr<Connection> connection, state_->TakeIdleOrPlace());
   if (!connection) {

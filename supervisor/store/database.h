@@ -73,6 +73,10 @@ class Database {
   absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
   absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
   const std::string& conninfo() const { return conninfo_; }
+  struct Usage {
+    int idle = 0, lent = 0, most = 0;  // lent: also those that are being opened
+  };
+  Usage usage() const;
 
  private:
   struct State;

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "supervisor/base/digest.h"
 #include "supervisor/base/status.h"
-#include "supervisor/store/digest.h"
 
 namespace bulkhead {
 namespace {

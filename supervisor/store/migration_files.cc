@@ -3,10 +3,10 @@
 #include <filesystem>
 #include <map>
 
+#include "supervisor/base/digest.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
-#include "supervisor/store/digest.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/own_migrations.h"
 

@@ -4,9 +4,9 @@
 #include <map>
 
 #include "nlohmann/json.hpp"
+#include "supervisor/base/digest.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
-#include "supervisor/store/digest.h"
 
 namespace bulkhead {
 namespace {

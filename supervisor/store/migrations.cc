@@ -273,7 +273,9 @@ absl::StatusOr<MigrationReport> Locked(Database& admin, std::string_view owner, 
   RETURN_IF_ERROR(TakeMigrationLock(*connection, std::string(owner), limits.lock_wait));
   if (owner == kOwnOwner) RETURN_IF_ERROR(EnsureHistory(*connection));
   Runner runner(owner, login, limits, audit, *connection);
+  if (limits.under_way != nullptr) limits.under_way->fetch_add(1);
   absl::StatusOr<MigrationReport> report = run(runner);
+  if (limits.under_way != nullptr) limits.under_way->fetch_sub(1);
   if (runner.announced()) (void)Withdraw(*connection, std::string(owner));  // one that stays names a session that is gone
   return report;
 }

@@ -1,6 +1,7 @@
 // The migration runner, the same for the supervisor's own schema and for modules (decision 12). Everything here blocks.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <optional>
 #include <string>
@@ -75,6 +76,7 @@ absl::StatusOr<MigrationOverview> InspectMigrations(Database& admin, std::string
 struct MigrationLimits {
   Millis lock_wait = limits::kMigrationLockWait;                  // for another supervisor; then MIGRATION_LOCKED with who holds it
   Millis statement_timeout = limits::kMigrationStatementTimeout;  // of one statement; 0: none. A file may set its own
+  std::atomic<int>* under_way = nullptr;  // counted up while files run, for who must know that it takes long; null: nobody
 };
 
 struct MigrationReport {

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
@@ -77,6 +78,12 @@ pid_t OtherPostmaster(const std::string& log) {
   return 0;
 }
 
+// Whether the process may be a server of `data_dir`. What postmaster.pid names may be anybody by now: numbers are given away again.
+bool MayServe(pid_t pid, const std::string& data_dir) {
+  auto command = ReadFile("/proc/" + std::to_string(pid) + "/cmdline");
+  return !command.ok() || command->empty() || command->find(data_dir) != std::string::npos;  // one that is ending has none
+}
+
 bool SharedMemoryInUse(const std::string& log) { return log.find("shared memory block") != std::string::npos; }
 
 }  // namespace
@@ -104,6 +111,7 @@ struct PrivatePostgres::State : std::enable_shared_from_this<PrivatePostgres::St
   void OnProbed(uint64_t run, const absl::Status& status);
   void OnServerEnded(const ProcessExit& exit, const std::string& log);
   bool WaitForOther(const std::string& log);
+  void RemoveStale(pid_t pid);
   void RestartLater(const std::string& why);
   void SyncInitialFiles();
   void Stop();
@@ -136,6 +144,7 @@ struct PrivatePostgres::State : std::enable_shared_from_this<PrivatePostgres::St
   int restarts = 0;            // since it was last stable
   Instant started_at, serving_since;
   Instant other_deadline;      // 0: no other server seen
+  bool stale_removed = false;  // a postmaster.pid that named somebody else; once is enough
   UniqueFd other;              // pidfd of a server of an earlier life
   Loop::TimerId timer = 0;     // the next step, when time must pass first
   std::string sync_id;
@@ -356,6 +365,7 @@ void PrivatePostgres::State::OnServerEnded(const ProcessExit& exit, const std::s
   if (timer != 0) loop.Cancel(std::exchange(timer, 0));
   const bool was_serving = std::exchange(serving, false);
   if (stopping) return Finish();
+  if (const pid_t pid = OtherPostmaster(log); pid != 0 && !stale_removed && !MayServe(pid, options.data_dir)) return RemoveStale(pid);
   if (ready) {
     if (WaitForOther(log)) return;
     if (const pid_t pid = OtherPostmaster(log); pid != 0) {
@@ -409,6 +419,14 @@ bool PrivatePostgres::State::WaitForOther(const std::string& log) {
     go_on(*self);  // the last attempt, whose error says what is in the way
   });
   return true;
+}
+
+// The server takes any living process of its user for the one that postmaster.pid names, and would never start again.
+void PrivatePostgres::State::RemoveStale(pid_t pid) {
+  stale_removed = true;
+  LogWarn(kComponent, "postmaster.pid is left from an earlier life, its number belongs to another process: removed", {{"pid", std::to_string(pid)}});
+  const std::string path = options.data_dir + "/postmaster.pid";
+  spawner.RemoveFolder(path, Then(&State::StartServer, "removing " + path));
 }
 
 void PrivatePostgres::State::Fail(const absl::Status& status) {

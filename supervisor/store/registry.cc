@@ -92,6 +92,10 @@ std::optional<RegistryStatus> ParseRegistryStatus(std::string_view name) {
 Registry::Registry(Database& database, std::string master_key, std::vector<std::string> extensions)
     : database_(database), master_key_(std::move(master_key)), allowed_extensions_(std::move(extensions)) {}
 
+void Registry::AllowExtensions(std::vector<std::string> extensions) {
+  allowed_extensions_.With([&](auto& allowed) { allowed = std::move(extensions); });
+}
+
 absl::StatusOr<std::vector<ModuleRow>> Registry::Modules() {
   ASSIGN_OR_RETURN(const Rows rows, database_.Run(Columns("SELECT ") + " FROM bulkhead_internal.modules ORDER BY name"));
   std::vector<ModuleRow> modules;

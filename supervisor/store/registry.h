@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/guarded.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
 #include "supervisor/store/extensions.h"
@@ -58,6 +59,7 @@ struct ModuleSchema {
   std::string role;      // bh_<8 hex of the database's id>_<name>
   std::string schema;
   std::string conninfo;  // password included: give it to the module alone
+  std::string password = {};  // the same once more, to be hidden where it would be shown
 };
 
 class Registry {
@@ -103,6 +105,8 @@ class Registry {
   absl::Status Delete(const std::string& name, const AuditRecord* audit = nullptr, bool purge = false);
 
   // EXTENSION_NOT_ALLOWED for those beyond the allowed ones, a detail for each. Asks nobody.
+  // Those that modules may ask for from now on. Thread-safe.
+  void AllowExtensions(std::vector<std::string> extensions);
   absl::Status CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) const;
   // Role (LOGIN, connection limit, timeouts, SCRAM verifier made here), schema owned by it, search_path; idempotent.
   // `connections` is workers × limits::kConnectionsPerWorker. `extensions` are made where they are missing: EXTENSION_NOT_ALLOWED for those
@@ -126,7 +130,7 @@ class Registry {
 
   Database& database_;
   const std::string master_key_;
-  const std::vector<std::string> allowed_extensions_;
+  Guarded<std::vector<std::string>> allowed_extensions_;
   std::string role_prefix_;  // set by Open
 };
 

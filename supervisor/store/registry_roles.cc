@@ -4,10 +4,10 @@
 
 #include <algorithm>
 
+#include "supervisor/base/digest.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
-#include "supervisor/store/digest.h"
 #include "supervisor/store/registry.h"
 
 namespace bulkhead {
@@ -149,7 +149,7 @@ absl::Status EnsureOwnedSchema(Connection& c, const std::string& role, const std
 }  // namespace
 
 absl::Status Registry::CheckExtensions(const std::string& module, const std::vector<std::string>& extensions) const {
-  const std::vector<std::string>& allowed = allowed_extensions_;
+  const std::vector<std::string> allowed = allowed_extensions_.With([](const auto& now) { return now; });
   std::vector<ErrorDetail> refused;
   std::string names;
   for (size_t i = 0; i < extensions.size(); ++i) {
@@ -213,6 +213,7 @@ absl::StatusOr<ModuleSchema> Registry::EnsureSchema(const std::string& module, i
   if (!status.ok()) return status;
   status = database_.With([&](Connection& c) {
     made.conninfo = ConninfoFor(c, module, made.role, password);
+    made.password = password;
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

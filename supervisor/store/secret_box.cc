@@ -6,12 +6,12 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_split.h"
+#include "supervisor/base/digest.h"
 #include "supervisor/base/fd.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/text.h"
-#include "supervisor/store/digest.h"
 
 namespace bulkhead {
 namespace {

@@ -10,30 +10,26 @@
 #include <cerrno>
 #include <cstring>
 
-#include "nlohmann/json.hpp"
+#include "supervisor/base/digest.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
+#include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/cpu_throttle.h"
+#include "supervisor/worker/exit_report.h"
 #include "supervisor/worker/flag_message.h"
+#include "supervisor/worker/handshake.h"
 #include "supervisor/worker/health_judge.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr int kProtocol = 1;                // the only one so far
-constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more is a handshake failure
 constexpr Millis kExitGrace{1'000};         // for the exit of a process that seems to be dying, before it is ended
 constexpr Millis kFirstHealthCheck{100};    // after ready: soon enough for the status, and behind the requests that have waited
+constexpr Millis kHealthBeat{1'000}, kOnTheBeat{4'000};  // checks as rare as that come with whole seconds: many modules share what waking up costs
 constexpr double kHeldBack = 0.5;           // a worker that its CPU limit kept from running for more than that part of the time did not have its time
-constexpr int kConfigExitCode = 125;        // EX of the contract: configuration, do not retry
-
-// What is wrong with a handshake, by a code of its own.
-WorkerExit HandshakeFault(const char* code, std::string message) { return {WorkerEnd::kHandshake, std::move(message), code}; }
-
-bool AsksForAnEnd(int signal) { return signal == SIGHUP || signal == SIGINT || signal == SIGTERM || signal == SIGPIPE; }
-bool TellsOfALimit(int signal) { return signal == SIGXCPU || signal == SIGXFSZ; }
 
 }  // namespace
 
@@ -46,7 +42,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
         spec_(std::move(spec)),
         callbacks_(std::move(callbacks)),
         token_(RandomHex(24)),
-        judge_(spec_.manifest->health) {}
+        judge_(spec_.manifest->health) {
+    spec_.secrets.push_back(token_);
+  }
   ~Body() {
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
@@ -63,6 +61,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     };
     spawner_.MakeFolder(spec_.data_dir, spec_.uid, spec_.gid, 0700, made);
     spawner_.MakeFolder(spec_.instance_dir, spec_.uid, spec_.gid, shared, made);
+    spawner_.MakeFolder(TmpFolder(), spec_.uid, spec_.gid, 0700, made);
     Spawn();
   }
 
@@ -86,7 +85,8 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       return;
     }
     stage_ = Stage::kStopRpc;
-    stage_time_ = std::min(budget, spec_.manifest->stop_timeout);
+    // What is left of the budget is for SIGTERM: who does not answer may still end by it.
+    stage_time_ = std::min(std::max(budget - limits::kTermGrace, budget / 2), spec_.manifest->stop_timeout);
     stage_deadline_ = clock_.Now() + stage_time_;
     Arm(stage_deadline_);
     auto self = weak_from_this();
@@ -123,6 +123,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   std::string ControlSocket() const { return spec_.instance_dir + "/control"; }
   std::string DataSocket() const { return spec_.instance_dir + "/data"; }
+  std::string TmpFolder() const { return spec_.instance_dir + "/tmp"; }
 
  private:
   enum class Stage { kStarting, kStartup, kServing, kStopRpc, kTerm, kKill };
@@ -154,7 +155,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     handshake_ = std::move(channel->first);
     fcntl(handshake_.get(), F_SETFL, O_NONBLOCK);
     tail_ = std::make_shared<OutputTail>();
-    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("stdout+stderr")](uint64_t lines, std::string_view text) {
+    rate_ = std::make_shared<LogRate>(loop_, [self = weak_from_this(), notice = Lines("supervisor")](uint64_t lines, std::string_view text) {
       notice(text);
       if (auto body = self.lock()) body->LinesDropped(lines);
     });
@@ -166,7 +167,14 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     spawn.executable = spec_.package_dir + "/" + spec_.manifest->entry;
     spawn.args = spec_.manifest->args;
     spawn.env = {
-        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", spec_.data_dir}};
+        {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"LANG", "C.UTF-8"}, {"HOME", spec_.data_dir}, {"TMPDIR", TmpFolder()},
+        {kInstanceVariable, spec_.instance}};
+    spawn.notes = {{"module", spec_.module},
+                   {"version", spec_.version},
+                   {"slot", std::to_string(spec_.slot)},
+                   {"controlSocket", ControlSocket()},
+                   {"dataSocket", DataSocket()},
+                   {"tokenSha256", DigestHex(token_)}};
     spawn.cwd = spec_.data_dir;
     spawn.change_user = spec_.change_user;
     spawn.uid = spec_.uid;
@@ -174,10 +182,17 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     // from the setgid folder they are made in.
     spawn.gid = spec_.change_user ? static_cast<gid_t>(spec_.uid) : spec_.gid;
     spawn.sandbox = true;
-    spawn.writable = {spec_.instance_dir, spec_.data_dir};
+    spawn.strict = spec_.manifest->strict_isolation;
+    spawn.kin = spec_.module;
+    spawn.reach = spec_.reach;
+    spawn.reach.readable.push_back(spec_.package_dir);
+    for (const std::string& folder : {spec_.instance_dir, spec_.data_dir, TmpFolder()}) spawn.reach.writable.push_back(folder);
+    spawn.reach.tmp = TmpFolder();
     spawn.limits.memory_bytes = spec_.manifest->limit_memory;
     spawn.limits.cpu_millis = spec_.manifest->limit_cpu_millis;
-    spawn.limits.pids = spec_.manifest->limit_pids;
+    spawn.limits.pids = spec_.manifest->limit_pids > 0 ? spec_.manifest->limit_pids : limits::kModulePids;
+    spawn.limits.nofile = limits::kModuleFiles;
+    spawn.limits.file_bytes = limits::kModuleFileBytes;
     spawn.control = std::move(channel->second);
     spawn.out = std::move(out->second);
     spawn.err = std::move(err->second);
@@ -195,11 +210,17 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   }
 
   LogPipe::LineFn Lines(std::string_view stream) {
-    return [module = spec_.module, stream](std::string_view line) { LogModuleLine(module, stream, line); };
+    return [self = weak_from_this(), stream](std::string_view line) {
+      auto body = self.lock();
+      if (!body || !body->callbacks_.printed) return;
+      const std::string masked = MaskSecrets(line, body->spec_.secrets);
+      body->callbacks_.printed({body->spec_.module, body->spec_.instance, body->spec_.slot, stream, masked});
+    };
   }
 
   // A flood ends when nothing has been dropped for a while: what comes then is another one.
   void LinesDropped(uint64_t lines) {
+    if (callbacks_.lines_dropped) callbacks_.lines_dropped(lines);
     if (stage_ != Stage::kServing || exited_) return;
     const Instant now = clock_.Now();
     if (now >= flood_until_) dropped_ = dropped_told_ = 0;
@@ -214,7 +235,11 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void Spawned(absl::StatusOr<SpawnedProcess> spawned) {
     std::string folders = folders_.ok() ? "" : "the module's folders could not be made: " + std::string(folders_.message());
-    if (!spawned.ok()) return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    if (!spawned.ok()) {
+      const std::string code = ErrorCode(spawned.status());
+      if (code == "ISOLATION_INCOMPLETE") return Ended({WorkerEnd::kConfig, std::string(spawned.status().message()), code});
+      return Ended({WorkerEnd::kExit, folders.empty() ? std::string(spawned.status().message()) : folders});
+    }
     spawned_ = true;
     pid_ = spawned->pid;
     if (spec_.manifest->limit_cpu_millis > 0) throttle_ = CpuThrottle(spawned->cpu_stat);
@@ -222,16 +247,13 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     if (failure_) return Kill();  // it failed before it could be signalled
     if (!folders.empty()) return Fail({WorkerEnd::kExit, folders});
     if (stop_asked_) return Terminate();
-    nlohmann::json offer = {{"protocolMin", kProtocol},
-                            {"protocolMax", kProtocol},
-                            {"module", spec_.module},
-                            {"instance", spec_.instance},
-                            {"token", token_},
-                            {"controlSocket", ControlSocket()},
-                            {"dataSocket", DataSocket()},
-                            {"hostSocket", spec_.host_socket},
-                            {"transport", spec_.manifest->transport == Transport::kLink ? "link" : "http"}};
-    std::string line = offer.dump() + "\n";
+    const std::string line = HandshakeOffer({.module = spec_.module,
+                                             .instance = spec_.instance,
+                                             .token = token_,
+                                             .control_socket = ControlSocket(),
+                                             .data_socket = DataSocket(),
+                                             .host_socket = spec_.host_socket,
+                                             .transport = spec_.manifest->transport});
     // A fresh socket buffer always takes one line.
     if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {
       return AwaitExit(HandshakeFault("HANDSHAKE_CLOSED", "it closed fd 3 before the handshake"));
@@ -259,19 +281,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       if (answer_.size() > kMaxHandshakeLine) Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is longer than 4096 bytes"));
       return;
     }
-    auto answer = nlohmann::json::parse(answer_.substr(0, end), nullptr, false);
-    if (!answer.is_object()) return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake is not a JSON object"));
-    if (auto error = answer.find("error"); error != answer.end()) {
-      return Fail(HandshakeFault("HANDSHAKE_REFUSED",
-                                 "it refused the handshake: " + (error->is_string() ? error->get<std::string>() : error->dump())));
-    }
-    auto protocol = answer.find("protocol");
-    if (protocol == answer.end() || !protocol->is_number_integer())
-      return Fail(HandshakeFault("HANDSHAKE_MALFORMED", "its handshake names no protocol"));
-    if (protocol->get<int64_t>() != kProtocol) {
-      return Fail(HandshakeFault("PROTOCOL_MISMATCH", "it speaks protocol " + protocol->dump() +
-                                                           ", this supervisor speaks 1 to 1: build it with an SDK of this supervisor"));
-    }
+    if (auto fault = CheckHandshakeAnswer(std::string_view(answer_).substr(0, end))) return Fail(*std::move(fault));
     control_ = ControlPort::Open(ControlSocket(), token_);
     Initialize();
   }
@@ -355,7 +365,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   void AwaitHealthCheck() {
     if (!Watched()) return;
     auto self = weak_from_this();
-    health_timer_ = loop_.After(std::max(std::chrono::ceil<Millis>(judge_.due() - clock_.Now()), Millis(0)), [self] {
+    Millis wait = std::max(std::chrono::ceil<Millis>(judge_.due() - clock_.Now()), Millis(0));
+    if (wait >= kOnTheBeat) wait += kHealthBeat - std::chrono::floor<Millis>(judge_.due().time_since_epoch()) % kHealthBeat;
+    health_timer_ = loop_.After(wait, [self] {
       if (auto body = self.lock()) body->CheckHealth();
     });
   }
@@ -440,6 +452,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     loop_.Cancel(timer_);
     loop_.Cancel(health_timer_);
     spawner_.Signal(spec_.instance, SIGKILL);  // Exited() does the rest, and the tree
+    Arm(clock_.Now() + limits::kKillPatience);
   }
 
   void Expired() {
@@ -455,61 +468,30 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
       case Stage::kTerm:
         NoteStop("it did not end within " + std::to_string(stage_time_.count()) + " ms of SIGTERM and was killed");
         return Kill();
-      case Stage::kKill: return;
+      case Stage::kKill:
+        if (callbacks_.stuck) callbacks_.stuck();
+        return;
     }
   }
 
   void Exited(const ProcessExit& exit) {
     exited_ = true;
     WorkerExit report;
-    if (failure_) report = *failure_;
+    if (failure_) {
+      report = *failure_;
+    } else {
+      report = ExitOf(exit, *spec_.manifest, control_ != nullptr);
+      // SIGTERM is how it was asked, and our own SIGKILL has been noted.
+      if (exit.signal != 0 && !exit.oom_killed && stop_asked_ && exit.signal != SIGTERM && stage_ != Stage::kKill)
+        NoteStop("it was " + report.message + " while it stopped");
+    }
     report.exit_code = exit.exit_code;
     report.signal = exit.signal;
-    if (!failure_) {
-      if (exit.oom_killed) {
-        report.end = WorkerEnd::kOom;
-        int64_t limit = spec_.manifest->limit_memory;
-        report.message = "killed by the kernel for lack of memory" +
-                         (limit > 0 ? ": its limit of " + std::to_string(limit) + " bytes was reached" : std::string());
-      } else if (exit.signal != 0) {
-        report.end = TellsOfALimit(exit.signal) ? WorkerEnd::kLimit : WorkerEnd::kSignal;
-        report.orderly = AsksForAnEnd(exit.signal);
-        report.message = "ended by signal " + std::to_string(exit.signal) + " (" + strsignal(exit.signal) + ")" +
-                         (exit.core_dumped ? ", core dumped" : "");
-        // SIGTERM is how it was asked, and our own SIGKILL has been noted.
-        if (stop_asked_ && exit.signal != SIGTERM && stage_ != Stage::kKill)
-          NoteStop("it was " + report.message + " while it stopped");
-      } else {
-        report.end = exit.exit_code == kConfigExitCode ? WorkerEnd::kConfig : WorkerEnd::kExit;
-        report.message = "exited with code " + std::to_string(exit.exit_code);
-        report.orderly = exit.exit_code == 0;
-        if (!control_) {
-          report.message += " before the handshake";
-          if (report.end != WorkerEnd::kConfig) {
-            report.end = WorkerEnd::kHandshake;
-            report.code = "HANDSHAKE_EXIT";
-          }
-        }
-        if (report.end == WorkerEnd::kConfig)
-          report.message += ", which says that its configuration is wrong: it is not started again before something changes";
-      }
-      BlameForkLimit(exit, report);
-    }
     if (out_) out_->Drain();
     if (err_) err_->Drain();
     if (rate_) rate_->Flush();
-    report.output = tail_ ? tail_->Text() : "";
+    report.output = tail_ ? MaskSecrets(tail_->Text(), spec_.secrets) : "";
     Ended(std::move(report));
-  }
-
-  // One that failed after the kernel had refused it a process or a thread: whatever it says, that is the likely reason.
-  void BlameForkLimit(const ProcessExit& exit, WorkerExit& report) {
-    const bool by_itself = report.end == WorkerEnd::kExit || report.end == WorkerEnd::kSignal || report.end == WorkerEnd::kHandshake;
-    if (exit.forks_refused == 0 || !by_itself || report.orderly) return;
-    report.end = WorkerEnd::kLimit;
-    report.code.clear();
-    report.message += " after the kernel had refused it a process or thread " + std::to_string(exit.forks_refused) + " times: its limit of " +
-                      std::to_string(spec_.manifest->limit_pids) + " (limits.pids) was reached";
   }
 
   void Ended(WorkerExit report) {
@@ -528,7 +510,9 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     auto self = shared_from_this();  // `gone` destroys the owner
     callbacks_.died(report);
     pid_ = 0;
+    Arm(clock_.Now() + limits::kKillPatience);
     spawner_.KillTree(spec_.instance, [self] {
+      self->loop_.Cancel(self->timer_);
       self->out_.reset();
       self->err_.reset();
       auto gone = std::move(self->callbacks_.gone);
@@ -568,6 +552,12 @@ WorkerProcess::~WorkerProcess() = default;
 
 void WorkerProcess::Start() { body_->Start(); }
 void WorkerProcess::Stop(Millis budget) { body_->Stop(budget); }
+void WorkerProcess::Hide(std::vector<std::string> secrets) {
+  for (std::string& secret : secrets) {
+    if (std::find(body_->spec_.secrets.begin(), body_->spec_.secrets.end(), secret) == body_->spec_.secrets.end())
+      body_->spec_.secrets.push_back(std::move(secret));
+  }
+}
 void WorkerProcess::Unresponsive(std::string why) { body_->Unresponsive(std::move(why)); }
 const WorkerSpec& WorkerProcess::spec() const { return body_->spec_; }
 const std::string& WorkerProcess::token() const { return body_->token_; }

@@ -43,11 +43,21 @@ struct WorkerSpec {
   bool change_user = false;
   uid_t uid = 0;
   gid_t gid = 0;              // the daemon's own group, of the folders, so that it reaches the sockets
+  ReachSpec reach;            // beside its own folders
   std::string host_socket;
   std::string conninfo, schema;  // empty without database
   std::string config_json;
   int64_t config_revision = 0;
   std::map<std::string, HostFlag> flags;
+  std::vector<std::string> secrets;  // texts that are "********" in what it prints
+};
+
+// One line that a worker has printed, for the length of the call.
+struct PrintedLine {
+  std::string_view module, instance;
+  int slot;
+  std::string_view stream;  // stdout, stderr; "supervisor": what the supervisor has to say there
+  std::string_view text;    // any bytes, cut at limits::kMaxLogLine
 };
 
 class WorkerProcess {
@@ -61,6 +71,10 @@ class WorkerProcess {
     std::function<void(bool ready, const std::string& why)> readiness = {};
     // While it serves: each second in which lines of its log were dropped. A sentence, the same until it has doubled.
     std::function<void(const std::string& message)> floods = {};
+    // It was killed, and something of it does not end: a process that is stuck in the kernel. `gone` comes when that is over.
+    std::function<void()> stuck = {};
+    std::function<void(const PrintedLine& line)> printed = {};
+    std::function<void(uint64_t lines)> lines_dropped = {};  // of its log, at any time of its life
   };
   WorkerProcess(Loop& loop, Spawner& spawner, const Clock& clock, WorkerSpec spec, Callbacks callbacks);
   ~WorkerProcess();
@@ -68,6 +82,8 @@ class WorkerProcess {
   void Start();
   // Stop RPC (manifest's stopTimeout, at most `budget`), then SIGTERM, then the tree. Hastens when called again with less.
   void Stop(Millis budget);
+  // More texts to hide, of a configuration that it is about to be told.
+  void Hide(std::vector<std::string> secrets);
   // Somebody found that it does not answer (`why`, a sentence): it is ended, with cause LIVENESS, unless its CPU limit has held it back.
   void Unresponsive(std::string why);
 

@@ -12,7 +12,7 @@ import supervision  # noqa: E402
 from harness import SLOW  # noqa: E402
 
 FIGURES = {
-    "kill": {"bulkhead", "floor: the backend alone", "floor: an empty gRPC program listens", "floor: it answers Initialize"},
+    "kill": {"bulkhead", "bulkhead, warmSpare", "floor: the backend alone", "floor: an empty gRPC program listens", "floor: it answers Initialize"},
     "enable": {"enable to the first 200", "floor: spawn and handshake of an empty program"},
     "boot": {"boot_ms", "per_module_ms", "all_mb", "daemon_mb", "floor_ms"},
     "idle": {"MB of a module", "MB of the supervisor", "KB of the supervisor per module", "% of a core, supervisor", "% of a core, PostgreSQL",
@@ -35,7 +35,8 @@ class Benchmark(unittest.TestCase):
                 with self.subTest(part=part, figure=figure):
                     at_least_zero = figure.startswith(("%", "KB"))  # so little may not be seen in a second
                     self.assertTrue(all(value > 0 or at_least_zero for value in values), values)
-        self.assertEqual(len(result["samples"]["kill"]["bulkhead"]), 5)
+        for system in ("bulkhead", "bulkhead, warmSpare"):
+            self.assertEqual(len(result["samples"]["kill"][system]), 5)
         if "upgrade" in result["notes"]:  # a daemon that does not upgrade says so, and nothing is made up
             self.assertIn("does not upgrade", result["notes"]["upgrade"])
             self.assertNotIn("upgrade", result["samples"])

@@ -40,10 +40,11 @@ def whichever_server(held):
 
 
 def folders(daemon):
-    """All folders and sockets of the data folder, without PostgreSQL's and what modules keep there themselves."""
+    """All folders and sockets of the data folder, without PostgreSQL's, the logs, and what modules keep there themselves."""
     found = set()
+    kept = {str(daemon.data / "postgres"), str(daemon.data / "logs")}
     for here, inside, files in os.walk(daemon.data):
-        inside[:] = [name for name in inside if os.path.join(here, name) != str(daemon.data / "postgres")]
+        inside[:] = [name for name in inside if os.path.join(here, name) not in kept]
         found |= {os.path.join(here, name) for name in inside}
         found |= {os.path.join(here, name) for name in files if name.endswith(".sock") or "/run/" in here}
     return found

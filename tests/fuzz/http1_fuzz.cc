@@ -27,14 +27,13 @@ void CheckAccepted(const RequestHead& head) {
     BULKHEAD_CHECK(IsLowerToken(head.fields[i].name) && IsFieldValue(head.fields[i].value));
     BULKHEAD_CHECK(head.fields[i].value.find_first_of("\r\n") == std::string_view::npos);
   }
-  static Random random(1);
   std::string frame;
   RequestContext context;
   context.method = head.method;
   context.path = head.path;
   context.request_id = "id";
   context.peer_address = "127.0.0.1";
-  EncodeRequest(head, context, "", true, random, frame);
+  EncodeRequest(head, context, "", true, frame);
 }
 
 Verdict Parse(const std::string& bytes, size_t step) {

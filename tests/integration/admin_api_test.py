@@ -282,7 +282,7 @@ class Lifecycle(SharedDaemonTest):
         self.assertTrue(items)
         for item in items:
             self.assertEqual(set(item), {"name", "state", "why"})
-            self.assertIn(item["state"], ("active", "unavailable"))
+            self.assertIn(item["state"], ("active", "unavailable", "off"))
             self.assertTrue(item["state"] == "active" or item["why"], item)
         if harness.IS_ROOT:
             self.assertEqual({item["name"]: item["state"] for item in items}.get("uid"), "active")

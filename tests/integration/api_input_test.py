@@ -161,9 +161,14 @@ class ApiInput(SharedDaemonTest):
 
     def grpc(self, method, request):
         """The code of the error that the call with these bytes ends with; None for none."""
-        call = self.channel.unary_unary(method.path)
+        metadata = [("authorization", f"Bearer {self.daemon.token}")]
         try:
-            call(request, metadata=[("authorization", f"Bearer {self.daemon.token}")], timeout=TIMEOUT_S)
+            if method.descriptor.server_streaming:
+                stream = self.channel.unary_stream(method.path)(request, metadata=metadata, timeout=TIMEOUT_S)
+                next(stream)  # the first message says that it is not refused
+                stream.cancel()
+            else:
+                self.channel.unary_unary(method.path)(request, metadata=metadata, timeout=TIMEOUT_S)
             return None
         except grpc.RpcError as error:
             details = dict(error.trailing_metadata()).get("grpc-status-details-bin", b"")

@@ -227,7 +227,7 @@ class Accounts(SharedDaemonTest):
 
     def test_nobody_gives_away_what_he_lacks(self):
         little = self.daemon.make_token("user-keeper", "users:read", "users:write", "roles:write", "tokens:write", "modules:read", "jobs:read",
-                                        "system:read", "flags:read", "migrations:read")
+                                        "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read")
         self.assertError(self.daemon.post("/api/v1/users", {"name": "greta", "password": PASSWORD, "roles": ["admin"]}, token=little), 403, "FORBIDDEN")
         self.assertEqual(self.daemon.post("/api/v1/users", {"name": "greta", "password": PASSWORD, "roles": ["viewer"]}, token=little).status, 201)
         self.assertError(self.daemon.put("/api/v1/users/greta", {"roles": ["operator"]}, token=little), 403, "FORBIDDEN")

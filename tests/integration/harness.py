@@ -132,6 +132,7 @@ class Daemon:
         self.config_path = self.folder / "bulkhead.yaml"
         self.modules_dir = modules_dir or MODULES
         self.binary, self.cwd, self.private_store = binary, cwd, private_store
+        self.pass_fds = ()  # descriptors that it inherits
         self.address = listen or f"127.0.0.1:{free_port()}"
         self.admin_address = admin_listen or f"127.0.0.1:{free_port()}"
         self.extra_args, self.env = list(args), dict(env or {})
@@ -169,7 +170,7 @@ class Daemon:
         self.started_at = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                                            env=environment, cwd=self.cwd, start_new_session=True)
+                                            env=environment, cwd=self.cwd, start_new_session=True, pass_fds=self.pass_fds)
         awaited_pids.add(self.process.pid)
         self._guard()
         threading.Thread(target=self._read_stdout, args=(self.process,), daemon=True).start()

@@ -443,8 +443,10 @@ def client_sockets(daemon):
     for number in os.listdir(f"/proc/{daemon.process.pid}/fd"):
         with contextlib.suppress(OSError):  # closed meanwhile
             held.add(os.readlink(f"/proc/{daemon.process.pid}/fd/{number}"))
-    for line in harness._read("/proc/net/unix").decode().splitlines()[1:]:
-        others.add(line.split()[6])
+    # A connection that was accepted is listed in the network of who connected: a module may have one of its own.
+    for one in (daemon.process.pid, *(pid for pid, _started in harness.descendants(daemon.process.pid))):
+        with contextlib.suppress(OSError):
+            others.update(line.split()[6] for line in harness._read(f"/proc/{one}/net/unix").decode().splitlines()[1:])
     for line in (harness._read("/proc/net/tcp") + harness._read("/proc/net/tcp6")).decode().splitlines():
         fields = line.split()
         if fields[0] != "sl" and (not fields[1].endswith(port) or fields[3] == LISTENING):

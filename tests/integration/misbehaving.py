@@ -4,6 +4,7 @@ hold at a moment: descriptors, memory, processes, folders, cgroups. For misbehav
 import collections
 import contextlib
 import http.client
+import json
 import os
 import pathlib
 import re
@@ -46,6 +47,17 @@ def write_misbehaving(modules_dir, name, mode, manifest):
         shutil.copy(PROGRAM, program)
         program.chmod(0o755)
     os.link(program, folder / "bin" / name)
+
+
+def write_steady(modules_dir):
+    """The healthy module, echo under another name."""
+    folder = pathlib.Path(modules_dir) / STEADY
+    (folder / "bin").mkdir(parents=True)
+    shutil.copy(harness.FAKES / "echo" / "bin" / "echo", folder / "bin" / STEADY)
+    manifest = json.loads((harness.FAKES / "echo" / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "name": STEADY}))
+    for path in (folder, folder / "bin", folder / "bin" / STEADY):
+        path.chmod(0o755)
 
 
 class SteadyLoad:
@@ -92,11 +104,13 @@ def spawner_of(daemon):
 
 
 def descriptors(pid):
-    """What its descriptors are, without their numbers, and how many of each."""
+    """What its descriptors are, without their numbers, and how many of each. A module's log is one for each module that has ever printed."""
     kinds = collections.Counter()
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):  # closed meanwhile
-            kinds[re.sub(r"\d+", "N", os.readlink(f"/proc/{pid}/fd/{number}"))] += 1
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+            if "/data/logs/" not in target:
+                kinds[re.sub(r"\d+", "N", target)] += 1
     return kinds
 
 

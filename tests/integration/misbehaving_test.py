@@ -16,7 +16,7 @@ from misbehaving import LATE_TIMEOUT_MS, ROUTE_TIMEOUT_MS, BesideAHealthyModule,
 
 UPLOAD = 2 * 1024 * 1024              # more than a stream's window and what waits in the gateway beside it
 MEMORY_LIMIT = 64 * 1024 * 1024       # of the one that eats it
-UNANSWERED_MEMORY_KB = 4 * 1024        # what the allocator keeps of six modules that ended at once
+UNANSWERED_MEMORY_KB = 5 * 1024        # what the allocator keeps of seven modules that ended at once, their counters and the last lines of their logs
 PING_GIVES_UP_WITHIN_S = 30 * SLOW    # 10 s of silence, 10 s for the answer, checks every 2 s, and the end of the process
 
 # What is not looked at has time on a busy machine.

@@ -65,7 +65,8 @@ class Rest:
         if "ifGeneration" in fields:
             headers["If-Match"] = f'"{fields.pop("ifGeneration")}"'
         if verb in ("GET", "DELETE") and fields:
-            path += "?" + urllib.parse.urlencode({name: json.dumps(value) if isinstance(value, bool) else value for name, value in fields.items()})
+            path += "&" if "?" in path else "?"
+            path += urllib.parse.urlencode({name: json.dumps(value) if isinstance(value, bool) else value for name, value in fields.items()})
             fields = {}
         return Refusal.of_answer(self.daemon.request(verb, path, fields or None, token=token, headers=headers, timeout=TIMEOUT_S))
 
@@ -106,7 +107,10 @@ class Grpc:
         metadata = [("authorization", f"Bearer {secret}")] if secret else []
         metadata += [("idempotency-key", key)] if key else []
         try:
-            getattr(stub, name)(request, metadata=metadata, timeout=TIMEOUT_S)
+            answer = getattr(stub, name)(request, metadata=metadata, timeout=TIMEOUT_S)
+            if hasattr(answer, "cancel"):  # of a stream: its first message, or the refusal
+                next(answer)
+                answer.cancel()
         except grpc.RpcError as error:
             return self._refusal(error)
         return None

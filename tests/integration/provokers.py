@@ -4,10 +4,12 @@ A function takes the test and a caller (provoked.Rest or Grpc) and answers the R
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import uuid
 
 from harness import wait_until
+from http_test import Wire
 from provoked import Refusal
 
 ECHO = "/api/v1/m/echo"
@@ -79,6 +81,16 @@ def _(_test, ask):
 @provokes("EXTENSION_NOT_ALLOWED")
 def _(_test, ask):
     return ask("Modules.EnableModule", name="extended")
+
+
+@provokes("ACCESS_CONFLICT")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="reaching")
+
+
+@provokes("ISOLATION_INCOMPLETE")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="strict")
 
 
 @provokes("EXTENSION_UNAVAILABLE")
@@ -366,6 +378,17 @@ def _(test, ask):
     return refusal
 
 
+@provokes("TOO_MANY_STREAMS")
+def _(test, ask):
+    secret = test.daemon.make_token(f"greedy-{uuid.uuid4()}", "logs:read")
+    with contextlib.ExitStack() as open_ones:
+        for _stream in range(32):
+            wire = open_ones.enter_context(Wire(test.daemon))
+            wire.send(f"GET /api/v1/modules/echo/logs?follow=true HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {secret}\r\n\r\n".encode())
+            wire.read_until(b"\r\n\r\n")
+        return ask("Logs.FollowModuleLogs", token=secret, module="echo")
+
+
 @provokes("HEADERS_TOO_LARGE", gateway=True)
 def _(test):
     return test.wire("GET", f"{ECHO}/echo", "X-Big: " + "x" * 70_000)
@@ -376,11 +399,11 @@ def _(test):
 
 @provokes("INTERNAL")
 def _(test, ask):
-    """Where a module's data folder should be there is something that is none, which nobody removes blindly."""
+    """Where a module's data folder should be there is a link, which nobody follows or removes."""
     name = test.registered("odd-folder")
     path = test.daemon.data / "modules" / name
     path.parent.mkdir(exist_ok=True)
-    path.write_text("no folder")
+    path.symlink_to("/nowhere")
     try:
         return ask("Modules.DeleteModule", name=name, purge=True)
     finally:

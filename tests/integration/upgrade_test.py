@@ -57,6 +57,7 @@ class Load:
                     self.answered += 1
                     if not self.versions or self.versions[-1] != body:
                         self.versions.append(body)
+        connection.close()
 
 
 class Upgrading(DaemonTest):
@@ -165,7 +166,7 @@ class Upgrade(Upgrading):
         wait_until(lambda: len(daemon.module("shop")["exits"]) == 2 and daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs again")
 
     def test_what_is_in_flight_is_finished_by_the_old_version(self):
-        daemon = self.enabled(lifecycle={"soakTime": 0, "drainTimeout": 20_000 * SLOW})
+        daemon = self.enabled(lifecycle={"soakTime": 0, "drainTimeout": 6_000 * SLOW})
         with Wire(daemon) as slow, WebSocket(daemon).open(path="/api/v1/m/shop/ws") as chat:
             slow.send(slow.head("GET", "/api/v1/m/shop/stream?bytes=8000000"))
             slow.read_until(b"\r\n\r\n")
@@ -174,7 +175,9 @@ class Upgrade(Upgrading):
             self.upgrade(daemon, "1.1.0")
             self.assertEqual(self.says(daemon), "1.1.0")
             self.assertEqual(slow.read_until(b"\r\n0\r\nx-bytes: 8000000\r\n\r\n").count(b"abcdefghij") > 100_000, True)
-            self.assertEqual(chat.receive(), (CLOSE, b"\x03\xe9the module is stopping"), "its client connects anew, to the new version")
+            chat.frame(TEXT, b"after")
+            self.assertEqual(chat.receive(), (TEXT, b"after"), "a WebSocket has the time of the drain")
+            self.assertEqual(chat.receive(), (CLOSE, b"\x03\xe9the module is stopping"), "then its client connects anew, to the new version")
         self.assert_only(daemon, "1.1.0")
 
     def test_one_that_does_not_start_changes_nothing(self):
@@ -186,8 +189,8 @@ class Upgrade(Upgrading):
             self.assertError(answer, 502, "MODULE_START_FAILED")
             self.assertRegex(answer.error["message"], "exited with code 3.*version 1.0.0 goes on")
         self.assertEqual((load.failures, load.versions), ([], ["1.0.0"]))
-        after = daemon.module("shop")
-        for field in ("version", "status", "workers", "path", "manifest"):
+        after = wait_until(lambda: (module := daemon.module("shop"))["workers"] == before["workers"] and module, "the new one's process is gone")
+        for field in ("version", "status", "path", "manifest"):
             self.assertEqual(after[field], before[field], field)
         last = after["lastUpgrade"]
         self.assertEqual((last["from"], last["to"], last["outcome"], last["reason"]["code"]), ("1.0.0", "1.1.0", "FAILED", "MODULE_START_FAILED"))
@@ -195,6 +198,32 @@ class Upgrade(Upgrading):
         (entry,) = wait_until(lambda: audit(daemon, requestId="req-broken"), "it is in the audit")
         self.assertEqual((entry["action"], entry["outcome"]), ("modules.upgrade", "MODULE_START_FAILED"))
         self.upgrade(daemon, "1.2.0")
+
+    def test_one_that_is_given_up_while_it_is_written_down_is_taken_back_there_too(self):
+        echo_like(self.modules, "shop", version="1.0.0", featureFlag="shop-on")
+        daemon = self.daemon(modules_dir=self.modules)
+        daemon.put("/api/v1/flags/shop-on", {"enabled": True})
+        self.assertEqual(daemon.post("/api/v1/modules/shop/enable").status, 200)
+        folder = self.version("1.1.0", featureFlag="shop-on")
+        (folder / "bin" / "shop").rename(folder / "bin" / "real")
+        (folder / "bin" / "shop").write_text(f"#!/bin/sh\nsleep {3 * SLOW}\nexec $(dirname \"$0\")/real\n")
+        (folder / "bin" / "shop").chmod(0o755)
+        self.assertEqual(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"path": str(folder)}).status, 202)
+        row = "SELECT status, version FROM bulkhead_internal.modules WHERE name = 'shop'"
+        wait_until(lambda: daemon.sql(row)[0][0] == "UPDATING", "it has begun")
+        hold = f"BEGIN; LOCK TABLE bulkhead_internal.modules IN SHARE MODE; SELECT pg_sleep({7 * SLOW})"
+        holder = threading.Thread(target=daemon.sql, args=(hold,))
+        holder.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'bulkhead_internal.modules'::regclass AND NOT granted"
+        wait_until(lambda: daemon.sql(waiting) == [["1"]], "the new version is being written down")
+        daemon.put("/api/v1/flags/shop-on", {"enabled": False})
+        wait_until(lambda: daemon.module("shop")["observed"]["state"] == "SKIPPED", "it is given up")
+        holder.join()
+        wait_until(lambda: daemon.sql(row) == [["ENABLED", "1.0.0"]], "the old one stays")
+        daemon.put("/api/v1/flags/shop-on", {"enabled": True})
+        wait_until(lambda: daemon.module("shop")["observed"]["state"] == "RUNNING", "it runs")
+        module = daemon.module("shop")
+        self.assertEqual((module["version"], module["lastUpgrade"]["outcome"]), ("1.0.0", "FAILED"))
 
     def test_migrations_run_while_the_old_version_serves_and_one_that_fails_stops_the_upgrade(self):
         daemon = self.enabled()
@@ -329,7 +358,7 @@ class Upgrade(Upgrading):
         folder = self.broken("1.1.0", "trap '' TERM; sleep 60", lifecycle={"soakTime": 0, "handshakeTimeout": 50_000})
         self.assertEqual(daemon.post("/api/v1/modules/shop/upgrade?wait=false", {"path": str(folder)}).status, 202)
         wait_until(lambda: any(worker["version"] == "1.1.0" and worker["pid"] for worker in daemon.module("shop")["workers"]), "the new one is on its way")
-        self.assertEqual(daemon.stop()[0], 0)
+        self.assertEqual(daemon.stop()[0], 4, "it does not heed SIGTERM, so it had to be killed")
         daemon.assert_nothing_left()
         daemon.start()
         self.assertEqual(daemon.wait_observed("shop", "RUNNING")["version"], "1.0.0")

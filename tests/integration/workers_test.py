@@ -2,15 +2,19 @@
 
 import os
 import pathlib
+import shutil
+import signal
 import threading
 import unittest
 
 import harness
 from harness import CONVERGE_TIMEOUT_S, DaemonTest, SharedDaemonTest, wait_until
 from modules_test import echo_like
+from upgrade_test import Load
 
 MODULE = "many"
 PATH = f"/api/v1/modules/{MODULE}/workers"
+CONFIG = {"config": {"schema": {"greeting": {"type": "string", "default": "first"}}}}
 
 
 class Workers(DaemonTest):
@@ -106,6 +110,142 @@ class Workers(DaemonTest):
         self.assertEqual(limit(), 12)
         self.assertEqual(daemon.put("/api/v1/modules/stored/workers", {"workers": 2}).status, 200)
         wait_until(lambda: limit() == 8, "the limit for two workers")
+
+
+class WarmSpare(DaemonTest):
+    def setUp(self):
+        super().setUp()
+        self.modules = self.temporary_folder()
+
+    def begin(self, **manifest):
+        folder = echo_like(self.modules, MODULE, warmSpare=True, **CONFIG, **manifest)
+        if "database" in manifest:
+            (folder / "migrations").mkdir()
+        return self.daemon(modules=[MODULE], modules_dir=self.modules)
+
+    @staticmethod
+    def wait_for_spare(daemon, workers=1, other_than=()):
+        """(pids of those that serve, pid of the spare), when all are as they should be."""
+        def ready():
+            module = daemon.module(MODULE)
+            serving = [worker for worker in module["workers"] if not worker["spare"]]
+            spares = [worker for worker in module["workers"] if worker["spare"]]
+            well = all(worker["state"] == "RUNNING" for worker in module["workers"]) and all(worker["ready"] for worker in serving)
+            if (len(serving), len(spares)) != (workers, 1) or not well or spares[0]["pid"] in other_than:
+                return None
+            return [worker["pid"] for worker in serving], spares[0]["pid"]
+        return wait_until(ready, "a spare", CONVERGE_TIMEOUT_S)
+
+    def wait_gone(self, pids):
+        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the end of the others")
+
+    def test_takes_the_place_of_the_only_worker_under_load_and_is_followed_by_another(self):
+        daemon = self.begin()
+        module = daemon.module(MODULE)
+        self.assertEqual((module["desired"]["workers"], module["observed"]["state"]), (1, "RUNNING"))
+        (serving,), spare = self.wait_for_spare(daemon)
+        self.assertEqual([worker["ready"] for worker in daemon.module(MODULE)["workers"]], [True, False], "it is sent nothing")
+        page = daemon.get("/metrics").body.decode().splitlines()
+        for line in (f'bulkhead_worker_spare{{module="{MODULE}",worker="0"}} 0', f'bulkhead_worker_spare{{module="{MODULE}",worker="1"}} 1',
+                     f'bulkhead_module_workers{{module="{MODULE}",state="RUNNING"}} 1'):
+            self.assertIn(line, page)
+        self.assertEqual(daemon.get("/api/v1/system/metrics").json["modules"][MODULE]["readyWorkers"], 1)
+        seen = {serving, spare}
+        with Load(daemon, f"/api/v1/m/{MODULE}/config/greeting") as load:
+            for _ in range(3):
+                before = load.answered
+                os.kill(serving, signal.SIGKILL)
+                (now_serving,), next_spare = self.wait_for_spare(daemon, other_than=seen)
+                self.assertEqual(now_serving, spare, "who was the spare serves")
+                wait_until(lambda: load.answered > before + 100, "answers")
+                serving, spare = now_serving, next_spare
+                seen.add(spare)
+        self.assertEqual(load.failures, [])
+        module = daemon.module(MODULE)
+        self.assertEqual((module["observed"]["state"], module["exitCounts"]), ("RUNNING", {"SIGNAL": 3}))
+        self.assertEqual(sorted(worker["slot"] for worker in module["workers"]), [0, 1])
+        self.assertNotIn(f"DEGRADED  module={MODULE}", daemon.log())
+        daemon.stop()
+        daemon.assert_nothing_left()
+
+    def test_a_frozen_worker_is_ended_for_it_and_the_spare_serves(self):
+        daemon = self.begin(health={"interval": 100, "timeout": 200, "liveness": {"failureThreshold": 2}})
+        (serving,), spare = self.wait_for_spare(daemon)
+        os.kill(serving, signal.SIGSTOP)
+        (now_serving,), _next = self.wait_for_spare(daemon, other_than={serving, spare})
+        self.assertEqual(now_serving, spare)
+        self.assertEqual(daemon.module(MODULE)["exitCounts"], {"LIVENESS": 1})
+
+    def test_that_is_killed_is_replaced_and_nobody_notices(self):
+        daemon = self.begin()
+        (serving,), spare = self.wait_for_spare(daemon)
+        since = daemon.module(MODULE)["observed"]["since"]
+        with Load(daemon, f"/api/v1/m/{MODULE}/config/greeting") as load:
+            os.kill(spare, signal.SIGKILL)
+            self.assertEqual(self.wait_for_spare(daemon, other_than={spare})[0], [serving])
+        self.assertEqual(load.failures, [])
+        self.assertEqual(daemon.module(MODULE)["observed"]["since"], since)
+
+    def test_is_there_beside_more_and_fewer_workers_and_its_role_may_have_its_connections(self):
+        daemon = self.begin(database={})
+
+        def limit():
+            return int(daemon.sql(f"SELECT rolconnlimit FROM pg_roles JOIN bulkhead_internal.module_roles ON role = rolname WHERE module = '{MODULE}'")[0][0])
+
+        first = self.wait_for_spare(daemon)
+        self.assertEqual(limit(), 8)
+        with Load(daemon, f"/api/v1/m/{MODULE}/config/greeting") as load:
+            answer = daemon.put(PATH, {"workers": 3})
+            self.assertEqual(answer.status, 200, answer)
+            three, spare = self.wait_for_spare(daemon, 3)
+            self.assertLessEqual({first[0][0], first[1]}, set(three), "the spare serves at once")
+            self.assertEqual(limit(), 16)
+            os.kill(three[0], signal.SIGKILL)
+            self.wait_for_spare(daemon, 3, other_than={spare})
+            self.assertEqual(daemon.put(PATH, {"workers": 1}).status, 200)
+            one, spare = self.wait_for_spare(daemon)
+            wait_until(lambda: limit() == 8, "the limit for one and its spare")
+            os.kill(one[0], signal.SIGKILL)
+            self.assertEqual(self.wait_for_spare(daemon, other_than={spare})[0], [spare])
+        self.assertEqual(load.failures, [])
+
+    def test_goes_with_its_version_and_a_restart_and_a_reload_replace_it_as_well(self):
+        daemon = self.begin(version="1.0.0", lifecycle={"soakTime": 0})
+        old = self.wait_for_spare(daemon)
+        elsewhere = self.temporary_folder()
+        config = {"config": {"schema": {"greeting": {"type": "string", "default": "second"}}}}
+        echo_like(elsewhere, MODULE, version="2.0.0", warmSpare=True, **config)
+        with Load(daemon, f"/api/v1/m/{MODULE}/config/greeting") as load:
+            answer = daemon.post(f"/api/v1/modules/{MODULE}/upgrade", {"path": str(elsewhere / MODULE)})
+            self.assertEqual(answer.status, 200, answer)
+            gone = {old[0][0], old[1]}
+            new = self.wait_for_spare(daemon, other_than=gone)
+            self.wait_gone(gone)
+            self.assertEqual({worker["version"] for worker in daemon.module(MODULE)["workers"]}, {"2.0.0"})
+            for action in ("restart", "reload"):
+                answer = daemon.post(f"/api/v1/modules/{MODULE}/{action}")
+                self.assertEqual(answer.status, 200, answer)
+                gone = {new[0][0], new[1]}
+                self.wait_gone(gone)
+                new = self.wait_for_spare(daemon, other_than=gone)
+                self.assertFalse(gone & {new[0][0], new[1]})
+        self.assertEqual(load.failures, [])
+        self.assertEqual(load.versions[-1], "second")
+        self.assertEqual(daemon.module(MODULE)["exitCounts"], {})
+
+    def test_has_the_configuration_of_the_one_whose_place_it_takes(self):
+        for reload in ("push", "restart"):
+            with self.subTest(reload):
+                shutil.rmtree(self.modules / MODULE, ignore_errors=True)
+                daemon = self.begin(configReload=reload)
+                first = self.wait_for_spare(daemon)
+                answer = daemon.put(f"/api/v1/modules/{MODULE}/config", {"config": {"greeting": "hello"}})
+                self.assertEqual(answer.status, 200, answer)
+                (serving,), spare = self.wait_for_spare(daemon, other_than=() if reload == "push" else {first[0][0], first[1]})
+                os.kill(serving, signal.SIGKILL)
+                self.assertEqual(self.wait_for_spare(daemon, other_than={spare})[0], [spare])
+                self.assertEqual(daemon.get(f"/api/v1/m/{MODULE}/config/greeting").data["value"], "hello")
+                daemon.stop()
 
 
 class Input(SharedDaemonTest):

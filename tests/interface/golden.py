@@ -62,7 +62,7 @@ def protos():
                     told["permission"] = options.Extensions[options_pb2.permission]
                 if options.HasExtension(options_pb2.access):
                     told["access"] = options_pb2.Access.Enum.Name(options.Extensions[options_pb2.access])
-                rest = [f"{route.method} {route.path}" for route in options.Extensions[options_pb2.rest]]
+                rest = [f"{route.method} {route.path}" + (f"?{route.when}=true" if route.when else "") for route in options.Extensions[options_pb2.rest]]
                 if rest:
                     told["rest"] = rest
                 rpcs[f"{prefix}{service.name}.{method.name}"] = told

@@ -5,6 +5,7 @@ A golden file only grows: `python3 tests/interface/golden.py --update` records w
 interface and belongs into CHANGELOG.md.
 """
 
+import http.client
 import json
 import pathlib
 import re
@@ -163,7 +164,7 @@ echo '{json.dumps({name: "not today" for name in recorded["refusal"]})}' >&{reco
         self.assertLessEqual(set(told["fds"].split()), {"0", "1", "2", "3", "4"}, "descriptors of the daemon leaked (4 is ls itself)")
         environment = "\n".join(line for line in output.splitlines() if line.startswith("env="))
         self.assertNotIn(handshake["token"], environment)
-        self.assertNotIn("BULKHEAD_", environment)
+        self.assertEqual([line for line in environment.splitlines() if "BULKHEAD_" in line], [f"env=BULKHEAD_INSTANCE={handshake['instance']}"])
 
     def answer_of_the_sdk(self, **offer):
         """What a module of the C++ SDK answers to a handshake, as the supervisor would read it."""
@@ -361,6 +362,31 @@ class Rest(SharedDaemonTest):
         self.assertIsInstance(entry["id"], int)
         self.assertRegex(entry["at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
 
+    def test_logs_and_a_stream_of_them(self):
+        for text in (b"one\n", b"two\n", b"three\n"):
+            self.assertEqual(self.daemon.request("POST", "/api/v1/m/echo/print", text).status, 200)
+        answer = wait_until(lambda: (asked := self.daemon.get("/api/v1/modules/echo/logs?tail=3")).data[-1:]
+                            and asked.data[-1]["message"] == "three" and asked, "the last line")
+        self.assertShape("LogsMeta", answer.json["meta"])
+        for line in answer.data:
+            self.assertShape("LogLine", line)
+        # A place whose count is one too low: as if a line were missing behind it.
+        place, _, number = answer.data[0]["cursor"].partition("-")
+        connection = http.client.HTTPConnection(*self.daemon.address.rsplit(":", 1), timeout=20 * harness.SLOW)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/api/v1/modules/echo/logs?follow=true", headers={
+            "Authorization": f"Bearer {self.daemon.token}", "Last-Event-ID": f"{place}-{int(number) - 1}"})
+        events = connection.getresponse()
+        self.addCleanup(events.close)
+        got = [events.readline().decode().rstrip("\n") for _ in range(9)]
+        self.assertEqual(got[:2], [f"id: {place}-{int(number) - 1}", ""])
+        self.assertRegex(got[2], r"^id: \d+-\d+$")
+        self.assertEqual(got[3], "event: missed")
+        self.assertShape("LogGap", json.loads(got[4].removeprefix("data: ")))
+        self.assertEqual([got[5], got[6]], ["", f"id: {answer.data[1]['cursor']}"])
+        self.assertEqual(json.loads(got[7].removeprefix("data: ")), answer.data[1])
+        self.assertEqual(got[8], "")
+
     def test_rotated_secrets(self):
         rotated = self.daemon.post("/api/v1/system/secrets/rotate").json  # without the envelope
         self.assertShape("RotatedSecrets", rotated)
@@ -371,6 +397,14 @@ class Rest(SharedDaemonTest):
         system = self.daemon.get("/api/v1/system/modules").json
         self.assertShape("SystemHealth", system)
         self.assertShape("SystemHealth.modules", system["modules"]["echo"])
+        metrics = self.daemon.get("/api/v1/system/metrics").json
+        self.assertShape("SystemMetrics", metrics)
+        self.assertShape("SystemMetrics.modules.responseTimes", metrics["responseTimes"])
+        echo = metrics["modules"]["echo"]
+        self.assertShape("SystemMetrics.modules", echo)
+        self.assertShape("SystemMetrics.modules.eventCount", echo["eventCount"])
+        self.assertShape("SystemMetrics.modules.responseTimes", echo["responseTimes"])
+        self.assertShape("SystemMetrics.modules.workers", echo["workers"][0])
 
     def test_a_deletion(self):
         self.daemon.post("/api/v1/modules", {"manifest": {"name": "short-stay", "version": "1.0.0"}})

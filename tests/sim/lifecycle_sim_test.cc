@@ -80,7 +80,8 @@ class World {
       for (const std::string& name : dependencies) tale += " " + name;
       node_.Tell(tale);
       const RestartPolicy policy = random_.Below(3) == 0 ? DrawPolicy(random_) : RestartPolicy{};
-      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, policy, random_.Next()));
+      const bool spare = random_.Below(3) == 0;
+      node_.Add(std::make_unique<SimModule>(names.substr(i, 1), std::move(dependencies), workers, times, policy, random_.Next())).warm_spare = spare;
     }
     if (random_.Below(4) != 0) return;
     doomed_ = node_.modules()[random_.Below(node_.modules().size())].get();
@@ -176,7 +177,7 @@ class World {
   static bool NeedsAdministrator(const SimModule& m) {
     if (m.state.wanted && m.state.observed == ObservedState::kFailed && m.state.reason.code == "MIGRATION_FAILED") return true;
     for (size_t i = 0; i < m.state.slots.size(); ++i)
-      if (m.state.slots[i].role == SlotState::Role::kMember && m.laws[i].parked() && !m.running[i].process) return true;
+      if ((m.IsMember(i) || m.IsSpare(i)) && m.laws[i].parked() && !m.running[i].process) return true;
     return false;
   }
 
@@ -185,15 +186,17 @@ class World {
     bool runs = m.enabled && !node_.stopping();
     if (runs && &m == doomed_) return true;
     ObservedState right = runs ? ObservedState::kRunning : ObservedState::kStopped;
-    size_t expected = runs ? static_cast<size_t>(m.workers) : 0;
+    size_t expected = runs ? static_cast<size_t>(m.workers) : 0, spares = runs && m.warm_spare;
     if (runs && doomed_ && node_.DependsOn(m, *doomed_)) {
       right = ObservedState::kFailed;
-      expected = 0;
+      expected = spares = 0;
     }
     if (m.state.replacement) return false;
     for (size_t i = 0; runs && i < m.state.slots.size(); ++i)
       if (m.running[i].process && m.running[i].outdated) return false;
-    return m.state.observed == right && Processes(m) == expected && m.adopted.size() == expected && m.publishing == 0;
+    for (size_t i : m.Spares())
+      if (spares > 0 && !SimModule::Serves(m.running[i])) return false;
+    return m.state.observed == right && Processes(m) == expected + spares && m.adopted.size() == expected + spares && m.publishing == 0;
   }
   bool AtRest() const {
     return std::all_of(node_.modules().begin(), node_.modules().end(), [this](const auto& m) { return Settled(*m); });
@@ -225,6 +228,7 @@ void Tell(const Totals& totals) {
   printf("%llu failures of a dependency, %llu preparations without a database, %llu shutdowns, %llu killed in a stop, ",
          n(totals.blocked), n(totals.database_away), n(totals.shutdowns), n(totals.killed));
   printf("%llu upgrades, %llu that failed, %llu taken back, ", n(totals.upgrades), n(totals.upgrades_failed), n(totals.rollbacks));
+  printf("%llu spares, %llu that took a place, ", n(totals.spares), n(totals.taken_over));
   printf("%.0f days of simulated time\n", std::chrono::duration<double, std::ratio<86400>>(totals.simulated).count());
 }
 
@@ -237,7 +241,7 @@ TEST(LifecycleSimulation, KeepsItsInvariantsInThousandsOfWorldsAndSettlesWhenFau
   if (totals.worlds < kWorlds) return;
   // One that does not come to what it is about would say nothing.
   for (uint64_t seen : {totals.quarantined, totals.backed_off, totals.quarantines, totals.parked, totals.blocked, totals.database_away, totals.killed,
-                        totals.upgrades, totals.upgrades_failed})
+                        totals.upgrades, totals.upgrades_failed, totals.taken_over})
     EXPECT_GT(seen, totals.worlds / 10);
 }
 

@@ -74,6 +74,8 @@ class Node {
   void Replace(SimModule& m, bool at_once) {
     if (!m.state.wanted || m.skipped || stopping_ || m.state.replacement || m.state.prepare != ModuleState::Prepare::kDone) return;
     m.upgrading_to = at_once ? 1 + static_cast<int>(random_.Below(4)) : 0;
+    m.upgrading_to_spare = random_.Below(3) == 0;
+    if (!at_once) m.rolled = m.last_run;
     Send(m, event::Replace{at_once, m.upgrading_to});
   }
   void Scale(SimModule& m, int workers) {
@@ -188,7 +190,7 @@ class Node {
   }
 
   void Want(SimModule& m, bool enabled) {
-    event::Want want{enabled, m.skipped, ++generation_, m.workers};
+    event::Want want{enabled, m.skipped, ++generation_, m.workers, m.warm_spare};
     if (want.enabled && !want.skipped && !(m.state.wanted && !m.state.skipped)) {
       SlateCleared(m);
       m.prepared = false;
@@ -227,9 +229,10 @@ class Node {
         publish = true;
       } else if (auto* drain = std::get_if<action::DrainWorker>(&action)) {
         Require(m, publish, "a drain without a publication before it");
-        Require(m, MayLeave(m, drain->slot), "a worker is drained that nobody wants to leave");
-        if (m.state.wanted && !m.skipped && IsMember(m, static_cast<size_t>(drain->slot)))
-          Require(m, OthersServeOrWait(m, drain->slot), "a worker is replaced while another one is on its way");
+        Require(m, m.MayLeave(drain->slot), "a worker is drained that nobody wants to leave");
+        const auto drained = static_cast<size_t>(drain->slot);
+        if (m.state.wanted && !m.skipped && (m.IsMember(drained) || (m.IsSpare(drained) && m.running[drained].outdated)))
+          Require(m, m.OthersServeOrWait(drain->slot), "a worker is replaced while another one is on its way");
         m.running[static_cast<size_t>(drain->slot)].leaving = true;
         drains.push_back(*drain);
       } else if (auto* wake = std::get_if<action::Wake>(&action)) {
@@ -245,6 +248,7 @@ class Node {
           // Before anything is looked at: from now on it is that version.
           ++totals_.upgrades;
           m.workers = std::exchange(m.upgrading_to, 0);
+          m.warm_spare = m.upgrading_to_spare;
           ++m.versions;
           m.prepared = true;
           m.overtaken = m.awaiting = false;
@@ -252,13 +256,13 @@ class Node {
           m.preparation_law.SlateCleared();
           for (size_t i = 0; i < m.state.slots.size(); ++i) {
             m.running[i].incoming = false;
-            if (IsMember(m, i)) Require(m, Serves(m.running[i]), "a version takes over before all its workers are ready");
+            if (m.IsMember(i)) Require(m, SimModule::Serves(m.running[i]), "a version takes over before all its workers are ready");
           }
         }
       }
     }
     for (size_t i = 0; i < m.state.slots.size(); ++i) {
-      if (IsMember(m, i)) m.running[i].incoming = false;
+      if (m.IsMember(i) || m.IsSpare(i)) m.running[i].incoming = false;
     }
     if (publish) Publish(m, std::move(drains));
     if (report) timeline_.Post([this] { LookAround(); });
@@ -271,7 +275,7 @@ class Node {
       // It is stored first, which may fail.
       timeline_.After(Between(random_, Millis(1), Millis(500)), [this, &m] {
         if (random_.Below(8) == 0) return Send(m, event::KeepOld{{"DATABASE_UNAVAILABLE", "simulated"}});
-        Send(m, event::TakeOver{Millis(random_.Below(2) * 30'000)});
+        Send(m, event::TakeOver{Millis(random_.Below(2) * 30'000), m.upgrading_to_spare});
       });
     } else if (std::holds_alternative<action::ReplaceFailed>(action)) {
       totals_.upgrades_failed += m.upgrading_to != 0;
@@ -287,7 +291,7 @@ class Node {
     auto serving = [&m](int slot, uint64_t run) -> SimModule::Running* {
       if (static_cast<size_t>(slot) >= m.running.size()) return nullptr;
       SimModule::Running& running = m.running[static_cast<size_t>(slot)];
-      return running.run == run && Serves(running) ? &running : nullptr;
+      return running.run == run && SimModule::Serves(running) ? &running : nullptr;
     };
     if (auto* health = std::get_if<event::WorkerHealthChanged>(&event)) {
       if (auto* running = serving(health->slot, health->run)) running->well = health->health == WorkerHealth::kHealthy;
@@ -342,9 +346,12 @@ class Node {
     const int slot = start.slot;
     const uint64_t run = start.run;
     SimModule::Running& running = m.running[static_cast<size_t>(slot)];
-    const bool member = IsMember(m, static_cast<size_t>(slot));
+    const bool spare = m.IsSpare(static_cast<size_t>(slot)), member = m.IsMember(static_cast<size_t>(slot)) || spare;
     Require(m, !running.process, "a second process in one slot");
-    Require(m, m.state.wanted && !m.skipped && (member ? start.number < m.workers : m.state.replacement.has_value()), "a worker is started that nobody wants");
+    const int numbers = m.workers + m.warm_spare;
+    Require(m, m.state.wanted && !m.skipped && (member ? start.number < numbers : m.state.replacement.has_value()), "a worker is started that nobody wants");
+    Require(m, !spare || m.SpareMayStart(static_cast<size_t>(slot)), "a spare is started before or instead of a worker, or beside one of its number");
+    totals_.spares += spare;
     Require(m, m.prepared || start.incoming, "a worker is started before the preparation is done");
     Require(m, start.incoming == (!member && m.upgrading_to != 0), "a worker is started of the wrong version");
     if (!member) m.laws[static_cast<size_t>(slot)].SlateCleared();
@@ -388,7 +395,10 @@ class Node {
     } else {
       totals_.killed += cause == ExitCause::kSignal;
     }
+    const uint64_t standby = m.listed.contains(run) ? m.Standby() : 0;
     Send(m, event::WorkerDied{slot, run, cause, "simulated", "", "", orderly});
+    Require(m, standby == 0 || m.listed.contains(standby), "a worker is lost, and the spare that is ready does not serve at once");
+    totals_.taken_over += standby != 0;
     Require(m, is_quarantined() || !quarantined || law.after_healthy_spell(), "a quarantine ends without a healthy spell");
     if (!is_quarantined() || quarantined) return;
     ++totals_.quarantines;
@@ -399,14 +409,17 @@ class Node {
     m.routed = Routed(m.state);
     m.told_to_wait = StartsNow(m.state);
     m.listed.clear();
+    m.standby.clear();
     for (size_t i = 0; m.routed && i < m.state.slots.size(); ++i) {
       if (Listed(m.state.slots[i])) m.listed.insert(m.running[i].run);
+      if (StandsBy(m.state.slots[i])) m.standby.insert(m.running[i].run);
     }
     ++m.publishing;
     // Readers adopt one Directory after the other.
     adopted_at_ = std::max(adopted_at_, now() + Millis(random_.Below(4)));
-    timeline_.At(adopted_at_, [this, &m, listed = m.listed, drains = std::move(drains)] {
+    timeline_.At(adopted_at_, [this, &m, listed = m.listed, standby = m.standby, drains = std::move(drains)] {
       m.adopted = listed;
+      m.adopted.insert(standby.begin(), standby.end());
       --m.publishing;
       for (const action::DrainWorker& drain : drains) Drain(m, drain);
       StopEligible();
@@ -428,8 +441,8 @@ class Node {
     SimModule::Running& running = m.running[static_cast<size_t>(slot)];
     Require(m, running.process && running.run == run, "a stop of what is not there");
     Require(m, !running.stop_asked, "a worker is stopped twice");
-    Require(m, !m.listed.contains(run) && !m.adopted.contains(run), "a worker is stopped that readers still list");
-    Require(m, running.leaving || MayLeave(m, slot), "a worker is stopped that nobody wants to leave");
+    Require(m, !m.listed.contains(run) && !m.standby.contains(run) && !m.adopted.contains(run), "a worker is stopped that readers still list");
+    Require(m, running.leaving || m.MayLeave(slot), "a worker is stopped that nobody wants to leave");
     if (broken_) return;
     running.leaving = running.stop_asked = true;
     running.process->Stop(time_left_.ToStop(m.times.stop + limits::kTermGrace, now()));
@@ -449,44 +462,15 @@ class Node {
     for (const std::string& name : StopNext(CurrentGraph())) {
       const SimModule& m = Find(name);
       for (auto& other : modules_)
-        Require(m, !DependsOn(*other, m) || !AnyProcess(*other), "a module is stopped before those that depend on it");
+        Require(m, !DependsOn(*other, m) || !other->AnyProcess(), "a module is stopped before those that depend on it");
       Want(Find(name), false);
     }
     stopped_ = NothingLeft(CurrentGraph());
     for (auto& m : modules_)
-      Require(*m, !stopped_ || (!AnyProcess(*m) && m->adopted.empty()), "the shutdown ends before all is gone");
+      Require(*m, !stopped_ || (!m->AnyProcess() && m->adopted.empty()), "the shutdown ends before all is gone");
   }
 
   // --- What must hold ---
-
-  static bool AnyProcess(const SimModule& m) {
-    for (const SimModule::Running& running : m.running)
-      if (running.process) return true;
-    return false;
-  }
-  static bool Serves(const SimModule::Running& running) {
-    return running.process && running.process->ready() && !running.leaving;
-  }
-  static bool IsMember(const SimModule& m, size_t slot) {
-    return slot < m.state.slots.size() && m.state.slots[slot].role == SlotState::Role::kMember;
-  }
-  static std::vector<size_t> Members(const SimModule& m) {
-    std::vector<size_t> members;
-    for (size_t i = 0; i < m.state.slots.size(); ++i) {
-      if (IsMember(m, i)) members.push_back(i);
-    }
-    return members;
-  }
-  static bool MayLeave(const SimModule& m, int slot) {
-    return !m.state.wanted || m.skipped || !IsMember(m, static_cast<size_t>(slot)) || m.running[static_cast<size_t>(slot)].outdated;
-  }
-  static bool OthersServeOrWait(const SimModule& m, int slot) {
-    for (size_t i : Members(m)) {
-      SlotState::Phase phase = m.state.slots[i].phase;
-      if (static_cast<int>(i) != slot && phase != SlotState::Phase::kReady && phase != SlotState::Phase::kEmpty) return false;
-    }
-    return true;
-  }
 
   void SlateCleared(SimModule& m) {
     m.preparation_failed.reset();
@@ -498,24 +482,29 @@ class Node {
   void Check(SimModule& m) {
     for (size_t i = 0; i < m.running.size(); ++i) {
       const SimModule::Running& running = m.running[i];
-      const bool ready = Serves(running) && !running.unready;
+      const bool ready = SimModule::Serves(running) && !running.unready;
       if (m.listed.contains(running.run)) Require(m, ready, "the Directory lists a worker that is not ready");
-      else Require(m, !ready || !m.routed || !IsMember(m, i), "the Directory lacks a worker that is ready");
+      else Require(m, !ready || !m.routed || !m.IsMember(i), "the Directory lacks a worker that is ready");
+      Require(m, m.standby.contains(running.run) == (ready && m.routed && m.IsSpare(i)), "the Directory does not say rightly who stands by");
     }
-    const std::vector<size_t> members = Members(m);
+    const std::vector<size_t> members = m.Members();
     if (m.state.wanted && !m.skipped) {
       std::set<int> numbers;
       for (size_t i : members) numbers.insert(m.state.slots[i].number);
-      bool right = members.size() == static_cast<size_t>(m.workers) && numbers.size() == members.size() && *numbers.begin() == 0 &&
-                   *numbers.rbegin() == m.workers - 1;
-      Require(m, right, "there is not one member for each worker that is wanted");
+      const std::vector<size_t> spares = m.Spares();
+      for (size_t i : spares) numbers.insert(m.state.slots[i].number);
+      const size_t seats = static_cast<size_t>(m.workers) + m.warm_spare;
+      Require(m, members.size() == static_cast<size_t>(m.workers), "there is not one member for each worker that is wanted");
+      Require(m, spares.size() == m.warm_spare, "there is not one spare where one is wanted");
+      Require(m, numbers.size() == seats && *numbers.begin() == 0 && *numbers.rbegin() == static_cast<int>(seats) - 1, "a number is missing or is there twice");
+      Require(m, m.Standby() == 0 || m.AllServe(), "a spare is ready while a worker is missing");
     }
     bool complete = m.state.wanted && !m.skipped && m.state.prepare != ModuleState::Prepare::kFailed;
     for (size_t n = 0; complete && n < members.size(); ++n) {
       const SimModule::Running& running = m.running[members[n]];
       bool at_fault = running.at_fault && now() < *running.at_fault + limits::kFaultMemory;
       bool flooded = running.flooded && now() < *running.flooded + limits::kFloodMemory;
-      complete = Serves(running) && running.well && !running.unready && !at_fault && !flooded;
+      complete = SimModule::Serves(running) && running.well && !running.unready && !at_fault && !flooded;
     }
     Require(m, complete == (m.state.observed == ObservedState::kRunning),
             complete ? "it is not RUNNING although every worker is ready and well"
@@ -532,10 +521,10 @@ class Node {
   // quarantine first, or of the preparation.
   void CheckWaiting(const SimModule& m) {
     int serving = 0, starting = 0, waiting = 0, quarantined = 0, parked = 0;
-    for (size_t i : Members(m)) {
+    for (size_t i : m.Members()) {
       if (!m.state.wanted) break;
       const SimModule::Running& running = m.running[i];
-      serving += Serves(running);
+      serving += SimModule::Serves(running);
       starting += running.process && running.process->starting();
       parked += m.laws[i].parked();
       waiting += m.laws[i].waits();
@@ -566,9 +555,13 @@ class Node {
         Require(*m, now() < *m->preparation_failed + policy.cap, "a preparation is not tried again");
       }
       if (!m->prepared) continue;
-      for (size_t i : Members(*m)) {
+      for (size_t i : m->Members()) {
         if (m->running[i].process) continue;
         Require(*m, now() < m->laws[i].DueBy(m->state.slots[i].backoff.quarantined()), "a slot stays empty");
+      }
+      for (size_t i : m->Spares()) {
+        if (m->running[i].process || !m->SpareMayStart(i)) continue;
+        Require(*m, now() < m->laws[i].DueBy(m->state.slots[i].backoff.quarantined()), "there is no spare although nothing stands against it");
       }
     }
   }

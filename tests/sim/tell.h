@@ -14,7 +14,7 @@ inline std::string Describe(const Event& event) {
   struct Name {
     std::string operator()(const event::Want& e) const {
       return std::string(e.enabled ? "wanted" : "unwanted") + (e.skipped ? ", skipped" : "") + ", " + std::to_string(e.workers) +
-             " workers";
+             " workers" + (e.warm_spare ? " and a spare" : "");
     }
     std::string operator()(const event::Close&) const { return "close"; }
     std::string operator()(const event::Retry&) const { return "retry"; }
@@ -26,7 +26,9 @@ inline std::string Describe(const Event& event) {
     std::string operator()(const event::Replace& e) const {
       return e.at_once ? "another version, " + std::to_string(e.workers) + " workers" : "replace one after another";
     }
-    std::string operator()(const event::TakeOver& e) const { return "take over, soak " + std::to_string(e.soak.count()) + " ms"; }
+    std::string operator()(const event::TakeOver& e) const {
+      return "take over, soak " + std::to_string(e.soak.count()) + " ms" + (e.warm_spare ? ", with a spare" : "");
+    }
     std::string operator()(const event::KeepOld&) const { return "keep old"; }
     std::string operator()(const event::Prepared& e) const { return e.ok ? "prepared" : "not prepared: " + e.reason.code; }
     std::string operator()(const event::WorkerReady& e) const { return "ready" + Of(e.slot, e.run); }

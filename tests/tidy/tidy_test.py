@@ -90,6 +90,8 @@ def target_of(include):
     parts = include.split("/")
     if parts[0] == "supervisor":
         return (parts[1] if len(parts) > 2 else "daemon", include[len("supervisor/"):])
+    if include.startswith("opentelemetry/"):
+        return ("proto/otlp", include)
     if include.startswith("google/rpc/"):
         return ("proto/admin", include)
     if parts[0] == "bulkhead" and len(parts) > 2:

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bulkhead/errors.h"
+#include "bulkhead/trace.h"
 
 namespace bulkhead::sdk {
 
@@ -79,7 +80,9 @@ class Request {
 
   const Identity& identity() const;
   std::string_view request_id() const;      // `x-request-id`
-  std::string_view traceparent() const;     // W3C trace context; pass it on to what you call
+  std::string_view traceparent() const;     // W3C trace context, as it came
+  // The same, read: what this handler calls belongs below it (trace().Headers()). Not valid() when the caller sent none.
+  TraceContext trace() const;
   std::string_view client_address() const;  // first of `x-forwarded-for`; empty when unknown
 
   // True once nobody waits for the answer: client gone, deadline passed, or the module is stopping for good. Any thread.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "bulkhead/errors.h"
+#include "bulkhead/trace.h"
 
 namespace bulkhead::sdk {
 
@@ -31,6 +32,7 @@ class JobContext {
   // Grows with every attempt of every run of this module: write it beside what the run changes, and refuse a lower one.
   virtual int64_t fence() const = 0;
   virtual std::chrono::steady_clock::time_point deadline() const = 0;
+  virtual const TraceContext& trace() const { return CurrentTrace::Get(); }  // of this attempt: what it calls belongs below it
 
   // `fraction` 0 to 1. The supervisor keeps the last one; sent at most once per 100 ms, so call as often as is convenient.
   virtual void Progress(double fraction, std::string_view message = {}) = 0;

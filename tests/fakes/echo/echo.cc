@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr size_t kChunk = 32 * 1024;  // of a streamed body, each way
+constexpr size_t kTorrentPiece = 64 * 1024;
 constexpr int64_t kMaxStream = int64_t{1} << 30;
 constexpr milliseconds kMaxSlow{60'000};
 constexpr milliseconds kCancelPoll{5};
@@ -118,7 +119,20 @@ Json Work(JobContext& job) {
   if (payload.contains("fail")) {
     throw JobFailure(payload["fail"].get<std::string>(), "told to fail", payload.value("retryable", true));
   }
+  if (payload.value("trace", false)) return {{"trace", job.trace().traceparent()}, {"current", CurrentTrace::Get().traceparent()}};
   return {{"payload", job.payload()}, {"attempt", job.attempt()}};
+}
+
+// What the SDK says of the trace, inside of a handler.
+Response Trace(Request& request) {
+  const TraceContext child = CurrentTrace::Get().Child();
+  Json headers = Json::object();
+  for (const auto& [name, value] : child.Headers()) headers[name] = value;
+  return Ok({{"traceId", request.trace().trace_id()},
+             {"spanId", request.trace().span_id()},
+             {"sampled", request.trace().sampled()},
+             {"current", CurrentTrace::Get().traceparent()},
+             {"headers", headers}});
 }
 
 // Says every message back, text as text and bytes as bytes; "close CODE REASON" closes.
@@ -134,6 +148,30 @@ WebSocketEvents EchoSocket(Request&) {
     if (!sent) socket->Close(close_code::kTryAgainLater, "too slow");
   };
   return events;
+}
+
+void WriteAll(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = write(fd, bytes.data(), bytes.size());
+    if (n <= 0) return;
+    bytes.remove_prefix(size_t(n));
+  }
+}
+
+// The body, to stdout or with ?stream=stderr to stderr, in one piece.
+Response Print(Request& request) {
+  WriteAll(request.query("stream").value_or("") == "stderr" ? 2 : 1, request.body());
+  return Ok({{"pid", getpid()}});
+}
+
+// Lines as fast as somebody reads them.
+Response Torrent(Request& request) {
+  std::string lines;
+  while (lines.size() < kTorrentPiece) lines += std::string(99, 't') + "\n";
+  const auto until = steady_clock::now() + milliseconds(request.query_int("ms", 0, 0, kMaxSlow.count()));
+  int64_t bytes = 0;
+  for (; steady_clock::now() < until && !request.cancelled(); bytes += int64_t(lines.size())) WriteAll(1, lines);
+  return Ok({{"bytes", bytes}});
 }
 
 std::atomic<int> told{0};  // how often OnFlags was called
@@ -156,6 +194,13 @@ class Echo : public Module {
     });
     router.Get("/public", [](Request& request) { return Ok(What(request)); });
     router.Get("/special", [](Request& request) { return Ok(What(request)); });
+    router.Get("/trace", Trace);
+    context.gauge("answer").Set(42);
+    Counter& traced = context.counter("traced");
+    router.Get("/trace/inline", [&traced](Request& request) {
+      traced.Add();
+      return Trace(request);
+    }).Inline();
     router.Get("/inline", [](Request& request) { return Ok(What(request)); }).Inline();
     router.Get("/slow", Slow);
     router.Get("/stream", StreamBytes);
@@ -201,6 +246,8 @@ class Echo : public Module {
       for (const auto& [name, value] : request.trailers()) trailers.push_back({name, value});
       return Ok({{"bytes", body.size()}, {"trailers", trailers}});
     });
+    router.Post("/print", Print);
+    router.Post("/torrent", Torrent);
     context.jobs().Handle("work", Work);
     context.jobs().Handle("impatient", Work);
     context.log().Info("the echo module is ready", {{"slot", context.slot()}});

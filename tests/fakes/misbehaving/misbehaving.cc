@@ -1,7 +1,9 @@
 // A module without the SDK that breaks the contract of proto/README.md in one way, named by its first argument, and keeps the
 // rest of it. For the tests of what a supervisor must stand: tests/integration/misbehaving_test.py, tests/unit/worker.
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -177,6 +179,43 @@ void ForkChildren() {
   }
 }
 
+// A daemon of the module's own that keeps a port, which it writes into the file "port" of the working folder. Before any thread.
+void HoldPort() {
+  if (pid_t first = fork(); first != 0) {
+    waitpid(first, nullptr, 0);
+    return;
+  }
+  setsid();
+  if (fork() != 0) _exit(0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 8) != 0) _exit(1);
+  getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
+  FILE* file = fopen("port.new", "w");
+  fprintf(file, "%d\n", ntohs(address.sin_port));
+  fclose(file);
+  rename("port.new", "port");
+  Linger();
+}
+
+// The thread waits in the kernel, state D, until its child is gone; the child has no intention to go.
+void WaitForVfork() {
+  if (vfork() == 0) {
+    for (;;) pause();
+  }
+}
+
+// Waits for a file that the test makes in the working folder, and reads it: with a file system that never answers it can't be killed.
+void ReadWhatNeverComes() {
+  int file;
+  while ((file = open("stuck/file", O_RDONLY | O_CLOEXEC)) < 0) std::this_thread::sleep_for(milliseconds(10));
+  char bytes[16];
+  (void)!read(file, bytes, sizeof bytes);
+}
+
 // ---- the contract
 
 class Service final : public v1::Module::Service {
@@ -203,6 +242,8 @@ class Service final : public v1::Module::Service {
     if (mode_ == "fork-until-refused") After(kSoon, UseUpProcesses);
     if (mode_ == "burn-cpu") BurnProcessors();
     if (mode_ == "exit-0") After(kSoon, [] { _exit(0); });
+    if (mode_ == "vfork") After(kSoon, WaitForVfork);
+    if (mode_ == "read-stuck") After(kSoon, ReadWhatNeverComes);
     return grpc::Status::OK;
   }
   grpc::Status Stop(grpc::ServerContext*, const v1::StopRequest*, v1::StopResponse*) override {
@@ -260,6 +301,7 @@ int Serve(const std::string& mode) {
   }
   if (mode == "ignore-sigterm") signal(SIGTERM, SIG_IGN);
   if (mode == "fork") ForkChildren();
+  if (mode == "hold-port") HoldPort();
   auto offer = nlohmann::json::parse(ReadLine(kHandshakeFd), nullptr, false);
   if (!offer.is_object()) return 1;
   AnswerWrongly(mode);

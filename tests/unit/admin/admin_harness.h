@@ -60,12 +60,17 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_}; }
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_, logs_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
     void Respond(int status, HeaderList headers, std::string body) override {
       promise.set_value({status, std::move(headers), std::move(body)});
+    }
+    std::unique_ptr<LocalStream> Stream(int, HeaderList, std::string, std::function<void()> gone) override {
+      ADD_FAILURE() << "an answer that goes on";
+      gone();
+      return nullptr;
     }
     std::promise<Reply> promise;
   };
@@ -164,6 +169,7 @@ class AdminTest : public testing::Test {
   FakeJobs jobs_{loop_, Clock::Real()};
   Flags flags_{loop_, pool_, database_, {}};
   Records records_{database_, *secrets_, pool_, "node"};
+  ModuleLogs logs_{Clock::Real(), {folder_ + "/logs", {2, 1 << 20}}};
   NodeStatus node_;
   std::unique_ptr<Admin> admin_;
 };

@@ -258,7 +258,7 @@ TEST_F(ModulesApi, EnableAndDisableAnswerWhenItIsSo) {
   EXPECT_EQ(enabled.data()["status"], "ENABLED");
   EXPECT_EQ(enabled.data()["observed"]["state"], "RUNNING");
   EXPECT_THAT(Keys(enabled.data()["workers"][0]),
-              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts", "ready", "retryAt", "exitCounts"));
+              UnorderedElementsAre("slot", "pid", "instance", "state", "version", "startedAt", "restarts", "ready", "retryAt", "exitCounts", "spare"));
   const Reply disabled = Send(Request("PUT", "/api/v1/modules/meter/status", R"({"status":"DISABLED"})"));
   EXPECT_EQ(disabled.status, 200);
   EXPECT_EQ(disabled.data()["status"], "DISABLED");
@@ -325,7 +325,7 @@ TEST_F(ModulesApi, ShowsCrashReportsWhateverBytesTheyHold) {
     view.reason_message = "exit code 3";
     view.exits.push_back({"SIGNAL", 9, 0, WallTime(Millis(1500)), 12, "bytes: \xff\xfe\n\x1b[31m", "ended by signal 9"});
     view.exit_counts = {{"SIGNAL", 4}, {"OOM", int64_t{1} << 40}};
-    view.isolation.push_back({"uid", false, "not root"});
+    view.isolation.push_back({"uid", IsolationItem::State::kUnavailable, "not root"});
   });
   const json module = Get("/api/v1/modules/meter").data();
   EXPECT_EQ(module["exits"][0], (json{{"cause", "SIGNAL"},

@@ -73,6 +73,56 @@ TEST_F(ConfigTest, WithoutAnythingTheDefaultsHold) {
   EXPECT_THAT(config.warnings, testing::IsEmpty());
 }
 
+TEST_F(ConfigTest, TelemetryIsOffAndSet) {
+  Config config = Good({"serve"});
+  EXPECT_EQ(config.access_log, AccessLogging::kErrors);
+  EXPECT_EQ(config.otlp.endpoint, "");
+  EXPECT_EQ(config.otlp.sample_ratio, 1);
+  Write(R"(
+log: {access: all}
+telemetry:
+  otlp:
+    endpoint: https://collector.example.org:4318
+    headers: ["authorization=Bearer a=b", "x-tenant = blue"]
+    sampleRatio: 0.25
+)");
+  config = Good({"serve", "--config", "b.yaml"});
+  EXPECT_EQ(config.access_log, AccessLogging::kAll);
+  EXPECT_EQ(config.otlp.endpoint, "https://collector.example.org:4318");
+  EXPECT_THAT(config.otlp.headers, ElementsAre(std::pair("authorization", "Bearer a=b"), std::pair("x-tenant", "blue")));
+  EXPECT_EQ(config.otlp.sample_ratio, 0.25);
+  environment_ = {{"BULKHEAD_OTLP_HEADERS", "x-tenant=red"}, {"BULKHEAD_LOG_ACCESS", "off"}};
+  config = Good({"serve", "--config", "b.yaml", "--otlp-sample-ratio", "0"});
+  EXPECT_EQ(config.access_log, AccessLogging::kOff);
+  EXPECT_THAT(config.otlp.headers, ElementsAre(std::pair("x-tenant", "red")));
+  EXPECT_EQ(config.otlp.sample_ratio, 0);
+}
+
+TEST_F(ConfigTest, WrongTelemetryIsNamedAndNoSecretRepeated) {
+  EXPECT_THAT(BadFile("telemetry:\n  otlp:\n    sampleratio: 1\n"),
+              HasSubstr("b.yaml:3: telemetry.otlp.sampleratio: There is no such key. Did you mean \"sampleRatio\"?"));
+  EXPECT_THAT(BadFile("telemetry: {otpl: {}}\n"), HasSubstr("Did you mean \"otlp\"?"));
+  EXPECT_THAT(BadFile("telemetry: {otlp: 5}\n"), HasSubstr("telemetry.otlp: This must be a mapping of keys and values."));
+  EXPECT_EQ(BadFile("telemetry: {otlp: }\n"), "nothing wrong");
+  for (const char* ratio : {"-0.1", "1.1", "nan", "half", ""}) {
+    EXPECT_THAT(BadFile(std::string("telemetry: {otlp: {sampleRatio: \"") + ratio + "\"}}\n"), HasSubstr("is no number from 0 to 1.")) << ratio;
+  }
+  for (const char* endpoint : {"127.0.0.1:4318", "grpc://h:4317", "http://", "http:///x", "http://user:geheim@h", "http://h/?token=geheim", "http://a b"}) {
+    const std::string told = BadFile(std::string("telemetry: {otlp: {endpoint: \"") + endpoint + "\"}}\n");
+    EXPECT_THAT(told, HasSubstr("The collector must be given as")) << endpoint;
+    EXPECT_THAT(told, testing::Not(HasSubstr("geheim")));
+  }
+  for (const char* headers : {"geheim", "a b=geheim", "x=", "=geheim", "ok=1,geheim"}) {
+    const std::string told = BadFile(std::string("telemetry: {otlp: {headers: \"") + headers + "\"}}\n");
+    EXPECT_THAT(told, HasSubstr("is no NAME=VALUE.")) << headers;
+    EXPECT_THAT(told, testing::Not(HasSubstr("geheim")));
+  }
+  std::string many;
+  for (size_t i = 0; i <= limits::kMaxOtlpHeaders; ++i) many += "h" + std::to_string(i) + "=1,";
+  EXPECT_THAT(BadFile("telemetry: {otlp: {headers: \"" + many + "\"}}\n"), HasSubstr("At most 16 headers"));
+  EXPECT_THAT(BadFile("log: {access: some}\n"), HasSubstr("\"some\" is none of off, errors, all."));
+}
+
 TEST_F(ConfigTest, RootKeepsItsDataInVarLib) { EXPECT_EQ(Good({"serve"}, true).data, "/var/lib/bulkhead"); }
 
 TEST_F(ConfigTest, EveryKeyOfTheFileIsTaken) {
@@ -203,6 +253,16 @@ TEST_F(ConfigTest, AFlagOfTheFileHasANameThatTheApiTakesAndIsThereOnce) {
   // In alphabetical order, as the file is read.
   EXPECT_EQ(BadFile("flags:\n  new-pricing: true\n  New.Pricing: true\n"),
             "b.yaml:2: flags.new-pricing: This is the same flag as \"New.Pricing\": keep one of them.");
+}
+
+TEST_F(ConfigTest, MeasuresOfIsolationThatAreSwitchedOffAreKnownOnes) {
+  EXPECT_THAT(Good({"serve"}).isolation_off, testing::IsEmpty());
+  Write("isolation: {off: [landlock, tmp]}\n");
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml"}).isolation_off, ElementsAre("landlock", "tmp"));
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml", "--isolation-off", "network, ipc"}).isolation_off, ElementsAre("ipc", "network"));
+  EXPECT_THAT(Good({"serve", "--config", "b.yaml", "--isolation-off", "none"}).isolation_off, testing::IsEmpty());
+  EXPECT_EQ(BadFile("isolation:\n  off: [uid]\n"),
+            "b.yaml:2: isolation.off: \"uid\" is no measure that can be switched off: landlock, seccomp, network, tmp, proc, ipc.");
 }
 
 TEST_F(ConfigTest, ExtensionsOfTheStoreAreAListInTheFileAndSplitByCommasElsewhere) {

@@ -32,6 +32,8 @@ TEST_F(GatewayTest, StreamsBeyondTheCapOfALinkGoToAnotherWorkerOrAreOverload) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
 
   auto& full = AddWorker(kSilent);
+  auto& spare = AddWorker(Answer("spare"));
+  standby_.insert(last_instance_);
   Publish({Route("GET", "/x")});
   std::vector<std::unique_ptr<HttpClient>> waiting;
   for (size_t i = 0; i < limits::kMaxStreamsPerLink; ++i) {
@@ -48,6 +50,7 @@ TEST_F(GatewayTest, StreamsBeyondTheCapOfALinkGoToAnotherWorkerOrAreOverload) {
   Publish({Route("GET", "/x")});
   EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "free");
   EXPECT_EQ(full.counts().requests, int(limits::kMaxStreamsPerLink));
+  EXPECT_EQ(spare.counts().requests, 0) << "one that stands by is for those who are lost, not for those who have their fill";
 }
 
 TEST_F(GatewayTest, AModuleThatReadsNothingGetsNoMoreThanItsBacklog) {

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <future>
 #include <map>
+#include <set>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -239,7 +240,7 @@ class GatewayTest : public testing::Test {
       auto module = std::make_shared<DirectoryModule>();
       module->name = name;
       module->manifest = manifest;
-      module->workers = workers;
+      for (const DirectoryWorker& worker : workers) (standby_.contains(worker.instance) ? module->standby : module->workers).push_back(worker);
       module->starting = starting_;
       directory->modules[name] = module;
     }
@@ -268,6 +269,7 @@ class GatewayTest : public testing::Test {
   Authenticator authenticator_{clock_, credentials_};
   EchoLocal local_;
   std::map<std::string, std::vector<DirectoryWorker>> workers_{{"m", {}}};
+  std::set<std::string> standby_;  // instances
   std::map<std::string, std::unique_ptr<FakeLinkModule>> modules_;
   std::unique_ptr<Gateway> gateway_;
   std::map<std::string, std::shared_ptr<const Manifest>> manifests_;

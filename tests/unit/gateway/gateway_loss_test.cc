@@ -80,6 +80,24 @@ TEST_F(GatewayTest, RetriesASafeRequestOnceOnAnotherWorker) {
   EXPECT_GT(broken, 0) << "a request that may have had an effect is not sent twice";
 }
 
+TEST_F(GatewayTest, OneThatStandsByIsLinkedAndIsSentOnlyWhatReachesNoOther) {
+  auto& worker = AddWorker(Answer("worker"));
+  auto& spare = AddWorker(Answer("spare"));
+  standby_.insert(last_instance_);
+  Publish({Route("GET", "/x")});
+  ASSERT_TRUE(spare.WaitFor([](const auto& c) { return c.connections == 1; })) << "before it is needed";
+  HttpClient client = Client();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "worker");
+  EXPECT_EQ(spare.counts().requests, 0);
+  worker.Kill();
+  EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "spare") << "and no Directory has said so yet";
+  standby_.clear();
+  RemoveWorker("m.0");
+  Publish({Route("GET", "/x")});
+  EXPECT_EQ(client.Get("/api/v1/m/m/x").body, "spare");
+  EXPECT_EQ(spare.counts().connections, 1) << "by the same link";
+}
+
 TEST_F(GatewayTest, AConnectionToAWorkerThatIsAboutToEndIsNotTheOneRetryOfASafeRequest) {
   auto& module = AddWorker([first = true](FakeLinkModule& m, FakeRequest& r) mutable {
     if (std::exchange(first, false)) {

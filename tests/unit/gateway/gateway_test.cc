@@ -6,6 +6,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::MatchesRegex;
+using testing::Not;
 
 
 constexpr char kHost[] = "Host: test\r\n";
@@ -65,7 +66,8 @@ TEST_F(GatewayTest, TellsTheModuleWhatLinkMdSaysAndNothingSpoofed) {
   HttpResponse r = client.Get("/api/v1/m/m/a/%41?q=%20&x", Bearer() +
       "X-Bulkhead-Subject: root\r\nX_Bulkhead_Roles: root\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nTE: trailers\r\n"
       "Connection: keep-alive, X-Private\r\nX-Private: 1\r\nKeep-Alive: 5\r\nProxy-Authorization: x\r\nUpgrade: websocket\r\n"
-      "X-Request-Id: my-id.1\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\nX-Keep: A, b\r\nCookie: c=1\r\n");
+      "X-Request-Id: my-id.1\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+      "Tracestate: a=1\r\nTracestate: b=2\r\nX-Keep: A, b\r\nCookie: c=1\r\n");
   ASSERT_EQ(r.status, 200);
   EXPECT_EQ(r.Header("x-request-id"), "my-id.1");
   FakeRequest seen = module.counts().last;
@@ -78,7 +80,9 @@ TEST_F(GatewayTest, TellsTheModuleWhatLinkMdSaysAndNothingSpoofed) {
   EXPECT_EQ(seen.Header("x-forwarded-host"), "test");
   EXPECT_EQ(seen.Header("x-forwarded-proto"), "http");
   EXPECT_EQ(seen.Header("x-request-id"), "my-id.1");
-  EXPECT_EQ(seen.Header("traceparent"), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  EXPECT_THAT(seen.Header("traceparent"), MatchesRegex("00-0af7651916cd43dd8448eb211c80319c-[0-9a-f]{16}-01"));
+  EXPECT_THAT(seen.Header("traceparent"), Not(HasSubstr("b7ad6b7169203331"))) << "the module's parent is the gateway's span, not the client's";
+  EXPECT_EQ(seen.Header("tracestate"), "a=1,b=2");
   EXPECT_EQ(seen.Header("x-keep"), "A, b");
   EXPECT_EQ(seen.Header("cookie"), "c=1");
   for (const char* gone : {"authorization", "x_bulkhead_roles", "forwarded", "te", "connection", "x-private", "keep-alive", "proxy-authorization", "upgrade"}) {

@@ -94,6 +94,17 @@ TEST(MaskedDiff, TellsWhatChangedAndNoSecret) {
   EXPECT_THAT(MaskConfig(m, R"({"old":"hunter2"})"), Not(HasSubstr("hunter2")));
 }
 
+TEST(SecretTexts, AreWhatMustNotBeSeenAsItIsAndAsJsonWritesIt) {
+  const Manifest m = Module();
+  const auto texts = [&](const char* config) { return SecretTexts(m, config); };
+  EXPECT_THAT(texts(R"({"host":"a long host name","key":"correct horse"})"), testing::ElementsAre("correct horse"));
+  EXPECT_THAT(texts(R"({"key":"say \"friend\""})"), testing::ElementsAre("say \"friend\"", R"(say \"friend\")"));
+  EXPECT_THAT(texts(R"({"tls":{"pem":["BEGIN KEY",12345678],"on":true}})"), testing::UnorderedElementsAre("BEGIN KEY", "12345678"));
+  EXPECT_THAT(texts(R"({"old":"no field any more"})"), testing::ElementsAre("no field any more"));
+  EXPECT_THAT(texts(R"({"key":"short"})"), testing::IsEmpty());
+  EXPECT_THAT(texts("garbage"), testing::IsEmpty());
+}
+
 TEST(Secrets, AppearNowhereWhateverTheyAre) {
   const Manifest m = Module();
   Random random(3);

@@ -35,6 +35,8 @@ json FullManifest() {
   full["config"]["schema"]["every"] = {{"type", "duration"}, {"default", "30s"}, {"dependsOn", "loud"}};
   full["config"]["schema"]["size"] = {{"type", "integer"}, {"min", 1}, {"dependsOn", {{"level", "high"}}}};
   full["capabilities"]["ui"]["navigation"][0]["children"] = {{{"path", "/things/a"}, {"label", "A"}}};
+  full["access"] = {{"files", {"/opt/prices", {{"path", "/opt/reports"}, {"mode", "write"}}}}, {"network", {{"mode", "ports"}, {"ports", {443, 5432}}}}};
+  full["isolation"] = {{"mode", "strict"}};
   full["metadata"]["repository"] = {{"type", "git"}, {"url", "https://example.org"}};
   return full;
 }
@@ -79,8 +81,9 @@ bool IsBetweenFields(const Finding& f) {
   const bool is_value = f.path.find("/config/defaults/") == 0 || f.path.ends_with("/default");
   const bool is_rule = f.path.find("/dependsOn") != std::string::npos && f.code == "INVALID_VALUE";
   const bool is_options = f.path.ends_with("/options") && f.code == "REQUIRED";
-  const bool is_pattern = f.code == "INVALID_VALUE" && (f.path.ends_with("/catchUp") || f.path == "/access/network");
-  return is_value || is_rule || is_options || is_pattern;
+  const bool is_pattern = f.code == "INVALID_VALUE" && (f.path.ends_with("/catchUp") || f.path == "/access/network" || f.path == "/isolation");
+  const bool is_ports = (f.code == "REQUIRED" || f.code == "INVALID_VALUE") && f.path.find("/access/") == 0 && f.path.ends_with("/ports");
+  return is_ports || is_value || is_rule || is_options || is_pattern;
 }
 bool IsStructural(const Finding& f) {
   static const std::set<std::string> kCodes{"WRONG_TYPE", "REQUIRED",      "OUT_OF_RANGE", "TOO_LONG",

@@ -9,7 +9,6 @@
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/base/limits.h"
-#include "supervisor/base/log.h"
 #include "supervisor/base/text.h"
 
 namespace bulkhead {
@@ -190,70 +189,19 @@ TEST(OutputTail, StaysWithinItsLimitWhenBytesAreReplaced) {
   EXPECT_EQ(text, ValidUtf8(text));
 }
 
+TEST(MaskSecrets, HidesEachAndTheLongestFirst) {
+  EXPECT_EQ(MaskSecrets("nothing here", {"hunter22"}), "nothing here");
+  EXPECT_EQ(MaskSecrets("hunter22 and hunter22hunter22", {"hunter22"}), "******** and ****************");
+  EXPECT_EQ(MaskSecrets("key=hunter22-long", {"hunter22", "hunter22-long", ""}), "key=********");
+  EXPECT_EQ(MaskSecrets("", {"hunter22"}), "");
+}
+
 TEST(ValidUtf8, ReplacesWhatIsNoCharacterAndNothingElse) {
   EXPECT_EQ(ValidUtf8("aé€😀"), "aé€😀");
   EXPECT_EQ(ValidUtf8("\xc0\xaf"), "\xEF\xBF\xBD\xEF\xBF\xBD");
   EXPECT_EQ(ValidUtf8("\xe2\x82"), "\xEF\xBF\xBD\xEF\xBF\xBD");
   EXPECT_EQ(ValidUtf8("\xf5\x80\x80\x80x").substr(12), "x");
   EXPECT_EQ(ValidUtf8(std::string_view("a\0b", 3)), "a\xEF\xBF\xBD" "b");
-}
-
-// What the supervisor's log says, as its JSON lines.
-std::vector<nlohmann::json> Logged(const std::function<void()>& write_lines) {
-  ConfigureLog(LogLevel::kDebug, LogFormat::kJson);
-  testing::internal::CaptureStderr();
-  write_lines();
-  std::istringstream in(testing::internal::GetCapturedStderr());
-  ConfigureLog(LogLevel::kInfo, LogFormat::kText);
-  std::vector<nlohmann::json> logged;
-  for (std::string line; std::getline(in, line);) logged.push_back(nlohmann::json::parse(line));
-  return logged;
-}
-
-TEST(ModuleLog, AJsonLineBecomesAStructuredLineOfTheModule) {
-  auto logged = Logged([] {
-    LogModuleLine("orders", "stdout", R"({"level":"warn","message":"late","order":7,"ok":true,"who":"ann","nested":{"a":1},"time":"x"})");
-    LogModuleLine("orders", "stdout", R"({"level":50,"msg":"pino says"})");
-  });
-  ASSERT_EQ(logged.size(), 2u);
-  EXPECT_EQ(logged[0]["component"], "module/orders");
-  EXPECT_EQ(logged[0]["level"], "warn");
-  EXPECT_EQ(logged[0]["message"], "late");
-  EXPECT_EQ(logged[0]["order"], "7");
-  EXPECT_EQ(logged[0]["ok"], "true");
-  EXPECT_EQ(logged[0]["who"], "ann");
-  EXPECT_EQ(logged[0]["module_time"], "x");
-  EXPECT_FALSE(logged[0].contains("nested"));
-  EXPECT_EQ(logged[1]["level"], "error");
-  EXPECT_EQ(logged[1]["message"], "pino says");
-}
-
-TEST(ModuleLog, AnythingElseIsARawLineWithItsStream) {
-  const std::vector<std::string> raw = {"plain text", "{\"level\":\"info\"}", "{not json", "[1,2]", "{\"level\":\"info\",\"message\":5}", "\xff\xfe"};
-  auto logged = Logged([&] {
-    for (const std::string& line : raw) LogModuleLine("orders", "stderr", line);
-    LogModuleLine("orders", "stderr", "");
-  });
-  ASSERT_EQ(logged.size(), raw.size());
-  for (size_t i = 0; i < raw.size(); ++i) {
-    EXPECT_EQ(logged[i]["message"], ValidUtf8(raw[i]));
-    EXPECT_EQ(logged[i]["stream"], "stderr");
-    EXPECT_EQ(logged[i]["component"], "module/orders");
-  }
-}
-
-TEST(ModuleLog, DeepAndHostileJsonIsHarmless) {
-  auto logged = Logged([] {
-    LogModuleLine("orders", "stdout", std::string(10'000, '{'));
-    LogModuleLine("orders", "stdout", R"({"level":"info","message":"x","component":"auth","message2":"\u0000\n"})");
-    std::string deep = R"({"level":"info","message":"deep","a":)";
-    for (int i = 0; i < 5'000; ++i) deep += '[';
-    for (int i = 0; i < 5'000; ++i) deep += ']';
-    LogModuleLine("orders", "stdout", deep + "}");
-  });
-  ASSERT_EQ(logged.size(), 3u);
-  EXPECT_EQ(logged[1]["component"], "module/orders");
-  EXPECT_EQ(logged[1]["module_component"], "auth");
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <tuple>
+
 #include "supervisor/base/random.h"
 
 namespace bulkhead::wire {
@@ -22,8 +24,10 @@ Request FullSpawn() {
   request.spec.uid = 4'000'000'000u;
   request.spec.gid = 12;
   request.spec.sandbox = true;
-  request.spec.writable = {"/x/data"};
-  request.spec.limits = {int64_t{1} << 40, 1500, 64, 1024};
+  request.spec.strict = true;
+  request.spec.kin = "orders";
+  request.spec.reach = {{"/x/package"}, {"/x/data"}, {"/opt/a"}, {"/opt/b", "/opt/c"}, "/x/tmp", NetworkAccess::kPorts, {443, 65535}, true, "why"};
+  request.spec.limits = {int64_t{1} << 40, 1500, 64, 1024, int64_t{1} << 34};
   request.spec.graceful_signal = 2;
   return request;
 }
@@ -40,9 +44,16 @@ TEST(Wire, ASpawnRequestComesBackAsItWas) {
   EXPECT_EQ(got.spec.args, sent.spec.args);
   EXPECT_EQ(got.spec.env, sent.spec.env);
   EXPECT_EQ(got.spec.uid, 4'000'000'000u);
-  EXPECT_EQ(got.spec.writable, sent.spec.writable);
+  EXPECT_TRUE(got.spec.strict);
+  EXPECT_EQ(got.spec.kin, "orders");
+  const ReachSpec &reach = got.spec.reach, &asked = sent.spec.reach;
+  EXPECT_EQ(std::tie(reach.readable, reach.writable, reach.foreign_readable, reach.foreign_writable, reach.tmp),
+            std::tie(asked.readable, asked.writable, asked.foreign_readable, asked.foreign_writable, asked.tmp));
+  EXPECT_EQ(std::tie(reach.network, reach.ports, reach.lookups, reach.why_network),
+            std::tie(asked.network, asked.ports, asked.lookups, asked.why_network));
   EXPECT_EQ(got.spec.limits.memory_bytes, int64_t{1} << 40);
   EXPECT_EQ(got.spec.limits.nofile, 1024);
+  EXPECT_EQ(got.spec.limits.file_bytes, int64_t{1} << 34);
   EXPECT_EQ(got.spec.graceful_signal, 2);
   EXPECT_TRUE(got.spec.err);
   EXPECT_FALSE(got.spec.control);
@@ -92,13 +103,15 @@ TEST(Wire, AReplyComesBackAsItWas) {
   sent.serial = 9;
   sent.code = 13;
   sent.text = "execve /x: Permission denied";
-  sent.process = {1234, {{"uid", true, "uid 5"}, {"seccomp", false, "not asked for"}}, "/sys/fs/cgroup/x/cpu.stat"};
+  sent.process = {1234, {{"uid", IsolationItem::State::kActive, "uid 5"}, {"seccomp", IsolationItem::State::kOff, "not asked for"}},
+                  "/sys/fs/cgroup/x/cpu.stat"};
   sent.exit = {3, 9, true, true, 7};
   Reply got;
   ASSERT_TRUE(Decode(Encode(sent), got));
   EXPECT_EQ(got.process.pid, 1234);
   ASSERT_EQ(got.process.isolation.size(), 2u);
   EXPECT_EQ(got.process.isolation[1].why, "not asked for");
+  EXPECT_EQ(got.process.isolation[1].state, IsolationItem::State::kOff);
   EXPECT_EQ(got.text, sent.text);
   EXPECT_EQ(got.process.cpu_stat, sent.process.cpu_stat);
   EXPECT_TRUE(got.exit.oom_killed);

@@ -1,4 +1,4 @@
-// SHA-256 and HMAC-SHA256 as lower-case hex, for this room: auth, which has the public ones, stands above it.
+// SHA-256 and HMAC-SHA256 as lower-case hex, for the rooms below auth, which has its own, raw ones too. Thread-safe.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-#include "supervisor/store/digest.h"
+#include "supervisor/base/digest.h"
 
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
