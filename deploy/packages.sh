@@ -10,7 +10,7 @@ set -eu
 PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 
 build='
-  g++ cmake ninja-build mold ccache
+  g++ cmake ninja-build mold ccache pkgconf
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
   libpq-dev libssl-dev libcurl4-openssl-dev prometheus-cpp-dev libargon2-dev
   libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'

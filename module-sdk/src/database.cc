@@ -37,16 +37,16 @@ class Connection {
   explicit Connection(const std::string& conninfo) {
     const char* names[] = {"dbname", "connect_timeout", "client_encoding", nullptr};
     const char* values[] = {conninfo.c_str(), "5", "UTF8", nullptr};
-    conn_ = PQconnectdbParams(names, values, /*expand_dbname=*/1);
-    if (!conn_ || PQstatus(conn_) != CONNECTION_OK) {
-      std::string why = conn_ ? Trim(PQerrorMessage(conn_)) : "out of memory";
-      PQfinish(conn_);
+    conn_ = pq().PQconnectdbParams(names, values, /*expand_dbname=*/1);
+    if (!conn_ || pq().PQstatus(conn_) != CONNECTION_OK) {
+      std::string why = conn_ ? Trim(pq().PQerrorMessage(conn_)) : "out of memory";
+      pq().PQfinish(conn_);
       throw DatabaseError("the database can't be reached: " + why, "", true);
     }
-    PQsetnonblocking(conn_, 1);
-    cancel_ = PQgetCancel(conn_);
+    pq().PQsetnonblocking(conn_, 1);
+    cancel_ = pq().PQgetCancel(conn_);
     try {
-      if (!PQsendQuery(conn_, kSession)) ThrowLost();
+      if (!pq().PQsendQuery(conn_, kSession)) ThrowLost();
       Collect(kStatementTimeout);
     } catch (...) {
       Free();
@@ -67,45 +67,45 @@ class Connection {
         throw DatabaseError("parameter $" + std::to_string(i + 1) + " holds a NUL, which no PostgreSQL text can", "22021", false);
       }
     }
-    if (!PQsendQueryParams(conn_, sql.c_str(), int(params.size()), nullptr, values.data(), nullptr, nullptr, 0)) ThrowLost();
+    if (!pq().PQsendQueryParams(conn_, sql.c_str(), int(params.size()), nullptr, values.data(), nullptr, nullptr, 0)) ThrowLost();
     return Collect(kStatementTimeout);
   }
 
   // Any thread: asks the server to stop what runs. (PQcancel is thread-safe.)
   void Cancel() {
     char error[256];
-    if (cancel_) PQcancel(cancel_, error, sizeof error);
+    if (cancel_) pq().PQcancel(cancel_, error, sizeof error);
   }
   // Fit to be used again: connected, no open transaction, and not closed by the server while it was idle.
   bool Usable() {
-    if (PQstatus(conn_) != CONNECTION_OK || PQtransactionStatus(conn_) != PQTRANS_IDLE) return false;
-    pollfd ready{PQsocket(conn_), POLLIN, 0};
-    if (poll(&ready, 1, 0) > 0 && !PQconsumeInput(conn_)) return false;
-    return PQstatus(conn_) == CONNECTION_OK;
+    if (pq().PQstatus(conn_) != CONNECTION_OK || pq().PQtransactionStatus(conn_) != PQTRANS_IDLE) return false;
+    pollfd ready{pq().PQsocket(conn_), POLLIN, 0};
+    if (poll(&ready, 1, 0) > 0 && !pq().PQconsumeInput(conn_)) return false;
+    return pq().PQstatus(conn_) == CONNECTION_OK;
   }
-  bool idle_in_transaction() const { return PQtransactionStatus(conn_) != PQTRANS_IDLE; }
+  bool idle_in_transaction() const { return pq().PQtransactionStatus(conn_) != PQTRANS_IDLE; }
 
  private:
   void Free() {
-    PQfreeCancel(cancel_);
-    PQfinish(conn_);
+    pq().PQfreeCancel(cancel_);
+    pq().PQfinish(conn_);
   }
   [[noreturn]] void ThrowLost() {
-    throw DatabaseError("the connection to the database was lost: " + Trim(PQerrorMessage(conn_)), "", true);
+    throw DatabaseError("the connection to the database was lost: " + Trim(pq().PQerrorMessage(conn_)), "", true);
   }
 
   // Waits until the next result can be taken without blocking; false when `until` has passed.
   bool AwaitResult(Clock::time_point until) {
     for (;;) {
-      int flushed = PQflush(conn_);
+      int flushed = pq().PQflush(conn_);
       if (flushed < 0) ThrowLost();
-      if (flushed == 0 && !PQisBusy(conn_)) return true;
+      if (flushed == 0 && !pq().PQisBusy(conn_)) return true;
       auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
       if (left <= 0) return false;
-      pollfd wait{PQsocket(conn_), short(POLLIN | (flushed ? POLLOUT : 0)), 0};
+      pollfd wait{pq().PQsocket(conn_), short(POLLIN | (flushed ? POLLOUT : 0)), 0};
       int n = poll(&wait, 1, int(left));
       if (n < 0 && errno != EINTR) ThrowLost();
-      if (n > 0 && (wait.revents & (POLLIN | POLLERR | POLLHUP)) && !PQconsumeInput(conn_)) ThrowLost();
+      if (n > 0 && (wait.revents & (POLLIN | POLLERR | POLLHUP)) && !pq().PQconsumeInput(conn_)) ThrowLost();
     }
   }
 
@@ -122,10 +122,10 @@ class Connection {
         until = Clock::now() + kCancelGrace;
         continue;
       }
-      PGresult* result = PQgetResult(conn_);
+      PGresult* result = pq().PQgetResult(conn_);
       if (!result) break;
       auto owned = std::make_shared<QueryResult>(result);
-      switch (PQresultStatus(result)) {
+      switch (pq().PQresultStatus(result)) {
         case PGRES_COMMAND_OK:
         case PGRES_TUPLES_OK:
         case PGRES_EMPTY_QUERY: last = std::move(owned); break;
@@ -137,9 +137,9 @@ class Connection {
       }
     }
     if (failed) {
-      const char* state = PQresultErrorField(failed->result, PG_DIAG_SQLSTATE);
-      const char* primary = PQresultErrorField(failed->result, PG_DIAG_MESSAGE_PRIMARY);
-      std::string message = primary ? primary : Trim(PQresultErrorMessage(failed->result));
+      const char* state = pq().PQresultErrorField(failed->result, PG_DIAG_SQLSTATE);
+      const char* primary = pq().PQresultErrorField(failed->result, PG_DIAG_MESSAGE_PRIMARY);
+      std::string message = primary ? primary : Trim(pq().PQresultErrorMessage(failed->result));
       if (timed_out) message = "cancelled after " + std::to_string(timeout.count()) + " ms: " + message;
       throw DatabaseError(message, state ? state : "", Transient(state ? state : ""));
     }

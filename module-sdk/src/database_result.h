@@ -1,7 +1,7 @@
 // libpq's result behind Rows.
 #pragma once
 
-#include <libpq-fe.h>
+#include "pq.h"
 
 #include "bulkhead/database.h"
 
@@ -10,7 +10,7 @@ namespace bulkhead::sdk {
 struct QueryResult {
   explicit QueryResult(PGresult* r) : result(r) {}
   QueryResult(const QueryResult&) = delete;
-  ~QueryResult() { PQclear(result); }
+  ~QueryResult() { pq().PQclear(result); }
   PGresult* result;
 };
 

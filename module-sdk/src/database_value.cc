@@ -26,7 +26,7 @@ enum Oid : unsigned {
 };
 
 DatabaseError WrongType(const QueryResult& result, int column, const char* type) {
-  return DatabaseError(std::string("column ") + PQfname(result.result, column) + " does not read as " + type, "", false);
+  return DatabaseError(std::string("column ") + pq().PQfname(result.result, column) + " does not read as " + type, "", false);
 }
 
 template <typename T>
@@ -155,23 +155,23 @@ void Param::AppendElement(const Param& element) {
 }
 
 int Row::Index(std::string_view column) const {
-  int count = PQnfields(result_->result);
+  int count = pq().PQnfields(result_->result);
   for (int i = 0; i < count; ++i)
-    if (PQfname(result_->result, i) == column) return i;
+    if (pq().PQfname(result_->result, i) == column) return i;
   throw DatabaseError("the result has no column " + std::string(column), "", false);
 }
 
 bool Row::IsNull(int column) const {
-  if (column < 0 || column >= PQnfields(result_->result))
+  if (column < 0 || column >= pq().PQnfields(result_->result))
     throw DatabaseError("the result has no column " + std::to_string(column), "", false);
-  if (row_ < 0 || row_ >= PQntuples(result_->result))
+  if (row_ < 0 || row_ >= pq().PQntuples(result_->result))
     throw DatabaseError("the result has no row " + std::to_string(row_), "", false);
-  return PQgetisnull(result_->result, row_, column);
+  return pq().PQgetisnull(result_->result, row_, column);
 }
 
 std::string_view Row::Text(int column) const {
-  if (IsNull(column)) throw DatabaseError(std::string("column ") + PQfname(result_->result, column) + " is NULL", "", false);
-  return {PQgetvalue(result_->result, row_, column), size_t(PQgetlength(result_->result, row_, column))};
+  if (IsNull(column)) throw DatabaseError(std::string("column ") + pq().PQfname(result_->result, column) + " is NULL", "", false);
+  return {pq().PQgetvalue(result_->result, row_, column), size_t(pq().PQgetlength(result_->result, row_, column))};
 }
 
 void Row::Read(int column, bool& out) const {
@@ -208,11 +208,11 @@ void Row::Read(int column, Bytes& out) const {
 
 Json Row::ToJson() const {
   Json object = Json::object();
-  for (int i = 0; i < PQnfields(result_->result); ++i) {
-    Json& value = object[PQfname(result_->result, i)];
+  for (int i = 0; i < pq().PQnfields(result_->result); ++i) {
+    Json& value = object[pq().PQfname(result_->result, i)];
     if (IsNull(i)) continue;
     std::string_view text = Text(i);
-    switch (PQftype(result_->result, i)) {
+    switch (pq().PQftype(result_->result, i)) {
       case kBool: value = text == "t"; break;
       case kInt2:
       case kInt4:
@@ -237,19 +237,19 @@ Json Row::ToJson() const {
   return object;
 }
 
-int Rows::size() const { return PQntuples(result_->result); }
-int Rows::columns() const { return PQnfields(result_->result); }
+int Rows::size() const { return pq().PQntuples(result_->result); }
+int Rows::columns() const { return pq().PQnfields(result_->result); }
 std::string_view Rows::column_name(int column) const {
-  const char* name = PQfname(result_->result, column);
+  const char* name = pq().PQfname(result_->result, column);
   return name ? name : "";
 }
 int64_t Rows::affected() const {
   int64_t n = 0;
-  std::string_view text = PQcmdTuples(result_->result);
+  std::string_view text = pq().PQcmdTuples(result_->result);
   ParseNumber(text, n);
   return n;
 }
-std::string_view Rows::command() const { return PQcmdStatus(result_->result); }
+std::string_view Rows::command() const { return pq().PQcmdStatus(result_->result); }
 
 Json Rows::ToJson() const {
   Json out = Json::array();

@@ -1,0 +1,24 @@
+// libpq, loaded by the first connection: it brings thirty libraries along (Kerberos, LDAP, TLS), which would cost each start of a module without a
+// database a dozen milliseconds.
+#pragma once
+
+#include <libpq-fe.h>
+
+namespace bulkhead::sdk {
+
+#define BULKHEAD_LIBPQ(F) \
+  F(PQcancel) F(PQclear) F(PQcmdStatus) F(PQcmdTuples) F(PQconnectdbParams) F(PQconsumeInput) F(PQerrorMessage) F(PQfinish) \
+  F(PQflush) F(PQfname) F(PQfreeCancel) F(PQftype) F(PQgetCancel) F(PQgetResult) F(PQgetisnull) F(PQgetlength) F(PQgetvalue) \
+  F(PQisBusy) F(PQnfields) F(PQntuples) F(PQresultErrorField) F(PQresultErrorMessage) F(PQresultStatus) F(PQsendQuery) \
+  F(PQsendQueryParams) F(PQsetnonblocking) F(PQsocket) F(PQstatus) F(PQtransactionStatus)
+
+struct Libpq {
+#define BULKHEAD_LIBPQ_MEMBER(name) decltype(&::name) name;
+  BULKHEAD_LIBPQ(BULKHEAD_LIBPQ_MEMBER)
+#undef BULKHEAD_LIBPQ_MEMBER
+};
+
+// Throws DatabaseError when it can't be loaded. Any thread.
+const Libpq& pq();
+
+}  // namespace bulkhead::sdk
