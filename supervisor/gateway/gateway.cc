@@ -108,9 +108,8 @@ class GatewayImpl final : public Gateway {
     if (!running) return;
     for (auto& thread : threads_) thread->BeginStop(drain);
     for (auto& thread : threads_) thread->Join();
-    // What was posted too late to run: nothing is in flight any more, so the answer is yes.
-    for (auto& thread : threads_) thread.reset();
-    threads_.clear();
+    // They stay: the control loop may be asking them right now, and is told that they have ended. What was posted too late to run is
+    // answered here: nothing is in flight any more.
     unanswered_.With([](auto& waiting) {
       for (auto& [id, done] : waiting) (*done)();
       waiting.clear();
@@ -134,10 +133,8 @@ class GatewayImpl final : public Gateway {
   }
 
   void EndTunnels(const std::string& instance) override {
-    ForAll([] {}, [&](GatewayThread& thread, std::function<void()>) {
-      thread.EndTunnels(instance);
-      return true;
-    });
+    if (!phase_.With([](Phase& phase) { return phase.running; })) return;
+    for (auto& thread : threads_) thread->EndTunnels(instance);
   }
 
   void Turn(std::function<void()> turned) override {

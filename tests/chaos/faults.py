@@ -32,8 +32,8 @@ def programs(daemon):
         if entry.isdigit():
             with contextlib.suppress(OSError):
                 program = os.readlink(f"/proc/{entry}/exe")
-                if program.startswith(versions):
-                    found.setdefault(program[len(versions):].split("/")[0], set()).add(int(entry))
+                if versions in program:  # as of processes_of in misbehaving.py
+                    found.setdefault(program.split(versions, 1)[1].split("/")[0], set()).add(int(entry))
     return found
 
 

@@ -126,12 +126,13 @@ def cpu_seconds(pid):
 
 
 def processes_of(daemon, name):
-    """Everything that runs the module's program, whoever its parent is by now."""
+    """Everything that runs the module's program, whoever its parent is by now. In a changed root the path of a process with mounts of its own
+    is the one outside, so it only has to hold ours."""
     program, found = os.fsencode(str(daemon.data / "versions" / name)) + b"/", set()
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError):
-                if os.fsencode(os.readlink(f"/proc/{entry}/exe")).startswith(program):
+                if os.fsencode(os.readlink(f"/proc/{entry}/exe")).find(program) >= 0:
                     found.add(int(entry))
     return found
 

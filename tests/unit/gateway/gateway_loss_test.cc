@@ -298,6 +298,27 @@ TEST_F(GatewayTest, RoutesAreGoneWhenAdoptAnswers) {
   EXPECT_EQ(client.Get("/api/v1/m/m/x").status, 404);
 }
 
+// As when the spawner is lost: modules come and go while the doors are closed.
+TEST_F(GatewayTest, WhoAsksWhileItStopsIsAnsweredOnce) {
+  Publish({Route("GET", "/x")});
+  std::atomic<bool> stopped = false;
+  std::atomic<int> asked = 0, answered = 0;
+  std::thread asks([&] {
+    const auto directory = std::make_shared<Directory>();
+    while (!stopped) {
+      asked += 2;
+      gateway_->Adopt(directory, [&] { ++answered; });
+      gateway_->Drain("m.0.1", [&] { ++answered; });
+      gateway_->EndTunnels("m.0.1");
+    }
+  });
+  while (asked < 1'000) std::this_thread::yield();
+  gateway_->Stop(Millis(0));
+  stopped = true;
+  asks.join();
+  EXPECT_EQ(answered, asked);
+}
+
 TEST_F(GatewayTest, StopLetsWhatIsInFlightEndAndTakesNothingNew) {
   std::promise<FakeRequest> begun;
   auto& module = AddWorker([&](FakeLinkModule&, FakeRequest& r) { begun.set_value(r); });
