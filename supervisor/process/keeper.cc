@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kKeeperSocket = 3;
 constexpr int kSignalFd = 4;
+constexpr int kGracefulMs = 10'000, kLookMs = 20;  // an end in order, before SIGKILL
 
 void Tell(int socket, const KeeperMessage& message, std::vector<UniqueFd> fds = {}) {
   wire::SendPacket(socket, std::string_view(reinterpret_cast<const char*>(&message), sizeof message), fds);
@@ -33,6 +34,19 @@ bool ReapAll(int socket, pid_t child) {
     if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) != 0) return errno != ECHILD;
     if (info.si_pid == 0) return true;
     if (info.si_pid == child) Tell(socket, {KeeperMessage::Kind::kExited, child, info.si_code, info.si_status});
+  }
+}
+
+// PostgreSQL is stopped in order, as its spawner would have done it.
+void EndInOrder(pid_t child, int signal) {
+  for (int waited = 0; waited < kGracefulMs; waited += kLookMs) {
+    siginfo_t info{};
+    if (waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == child) return;
+    if (waited == 0) {
+      kill(child, signal);
+      kill(child, SIGCONT);  // a stopped process can't act on it
+    }
+    poll(nullptr, 0, kLookMs);
   }
 }
 
@@ -88,7 +102,10 @@ void RunKeeper(ExecPlan& plan, UniqueFd socket) {
       (void)!read(kSignalFd, &info, sizeof info);
       if (!ReapAll(kKeeperSocket, child)) _exit(kKeeperDone);
     }
-    if (fds_to_watch[0].revents & (POLLHUP | POLLIN)) KillAllAndLeave();
+    if (fds_to_watch[0].revents & (POLLHUP | POLLIN)) {
+      if (plan.parent_death_signal != SIGKILL) EndInOrder(child, plan.parent_death_signal);
+      KillAllAndLeave();
+    }
   }
 }
 

@@ -230,7 +230,7 @@ def of_the_kernel(_scene):
         Attempt("clone into a user namespace", ("seccomp",), ("clone_namespace", {"flags": NEWUSER})),
         Attempt("enter a namespace", ("capabilities", "seccomp"), ("enter_namespace", {"path": "/proc/self/ns/net"})),
         Attempt("become root", ("capabilities",), ("become", {"uid": 0})),
-        Attempt("become another user", ("capabilities",), ("become", {"uid": 65534})),
+        Attempt("become another user", ("capabilities",), ("become", {"uid": 65533})),
         Attempt("become root by a setuid program", ("no_new_privs",), ("run_program", {"argv": ["/usr/bin/su", "-c", "true"]})),
     ]
 
