@@ -188,7 +188,7 @@ class Kills:
     def boot(self):
         self.daemon.start()
         self.slowest_s = max(self.slowest_s, self.daemon.ready_after_s)
-        self.swept += self.daemon.log().count("ended what an earlier life left")
+        self.swept = self.daemon.log().count("ended what an earlier life left")  # the log goes on over all lives
         self.check_boot()
         self.daemon.sql(f"INSERT INTO kills VALUES ({self.rows + 1})")
         self.rows += 1
