@@ -271,6 +271,13 @@ bool JobRuns::WaitIdle(Clock::time_point until) {
   return idle_.wait_until(lock, until, [&] { return running_.empty(); });
 }
 
+std::vector<int64_t> JobRuns::Running() {
+  std::lock_guard lock(mutex_);
+  std::vector<int64_t> fences;
+  for (const auto& run : running_) fences.push_back(run->fence());
+  return fences;
+}
+
 void JobRuns::Abandon() {
   std::lock_guard lock(mutex_);
   for (const auto& run : running_) run->Fail("INTERRUPTED", "the module stopped before the run ended", "", true);

@@ -20,8 +20,8 @@ class Cron {
   static absl::StatusOr<Cron> Parse(std::string_view expression, std::string_view time_zone = "UTC");
   // The first tick after `after`, nullopt when there is none within 5 years. With a fixed hour field, a local time that a DST
   // gap skips runs once, at the first instant after the gap (several of them together, which croner leaves out), and one that an
-  // overlap repeats runs once, at the first occurrence. With a wildcard or step in the hour field the schedule follows the clock on the wall: nothing in the gap,
-  // both occurrences in the overlap.
+  // overlap repeats runs once, at the first occurrence. With a wildcard or step in the hour field the schedule follows the clock on
+  // the wall: nothing in the gap, both occurrences in the overlap.
   std::optional<WallTime> Next(WallTime after) const;
 
  private:
