@@ -89,6 +89,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Execute(const JobHandler& handler) {
     const CurrentTrace::Scope scope(trace_);
     try {
+      ThrowIfCancelled();  // before it has begun: then it does not begin
       std::string result = Dump(handler(*this));
       if (result.size() > kMaxJobResult) {
         Fail("RESULT_TOO_LARGE", "the result is longer than 256 KiB as JSON", "", false);

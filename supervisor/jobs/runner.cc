@@ -44,6 +44,7 @@ namespace {
 std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
 constexpr Millis kAskTimeout{1'000}, kFirstAsk{20}, kLastAsk{500};
+constexpr Millis kYoung{1'000};
 
 // Whether the handler may still be at it, although its call has ended so.
 bool MayGoOn(const absl::Status& status) {
@@ -334,7 +335,19 @@ void Runner::End(Flight& flight, RunOutcome outcome, Millis grace) {
   flight.outcome = std::move(outcome);
   flight.kill_at = clock_.Now() + grace;
   flight.ask_again = kFirstAsk;
-  AskWhetherItEnded(flight);
+  // A call that has just begun may still be on its way to its handler.
+  if (clock_.Now() - flight.began >= kYoung) return AskWhetherItEnded(flight);
+  AskAgain(flight);
+}
+
+void Runner::AskAgain(Flight& flight) {
+  const Millis wait = std::exchange(flight.ask_again, std::min(flight.ask_again * 2, kLastAsk));
+  flight.ask_timer = store_.loop().After(wait, [this, fence = flight.run.fence] {
+    if (Flight* asked = Find(fence)) {
+      asked->ask_timer = 0;
+      AskWhetherItEnded(*asked);
+    }
+  });
 }
 
 void Runner::AskWhetherItEnded(Flight& flight) {
@@ -362,12 +375,7 @@ void Runner::Answered(int64_t fence, const absl::Status& status, const module::v
       flight->worker.faulty(WorkerFault::kUnresponsive, "did not end a run of the job \"" + view.job + "\" that was cancelled, within the grace for that");
     flight->kill_at = now + limits::kCancelGrace;  // again, should it have been spared; WorkerGone() ends this
   }
-  flight->ask_timer = store_.loop().After(std::exchange(flight->ask_again, std::min(flight->ask_again * 2, kLastAsk)), [this, fence] {
-    if (Flight* asked = Find(fence)) {
-      asked->ask_timer = 0;
-      AskWhetherItEnded(*asked);
-    }
-  });
+  AskAgain(*flight);
 }
 
 void Runner::Conclude(Flight& flight, RunOutcome outcome) {

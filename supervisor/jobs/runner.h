@@ -92,6 +92,7 @@ class Runner {
   // The call is over for us, but its handler may not have returned: the outcome waits until it has.
   void End(Flight& flight, RunOutcome outcome, Millis grace);
   void AskWhetherItEnded(Flight& flight);
+  void AskAgain(Flight& flight);
   void Answered(int64_t fence, const absl::Status& status, const module::v1::RunningJobsResponse& response);
   // The attempt is over; the row remains to be written.
   void Conclude(Flight& flight, RunOutcome outcome);
