@@ -32,6 +32,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/base/systemd.h"
 #include "supervisor/data_folder.h"
+#include "supervisor/events/events.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/greeting.h"
@@ -59,6 +60,7 @@ constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr int kMaxGatewayThreads = 4;
 constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
+constexpr Millis kDeliveryGrace{2'000};  // deliveries of events that are under way at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
@@ -208,6 +210,8 @@ class Daemon {
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
+    events_ = Events::Make(loop_, *database_, clock_, {.node = node});
+    publisher_.AddReader(events_.get());
     publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
@@ -248,6 +252,9 @@ class Daemon {
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
+    host_->OnPublish([this](HostServer::PublishedEvent event, HostServer::PublishDone done) {
+      events_->Publish({std::move(event.module), std::move(event.topic), std::move(event.key), std::move(event.payload_json)}, std::move(done));
+    });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });
@@ -260,7 +267,7 @@ class Daemon {
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
-                                                     *migrations_, *flags_, *records_, *logs_,
+                                                     *migrations_, *flags_, *records_, *logs_, events_->queries(),
                                                      {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
                                                       access_log_.get()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
@@ -270,6 +277,7 @@ class Daemon {
     FollowStore();
     gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
+    events_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
     reconciler_->Boot([this](absl::Status status, std::vector<Reconciler::BootFailure> failures) {
       if (!status.ok()) return FailStart(status);
@@ -363,7 +371,7 @@ class Daemon {
     }
   }
 
-  // Stop claiming jobs, unroute and stop modules dependents first, close the front doors, stop PostgreSQL.
+  // Stop claiming jobs and delivering events, unroute and stop modules dependents first, close the front doors, stop PostgreSQL.
   void Shutdown() {
     if (stopping_) return;
     stopping_ = true;
@@ -377,11 +385,15 @@ class Daemon {
       Leave();
     });
     if (!reconciler_) return StopPostgres();
-    jobs_->Stop(kJobGrace, [this] {
+    const auto stopped = [this] {
+      if (--work_to_stop_ > 0) return;
       jobs_stopped_ = true;
       StopModules();
       CloseDoors();
-    });
+    };
+    work_to_stop_ = 2;
+    jobs_->Stop(kJobGrace, stopped);
+    events_->Stop(kDeliveryGrace, stopped);
   }
 
   void StopModules() {
@@ -432,6 +444,7 @@ class Daemon {
       if (admin_) admin_->Stop(grace);
       accounts_->Close();
       if (!lost_) authenticator_->Upkeep(true);
+      if (events_) events_->StopPublishing();
       if (host_) host_->Stop();
       if (logs_) logs_->Close();
       access_log_->Stop();
@@ -522,6 +535,7 @@ class Daemon {
   std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
+  std::unique_ptr<Events> events_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;
@@ -533,6 +547,7 @@ class Daemon {
   bool status_due_ = false, reload_wanted_ = false, reloading_ = false;
   bool stopping_ = false, hastened_ = false, lost_ = false, leaves_at_once_ = false;
   bool jobs_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
+  int work_to_stop_ = 0;  // jobs and events
   int exit_code_ = 0;
 };
 

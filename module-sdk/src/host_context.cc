@@ -101,6 +101,7 @@ void HostContext::Freeze() {
   frozen_ = true;
   router_.Freeze();
   jobs_.Freeze();
+  events_.Freeze();
 }
 
 void HostContext::Replace(Json config, int64_t revision) {

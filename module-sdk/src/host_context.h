@@ -41,6 +41,7 @@ class HostContext final : public Context {
   const Logger& log() const override { return log_; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
+  Events& events() override { return events_; }
   void AddHealthCheck(std::string name, HealthCheck check) override;
   Counter& counter(std::string name) override;
   Gauge& gauge(std::string name) override;
@@ -72,6 +73,7 @@ class HostContext final : public Context {
   std::atomic<bool> frozen_{false};
   Router router_;
   Jobs jobs_;
+  Events events_;
   HealthChecks health_;
   std::map<std::string, Counter> counters_;
   std::map<std::string, Gauge> gauges_;

@@ -13,7 +13,7 @@ const std::vector<RoleRow>& BuiltInRoles() {
        {},
        {}},
       {"viewer", "Looks at modules and what they print, jobs, flags, migrations and the node.",
-       {"modules:read", "jobs:read", "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read"}, {}, {}},
+       {"modules:read", "jobs:read", "events:read", "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read"}, {}, {}},
   };
   return roles;
 }

@@ -39,6 +39,7 @@ class ControlPort {
   virtual std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest& request, Millis timeout,
                                           std::function<void(const module::v1::RunJobUpdate&)> update,
                                           std::function<void(absl::Status)> done) = 0;
+  virtual void DeliverEvents(const module::v1::DeliverEventsRequest& request, Millis timeout, Done<module::v1::DeliverEventsResponse> done) = 0;
 };
 
 }  // namespace bulkhead

@@ -114,19 +114,26 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     });
   }
 
+  void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override {
+    publish_.With([&](auto& now) { now = std::move(publish); });
+  }
+
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
   }
 
  private:
-  grpc::Status Check(const grpc::CallbackServerContext& context) {
+  // The module of the caller's instance; nothing: not a running one.
+  std::optional<std::string> CallerOf(const grpc::CallbackServerContext& context) {
     auto tokens = context.client_metadata().equal_range("x-bulkhead-token");
-    bool known = tokens.first != tokens.second && std::next(tokens.first) == tokens.second && modules_.With([&](auto& modules) {
-      return modules.contains(std::string(tokens.first->second.data(), tokens.first->second.size()));
+    if (tokens.first == tokens.second || std::next(tokens.first) != tokens.second) return std::nullopt;
+    return modules_.With([&](auto& modules) -> std::optional<std::string> {
+      auto module = modules.find(std::string(tokens.first->second.data(), tokens.first->second.size()));
+      return module == modules.end() ? std::nullopt : std::optional(module->second);
     });
-    return known ? grpc::Status::OK
-                 : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
   }
+  static grpc::Status Unknown() { return {grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance"}; }
+  grpc::Status Check(const grpc::CallbackServerContext& context) { return CallerOf(context) ? grpc::Status::OK : Unknown(); }
   grpc::ServerUnaryReactor* NotYet(grpc::CallbackServerContext* context, const char* call) {
     auto* reactor = context->DefaultReactor();
     grpc::Status known = Check(*context);
@@ -144,8 +151,24 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     if (auto later = streams_->With([&](auto&) { return flags_; }); later != now) stream->Send(std::move(later));
     return stream;
   }
-  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const host::v1::PublishRequest*, host::v1::PublishResponse*) override {
-    return NotYet(c, "Publish");
+  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* context, const host::v1::PublishRequest* request,
+                                    host::v1::PublishResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    const auto module = CallerOf(*context);
+    const auto publish = publish_.With([](const auto& now) { return now; });
+    if (!module) {
+      reactor->Finish(Unknown());
+    } else if (!publish) {
+      reactor->Finish({grpc::UNAVAILABLE, "the supervisor is starting"});
+    } else {
+      // Request and response stay until Finish.
+      publish({*module, request->topic(), request->key(), request->payload_json()}, [reactor, response](absl::StatusOr<int64_t> id) {
+        if (id.ok()) response->set_id(std::to_string(*id));
+        reactor->Finish(id.ok() ? grpc::Status::OK
+                                : grpc::Status(static_cast<grpc::StatusCode>(id.status().code()), std::string(id.status().message())));
+      });
+    }
+    return reactor;
   }
   grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const host::v1::EnqueueRequest*, host::v1::EnqueueResponse*) override {
     return NotYet(c, "Enqueue");
@@ -164,6 +187,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
   std::shared_ptr<const host::v1::Flags> flags_;  // under the lock of streams_
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
+  Guarded<std::function<void(PublishedEvent, PublishDone)>> publish_;
   std::unique_ptr<grpc::Server> server_;
 };
 
