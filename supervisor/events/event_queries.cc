@@ -52,7 +52,7 @@ std::string About(const DeadLetter& letter) {
 
 // `e` is of a topic that `s` subscribes to.
 constexpr char kWanted[] =
-    " e.topic LIKE ANY (SELECT regexp_replace(replace(replace(t, '\\', '\\\\'), '_', '\\_'), '\\.\\*$', '.%') FROM unnest(s.topics) t) ";
+    " e.topic LIKE ANY (ARRAY(SELECT regexp_replace(replace(replace(t, '\\', '\\\\'), '_', '\\_'), '\\.\\*$', '.%') FROM unnest(s.topics) t)) ";
 
 // What `s` has still to be given of `e` but for its topic, beside event_deliveries.
 constexpr char kOwed[] =

@@ -13,13 +13,24 @@ namespace {
 
 constexpr char kEventColumns[] = " e.id, e.topic, e.key, e.payload::text AS payload, e.source, e.at ";
 
-// Of the window from $1 to $2 beyond $3, for the topics like $4: transactions that were under way in $1, found by their number, and later ones.
-constexpr char kStragglers[] =
-    " e.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AND pg_visible_in_snapshot(e.xid, $2::pg_snapshot)"
-    " AND e.id > $3::bigint AND e.topic LIKE ANY ($4::text[]) ";
+// Of the window from $1 to $2 beyond $3, for the topics like $4: what is of later transactions than $1 knew.
 constexpr char kNewcomers[] =
     " e.xid >= pg_snapshot_xmax($1::pg_snapshot) AND pg_visible_in_snapshot(e.xid, $2::pg_snapshot)"
     " AND e.id > $3::bigint AND e.topic LIKE ANY ($4::text[]) ";
+
+// The same of transactions that were under way in $1, each by its number: a comparison of both that only the index of both is good for, because an
+// equality of the one would let the planner take that of the other and read the whole outbox. `xids` is never empty.
+std::string Stragglers(const std::string& columns, const std::string& xids, const std::string& end) {
+  return absl::StrCat("SELECT l.* FROM unnest('{", xids, "}'::xid8[]) AS x(xid) CROSS JOIN LATERAL (SELECT ", columns,
+                      " FROM bulkhead_internal.events e WHERE (e.xid, e.id) > (x.xid, $3::bigint) AND e.xid <= x.xid"
+                      " AND pg_visible_in_snapshot(e.xid, $2::pg_snapshot) AND e.topic LIKE ANY ($4::text[]) ", end, ") l ");
+}
+
+// "10:20:10,14,15" → "10,14,15": transactions that were under way when the snapshot was taken.
+std::string UnderWay(const std::string& snapshot) {
+  const size_t colon = snapshot.rfind(':');
+  return colon == std::string::npos ? "" : snapshot.substr(colon + 1);
+}
 
 StoredEvent EventOf(const Rows& rows, int row) {
   StoredEvent event;
@@ -130,23 +141,28 @@ absl::StatusOr<std::string> EventStore::Snapshot() {
 
 absl::StatusOr<WindowSize> EventStore::Measure(const std::vector<std::string>& topics, const std::string& done, const std::string& reach,
                                                int64_t position) {
-  ASSIGN_OR_RETURN(Rows rows,
-                   connection_->Run(absl::StrCat("SELECT (SELECT count(*) FROM bulkhead_internal.events e WHERE", kStragglers, ") AS late,"
-                                                 " n.count, n.first FROM (SELECT count(*) AS count, min(e.id) AS first"
-                                                 " FROM bulkhead_internal.events e WHERE", kNewcomers, ") n"),
-                                    {done, reach, absl::StrCat(position), TopicPatterns(topics)}));
+  const std::string xids = UnderWay(done);
+  const std::string late = xids.empty() ? "0" : absl::StrCat("(SELECT count(*) FROM (", Stragglers("1", xids, ""), ") late)");
+  ASSIGN_OR_RETURN(Rows rows, connection_->Run(absl::StrCat("SELECT ", late, " AS late, n.count, n.first FROM (SELECT count(*) AS count,"
+                                                            " min(e.id) AS first FROM bulkhead_internal.events e WHERE", kNewcomers, ") n"),
+                                               {done, reach, absl::StrCat(position), TopicPatterns(topics)}));
   return WindowSize{rows.Int(0, "late") + rows.Int(0, "count"), rows.Int(0, "first")};
 }
 
 absl::StatusOr<std::vector<StoredEvent>> EventStore::Fetch(const std::vector<std::string>& topics, const std::string& done, const std::string& reach,
                                                            int64_t position, int64_t first_new, int limit) {
   // Newcomers by their numbers, of which few are somebody else's: no sort of a long window for each page of it.
-  const std::string later = first_new == 0 ? "" : absl::StrCat(
-      " UNION ALL (SELECT", kEventColumns, "FROM bulkhead_internal.events e WHERE", kNewcomers, "AND e.id >= ", first_new,
-      " ORDER BY e.id LIMIT $5::int)");
-  ASSIGN_OR_RETURN(Rows rows, connection_->Run(absl::StrCat("(SELECT", kEventColumns, "FROM bulkhead_internal.events e WHERE", kStragglers,
-                                                            "ORDER BY e.id LIMIT $5::int)", later, " ORDER BY id LIMIT $5::int"),
-                                               {done, reach, absl::StrCat(position), TopicPatterns(topics), absl::StrCat(limit)}));
+  const std::string end = absl::StrCat(" ORDER BY e.id LIMIT ", limit), late_end = absl::StrCat(" ORDER BY e.xid, e.id LIMIT ", limit);
+  const std::string xids = UnderWay(done);
+  std::string sql = absl::StrCat("SELECT * FROM (SELECT", kEventColumns, "FROM bulkhead_internal.events e WHERE", kNewcomers, "AND e.id >= ", first_new,
+                                 end, ") new ");
+  if (first_new == 0 && !xids.empty()) {
+    sql = absl::StrCat(Stragglers(kEventColumns, xids, late_end), "WHERE $1::text IS NOT NULL");
+  } else if (!xids.empty()) {
+    absl::StrAppend(&sql, " UNION ALL ", Stragglers(kEventColumns, xids, late_end));
+  }
+  ASSIGN_OR_RETURN(Rows rows, connection_->Run(absl::StrCat(sql, " ORDER BY id LIMIT ", limit),
+                                               {done, reach, absl::StrCat(position), TopicPatterns(topics)}));
   std::vector<StoredEvent> events;
   for (int i = 0; i < rows.size(); ++i) events.push_back(EventOf(rows, i));
   return events;
