@@ -59,8 +59,7 @@ constexpr int kPoolThreads = 6;          // blocking work at a time: database, a
 constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr int kMaxGatewayThreads = 4;
-constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
-constexpr Millis kDeliveryGrace{2'000};  // deliveries of events that are under way at a shutdown
+constexpr Millis kWorkGrace{3'000};   // running jobs and deliveries at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
@@ -252,9 +251,7 @@ class Daemon {
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
-    host_->OnPublish([this](HostServer::PublishedEvent event, HostServer::PublishDone done) {
-      events_->Publish({std::move(event.module), std::move(event.topic), std::move(event.key), std::move(event.payload_json)}, std::move(done));
-    });
+    host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });
@@ -385,15 +382,14 @@ class Daemon {
       Leave();
     });
     if (!reconciler_) return StopPostgres();
-    const auto stopped = [this] {
-      if (--work_to_stop_ > 0) return;
-      jobs_stopped_ = true;
+    const auto stopped = [this, left = std::make_shared<int>(2)] {
+      if (--*left > 0) return;
+      work_stopped_ = true;
       StopModules();
       CloseDoors();
     };
-    work_to_stop_ = 2;
-    jobs_->Stop(kJobGrace, stopped);
-    events_->Stop(kDeliveryGrace, stopped);
+    jobs_->Stop(kWorkGrace, stopped);
+    events_->Stop(kWorkGrace, stopped);
   }
 
   void StopModules() {
@@ -431,12 +427,12 @@ class Daemon {
     service_.Stopping("the spawner process has ended");
     if (!reconciler_) return Leave();
     if (was_stopping) report_.LeftBehind(reconciler_->Left());
-    jobs_stopped_ = modules_stopped_ = hastened_ = true;  // as far as they ever will be
+    work_stopped_ = modules_stopped_ = hastened_ = true;  // as far as they ever will be
     CloseDoors();
   }
 
   void CloseDoors() {
-    if (!jobs_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
+    if (!work_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
     closer_ = std::thread([this, grace = hastened_ ? Millis(0) : kDrainGrace] {
       if (admin_) admin_->EndStreams();
       if (gateway_ && admin_) gateway_->Stop(grace);
@@ -444,7 +440,6 @@ class Daemon {
       if (admin_) admin_->Stop(grace);
       accounts_->Close();
       if (!lost_) authenticator_->Upkeep(true);
-      if (events_) events_->StopPublishing();
       if (host_) host_->Stop();
       if (logs_) logs_->Close();
       access_log_->Stop();
@@ -546,8 +541,7 @@ class Daemon {
   ShutdownReport report_;
   bool status_due_ = false, reload_wanted_ = false, reloading_ = false;
   bool stopping_ = false, hastened_ = false, lost_ = false, leaves_at_once_ = false;
-  bool jobs_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
-  int work_to_stop_ = 0;  // jobs and events
+  bool work_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
   int exit_code_ = 0;
 };
 

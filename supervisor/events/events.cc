@@ -44,7 +44,6 @@ class EventsOfNode final : public Events {
     });
   }
 
-  void StopPublishing() override { publisher_.Stop(); }
   void Publish(Publication publication, Publisher::Done done) override { publisher_.Publish(std::move(publication), std::move(done)); }
   EventQueries& queries() override { return queries_; }
 

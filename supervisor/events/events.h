@@ -32,9 +32,8 @@ class Events : public DirectoryReader {
   // Begins to deliver; after the migrations. Control loop.
   virtual void Start() = 0;
   // Begins no delivery any more; those under way get `grace`, then their events are left for the next start. Nothing becomes a dead letter by
-  // it. `stopped` once, on the control loop. What modules publish is taken until StopPublishing().
+  // it. `stopped` once, on the control loop. What modules publish is still taken.
   virtual void Stop(Millis grace, std::function<void()> stopped) = 0;
-  virtual void StopPublishing() = 0;  // any thread
   // What a module publishes by RPC. Thread-safe; `done` on another thread.
   virtual void Publish(Publication publication, Publisher::Done done) = 0;
   // What the admin API asks. Blocking; thread-safe.

@@ -43,16 +43,12 @@ Publisher::Publisher(std::string conninfo, std::function<void()> published)
     : database_(std::move(conninfo), 1), published_(std::move(published)), thread_([this] { Run(); }) {}
 
 Publisher::~Publisher() {
-  Stop();
-  thread_.join();
-}
-
-void Publisher::Stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
+  thread_.join();
 }
 
 void Publisher::Publish(Publication publication, Done done) {
@@ -61,9 +57,7 @@ void Publisher::Publish(Publication publication, Done done) {
   absl::Status refused;
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) {
-      refused = Error("SHUTTING_DOWN", "The supervisor is stopping.");
-    } else if (queue_.size() >= limits::kMaxWaitingPublications) {
+    if (queue_.size() >= limits::kMaxWaitingPublications) {
       refused = Error("OVERLOADED", absl::StrCat(limits::kMaxWaitingPublications, " events wait to be written already; try again."));
     } else {
       queue_.push_back({std::move(publication), std::move(done)});

@@ -29,13 +29,10 @@ class Publisher {
   using Done = std::function<void(absl::StatusOr<int64_t>)>;  // its number
   // `published` after each transaction.
   Publisher(std::string conninfo, std::function<void()> published);
-  ~Publisher();
+  ~Publisher();  // what waits is answered first
 
-  // INVALID_ARGUMENT: an undeclared topic, a payload that is no JSON or breaks its schema, a key too long; OVERLOADED, DATABASE_UNAVAILABLE,
-  // SHUTTING_DOWN.
+  // INVALID_ARGUMENT: an undeclared topic, a payload that is no JSON or breaks its schema, a key too long; OVERLOADED, DATABASE_UNAVAILABLE.
   void Publish(Publication publication, Done done);
-  // Takes nothing more; what waits is answered.
-  void Stop();
 
  private:
   struct Waiting {

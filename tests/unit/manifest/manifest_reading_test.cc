@@ -454,19 +454,6 @@ TEST(Manifest, TheVersionsOfTheSupervisorThatAModuleWorksWithAreKept) {
   EXPECT_EQ(ErrorDetails(refused).at(0).path, "/dependencies/system/bulkhead");
 }
 
-TEST(Manifest, SchemasOfEventsAreCheckedAndWhatWouldNotBeIsRefused) {
-  const auto errors = [](const std::string& schema) {
-    return Errors((R"({"capabilities":{"events":{"publishes":["a.b"],"schemas":{"a.b":)" + schema + "}}}}").c_str());
-  };
-  EXPECT_THAT(errors(R"({"type":"object","required":["n"],"properties":{"n":{"type":["integer","null"],"minimum":1},"t":{"enum":["x"]}},
-                         "additionalProperties":false,"description":"what it is"})"), IsEmpty());
-  EXPECT_THAT(errors(R"({"properties":{"n":{"pattern":"^a"}}})"), ElementsAre("/capabilities/events/schemas/a.b/properties/n/pattern INVALID_SCHEMA"));
-  EXPECT_THAT(errors(R"({"type":"float"})"), ElementsAre("/capabilities/events/schemas/a.b/type INVALID_SCHEMA"));
-  EXPECT_THAT(errors(R"({"items":{"minLength":-1}})"), ElementsAre("/capabilities/events/schemas/a.b/items/minLength INVALID_SCHEMA"));
-  EXPECT_THAT(Errors(R"({"capabilities":{"events":{"publishes":["a.b"],"schemas":{"a.c":{}}}}})"),
-              ElementsAre("/capabilities/events/schemas/a.c UNKNOWN_TOPIC"));
-}
-
 TEST(Manifest, FieldsThatThisVersionDoesNotApplyAreSaid) {
   EXPECT_THAT(Warnings(R"({"warmSpare":true})"), testing::UnorderedElementsAre("/warmSpare NOT_APPLIED"));
   EXPECT_THAT(Warnings(R"({"capabilities":{"api":{"openapi":"openapi.yaml"},"ui":{"pages":[]},
