@@ -21,6 +21,8 @@ constexpr size_t kMaxEventError = 1'024;  // bytes of what a handler threw
 
 using pb::EventOutcome;
 
+}  // namespace
+
 // One call until it is answered.
 struct EventCall {
   pb::DeliverEventsResponse* response = nullptr;  // null once it is answered
@@ -39,6 +41,8 @@ struct EventLane {
   std::deque<WaitingEvent> waiting;
   bool busy = false;  // a handler runs, or it is among the ready ones
 };
+
+namespace {
 
 std::pair<EventOutcome::Verdict, std::string> HandleEvent(const Events& events, const pb::Event& message) {
   const EventHandler* handler = events.Find(message.topic());

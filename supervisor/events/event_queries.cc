@@ -1,5 +1,7 @@
 #include "supervisor/events/event_queries.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"

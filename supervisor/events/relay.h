@@ -5,6 +5,7 @@
 // publication wakes it by a NOTIFY. A NOTIFY for each would make commits wait for each other.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>

@@ -49,7 +49,8 @@ absl::StatusOr<bool> Subscription::Advance(EventStore& store, const std::string&
   bool came = false;
   while (Room()) {
     if (windows_.empty() || windows_.back().left == 0) {
-      if (snapshot == done_ || windows_.size() >= limits::kMaxWindows) break;
+      if (snapshot == done_) break;
+      if (windows_.size() >= limits::kMaxWindows) MergeOldest();
       RETURN_IF_ERROR(Open(store, done_, snapshot, 0));
       continue;
     }
@@ -81,6 +82,18 @@ void Subscription::Retire() {
     window_of_.erase(window);
   }
   while (!windows_.empty() && windows_.front().left == 0 && windows_.front().open.empty()) windows_.pop_front();
+}
+
+// One slow event holds up the first window, and not those behind it. Two of which all is fetched are one as well as two: what is settled of both
+// is what is not open of either.
+void Subscription::MergeOldest() {
+  Window& first = windows_[0];
+  Window& second = windows_[1];
+  second.done = first.done;
+  second.position = std::max(first.position, second.position);
+  for (int64_t id : first.open) window_of_[id] = &second;
+  second.open.merge(first.open);
+  windows_.pop_front();
 }
 
 EventPlace Subscription::Place() const {

@@ -16,7 +16,7 @@ namespace bulkhead {
 namespace limits {
 inline constexpr size_t kMaxOpenEvents = 4'096;              // of one subscriber in memory, fetched and not settled; beyond, nothing is fetched
 inline constexpr size_t kMaxOpenBytes = size_t{32} << 20;
-inline constexpr size_t kMaxWindows = 64;                    // begun and not settled; beyond, the next one is longer
+inline constexpr size_t kMaxWindows = 64;                    // begun and not settled; beyond, the oldest two become one
 inline constexpr int kEventPage = 1'000;                     // events of one fetch
 }  // namespace limits
 
@@ -59,11 +59,12 @@ class Subscription {
   bool Room() const;
   absl::Status Open(EventStore& store, const std::string& done, const std::string& reach, int64_t position);
   void Retire();  // windows that are settled
+  void MergeOldest();
   EventPlace Place() const;
 
   ClaimedSubscription claimed_;
   Lanes lanes_;
-  std::deque<Window> windows_;                         // in order; the first is the oldest that is not settled
+  std::deque<Window> windows_;                         // in order; the first is the oldest that is not settled, all but the last are fetched
   std::unordered_map<int64_t, Window*> window_of_;     // of open events
   std::string done_;                                   // what is visible in it is settled, or in a window
   EventPlace written_;

@@ -38,7 +38,9 @@ class FakeSubscriber : public ControlPort {
     {
       std::lock_guard lock(mutex_);
       for (const pb::Event& event : request.events()) came_.push_back(event);
-      if (hold_) {
+      const bool wanted = held_key_.empty() || std::any_of(request.events().begin(), request.events().end(),
+                                                            [&](const pb::Event& event) { return event.key() == held_key_; });
+      if (hold_ && wanted) {
         held_.push_back([request, done, this](absl::Status how) {
           pb::DeliverEventsResponse late;
           if (how.ok()) Fill(request, late);
@@ -62,10 +64,11 @@ class FakeSubscriber : public ControlPort {
     std::lock_guard lock(mutex_);
     status_ = std::move(status);
   }
-  // Calls wait until they are let go.
-  void Hold() {
+  // Calls, with a key those that have an event of it, wait until they are let go.
+  void Hold(const std::string& key = "") {
     std::lock_guard lock(mutex_);
     hold_ = true;
+    held_key_ = key;
   }
   void LetGo(absl::Status how = absl::OkStatus()) {
     std::vector<std::function<void(absl::Status)>> held;
@@ -117,6 +120,7 @@ class FakeSubscriber : public ControlPort {
   Answer answer_;
   absl::Status status_;
   bool hold_ = false;
+  std::string held_key_;
   std::vector<std::function<void(absl::Status)>> held_;
 };
 

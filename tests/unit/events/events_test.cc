@@ -1,4 +1,5 @@
 // From the publication to the acknowledgement: what comes, in which order, and what happens when something fails on the way.
+#include "supervisor/events/subscription.h"
 #include "tests/unit/events/events_harness.h"
 
 namespace bulkhead::events_testing {
@@ -118,6 +119,22 @@ TEST_F(EventsTest, AFailedEventIsTriedAgainAndHoldsUpItsKeyAlone) {
   for (const auto& event : came) order.push_back(event.payload_json() + "/" + std::to_string(event.attempt()));
   EXPECT_THAT(order, ElementsAre("1/1", "3/1", "1/2", "2/1"));
   Until([&] { return Count("event_deliveries") == 0; }, "rows of acknowledged events are left");
+}
+
+TEST_F(EventsTest, ASlowEventHoldsUpItsKeyAndNothingElse) {
+  EventNode node("n1", conninfo_);
+  billing_->Hold("slow");
+  node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
+  Emit("order.created", "slow", "0");
+  billing_->Await(1);
+  constexpr int kMany = 3 * static_cast<int>(limits::kMaxWindows);
+  for (int i = 1; i <= kMany; ++i) {  // each by itself, so that each is a window of its own
+    Emit("order.created", "quick" + std::to_string(i % 7), std::to_string(i));
+    billing_->Await(static_cast<size_t>(i) + 1);
+  }
+  EXPECT_EQ(node.events().queries().Subscriptions()->at(0).oldest.has_value(), true);
+  billing_->LetGo();
+  Until([&] { return node.events().queries().Subscriptions()->at(0).lag == 0; }, "not all is acknowledged");
 }
 
 TEST_F(EventsTest, WhatAWorkerTookAlongWhenItDiedComesToAnother) {
