@@ -209,7 +209,7 @@ class Daemon {
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
-    events_ = Events::Make(loop_, *database_, clock_, {.node = node});
+    events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread});
     publisher_.AddReader(events_.get());
     publisher_.AddReader(&worker_survey_);
 

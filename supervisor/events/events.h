@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/limits.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/events/event_queries.h"
 #include "supervisor/events/publisher.h"
@@ -15,16 +16,11 @@
 
 namespace bulkhead {
 
-namespace limits {
-inline constexpr Millis kEventsKept{int64_t{7} * 86'400'000};          // of what everybody has been given
-inline constexpr Millis kEventsKeptAtMost{int64_t{30} * 86'400'000};   // although a subscriber, one that is disabled, has not had it
-}  // namespace limits
-
 class Events : public DirectoryReader {
  public:
   struct Options {
     std::string node;
-    Millis kept = limits::kEventsKept, kept_at_most = limits::kEventsKeptAtMost;
+    Millis kept = limits::kEventsKept, kept_at_most = limits::kEventsKeptUnread;
   };
   static std::unique_ptr<Events> Make(Loop& loop, Database& database, const Clock& clock, Options options);
   ~Events() override = default;
