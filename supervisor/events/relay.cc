@@ -219,9 +219,9 @@ absl::Status Relay::Claim(const std::vector<std::string>& ready, Instant now) {
   for (const std::string& module : ready) {
     if (!subscriptions_.contains(module)) wanted.push_back(module);
   }
-  if (wanted.empty() || (ready == ready_before_ && now - claimed_ < limits::kSubscriptionClaim)) return absl::OkStatus();
+  const bool changed = std::exchange(ready_before_, ready) != ready;
+  if (wanted.empty() || (!changed && now - claimed_ < limits::kSubscriptionClaim)) return absl::OkStatus();
   claimed_ = now;
-  ready_before_ = ready;
   ASSIGN_OR_RETURN(std::vector<ClaimedSubscription> claimed, store_->Claim(wanted));
   for (ClaimedSubscription& one : claimed) {
     const std::string module = one.module;
@@ -261,7 +261,8 @@ void Relay::Pace(bool came, Instant now) {
   interval_ = busy ? limits::kEventPoll : std::min(interval_ + interval_ / 2 + Millis(1), limits::kMaxEventPoll);
   Millis delay = interval_;
   if (subscriptions_.empty()) {
-    delay = recipients_->Ready().empty() ? limits::kEventTrim : limits::kSubscriptionClaim;
+    // Of what was lost just now the claim is not put off.
+    delay = recipients_->Ready().empty() ? limits::kEventTrim : claimed_ == Instant{} ? limits::kEventPoll : limits::kSubscriptionClaim;
   } else if (!sleeping_ && interval_ >= limits::kEventSleep) {
     if (const absl::Status status = store_->Sleep(); !status.ok()) return Disconnect(status), Pace(false, now);
     sleeping_ = true;
