@@ -203,7 +203,7 @@ absl::StatusOr<DeadLetter> EventQueries::DropDeadLetter(int64_t id, AuditRecord 
 
 absl::StatusOr<int> EventQueries::Replay(const std::string& module, WallTime since, bool forget, AuditRecord audit) {
   int count = 0;
-  RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {
+  const absl::Status replayed = database_.Transaction([&](Connection& c) -> absl::Status {
     // The fence first: from now on nobody writes the place, and the snapshot below is taken after what it was.
     ASSIGN_OR_RETURN(Rows own, c.Run("UPDATE bulkhead_internal.event_subscriptions SET fence = fence + 1, node = NULL, lease_until = NULL"
                                      " WHERE module = $1 RETURNING fence", {module}));
@@ -231,7 +231,8 @@ absl::StatusOr<int> EventQueries::Replay(const std::string& module, WallTime sin
     audit.module = module;
     audit.after_json = nlohmann::json{{"since", FormatWall(since)}, {"events", count}, {"forget", forget}}.dump();
     return AppendAudit(c, audit);
-  }));
+  });
+  RETURN_IF_ERROR(replayed);
   Recorded(audit);
   return count;
 }

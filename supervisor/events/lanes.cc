@@ -182,7 +182,9 @@ void Lanes::SettleLane(Lane& lane, Instant now, const std::function<Verdict(int6
     }
     bool died = verdict.kind == Verdict::Kind::kDead;
     Millis delay{0};
-    if (verdict.kind == Verdict::Kind::kRetry || verdict.kind == Verdict::Kind::kNone) {
+    if (died) {
+      ++event.attempt;
+    } else if (verdict.kind == Verdict::Kind::kRetry || verdict.kind == Verdict::Kind::kNone) {
       died = ++event.attempt >= limits::kMaxDeliveryAttempts;
       delay = BackoffAfter(event.attempt);
     } else if (verdict.kind == Verdict::Kind::kLost) {
