@@ -259,9 +259,9 @@ TEST_F(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse
   for (size_t i = 0; i < answers.size(); ++i) {
     const auto id = answers[i].get_future().get();
     EXPECT_EQ(id.ok(), i != 7 && i != 20) << i << id.status();
-    if (i == 7) EXPECT_THAT(std::string(id.status().message()), HasSubstr("does not declare the event \"order.stolen\""));
-    if (i == 20) EXPECT_THAT(std::string(id.status().message()), HasSubstr("/cents must be at least 1"));
-    if (!id.ok()) EXPECT_EQ(ErrorCode(id.status()), "INVALID_ARGUMENT");
+    const std::string sentence(id.status().message());
+    EXPECT_THAT(sentence, HasSubstr(i == 7 ? "does not declare the event \"order.stolen\"" : i == 20 ? "/cents must be at least 1" : ""));
+    EXPECT_TRUE(id.ok() || ErrorCode(id.status()) == "INVALID_ARGUMENT") << id.status();
   }
   billing_->Await(38);
   EXPECT_EQ(ErrorCode(node.Send("order.created", std::string(513, 'k'), "1").status()), "INVALID_ARGUMENT");
