@@ -10,16 +10,6 @@
 namespace bulkhead {
 namespace {
 
-std::string LevelText(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarn: return "warn";
-    case LogLevel::kError: return "error";
-  }
-  return "";
-}
-
 std::string OnOff(const std::map<std::string, bool>& flags, const std::string& name) {
   const auto found = flags.find(name);
   return found == flags.end() ? "not set" : found->second ? "true" : "false";
@@ -101,7 +91,7 @@ absl::StatusOr<ConfigDelta> CompareConfigs(const Config& now, const Config& next
   const auto list = [](const std::vector<std::string>& names) { return names.empty() ? std::string("none") : absl::StrJoin(names, ","); };
   const auto format = [](LogFormat one) { return std::string(one == LogFormat::kJson ? "json" : "text"); };
   add(delta.extensions, "store.extensions", list(now.store_extensions), list(next.store_extensions));
-  add(delta.log, "log.level", LevelText(now.log_level), LevelText(next.log_level));
+  add(delta.log, "log.level", std::string(LogLevelName(now.log_level)), std::string(LogLevelName(next.log_level)));
   add(delta.log, "log.format", format(now.log_format), format(next.log_format));
   for (const std::string& name : NamesOf(now.flags, next.flags)) add(delta.flags, "flags." + name, OnOff(now.flags, name), OnOff(next.flags, name));
   add(delta.jwt, "auth.jwt", JwtText(now.jwt), JwtText(next.jwt));

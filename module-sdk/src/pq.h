@@ -1,5 +1,5 @@
-// libpq, loaded by the first connection: it brings thirty libraries along (Kerberos, LDAP, TLS), which would cost each start of a module without a
-// database a dozen milliseconds.
+// libpq, loaded by the first connection: it brings more libraries along than all the rest of a module (Kerberos, LDAP, TLS), which each start would
+// pay for, with a database or without.
 #pragma once
 
 #include <libpq-fe.h>

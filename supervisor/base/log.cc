@@ -26,16 +26,6 @@ void AppendEscaped(std::string& out, std::string_view text) {
   }
 }
 
-std::string_view LevelName(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarn: return "warn";
-    case LogLevel::kError: return "error";
-  }
-  return "error";
-}
-
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug: return spdlog::level::debug;
@@ -70,9 +60,19 @@ void ConfigureLog(LogLevel level, LogFormat format) {
   sink.logger->set_pattern(format == LogFormat::kJson ? "%v" : kTextPattern);
 }
 
+std::string_view LogLevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return "debug";
+    case LogLevel::kInfo: return "info";
+    case LogLevel::kWarn: return "warn";
+    case LogLevel::kError: return "error";
+  }
+  return "error";
+}
+
 bool ParseLogLevel(std::string_view text, LogLevel& level) {
   for (LogLevel candidate : {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarn, LogLevel::kError}) {
-    if (text == LevelName(candidate)) {
+    if (text == LogLevelName(candidate)) {
       level = candidate;
       return true;
     }
@@ -86,7 +86,7 @@ void LogLine(LogLevel level, std::string_view component, std::string_view messag
   std::string line;
   if (sink.format == LogFormat::kJson) {
     nlohmann::ordered_json object = {
-        {"time", FormatWall(Clock::Real().Wall())}, {"level", LevelName(level)}, {"component", component}, {"message", message}};
+        {"time", FormatWall(Clock::Real().Wall())}, {"level", LogLevelName(level)}, {"component", component}, {"message", message}};
     for (size_t i = 0; i < count; ++i) object[std::string(fields[i].first)] = fields[i].second;
     line = object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   } else {

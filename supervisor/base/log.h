@@ -19,6 +19,7 @@ using LogField = std::pair<std::string_view, std::string>;
 // Thread-safe. Until the first call: info, text.
 void ConfigureLog(LogLevel level, LogFormat format);
 bool ParseLogLevel(std::string_view text, LogLevel& level);  // debug, info, warn, error
+std::string_view LogLevelName(LogLevel level);               // the same
 
 // `component` is the room ("lifecycle", "gateway"), or "module/<name>" for a line of a module.
 // Control characters in message and values are escaped, so that one event stays one line.

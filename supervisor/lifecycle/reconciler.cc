@@ -70,7 +70,7 @@ Reconciler::~Reconciler() = default;
 // The only place that changes a module's state.
 void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
   entry->state.policy = entry->manifest->restart;  // whichever manifest that is by now
-  const bool served = GoesOn(entry->state);
+  const bool went_on = GoesOn(entry->state);
   std::vector<Action> actions = Step(entry->state, event, clock_.Now());
   bool publish = false, report = false;
   std::vector<action::DrainWorker> drains;
@@ -98,7 +98,7 @@ void Reconciler::Dispatch(const EntryPtr& entry, const Event& event) {
     }
   }
   if (publish) PublishDirectory(entry, std::move(drains));
-  if (served && !GoesOn(entry->state)) EndTunnels(entry);
+  if (went_on && !GoesOn(entry->state)) EndTunnels(entry);
   if (report) Reported(entry);
   for (const Action& action : replaced) Replaced(entry, action);
   SettleWaiters(entry);

@@ -53,16 +53,6 @@ std::string_view LogStreamName(LogStream stream) {
   return "";
 }
 
-std::string_view LogLevelName(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarn: return "warn";
-    case LogLevel::kError: return "error";
-  }
-  return "";
-}
-
 std::string ToFileLine(const LogRecord& record) {
   const auto text = [](std::string_view value) { return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); };
   std::string line(kLineStart);

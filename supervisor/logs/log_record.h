@@ -25,7 +25,6 @@ struct LogCursor {
 
 enum class LogStream : uint8_t { kStdout, kStderr, kSupervisor };  // the last: a line that tells what was dropped
 std::string_view LogStreamName(LogStream stream);
-std::string_view LogLevelName(LogLevel level);
 
 struct LogRecord {
   LogCursor at;

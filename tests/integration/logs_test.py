@@ -370,6 +370,7 @@ class Following(SharedDaemonTest):
                 self.assertLess(time.monotonic(), deadline)
                 print_lines(self.daemon, "not mine any more")
                 event = events.next()
+                time.sleep(harness.POLL_S)  # below the limit of lines per second
             self.assertEqual(event["data"]["error"]["code"], "UNAUTHENTICATED")
             self.assertIsNone(events.next())
 

@@ -114,9 +114,10 @@ def descriptors(pid):
     return kinds
 
 
-def pss_kb(pid):
+def own_memory_kb(pid):
+    """Without what it shares with files: the share of a program's text changes whenever another daemon starts or ends beside this one."""
     with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss_Anon:"))
 
 
 def cpu_seconds(pid):
@@ -156,7 +157,7 @@ class Held:
     def __init__(self, daemon):
         spawner = spawner_of(daemon)
         self.descriptors = {"daemon": descriptors(daemon.process.pid), "spawner": descriptors(spawner)}
-        self.memory_kb = pss_kb(daemon.process.pid) + pss_kb(spawner)
+        self.memory_kb = own_memory_kb(daemon.process.pid) + own_memory_kb(spawner)
         self.instances = sorted(os.listdir(daemon.data / "run" / "w"))
         self.cgroups = cgroups_of(spawner)
         self.zombies = zombies_of(daemon.process.pid) + zombies_of(spawner)

@@ -12,11 +12,10 @@ import time
 
 import harness
 from harness import SLOW, wait_until
-from misbehaving import LATE_TIMEOUT_MS, ROUTE_TIMEOUT_MS, BesideAHealthyModule, cpu_seconds, processes_of, raw_exchange
+from misbehaving import LATE_TIMEOUT_MS, MEMORY_BOUND_KB, ROUTE_TIMEOUT_MS, BesideAHealthyModule, cpu_seconds, processes_of, raw_exchange
 
 UPLOAD = 2 * 1024 * 1024              # more than a stream's window and what waits in the gateway beside it
 MEMORY_LIMIT = 64 * 1024 * 1024       # of the one that eats it
-UNANSWERED_MEMORY_KB = 5 * 1024        # what the allocator keeps of seven modules that ended at once, their counters and the last lines of their logs
 PING_GIVES_UP_WITHIN_S = 30 * SLOW    # 10 s of silence, 10 s for the answer, checks every 2 s, and the end of the process
 
 # What is not looked at has time on a busy machine.
@@ -511,7 +510,7 @@ class Unanswered(BesideAHealthyModule):
         grown = self.assert_nothing_held(self.modules, self.before, "the end of all that did not answer")
         self.growth_kb["all that did not answer"] = grown
         if harness.MEASURES_MEMORY:
-            self.assertLess(grown, UNANSWERED_MEMORY_KB, "KiB that daemon and spawner have grown by")
+            self.assertLess(grown, MEMORY_BOUND_KB, "KiB that daemon and spawner have grown by")
 
 
 def setUpModule():

@@ -290,7 +290,7 @@ TEST(WebSocket, ASlowHandlerSlowsItsOwnClientOnly) {
   EXPECT_EQ(slow.credit(), 0);
   EXPECT_EQ(other.Ask("POST", "/gate/open").status, 204);
   for (size_t i = 0; i < frames.size() / 10'008; ++i) ASSERT_EQ(slow.Message(), "10000");
-  EXPECT_GT(slow.credit(), 0);
+  while (slow.credit() == 0) ASSERT_TRUE(slow.Pump()) << "it may send again";
   EXPECT_EQ(Story(other, "slow"), "") << "never two callbacks at once";
 }
 
