@@ -169,12 +169,14 @@ class Limits(SupervisionTest):
         self.assertEqual(module["observed"]["reason"]["code"], "LIMIT")
 
     def test_a_failure_after_the_kernel_had_refused_a_process_is_told_as_a_limit(self):
+        self.misbehaving("counts", "ok", limits={"pids": 64})
         self.misbehaving("forks", "fork-until-refused", restart={"policy": "never"}, limits={"pids": 64})
-        daemon = self.daemon(modules=["forks"], modules_dir=self.modules)
-        module = daemon.wait_observed("forks", "FAILED")
-        item = next(item for item in module["isolation"] if item["name"] == "cgroup.pids")
+        daemon = self.daemon(modules=["counts"], modules_dir=self.modules)
+        item = next(item for item in daemon.wait_observed("counts", "RUNNING")["isolation"] if item["name"] == "cgroup.pids")
         if item["state"] != "active" or "RLIMIT_NPROC" in item["why"]:
-            self.skipTest(f"no cgroup limits processes here: {item}")
+            self.skipTest(f"no cgroup limits processes here: {item}")  # and nothing would end the other one's forking
+        daemon.post("/api/v1/modules/forks/enable")
+        module = daemon.wait_observed("forks", "FAILED")
         self.assertEqual((module["exits"][0]["cause"], module["exits"][0]["exitCode"]), ("LIMIT", 4), module["exits"][0])
         self.assertRegex(module["exits"][0]["message"], r"refused it a process or thread [1-9][0-9]* times: its limit of 64 \(limits.pids\)")
 
