@@ -89,7 +89,8 @@ class Notifications(ServiceTest):
         daemon.start()
         notify.wait("READY")
         for pid, _started in daemon.remember_processes():
-            if harness.process_table()[pid][3] not in ("bulkhead-spawn", "bulkhead-keep"):  # copies of the daemon: they start nothing with their own environment
+            # Copies of the daemon start nothing with their own environment.
+            if harness.process_table()[pid][3] not in ("bulkhead-spawn", "bulkhead-keep"):
                 self.assertNotRegex(harness._read(f"/proc/{pid}/environ").decode(), "NOTIFY_SOCKET|WATCHDOG|LISTEN_")
 
 
