@@ -386,6 +386,20 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
 
   void HealthAnswered(const absl::Status& status, const module::v1::HealthResponse& response) {
     if (!Watched()) return;
+    // A connection that breaks is a process that ends, as it seems: its exit, which comes within moments, says more.
+    const bool broken = status.code() == absl::StatusCode::kUnavailable;
+    if (broken && !std::exchange(health_broken_, true)) {
+      health_timer_ = loop_.After(kExitGrace, [self = weak_from_this(), status, response] {
+        if (auto body = self.lock()) body->JudgeHealth(status, response);
+      });
+      return;
+    }
+    health_broken_ = broken;
+    JudgeHealth(status, response);
+  }
+
+  void JudgeHealth(const absl::Status& status, const module::v1::HealthResponse& response) {
+    if (!Watched()) return;
     const Instant now = clock_.Now();
     HealthAnswer answer{.answered = status.ok(), .timed_out = status.code() == absl::StatusCode::kDeadlineExceeded};
     answer.well = response.status() != module::v1::UNHEALTHY;
@@ -540,6 +554,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
   std::unique_ptr<LogPipe> out_, err_;
   std::unique_ptr<WorkerExit> failure_;
   HealthJudge judge_;
+  bool health_broken_ = false;  // the last call failed with its connection
   CpuThrottle throttle_;
   Instant health_asked_{}, unresponsive_at_{};
   double unresponsive_ = 0;  // reports that its link does not answer, each as far as it counts

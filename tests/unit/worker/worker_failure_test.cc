@@ -46,7 +46,7 @@ class MisbehavingWorker : public ::testing::Test {
         WorkerProcess::Callbacks{.ready = [this] { ready_ = true; },
                                  .died = [this](const WorkerExit& exit) { end_ = exit; },
                                  .gone = [this] { gone_ = true; },
-                                 .health = [](absl::Status, const module::v1::HealthResponse&) {},
+                                 .health = [this](const absl::Status& status, const module::v1::HealthResponse&) { healths_.push_back(status); },
                                  .floods = [this](const std::string& message) { floods_.push_back(message); }});
     worker_->Start();
   }
@@ -69,8 +69,8 @@ class MisbehavingWorker : public ::testing::Test {
 
  protected:
   std::vector<std::string> floods_;
+  std::vector<absl::Status> healths_;
 
- protected:
   WorkerProcess& worker() { return *worker_; }
 };
 
@@ -189,6 +189,19 @@ TEST_F(MisbehavingWorker, HealthThatIsNeverAnsweredEndsIt) {
   EXPECT_EQ(exit.end, WorkerEnd::kLiveness);
   EXPECT_THAT(exit.message, HasSubstr("Health did not answer 3 times in a row"));
   EXPECT_FALSE(exit.asked);
+}
+
+// Its sockets close before its exit is told: of the two, only the exit is.
+TEST_F(MisbehavingWorker, ADeathDuringHealthIsNoAnswerToIt) {
+  manifest().health.readiness = manifest().health.liveness = {Millis(100), Millis(60'000)};
+  Begin("hang-health");
+  ASSERT_TRUE(Ready());
+  bool asked = false;
+  Children().loop.After(Millis(500), [&] { asked = true; });
+  ASSERT_TRUE(RunUntil(Children().loop, [&] { return asked; }));
+  ASSERT_EQ(kill(worker().pid(), SIGKILL), 0);
+  EXPECT_EQ(End().signal, SIGKILL);
+  EXPECT_THAT(healths_, ::testing::IsEmpty());
 }
 
 }  // namespace
