@@ -40,7 +40,6 @@ class RunFollowers::Follower final : public RunFollower {
       }
       const bool has_ended = run.status != RunStatus::kQueued && run.status != RunStatus::kRunning &&
                              !(run.status == RunStatus::kInterrupted && run.error_code == "SHUTDOWN");
-      // What the database said of it may be older than what is known here.
       if (!state.ended && (!state.known || Differs(state.run, run))) {
         state.run = run;
         state.known = state.fresh = true;

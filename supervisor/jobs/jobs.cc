@@ -80,7 +80,10 @@ void JobsOnLoop::TellFollowers(const std::string& id, int64_t after) {
                 return followed;
               },
               [this](absl::StatusOr<FollowedRun> followed) {
-                if (followed.ok()) followers_.Tell(followed->run, followed->lines, /*stored=*/true);
+                if (!followed.ok()) return;
+                // Of a run here the row is the older news.
+                auto recent = runner_.Recent(followed->run.id);
+                followers_.Tell(recent ? recent->first : followed->run, followed->lines, /*stored=*/true);
               });
 }
 

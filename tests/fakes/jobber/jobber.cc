@@ -55,8 +55,8 @@ class Jobber : public Module {
     jobs.Handle("single", [this](JobContext& job) { return Once(job); });
     jobs.Handle("talk", Talk);
     // Does not look whether it was cancelled.
-    const auto stubborn = [](JobContext& job) -> Json {
-      std::this_thread::sleep_for(milliseconds(job.payload().value("ms", 30'000)));
+    const auto stubborn = [](JobContext&) -> Json {
+      std::this_thread::sleep_for(std::chrono::seconds(30));
       return nullptr;
     };
     jobs.Handle("stubborn", stubborn);
