@@ -205,7 +205,7 @@ class Daemon {
     const std::string node = NodeName(folder_);
     tracer_ = std::make_unique<Tracer>(config_.otlp, OtlpResource{std::string(BuildVersion()), node}, clock_);
     access_log_ = std::make_unique<AccessLog>(config_.access_log, clock_);
-    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get()});
+    jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get(), config_.store_url.empty()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
     publisher_.AddReader(&worker_survey_);
@@ -231,6 +231,7 @@ class Daemon {
                                               options);
     reconciler_->OnChange([this] { ShowStatus(); });
     reconciler_->OnStuck([this](const std::string& worker) { report_.Stuck(worker); });
+    reconciler_->OnWorkerLeaving([this](const std::string& instance) { jobs_->WorkerLeaving(instance); });
     reconciler_->OnWorkerGone([this](const std::string& instance) { jobs_->WorkerGone(instance); });
 
     logs_ = std::make_unique<ModuleLogs>(clock_, ModuleLogs::Options{folder_.path + "/logs", {config_.log_files, config_.log_file_size}});
@@ -248,6 +249,11 @@ class Daemon {
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
     host_ = *std::move(host);
+    host_->OnEnqueue([this](const std::string& module, HostEnqueue run, HostServer::Enqueued done) {
+      jobs_->Enqueue(module, {run.job, run.payload_json, run.delay, run.unique_key, run.priority}, [done = std::move(done)](absl::StatusOr<Enqueued> queued) {
+        queued.ok() ? done(absl::OkStatus(), queued->id, !queued->fresh) : done(queued.status(), "", false);
+      });
+    });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });

@@ -116,6 +116,17 @@ JobRuns::Reactor* ControlService::RunJob(Context* context, const pb::RunJobReque
   return new Refused;
 }
 
+ControlService::Unary* ControlService::RunningJobs(Context* context, const pb::RunningJobsRequest*, pb::RunningJobsResponse* response) {
+  Unary* reactor = context->DefaultReactor();
+  if (!Authorized(context)) {
+    reactor->Finish(WrongToken());
+    return reactor;
+  }
+  for (int64_t fence : host_.RunningJobs()) response->add_fences(fence);
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
 ControlService::Unary* ControlService::DeliverEvents(Context* context, const pb::DeliverEventsRequest* request,
                                                      pb::DeliverEventsResponse* response) {
   Unary* reactor = context->DefaultReactor();

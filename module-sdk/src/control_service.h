@@ -35,6 +35,7 @@ class ControlService final : public ::bulkhead::module::v1::Module::CallbackServ
   Unary* Configure(Context*, const ::bulkhead::module::v1::ConfigureRequest*,
                    ::bulkhead::module::v1::ConfigureResponse*) override;
   JobRuns::Reactor* RunJob(Context*, const ::bulkhead::module::v1::RunJobRequest*) override;
+  Unary* RunningJobs(Context*, const ::bulkhead::module::v1::RunningJobsRequest*, ::bulkhead::module::v1::RunningJobsResponse*) override;
   Unary* DeliverEvents(Context*, const ::bulkhead::module::v1::DeliverEventsRequest*,
                        ::bulkhead::module::v1::DeliverEventsResponse*) override;
 

@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "json_text.h"
+
 namespace bulkhead::sdk {
 namespace {
 constexpr int kDefaultWorkers = 8;
@@ -11,6 +13,7 @@ constexpr size_t kMaxInstruments = 1'000;
 
 HostContext::HostContext(Facts facts, Json config, int64_t revision)
     : facts_(std::move(facts)),
+      host_(facts_.host_socket, facts_.token),
       config_(std::move(config)),
       revision_(revision),
       flags_(facts_.flags),
@@ -63,6 +66,17 @@ std::vector<std::string> HostContext::ReplaceFlags(FlagStates flags) {
 Database& HostContext::database() {
   if (!database_) throw ConfigError("this module uses a database, but its manifest has no `database`");
   return *database_;
+}
+
+EnqueuedRun HostContext::Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) {
+  return host_.Enqueue(job, Dump(payload), options);
+}
+
+std::string HostContext::Enqueue(Transaction& transaction, std::string_view job, const Json& payload, const EnqueueOptions& options) {
+  const Rows rows = transaction.Query("SELECT bulkhead.enqueue($1, $2::jsonb, $3::float8 * interval '1 second', $4, $5::int) AS id",
+                                      {Param(job), Param(Dump(payload)), Param(static_cast<double>(options.delay.count()) / 1000),
+                                       Param(options.unique_key), Param(options.priority)});
+  return rows[0].Get<std::string>("id");
 }
 
 void HostContext::AddHealthCheck(std::string name, HealthCheck check) {

@@ -12,6 +12,7 @@
 #include "bulkhead/context.h"
 #include "flag_watch.h"
 #include "health.h"
+#include "host_client.h"
 
 namespace bulkhead::sdk {
 
@@ -23,6 +24,7 @@ class HostContext final : public Context {
     int slot = 0;
     std::vector<std::string> args;
     FlagStates flags;  // at the start
+    std::string host_socket, token;
   };
   HostContext(Facts facts, Json config, int64_t revision);
 
@@ -41,6 +43,8 @@ class HostContext final : public Context {
   const Logger& log() const override { return log_; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
+  EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
+  std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload, const EnqueueOptions& options) override;
   void AddHealthCheck(std::string name, HealthCheck check) override;
   Counter& counter(std::string name) override;
   Gauge& gauge(std::string name) override;
@@ -63,6 +67,7 @@ class HostContext final : public Context {
   const Facts facts_;
   Logger log_;
   std::unique_ptr<Database> database_;
+  HostClient host_;
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;

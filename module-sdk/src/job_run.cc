@@ -89,6 +89,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Execute(const JobHandler& handler) {
     const CurrentTrace::Scope scope(trace_);
     try {
+      ThrowIfCancelled();  // before it has begun: then it does not begin
       std::string result = Dump(handler(*this));
       if (result.size() > kMaxJobResult) {
         Fail("RESULT_TOO_LARGE", "the result is longer than 256 KiB as JSON", "", false);
@@ -269,6 +270,13 @@ void JobRuns::Interrupt() {
 bool JobRuns::WaitIdle(Clock::time_point until) {
   std::unique_lock lock(mutex_);
   return idle_.wait_until(lock, until, [&] { return running_.empty(); });
+}
+
+std::vector<int64_t> JobRuns::Running() {
+  std::lock_guard lock(mutex_);
+  std::vector<int64_t> fences;
+  for (const auto& run : running_) fences.push_back(run->fence());
+  return fences;
 }
 
 void JobRuns::Abandon() {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <vector>
 
 #include "bulkhead/jobs.h"
 #include "bulkhead/module/v1/module.pb.h"
@@ -24,6 +25,8 @@ class JobRuns {
   // Tells every handler to stop; new runs are refused as INTERRUPTED.
   void Interrupt();
   bool WaitIdle(std::chrono::steady_clock::time_point until);
+  // Fences of the runs whose handlers have not returned, whatever became of their calls.
+  std::vector<int64_t> Running();
   // Ends the calls of handlers that did not stop, so that the server can shut down. What they still return is dropped.
   void Abandon();
 

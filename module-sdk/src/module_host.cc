@@ -82,6 +82,8 @@ grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
   facts.conninfo = request.conninfo();
   facts.slot = request.slot();
   facts.args = args_;
+  facts.host_socket = host_socket_;
+  facts.token = token_;
   facts.flags = FlagStatesOf(request.flags(), request.flag_rules());
   context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
   grpc::Status status = Guard("Initialize", [&] { module_->Initialize(*context_); });

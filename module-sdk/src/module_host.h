@@ -41,6 +41,7 @@ class ModuleHost {
   void Health(std::chrono::milliseconds budget, ::bulkhead::module::v1::HealthResponse& response);  // one at a time
   void Metrics(::bulkhead::module::v1::MetricsResponse& response);
   JobRuns::Reactor* RunJob(const ::bulkhead::module::v1::RunJobRequest& request);
+  std::vector<int64_t> RunningJobs() { return runs_.Running(); }
   // What the process should exit with: 0, 125 for a wrong configuration, 1 for another failed start.
   int exit_code() const { return exit_code_; }
   bool failed() const { return exit_code_ != 0; }

@@ -94,7 +94,7 @@ class AdminServer : public Admin {
  public:
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
-    services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs));
+    services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs, streams_, parts_.clock));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));

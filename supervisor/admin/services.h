@@ -22,7 +22,7 @@ namespace bulkhead {
 class Streams;
 
 std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
-std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs);
+std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeLogsService(const Guard& guard, Modules& modules, ModuleLogs& logs, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 struct NodeStatus;

@@ -273,6 +273,10 @@ admin::v1::Run ToMessage(const RunView& view) {
   if (view.finished_at) *r.mutable_finished_at() = ToTimestamp(*view.finished_at);
   r.set_node(view.node);
   r.set_worker(view.worker);
+  r.set_priority(view.priority);
+  if (view.not_before) *r.mutable_not_before() = ToTimestamp(*view.not_before);
+  r.set_cancel_requested(view.cancel_requested);
+  r.set_max_attempts(view.max_attempts);
   return r;
 }
 
@@ -287,6 +291,13 @@ admin::v1::Job ToMessage(const JobView& view) {
   j.set_overlap(std::string(OverlapName(view.spec.overlap)));
   j.set_active(view.active);
   if (view.next_run_at) *j.mutable_next_run_at() = ToTimestamp(*view.next_run_at);
+  j.set_catch_up(view.spec.catch_up == "all" ? "all:" + std::to_string(view.spec.catch_up_most) : view.spec.catch_up);
+  j.set_concurrency(view.spec.concurrency);
+  j.set_history_count(view.spec.history_count);
+  j.set_history_age_ms(view.spec.history_age.count());
+  SetStruct(view.spec.config_json, j.mutable_config());
+  j.set_display_name(view.spec.display_name);
+  j.set_description(view.spec.description);
   return j;
 }
 

@@ -98,6 +98,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "The module is still stopping, or another action on it is under way. Try again when that has ended."},
     {"MODULE_NOT_RUNNING", Code::kFailedPrecondition, 409,
      "A job can't run because the module is not enabled or has no ready worker. Enable it, or try again."},
+    {"RUN_ENDED", Code::kFailedPrecondition, 409,
+     "A run can't be cancelled that has ended already. What came of it is in the run."},
     {"MODULE_SKIPPED", Code::kFailedPrecondition, 409,
      "The module is not started because its feature flag is off. Kept for clients; this version says MODULE_NOT_RUNNING."},
     {"CONFIG_REFUSED", Code::kFailedPrecondition, 409,

@@ -10,6 +10,18 @@ namespace {
 constexpr size_t kMaxProgressMessage = 1'024;
 constexpr size_t kMaxErrorCode = 64;
 constexpr size_t kMaxErrorStack = 64 * 1'024;
+constexpr int64_t kSeqPerAttempt = 2'000;
+static_assert(limits::kMaxRunLogLines + 1 < kSeqPerAttempt);
+
+std::string_view RunLevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return "debug";
+    case LogLevel::kInfo: return "info";
+    case LogLevel::kWarn: return "warn";
+    case LogLevel::kError: return "error";
+  }
+  return "info";
+}
 
 }  // namespace
 
@@ -18,8 +30,9 @@ std::string Clip(std::string_view text, size_t max_bytes) {
   return std::string(CutUtf8(ValidUtf8(text.substr(0, max_bytes + kLongestCharacter)), max_bytes));
 }
 
-RunMailbox::RunMailbox(const Clock& clock, std::string module, std::string job, std::string run_id, std::function<void()> wake)
-    : clock_(clock), component_("module/" + module), job_(std::move(job)), run_id_(std::move(run_id)), wake_(std::move(wake)) {}
+RunMailbox::RunMailbox(const Clock& clock, std::string module, std::string job, std::string run_id, int64_t fence,
+                       std::function<void()> wake)
+    : clock_(clock), component_("module/" + module), job_(std::move(job)), run_id_(std::move(run_id)), fence_(fence), wake_(std::move(wake)) {}
 
 void RunMailbox::Put(const module::v1::RunJobUpdate& update) {
   if (update.has_log()) return WriteLog(update.log());
@@ -55,6 +68,7 @@ RunMailbox::News RunMailbox::Take() {
     state.woken = false;
     News news = state.news;
     state.news.progress.reset();
+    state.news.lines.clear();
     return news;
   });
 }
@@ -77,10 +91,21 @@ void RunMailbox::WriteLog(const module::v1::JobLog& log) {
   });
   if (dropped > 0)
     LogWarn(component_, "log lines of a job were left out", {{"run", run_id_}, {"lines", std::to_string(dropped)}});
-  if (!write) return;
   LogLevel level = LogLevel::kInfo;
   ParseLogLevel(log.level(), level);  // an unknown one is logged as info
-  Log(level, component_, Clip(log.message(), limits::kMaxLogLine), {{"job", job_}, {"run", run_id_}});
+  const std::string message = Clip(log.message(), limits::kMaxLogLine);
+  if (write) Log(level, component_, message, {{"job", job_}, {"run", run_id_}});
+  if (Keep(level, message)) wake_();
+}
+
+bool RunMailbox::Keep(LogLevel level, const std::string& message) {
+  return state_.With([&](State& state) {
+    if (state.ended || state.kept > limits::kMaxRunLogLines) return false;
+    const bool last = ++state.kept > limits::kMaxRunLogLines;
+    state.news.lines.push_back({fence_ * kSeqPerAttempt + state.kept, clock_.Wall(), std::string(last ? "warn" : RunLevelName(level)),
+                                last ? "What the run says beyond this is not kept." : message});
+    return !std::exchange(state.woken, true);
+  });
 }
 
 void RunMailbox::Close() {

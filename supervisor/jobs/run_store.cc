@@ -1,10 +1,14 @@
 #include "supervisor/jobs/run_store.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
@@ -12,16 +16,11 @@
 namespace bulkhead {
 namespace {
 
-// Claims are made one after another: "is one of this job running?" and the claim are one step cluster-wide. On a table that no module can
-// reach: an advisory lock could be taken by any of them, to stop all jobs. Nothing else locks it so, readers and writers do not wait for
-// it, and nothing is written for it.
-constexpr char kLockClaims[] = "LOCK TABLE bulkhead_internal.instance IN SHARE UPDATE EXCLUSIVE MODE";
-
 constexpr char kColumns[] =
     " r.id, r.module, r.job, r.status, r.attempt, r.max_attempts, r.trigger, r.slot, r.payload::text AS payload, r.progress, "
     "r.progress_message,"
     " r.result::text AS result, r.error_code, r.error_message, r.error_stack, r.queued_at, r.started_at, r.finished_at, r.node, "
-    "r.worker, r.fence ";
+    "r.worker, r.fence, r.priority, r.not_before, r.cancel_requested_at IS NOT NULL AS cancel ";
 
 RunView ToView(const Rows& rows, int row) {
   RunView view;
@@ -30,6 +29,7 @@ RunView ToView(const Rows& rows, int row) {
   view.job = rows.Text(row, "job");
   view.status = ParseRunStatus(rows.Text(row, "status")).value_or(RunStatus::kFailed);
   view.attempt = static_cast<int>(rows.Int(row, "attempt"));
+  view.max_attempts = static_cast<int>(rows.Int(row, "max_attempts"));
   view.trigger = rows.Text(row, "trigger");
   view.slot = rows.Time(row, "slot");
   view.payload_json = rows.Text(row, "payload");
@@ -44,16 +44,24 @@ RunView ToView(const Rows& rows, int row) {
   view.finished_at = rows.Time(row, "finished_at");
   view.node = rows.Text(row, "node");
   view.worker = rows.Text(row, "worker");
+  view.priority = static_cast<int>(rows.Int(row, "priority"));
+  if (view.status == RunStatus::kQueued) view.not_before = rows.Time(row, "not_before");
+  view.cancel_requested = rows.Bool(row, "cancel") && (view.status == RunStatus::kQueued || view.status == RunStatus::kRunning);
   return view;
 }
 
-// A PostgreSQL array literal; every element quoted.
+// A PostgreSQL array literal; every element quoted, nullopt is NULL.
 template <typename List, typename Get>
 std::string ArrayOf(const List& list, Get get) {
   std::string text = "{";
   for (const auto& item : list) {
     if (text.size() > 1) text += ',';
-    absl::StrAppend(&text, "\"", absl::StrReplaceAll(get(item), {{"\\", "\\\\"}, {"\"", "\\\""}}), "\"");
+    const SqlParam value = get(item);
+    if (value) {
+      absl::StrAppend(&text, "\"", absl::StrReplaceAll(*value, {{"\\", "\\\\"}, {"\"", "\\\""}}), "\"");
+    } else {
+      text += "NULL";
+    }
   }
   return text + "}";
 }
@@ -61,7 +69,7 @@ std::string ArrayOf(const List& list, Get get) {
 // Errors about the content of a jsonb: "\u0000", a number out of range, broken text.
 bool IsContentError(const absl::Status& status) { return absl::StartsWith(SqlState(status), "22"); }
 
-std::string Seconds(Millis time) { return absl::StrCat(static_cast<double>(time.count()) / 1000.0); }
+std::string Seconds(Millis time) { return absl::StrCat(time.count() / 1000, ".", absl::Dec(time.count() % 1000, absl::kZeroPad3)); }
 
 SqlParam NullIfEmpty(const std::string& text) { return text.empty() ? SqlParam() : SqlParam(text); }
 
@@ -74,41 +82,60 @@ bool IsUuid(const std::string& id) {
   return true;
 }
 
-// What becomes of a RUNNING row whose executor is gone. attempt counts, but a run is not given up for one death.
-std::string LossColumns() {
-  return absl::StrCat(" status = CASE WHEN r.attempt < greatest(r.max_attempts, ", limits::kMinAttemptsAfterLoss,
-                      ") THEN 'QUEUED' ELSE 'INTERRUPTED' END, finished_at = CASE WHEN r.attempt < greatest(r.max_attempts, ",
-                      limits::kMinAttemptsAfterLoss,
-                      ") THEN NULL ELSE now() END, not_before = now(), lease_until = NULL,"
-                      " error_code = 'WORKER_LOST', error_message = 'The worker that ran attempt ' || r.attempt || ' is gone.', "
-                      "error_stack = NULL ");
+std::string_view KindName(RunOutcome::Kind kind) {
+  switch (kind) {
+    case RunOutcome::Kind::kFinal: return "final";
+    case RunOutcome::Kind::kRetry: return "retry";
+    case RunOutcome::Kind::kLost: return "lost";
+    case RunOutcome::Kind::kShutdown: return "shutdown";
+    case RunOutcome::Kind::kReturned: return "returned";
+  }
+  return "returned";
+}
+
+absl::Status NoRun(const std::string& id) { return Error("RUN_NOT_FOUND", absl::StrCat("There is no run ", id.substr(0, 64), ".")); }
+
+// Why enqueue_run() refused.
+absl::Status NotQueued(const std::string& module, const EnqueueRequest& request, const absl::Status& why) {
+  const std::string state = SqlState(why);
+  const auto details = ErrorDetails(why);
+  const std::string sentence = details.empty() ? "" : details[0].message.substr(0, details[0].message.find(" (PL/pgSQL"));
+  if (state == "42704") return Error("JOB_NOT_FOUND", absl::StrCat("The module \"", module, "\" has no job \"", request.job.substr(0, 64), "\"."));
+  if (state == "53400") return Error("OVERLOADED", absl::StrCat("A million runs of the job \"", request.job, "\" are waiting already."));
+  if (state == "22023") return Error("INVALID_ARGUMENT", sentence);
+  if (IsContentError(why)) return Error("INVALID_ARGUMENT", "The payload is not JSON that the database can keep.");
+  return why;
+}
+
+// So many waiting runs of $1 and $2 are there, without counting the others.
+std::string Full() {
+  return absl::StrCat("(SELECT count(*) FROM (SELECT FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 AND status = 'QUEUED' LIMIT ",
+                      limits::kMaxWaitingRuns, ") AS w) >= ", limits::kMaxWaitingRuns);
 }
 
 }  // namespace
 
-absl::StatusOr<std::optional<RunView>> RunStore::InsertTick(const std::string& module, const JobSpec& spec, WallTime slot) {
+absl::StatusOr<std::optional<RunView>> RunStore::InsertTick(const std::string& module, const JobSpec& spec, WallTime slot, bool made_up_for) {
+  // A run that is to begin later keeps no tick away.
   const std::string busy =
-      spec.overlap == Overlap::kSkip
-          ? "EXISTS (SELECT 1 FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 AND status IN ('QUEUED', 'RUNNING'))"
-          : absl::StrCat("(SELECT count(*) FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 AND status = 'QUEUED') >= ",
-                         limits::kMaxWaitingRuns);
+      spec.overlap == Overlap::kSkip && !made_up_for
+          ? "EXISTS (SELECT 1 FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 AND (status = 'RUNNING' OR status = 'QUEUED'"
+            " AND (not_before <= now() OR attempt > 0)))"
+          : Full();
   const std::string sql = absl::StrCat(
       "INSERT INTO bulkhead_internal.runs AS r (module, job, status, max_attempts, trigger, slot, finished_at, error_code, "
       "error_message)"
       " SELECT $1, $2, CASE WHEN busy THEN 'SKIPPED' ELSE 'QUEUED' END, $3::int, 'schedule', $4::timestamptz, CASE WHEN busy "
       "THEN now() END,"
       " CASE WHEN busy THEN 'OVERLAP' END, CASE WHEN busy THEN 'An earlier run of the job had not ended.' END FROM (SELECT ",
-      busy,
-      " AS busy) AS b"
-      " ON CONFLICT ON CONSTRAINT runs_slot_key DO NOTHING RETURNING",
-      kColumns);
+      busy, " AS busy) AS b ON CONFLICT (module, job, slot) WHERE slot IS NOT NULL DO NOTHING RETURNING", kColumns);
   std::optional<RunView> inserted;
   RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
     inserted.reset();
     ASSIGN_OR_RETURN(Rows rows, connection.Run(sql, {module, spec.name, absl::StrCat(spec.retries + 1), FormatWall(slot)}));
     if (rows.size() == 0) return absl::OkStatus();
     inserted = ToView(rows, 0);
-    if (spec.overlap != Overlap::kReplace) return absl::OkStatus();
+    if (spec.overlap != Overlap::kReplace || made_up_for) return absl::OkStatus();
     return connection
         .Run(
             "UPDATE bulkhead_internal.runs SET status = 'SKIPPED', finished_at = now(), error_code = 'REPLACED',"
@@ -126,9 +153,8 @@ absl::StatusOr<RunView> RunStore::InsertManual(const std::string& module, const 
   const absl::Status inserted = database_.Transaction([&](Connection& connection) -> absl::Status {
     ASSIGN_OR_RETURN(const Rows rows, connection.Run(
         absl::StrCat("INSERT INTO bulkhead_internal.runs AS r (module, job, max_attempts, trigger, payload)"
-                     " SELECT $1, $2, $3::int, 'manual', $4::jsonb WHERE (SELECT count(*) FROM bulkhead_internal.runs"
-                     " WHERE module = $1 AND job = $2 AND status = 'QUEUED') < ",
-                     limits::kMaxWaitingRuns, " RETURNING", kColumns),
+                     " SELECT $1, $2, $3::int, 'manual', $4::jsonb WHERE NOT (",
+                     Full(), ") RETURNING", kColumns),
         {module, spec.name, absl::StrCat(spec.retries + 1), payload_json}));
     if (rows.size() == 0)
       return Error("OVERLOADED", absl::StrCat(limits::kMaxWaitingRuns, " runs of the job are waiting already; try again later."));
@@ -155,102 +181,105 @@ absl::StatusOr<std::optional<WallTime>> RunStore::LastSlot(const std::string& mo
   return rows.Time(0, "slot");
 }
 
-absl::StatusOr<std::vector<ClaimedRun>> RunStore::Claim(const std::vector<RunClaim>& claims, int limit) {
-  const std::string sql = absl::StrCat(
-      "WITH active AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS a(module, job, instance)),"
-      " picked AS (SELECT w.id, a.instance FROM active a CROSS JOIN LATERAL ("
-      "   SELECT id FROM bulkhead_internal.runs q WHERE q.module = a.module AND q.job = a.job AND q.status = 'QUEUED' AND "
-      "q.not_before <= now()"
-      "   ORDER BY q.queued_at, q.id LIMIT 1 FOR UPDATE SKIP LOCKED) AS w"
-      "  WHERE NOT EXISTS (SELECT 1 FROM bulkhead_internal.runs x WHERE x.module = a.module AND x.job = a.job AND x.status = "
-      "'RUNNING')"
-      "  LIMIT $4::int)"
-      " UPDATE bulkhead_internal.runs AS r SET status = 'RUNNING', attempt = r.attempt + 1, started_at = now(), finished_at = "
-      "NULL, node = $5,"
-      " worker = p.instance, lease_until = now() + $6::float8 * interval '1 second', fence = "
-      "nextval('bulkhead_internal.run_fence'),"
-      " progress = 0, progress_message = '', error_code = NULL, error_message = NULL, error_stack = NULL"
-      " FROM picked p WHERE r.id = p.id RETURNING",
-      kColumns);
-  std::vector<ClaimedRun> claimed;
+absl::StatusOr<Enqueued> RunStore::Enqueue(const std::string& module, const EnqueueRequest& request) {
+  ASSIGN_OR_RETURN(Queued queued, EnqueueAndClaim(module, request, {}));
+  return queued.run;
+}
+
+absl::StatusOr<RunStore::Queued> RunStore::EnqueueAndClaim(const std::string& module, const EnqueueRequest& request,
+                                                           const std::vector<RunClaim>& claims) {
+  Queued queued;
+  const auto enqueue = [&](Connection& connection) -> absl::Status {
+    auto rows = connection.Run(
+        "SELECT run_id, fresh FROM bulkhead_internal.enqueue_run($1, $2, $3::jsonb, $4::float8 * interval '1 second', $5, $6::int)",
+        {module, request.job, request.payload_json, Seconds(request.delay), NullIfEmpty(request.unique_key), absl::StrCat(request.priority)});
+    if (!rows.ok()) return NotQueued(module, request, rows.status());
+    queued.run = {rows->Text(0, "run_id"), rows->Bool(0, "fresh")};
+    return absl::OkStatus();
+  };
+  if (claims.empty()) {
+    RETURN_IF_ERROR(database_.With(enqueue));
+    return queued;
+  }
   RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
-    claimed.clear();
-    RETURN_IF_ERROR(connection.Run(kLockClaims).status());
-    ASSIGN_OR_RETURN(Rows rows, connection.Run(sql, {ArrayOf(claims, [](const RunClaim& c) { return c.module; }),
-                                                     ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
-                                                     ArrayOf(claims, [](const RunClaim& c) { return c.instance; }),
-                                                     absl::StrCat(limit), node_, Seconds(limits::kRunLease)}));
-    for (int i = 0; i < rows.size(); ++i) {
-      claimed.push_back({ToView(rows, i), rows.Int(i, "fence"), static_cast<int>(rows.Int(i, "max_attempts"))});
-    }
+    RETURN_IF_ERROR(enqueue(connection));
+    ASSIGN_OR_RETURN(queued.claimed, ClaimOn(connection, claims, claims[0].places));
     return absl::OkStatus();
   }));
+  return queued;
+}
+
+absl::StatusOr<std::vector<ClaimedRun>> RunStore::Claim(const std::vector<RunClaim>& claims, int limit) {
+  absl::StatusOr<std::vector<ClaimedRun>> claimed = std::vector<ClaimedRun>();
+  const absl::Status status = database_.With([&](Connection& connection) {
+    claimed = ClaimOn(connection, claims, limit);
+    return claimed.status();
+  });
+  if (!status.ok()) return status;
   return claimed;
 }
 
-absl::StatusOr<std::optional<RunView>> RunStore::Finish(const std::string& id, int64_t fence, const RunOutcome& outcome) {
-  using Kind = RunOutcome::Kind;
-  constexpr char kBegin[] = "UPDATE bulkhead_internal.runs AS r SET ";
-  const std::string end =
-      absl::StrCat(" WHERE r.id = $1::uuid AND r.fence = $2::bigint AND r.status = 'RUNNING' RETURNING", kColumns);
-  const std::vector<SqlParam> key{id, absl::StrCat(fence)};
-  std::vector<SqlParam> all = key;
-  for (const std::string* text : {&outcome.error_code, &outcome.error_message, &outcome.error_stack})
-    all.push_back(NullIfEmpty(*text));
-  absl::StatusOr<Rows> rows = absl::InternalError("no such outcome");
-  switch (outcome.kind) {
-    case Kind::kFinal:
-      all.push_back(std::string(RunStatusName(outcome.status)));
-      all.push_back(outcome.result_json);
-      all.push_back(absl::StrCat(outcome.progress));
-      all.push_back(outcome.progress_message);
-      rows = database_.Run(
-          absl::StrCat(kBegin,
-                       "status = $6, finished_at = now(), lease_until = NULL, result = $7::jsonb, error_code = $3,"
-                       " error_message = $4, error_stack = $5, progress = CASE WHEN $6 = 'SUCCEEDED' THEN 1 ELSE $8::float8 END,"
-                       " progress_message = $9",
-                       end),
-          all);
-      break;
-    case Kind::kRetry:
-      all.push_back(Seconds(outcome.delay));
-      rows = database_.Run(
-          absl::StrCat(kBegin,
-                       "status = 'QUEUED', lease_until = NULL, not_before = now() + $6::float8 * interval '1 second',"
-                       " error_code = $3, error_message = $4, error_stack = $5",
-                       end),
-          all);
-      break;
-    case Kind::kLost: rows = database_.Run(absl::StrCat(kBegin, LossColumns(), end), key); break;
-    case Kind::kShutdown:
-      rows = database_.Run(
-          absl::StrCat(kBegin,
-                       "status = 'INTERRUPTED', attempt = greatest(r.attempt - 1, 0), finished_at = now(), lease_until = NULL,"
-                       " error_code = 'SHUTDOWN', error_message = 'The supervisor was shut down; the run is taken up again.',"
-                       " error_stack = NULL",
-                       end),
-          key);
-      break;
-    case Kind::kReturned:
-      rows = database_.Run(
-          absl::StrCat(kBegin,
-                       "status = 'QUEUED', attempt = greatest(r.attempt - 1, 0), not_before = now(), lease_until = NULL,"
-                       " started_at = NULL",
-                       end),
-          key);
-      break;
-  }
-  if (!rows.ok() && outcome.result_json && IsContentError(rows.status())) {
-    RunOutcome refused = outcome;
-    refused.status = RunStatus::kFailed;
-    refused.result_json.reset();
-    refused.error_code = "RESULT_INVALID";
-    refused.error_message = "The result has a value that the database can't keep, such as \\u0000 in a text.";
-    return Finish(id, fence, refused);
-  }
+absl::StatusOr<std::vector<ClaimedRun>> RunStore::ClaimOn(Connection& connection, const std::vector<RunClaim>& claims, int limit) {
+  const auto text = [](int number) { return absl::StrCat(number); };
+  ASSIGN_OR_RETURN(
+      Rows rows,
+      connection.Run(absl::StrCat("SELECT", kColumns,
+                                  "FROM bulkhead_internal.claim_runs($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::int, $7,"
+                                  " $8::float8 * interval '1 second') AS r"),
+                     {ArrayOf(claims, [](const RunClaim& c) { return c.module; }), ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
+                      ArrayOf(claims, [&](const RunClaim& c) { return text(c.concurrency); }),
+                      ArrayOf(claims, [&](const RunClaim& c) { return text(c.places); }),
+                      ArrayOf(claims, [](const RunClaim& c) { return absl::StrJoin(c.instances, " "); }), text(limit), node_,
+                      Seconds(limits::kRunLease)}));
+  std::vector<ClaimedRun> claimed;
+  for (int i = 0; i < rows.size(); ++i) claimed.push_back({ToView(rows, i), rows.Int(i, "fence")});
+  std::sort(claimed.begin(), claimed.end(), [](const ClaimedRun& a, const ClaimedRun& b) {
+    return std::pair(-a.view.priority, a.view.queued_at) < std::pair(-b.view.priority, b.view.queued_at);
+  });
+  return claimed;
+}
+
+absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::Finish(const std::vector<FinishedRun>& runs) {
+  using Run = FinishedRun;
+  const auto column = [&](auto get) { return SqlParam(ArrayOf(runs, get)); };
+  auto rows = database_.Run(
+      absl::StrCat("SELECT", kColumns,
+                   "FROM bulkhead_internal.finish_runs($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],"
+                   " $8::text[], $9::text[], $10::float8[], $11::text[]) AS r"),
+      {column([](const Run& r) { return r.id; }), column([](const Run& r) { return absl::StrCat(r.fence); }),
+       column([](const Run& r) { return std::string(KindName(r.outcome.kind)); }),
+       column([](const Run& r) { return std::string(RunStatusName(r.outcome.status)); }),
+       column([](const Run& r) { return Seconds(r.outcome.delay); }), column([](const Run& r) { return r.outcome.result_json; }),
+       column([](const Run& r) { return NullIfEmpty(r.outcome.error_code); }),
+       column([](const Run& r) { return NullIfEmpty(r.outcome.error_message); }),
+       column([](const Run& r) { return NullIfEmpty(r.outcome.error_stack); }),
+       column([](const Run& r) { return absl::StrCat(r.outcome.progress); }), column([](const Run& r) { return r.outcome.progress_message; })});
+  // One that the database can't keep spoils the statement for all of them.
+  if (!rows.ok() && IsContentError(rows.status())) return FinishOneByOne(runs);
   if (!rows.ok()) return rows.status();
-  if (rows->size() == 0) return std::nullopt;
-  return ToView(*rows, 0);
+  std::map<int64_t, int> by_fence;
+  for (int i = 0; i < rows->size(); ++i) by_fence[rows->Int(i, "fence")] = i;
+  std::vector<std::optional<RunView>> finished(runs.size());
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (auto found = by_fence.find(runs[i].fence); found != by_fence.end()) finished[i] = ToView(*rows, found->second);
+  }
+  return finished;
+}
+
+absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::FinishOneByOne(const std::vector<FinishedRun>& runs) {
+  std::vector<std::optional<RunView>> finished;
+  for (FinishedRun run : runs) {
+    if (runs.size() == 1) {
+      if (!run.outcome.result_json) return Error("DATABASE_ERROR", "the outcome of a run has a text that the database can't keep");
+      run.outcome.status = RunStatus::kFailed;
+      run.outcome.result_json.reset();
+      run.outcome.error_code = "RESULT_INVALID";
+      run.outcome.error_message = "The result has a value that the database can't keep, such as \\u0000 in a text.";
+    }
+    ASSIGN_OR_RETURN(std::vector<std::optional<RunView>> one, Finish({std::move(run)}));
+    finished.push_back(std::move(one[0]));
+  }
+  return finished;
 }
 
 absl::Status RunStore::SetProgress(const std::string& id, int64_t fence, double progress, const std::string& message) {
@@ -262,26 +291,37 @@ absl::Status RunStore::SetProgress(const std::string& id, int64_t fence, double 
       .status();
 }
 
+absl::Status RunStore::AddLogs(const std::string& id, const std::vector<RunLogLine>& lines) {
+  return database_
+      .Run("INSERT INTO bulkhead_internal.run_logs (run_id, seq, at, level, message) SELECT $1::uuid, l.seq, l.at, l.level, l.message"
+           " FROM unnest($2::bigint[], $3::timestamptz[], $4::text[], $5::text[]) AS l(seq, at, level, message)"
+           " WHERE EXISTS (SELECT 1 FROM bulkhead_internal.runs WHERE id = $1::uuid) ON CONFLICT DO NOTHING",
+           {id, ArrayOf(lines, [](const RunLogLine& l) { return absl::StrCat(l.seq); }),
+            ArrayOf(lines, [](const RunLogLine& l) { return FormatWall(l.at); }), ArrayOf(lines, [](const RunLogLine& l) { return l.level; }),
+            ArrayOf(lines, [](const RunLogLine& l) { return l.message; })})
+      .status();
+}
+
 absl::StatusOr<std::vector<RunStore::Extended>> RunStore::Extend(
     const std::vector<std::pair<std::string, int64_t>>& ids_and_fences) {
   ASSIGN_OR_RETURN(
       Rows rows,
       database_.Run(
-          "UPDATE bulkhead_internal.runs AS r SET lease_until = now() + $3::float8 * interval '1 second'"
+          "UPDATE bulkhead_internal.runs AS r SET lease_until = clock_timestamp() + $3::float8 * interval '1 second'"
           " FROM unnest($1::uuid[], $2::bigint[]) AS mine(id, fence)"
           " WHERE r.id = mine.id AND r.fence = mine.fence AND r.status = 'RUNNING'"
-          " RETURNING r.fence, EXISTS (SELECT 1 FROM bulkhead_internal.runs n WHERE n.module = r.module AND n.job = r.job"
-          "   AND n.status = 'QUEUED' AND n.queued_at > r.queued_at) AS newer",
+          " RETURNING r.fence, r.cancel_requested_at IS NOT NULL AS cancel,"
+          " EXISTS (SELECT 1 FROM bulkhead_internal.runs n WHERE n.module = r.module AND n.job = r.job"
+          "   AND n.status = 'QUEUED' AND n.queued_at > r.queued_at AND n.not_before <= now()) AS newer",
           {ArrayOf(ids_and_fences, [](const auto& pair) { return pair.first; }),
            ArrayOf(ids_and_fences, [](const auto& pair) { return absl::StrCat(pair.second); }), Seconds(limits::kRunLease)}));
   std::vector<Extended> extended;
-  for (int i = 0; i < rows.size(); ++i) extended.push_back({rows.Int(i, "fence"), rows.Bool(i, "newer")});
+  for (int i = 0; i < rows.size(); ++i) extended.push_back({rows.Int(i, "fence"), rows.Bool(i, "newer"), rows.Bool(i, "cancel")});
   return extended;
 }
 
 absl::StatusOr<int> RunStore::ReleaseExpired() {
-  ASSIGN_OR_RETURN(Rows lost, database_.Run(absl::StrCat("UPDATE bulkhead_internal.runs AS r SET", LossColumns(),
-                                                         "WHERE r.status = 'RUNNING' AND r.lease_until < now()")));
+  ASSIGN_OR_RETURN(Rows lost, database_.Run("SELECT count(*) AS runs FROM bulkhead_internal.release_runs(NULL)"));
   ASSIGN_OR_RETURN(
       Rows interrupted,
       database_.Run(
@@ -289,42 +329,92 @@ absl::StatusOr<int> RunStore::ReleaseExpired() {
           " error_message = NULL WHERE status = 'INTERRUPTED' AND error_code = 'SHUTDOWN'"
           " AND finished_at > now() - $1::float8 * interval '1 second'",
           {Seconds(limits::kMaxInterruptedAge)}));
-  return lost.affected() + interrupted.affected();
+  return static_cast<int>(lost.Int(0, "runs")) + interrupted.affected();
 }
 
 absl::StatusOr<int> RunStore::ReleaseOwn() {
-  ASSIGN_OR_RETURN(Rows lost, database_.Run(absl::StrCat("UPDATE bulkhead_internal.runs AS r SET", LossColumns(),
-                                                         "WHERE r.status = 'RUNNING' AND r.node = $1"),
-                                            {node_}));
-  return lost.affected();
+  ASSIGN_OR_RETURN(Rows lost, database_.Run("SELECT count(*) AS runs FROM bulkhead_internal.release_runs($1)", {node_}));
+  return static_cast<int>(lost.Int(0, "runs"));
 }
 
-absl::Status RunStore::Trim(const std::string& module, const std::string& job) {
+absl::Status RunStore::Trim(const std::string& module, const JobSpec& spec) {
+  const std::string age = spec.history_age > Millis(0) ? Seconds(spec.history_age) : "Infinity";
   return database_
       .Run(
-          "DELETE FROM bulkhead_internal.runs WHERE id IN (SELECT id FROM bulkhead_internal.runs WHERE module = $1 AND job = $2"
-          " AND status NOT IN ('QUEUED', 'RUNNING') ORDER BY queued_at DESC OFFSET $3::int)",
-          {module, job, absl::StrCat(limits::kMaxRunHistory)})
+          "DELETE FROM bulkhead_internal.runs WHERE id IN (SELECT id FROM (SELECT id, slot, finished_at, row_number() OVER (ORDER BY"
+          " queued_at DESC) AS n, max(slot) OVER () AS last FROM bulkhead_internal.runs WHERE module = $1 AND job = $2"
+          " AND status NOT IN ('QUEUED', 'RUNNING')) AS ended"
+          " WHERE (n > $3::int OR extract(epoch FROM now() - finished_at) > $4::float8) AND (slot IS NULL OR slot <> last))",
+          {module, spec.name, absl::StrCat(spec.history_count), age})
+      .status();
+}
+
+absl::Status RunStore::CountBacklog(const std::vector<std::string>& modules) {
+  return database_
+      .Run(
+          "UPDATE bulkhead_internal.module_jobs AS j SET backlog = w.waiting FROM (SELECT k.module, k.job, (SELECT count(*) FROM"
+          " bulkhead_internal.runs r WHERE r.module = k.module AND r.job = k.job AND r.status = 'QUEUED') AS waiting"
+          " FROM bulkhead_internal.module_jobs k WHERE k.module = ANY ($1::text[])) AS w"
+          " WHERE j.module = w.module AND j.job = w.job AND j.backlog <> w.waiting",
+          {ArrayOf(modules, [](const std::string& m) { return m; })})
       .status();
 }
 
 absl::StatusOr<RunView> RunStore::Get(const std::string& id) {
-  const absl::Status missing = Error("RUN_NOT_FOUND", absl::StrCat("There is no run ", id.substr(0, 64), "."));
-  if (!IsUuid(id)) return missing;
+  if (!IsUuid(id)) return NoRun(id);
   ASSIGN_OR_RETURN(Rows rows,
                    database_.Run(absl::StrCat("SELECT", kColumns, "FROM bulkhead_internal.runs r WHERE r.id = $1::uuid"), {id}));
-  if (rows.size() == 0) return missing;
+  if (rows.size() == 0) return NoRun(id);
   return ToView(rows, 0);
 }
 
-absl::StatusOr<RunPage> RunStore::List(const std::string& module, const std::string& job, std::optional<RunStatus> status,
-                                       int page, int page_size) {
-  std::vector<SqlParam> params{module, job};
-  std::string where = " FROM bulkhead_internal.runs r WHERE r.module = $1 AND r.job = $2";
-  if (status) {
-    where += " AND r.status = $3";
-    params.emplace_back(std::string(RunStatusName(*status)));
+absl::StatusOr<RunView> RunStore::Cancel(const std::string& id, const AuditRecord& audit) {
+  if (!IsUuid(id)) return NoRun(id);
+  std::optional<RunView> cancelled;
+  RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
+    cancelled.reset();
+    ASSIGN_OR_RETURN(const Rows rows,
+                     connection.Run(absl::StrCat("SELECT", kColumns, "FROM bulkhead_internal.cancel_run($1::uuid) AS r"), {id}));
+    if (rows.size() == 0) return absl::OkStatus();
+    cancelled = ToView(rows, 0);
+    AuditRecord record = audit;
+    record.module = cancelled->module;
+    record.target = id;
+    record.after_json = nlohmann::json({{"job", cancelled->job}}).dump();
+    return AppendAudit(connection, record);
+  }));
+  if (cancelled) {
+    Recorded(audit);
+    return *cancelled;
   }
+  ASSIGN_OR_RETURN(RunView ended, Get(id));
+  if (ended.status == RunStatus::kCancelled) return ended;
+  return Error("RUN_ENDED", absl::StrCat("The run ", id, " has ended as ", std::string(RunStatusName(ended.status)), " already."));
+}
+
+absl::StatusOr<std::vector<RunLogLine>> RunStore::Logs(const std::string& id, int64_t after, int limit) {
+  RETURN_IF_ERROR(Get(id).status());
+  ASSIGN_OR_RETURN(Rows rows, database_.Run("SELECT seq, at, level, message FROM bulkhead_internal.run_logs WHERE run_id = $1::uuid"
+                                            " AND seq > $2::bigint ORDER BY seq LIMIT $3::int",
+                                            {id, absl::StrCat(after), absl::StrCat(limit)}));
+  std::vector<RunLogLine> lines;
+  for (int i = 0; i < rows.size(); ++i)
+    lines.push_back({rows.Int(i, "seq"), rows.Time(i, "at").value_or(WallTime()), rows.Text(i, "level"), rows.Text(i, "message")});
+  return lines;
+}
+
+absl::StatusOr<RunPage> RunStore::List(const RunFilter& filter, int page, int page_size) {
+  std::vector<SqlParam> params;
+  std::string where = " FROM bulkhead_internal.runs r";
+  const auto only = [&](const char* column, const std::string& value) {
+    if (value.empty()) return;
+    params.emplace_back(value);
+    absl::StrAppend(&where, params.size() == 1 ? " WHERE" : " AND", " r.", column, " = $", params.size());
+  };
+  only("module", filter.module);
+  only("job", filter.job);
+  only("trigger", filter.trigger);
+  only("status", filter.status ? std::string(RunStatusName(*filter.status)) : "");
   ASSIGN_OR_RETURN(Rows count, database_.Run("SELECT count(*) AS total" + where, params));
   RunPage result;
   result.total = static_cast<int>(count.Int(0, "total"));

@@ -1,5 +1,5 @@
-// The rows of bulkhead_internal.runs: all SQL of the jobs. Blocking; thread-safe. Leases and times are by the database's
-// clock. A claim gives a new fence; whoever comes with an old one changes nothing.
+// The rows of bulkhead_internal.runs: all SQL of the jobs (what claims and closes runs is in migrations/0015_jobs.sql). Blocking; thread-safe.
+// Leases and times are by the database's clock. A claim gives a new fence; whoever comes with an old one changes nothing.
 #pragma once
 
 #include <optional>
@@ -13,61 +13,70 @@ namespace bulkhead {
 namespace limits {
 inline constexpr Millis kRunLease{30'000};               // after which another node takes a run over
 inline constexpr int kMaxWaitingRuns = 1'000;            // QUEUED ones of one job; beyond: OVERLOADED, and a tick is SKIPPED
-inline constexpr int kMaxRunHistory = 1'000;             // ended runs kept per job; the oldest go
-inline constexpr int kMinAttemptsAfterLoss = 4;          // attempts that a run gets although its workers keep dying under it
 inline constexpr Millis kMaxInterruptedAge{86'400'000};  // a run that a shutdown interrupted longer ago is not taken up again
+inline constexpr int kMaxRunLogLines = 1'000;            // of one attempt that are kept
 }  // namespace limits
 
 // A run together with what only its executor needs.
 struct ClaimedRun {
   RunView view;
   int64_t fence = 0;
-  int max_attempts = 1;
 };
 
 struct RunClaim {  // a job that this node could run now
-  std::string module, job, instance;
+  std::string module, job;
+  int concurrency = 1;                 // runs at once in the whole cluster
+  int places = 1;                      // of them here, now
+  std::vector<std::string> instances;  // that take them in turn
 };
 
-// How an attempt ended.
+// How an attempt ended; the kinds are explained at finish_runs() in the migration.
 struct RunOutcome {
-  enum class Kind {
-    kFinal,     // `status` is the last word
-    kRetry,     // queued again after `delay`
-    kLost,      // the worker died: queued at once while attempts are left, else INTERRUPTED; the attempt counts
-    kShutdown,  // INTERRUPTED; does not count; taken up again by the next node that looks
-    kReturned,  // nothing happened to the work itself: queued at once; does not count
-  };
+  enum class Kind { kFinal, kRetry, kLost, kShutdown, kReturned };
   Kind kind = Kind::kFinal;
   RunStatus status = RunStatus::kFailed;
   Millis delay{0};
   std::optional<std::string> result_json;
   std::string error_code, error_message, error_stack;
-  double progress = 0;           // of kFinal, as the module said it last
+  double progress = 0;  // as the module said it last
   std::string progress_message;
+};
+struct FinishedRun {
+  std::string id;
+  int64_t fence = 0;
+  RunOutcome outcome;
 };
 
 class RunStore {
  public:
   RunStore(Database& database, std::string node) : database_(database), node_(std::move(node)) {}
 
-  // The tick `slot`, unless a node was first: nullopt then. With kSkip and a run under way or waiting: a SKIPPED row.
-  // With kReplace, waiting scheduled runs of the job become SKIPPED.
-  absl::StatusOr<std::optional<RunView>> InsertTick(const std::string& module, const JobSpec& spec, WallTime slot);
+  // The tick `slot`, unless a node was first: nullopt then. With kSkip and a run under way or due: a SKIPPED row, unless it is one that is made
+  // up for. With kReplace, waiting scheduled runs of the job become SKIPPED.
+  absl::StatusOr<std::optional<RunView>> InsertTick(const std::string& module, const JobSpec& spec, WallTime slot, bool made_up_for = false);
   // OVERLOADED beyond limits::kMaxWaitingRuns. `audit` is written in the same transaction, with the run's id as its target.
   absl::StatusOr<RunView> InsertManual(const std::string& module, const JobSpec& spec, const std::string& payload_json,
                                        const AuditRecord* audit = nullptr);
+  // JOB_NOT_FOUND, INVALID_ARGUMENT, OVERLOADED.
+  absl::StatusOr<Enqueued> Enqueue(const std::string& module, const EnqueueRequest& request);
+  struct Queued {
+    Enqueued run;
+    std::vector<ClaimedRun> claimed;
+  };
+  // The same, and a claim for the job, with one commit.
+  absl::StatusOr<Queued> EnqueueAndClaim(const std::string& module, const EnqueueRequest& request, const std::vector<RunClaim>& claims);
   absl::StatusOr<std::optional<WallTime>> LastSlot(const std::string& module, const std::string& job);
 
-  // At most one waiting run of each, at most `limit`, never two of one job at a time in the whole cluster.
   absl::StatusOr<std::vector<ClaimedRun>> Claim(const std::vector<RunClaim>& claims, int limit);
-  // nullopt when the fence is an old one. A result that jsonb can't hold makes the run FAILED with RESULT_INVALID.
-  absl::StatusOr<std::optional<RunView>> Finish(const std::string& id, int64_t fence, const RunOutcome& outcome);
+  // In the order of `runs`; nullopt when the fence is an old one. A result that jsonb can't hold makes the run FAILED with RESULT_INVALID.
+  absl::StatusOr<std::vector<std::optional<RunView>>> Finish(const std::vector<FinishedRun>& runs);
   absl::Status SetProgress(const std::string& id, int64_t fence, double progress, const std::string& message);
+  absl::Status AddLogs(const std::string& id, const std::vector<RunLogLine>& lines);
 
   struct Extended {
     int64_t fence = 0;
-    bool newer_waits = false;  // a later run of the same job is queued
+    bool newer_waits = false;  // a later run of the same job is due
+    bool cancelled = false;    // somebody has asked for that
   };
   // Renews leases. Those missing in the answer are lost.
   absl::StatusOr<std::vector<Extended>> Extend(const std::vector<std::pair<std::string, int64_t>>& ids_and_fences);
@@ -75,13 +84,21 @@ class RunStore {
   absl::StatusOr<int> ReleaseExpired();
   // The same for what an earlier life of this node left RUNNING.
   absl::StatusOr<int> ReleaseOwn();
-  absl::Status Trim(const std::string& module, const std::string& job);
+  // Ended runs beyond the job's history; the one of the latest tick stays, from which missed ones are counted.
+  absl::Status Trim(const std::string& module, const JobSpec& spec);
+  // How many runs of each job of these modules wait, for the limit that enqueue() keeps.
+  absl::Status CountBacklog(const std::vector<std::string>& modules);
 
   absl::StatusOr<RunView> Get(const std::string& id);  // RUN_NOT_FOUND
-  absl::StatusOr<RunPage> List(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page,
-                               int page_size);
+  absl::StatusOr<RunPage> List(const RunFilter& filter, int page, int page_size);
+  absl::StatusOr<std::vector<RunLogLine>> Logs(const std::string& id, int64_t after, int limit);  // RUN_NOT_FOUND
+  // RUN_NOT_FOUND, RUN_ENDED. `audit` in the same transaction.
+  absl::StatusOr<RunView> Cancel(const std::string& id, const AuditRecord& audit);
 
  private:
+  absl::StatusOr<std::vector<ClaimedRun>> ClaimOn(Connection& connection, const std::vector<RunClaim>& claims, int limit);
+  absl::StatusOr<std::vector<std::optional<RunView>>> FinishOneByOne(const std::vector<FinishedRun>& runs);
+
   Database& database_;
   const std::string node_;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
+#include <set>
 
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
@@ -11,26 +13,47 @@ namespace bulkhead {
 struct Runner::Flight {
   ClaimedRun run;
   JobSpec spec;
-  std::string instance;
+  DirectoryWorker worker;
   std::shared_ptr<RunMailbox> mailbox;
   std::shared_ptr<JobCall> call;  // null once the call is over for us
-  bool calling = false;
+  enum class Phase { kCalling, kEnding, kOver } phase = Phase::kOver;
   bool leaving = false;  // its worker is being drained: losing it is nobody's fault
-  Instant due{};  // when its time is up
+  Instant due{};         // when its time is up
   Instant began{};
+  Instant leased{};    // when the lease was asked for last, with success
+  Instant kill_at{};   // of kEnding
+  Millis ask_again{};  // of kEnding
   TraceContext trace;  // of this attempt, a trace of its own
   Loop::TimerId timeout = 0;
-  Loop::TimerId progress_timer = 0;  // set while progress waits to be written
-  Loop::TimerId outcome_timer = 0;
-  std::optional<RunOutcome> outcome;  // set by Conclude
+  Loop::TimerId progress_timer = 0;  // set while news wait to be written
+  Loop::TimerId ask_timer = 0;
+  std::vector<RunLogLine> unwritten;
+  std::deque<RunLogLine> recent;
+  std::optional<RunOutcome> outcome;  // from kEnding on
   bool announced = false;             // `ended` was called
+  bool warned = false;                // that the outcome is not written
   int refusals = 0;                   // of the outcome, by a database that is there
+
+  const std::string& instance() const { return worker.instance; }
+  bool here() const { return phase != Phase::kOver; }
 };
 
 namespace {
 
 // gRPC's code as one of ours, for a call that ended without the module saying why.
 std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
+
+constexpr Millis kAskTimeout{1'000}, kFirstAsk{20}, kLastAsk{500};
+constexpr Millis kYoung{1'000};
+
+// Whether the handler may still be at it, although its call has ended so.
+bool MayGoOn(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kUnavailable || status.code() == absl::StatusCode::kDeadlineExceeded ||
+         status.code() == absl::StatusCode::kCancelled;
+}
+
+// A module that stops ends the calls of its runs so, those of handlers that have not returned yet among them.
+bool Interrupted(const RunMailbox::News& news) { return news.error && news.error->code() == "INTERRUPTED"; }
 
 // How an attempt is counted: by the status of the run, or why it is not the last one.
 std::string_view AttemptOutcome(const RunOutcome& outcome) {
@@ -46,30 +69,36 @@ std::string_view AttemptOutcome(const RunOutcome& outcome) {
 
 }  // namespace
 
-Runner::Runner(StoreCalls& store, const Clock& clock, Events events, JobMeters* meters, Tracer* tracer)
-    : store_(store), clock_(clock), events_(std::move(events)), meters_(meters), tracer_(tracer) {}
+Runner::Runner(StoreCalls& store, const Clock& clock, Events events, bool alone, JobMeters* meters, Tracer* tracer)
+    : store_(store), clock_(clock), events_(std::move(events)), alone_(alone), meters_(meters), tracer_(tracer) {}
 
 Runner::~Runner() {
+  store_.loop().Cancel(retry_timer_);
   for (auto& [fence, flight] : flights_) {
-    for (Loop::TimerId timer : {flight->timeout, flight->progress_timer, flight->outcome_timer}) store_.loop().Cancel(timer);
+    StopTimers(*flight);
     if (flight->call) flight->call->Cancel();
   }
 }
 
-void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& worker) {
+void Runner::StopTimers(Flight& flight) {
+  for (Loop::TimerId* timer : {&flight.timeout, &flight.progress_timer, &flight.ask_timer}) store_.loop().Cancel(std::exchange(*timer, 0));
+}
+
+void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& worker, Instant leased) {
+  if (!alone_ && clock_.Now() - leased >= limits::kLeaseGivenUp) return Return(run);  // the answer to the claim came late
   const int64_t fence = run.fence;
   auto owned = std::make_unique<Flight>();
   Flight& flight = *owned;
   flight.run = std::move(run);
-  flight.run.view.worker = worker.instance;
   flight.spec = spec;
-  flight.instance = worker.instance;
+  flight.worker = worker;
+  flight.leased = leased;
   flights_[fence] = std::move(owned);
   RunView& view = flight.run.view;
 
   Loop& loop = store_.loop();
   flight.mailbox =
-      std::make_shared<RunMailbox>(clock_, view.module, view.job, view.id,
+      std::make_shared<RunMailbox>(clock_, view.module, view.job, view.id, fence,
                                    [&loop, hear = store_.GuardedWith<>([this, fence] { Hear(fence); })] { loop.Post(hear); });
   module::v1::RunJobRequest request;
   request.set_run_id(view.id);
@@ -84,7 +113,7 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   request.set_traceparent(FormatTraceparent(flight.trace));
   LogDebug("jobs", "run begins",
            {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"attempt", std::to_string(view.attempt)}});
-  flight.calling = true;
+  flight.phase = Flight::Phase::kCalling;
   flight.due = clock_.Now() + spec.timeout;
   flight.timeout = loop.After(spec.timeout, [this, fence] {
     if (Flight* late = Find(fence)) {
@@ -94,11 +123,12 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   });
   auto mailbox = flight.mailbox;
   auto ended = store_.GuardedWith<absl::Status>([this, fence](absl::Status status) { CallEnded(fence, status); });
-  auto call = worker.control->RunJob(
+  auto call = flight.worker.control->RunJob(
       request, spec.timeout + limits::kRunDeadlineSlack,
       [mailbox](const module::v1::RunJobUpdate& update) { mailbox->Put(update); },
       [&loop, ended](absl::Status status) { loop.Post([ended, status = std::move(status)] { ended(status); }); });
   flight.call = std::move(call);
+  events_.news(flight.run.view, {});
 }
 
 void Runner::Return(const ClaimedRun& run) {
@@ -113,41 +143,72 @@ Runner::Flight* Runner::Find(int64_t fence) {
   return found == flights_.end() ? nullptr : found->second.get();
 }
 
-bool Runner::Runs(const JobKey& key) const {
-  return std::any_of(flights_.begin(), flights_.end(), [&](const auto& entry) {
-    return entry.second->run.view.module == key.first && entry.second->run.view.job == key.second;
-  });
+template <typename Condition>
+std::vector<int64_t> Runner::FencesWhere(Condition condition) const {
+  std::vector<int64_t> fences;
+  for (const auto& [fence, flight] : flights_) {
+    if (condition(*flight)) fences.push_back(fence);
+  }
+  return fences;
+}
+
+// Each may take others away with it.
+template <typename Condition>
+void Runner::CutWhere(CutShort why, Condition condition) {
+  for (int64_t fence : FencesWhere(condition)) {
+    if (Flight* flight = Find(fence)) Cut(*flight, why);
+  }
+}
+
+Runner::Load Runner::load() const {
+  Load load;
+  for (const auto& [fence, flight] : flights_) {
+    ++load.jobs[{flight->run.view.module, flight->run.view.job}];
+    if (flight->here()) ++load.instances[flight->instance()];
+  }
+  return load;
 }
 
 bool Runner::RunsId(const std::string& run_id) const {
   return std::any_of(flights_.begin(), flights_.end(), [&](const auto& entry) { return entry.second->run.view.id == run_id; });
 }
 
+std::optional<std::pair<RunView, std::vector<RunLogLine>>> Runner::Recent(const std::string& run_id) const {
+  for (const auto& [fence, flight] : flights_) {
+    if (flight->run.view.id == run_id) return std::pair(flight->run.view, std::vector<RunLogLine>(flight->recent.begin(), flight->recent.end()));
+  }
+  return std::nullopt;
+}
+
 int Runner::LoadOf(const std::string& instance) const {
-  return static_cast<int>(std::count_if(flights_.begin(), flights_.end(),
-                                        [&](const auto& e) { return e.second->calling && e.second->instance == instance; }));
+  return static_cast<int>(
+      std::count_if(flights_.begin(), flights_.end(), [&](const auto& e) { return e.second->here() && e.second->instance() == instance; }));
 }
 
 void Runner::Hear(int64_t fence) {
   Flight* flight = Find(fence);
-  if (flight == nullptr || !flight->calling) return;
-  const RunMailbox::News news = flight->mailbox->Take();
-  if (!news.progress) return;
-  NoteProgress(*flight, news);
-  if (flight->progress_timer != 0) return;
-  flight->progress_timer = store_.loop().After(limits::kProgressInterval, [this, fence] {
+  if (flight == nullptr || flight->phase != Flight::Phase::kCalling) return;
+  NoteNews(*flight, flight->mailbox->Take());
+}
+
+void Runner::NoteNews(Flight& flight, const RunMailbox::News& news) {
+  if (!news.progress && news.lines.empty()) return;
+  RunView& view = flight.run.view;
+  if (news.progress) {
+    view.progress = std::isfinite(news.progress->fraction()) ? std::clamp(news.progress->fraction(), 0.0, 1.0) : view.progress;
+    view.progress_message = news.progress->message();
+  }
+  flight.recent.insert(flight.recent.end(), news.lines.begin(), news.lines.end());
+  while (flight.recent.size() > limits::kRecentLines) flight.recent.pop_front();
+  flight.unwritten.insert(flight.unwritten.end(), news.lines.begin(), news.lines.end());
+  events_.news(view, news.lines);
+  if (flight.progress_timer != 0) return;
+  flight.progress_timer = store_.loop().After(limits::kProgressInterval, [this, fence = flight.run.fence] {
     if (Flight* waiting = Find(fence)) {
       waiting->progress_timer = 0;
       WriteProgress(*waiting);
     }
   });
-}
-
-void Runner::NoteProgress(Flight& flight, const RunMailbox::News& news) {
-  if (!news.progress) return;
-  RunView& view = flight.run.view;
-  view.progress = std::isfinite(news.progress->fraction()) ? std::clamp(news.progress->fraction(), 0.0, 1.0) : view.progress;
-  view.progress_message = news.progress->message();
 }
 
 void Runner::WriteProgress(Flight& flight) {
@@ -157,15 +218,28 @@ void Runner::WriteProgress(Flight& flight) {
               [](absl::Status status) {
                 if (!status.ok()) LogDebug("jobs", "progress was not written", {{"error", std::string(status.message())}});
               });
+  WriteLines(flight);
+}
+
+void Runner::WriteLines(Flight& flight) {
+  if (flight.unwritten.empty()) return;
+  store_.Call([id = flight.run.view.id, lines = std::exchange(flight.unwritten, {})](RunStore& store) { return store.AddLogs(id, lines); },
+              [id = flight.run.view.id](absl::Status status) {
+                if (!status.ok()) LogWarn("jobs", "what a run has said is not kept", {{"run", id}, {"error", std::string(status.message())}});
+              });
 }
 
 void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   Flight* flight = Find(fence);
-  if (flight == nullptr || !flight->calling) return;
+  if (flight == nullptr || flight->phase != Flight::Phase::kCalling) return;
   const RunMailbox::News news = flight->mailbox->Take();
-  NoteProgress(*flight, news);
+  NoteNews(*flight, news);
   if (!news.ended() && status.code() == absl::StatusCode::kUnavailable) return Cut(*flight, CutShort::kLost);
-  Conclude(*flight, OutcomeOf(*flight, news, status));
+  RunOutcome outcome = OutcomeOf(*flight, news, status);
+  const bool interrupted = Interrupted(news);
+  if (interrupted) outcome = {.kind = RunOutcome::Kind::kReturned, .delay = flight->leaving ? Millis(0) : limits::kRetryBase};
+  if (interrupted || (!news.ended() && MayGoOn(status))) return End(*flight, std::move(outcome), limits::kHastyGrace);
+  Conclude(*flight, std::move(outcome));
 }
 
 RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status) {
@@ -202,7 +276,7 @@ RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string c
   outcome.error_code = std::move(code);
   outcome.error_message = std::move(message);
   outcome.error_stack = std::move(stack);
-  if (retryable && flight.run.view.attempt < flight.run.max_attempts) {
+  if (retryable && flight.run.view.attempt < flight.run.view.max_attempts) {
     outcome.kind = RunOutcome::Kind::kRetry;
     const int doublings = std::min(flight.run.view.attempt - 1, 16);
     const int64_t most = std::min<int64_t>(limits::kRetryBase.count() << doublings, limits::kRetryCap.count());
@@ -212,16 +286,17 @@ RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string c
 }
 
 void Runner::Cut(Flight& flight, CutShort why) {
-  if (!flight.calling) return;
+  if (flight.phase != Flight::Phase::kCalling) return;
   // A result that came in whole counts, even when its worker died right after it, or the time ran out before the call's end.
   const RunMailbox::News news = flight.mailbox->Take();
-  NoteProgress(flight, news);
-  if (news.ended()) {
+  NoteNews(flight, news);
+  if (news.ended() && !Interrupted(news)) {
     if (flight.call) flight.call->Cancel();
     return Conclude(flight, OutcomeOf(flight, news, absl::OkStatus()));
   }
   using Kind = RunOutcome::Kind;
   RunOutcome outcome;
+  Millis grace = limits::kCancelGrace;
   switch (why) {
     case CutShort::kTimeout:
       outcome = Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
@@ -233,21 +308,82 @@ void Runner::Cut(Flight& flight, CutShort why) {
                  .error_code = "REPLACED",
                  .error_message = "A later run of the job took its place."};
       break;
-    case CutShort::kShutdown: outcome = {.kind = Kind::kShutdown, .status = RunStatus::kInterrupted}; break;
-    case CutShort::kLost: outcome = {.kind = flight.leaving ? Kind::kReturned : Kind::kLost}; break;
-    case CutShort::kLeft: outcome = {.kind = Kind::kReturned}; break;
+    case CutShort::kCancelled:
+      outcome = {.kind = Kind::kFinal, .status = RunStatus::kCancelled, .error_code = "CANCELLED", .error_message = "The run was cancelled."};
+      break;
+    case CutShort::kShutdown:
+      outcome = {.kind = Kind::kShutdown, .status = RunStatus::kInterrupted};
+      grace = limits::kHastyGrace;
+      break;
+    case CutShort::kLost:
+      outcome = {.kind = flight.leaving ? Kind::kReturned : Kind::kLost};
+      grace = limits::kHastyGrace;
+      break;
+    case CutShort::kLeft:
+      outcome = {.kind = Kind::kReturned};
+      grace = limits::kHastyGrace;
+      break;
   }
   if (flight.call) flight.call->Cancel();
-  Conclude(flight, std::move(outcome));
+  End(flight, std::move(outcome), grace);
+}
+
+void Runner::End(Flight& flight, RunOutcome outcome, Millis grace) {
+  StopTimers(flight);
+  flight.phase = Flight::Phase::kEnding;
+  flight.call.reset();
+  flight.outcome = std::move(outcome);
+  flight.kill_at = clock_.Now() + grace;
+  flight.ask_again = kFirstAsk;
+  // A call that has just begun may still be on its way to its handler.
+  if (clock_.Now() - flight.began >= kYoung) return AskWhetherItEnded(flight);
+  AskAgain(flight);
+}
+
+void Runner::AskAgain(Flight& flight) {
+  const Millis wait = std::exchange(flight.ask_again, std::min(flight.ask_again * 2, kLastAsk));
+  flight.ask_timer = store_.loop().After(wait, [this, fence = flight.run.fence] {
+    if (Flight* asked = Find(fence)) {
+      asked->ask_timer = 0;
+      AskWhetherItEnded(*asked);
+    }
+  });
+}
+
+void Runner::AskWhetherItEnded(Flight& flight) {
+  using Response = module::v1::RunningJobsResponse;
+  Loop& loop = store_.loop();
+  auto answered = store_.GuardedWith<absl::Status, Response>(
+      [this, fence = flight.run.fence](absl::Status status, Response response) { Answered(fence, status, response); });
+  flight.worker.control->RunningJobs(kAskTimeout, [&loop, answered](absl::Status status, Response response) {
+    loop.Post([answered, status = std::move(status), response = std::move(response)] { answered(status, response); });
+  });
+}
+
+void Runner::Answered(int64_t fence, const absl::Status& status, const module::v1::RunningJobsResponse& response) {
+  Flight* flight = Find(fence);
+  if (flight == nullptr || flight->phase != Flight::Phase::kEnding) return;
+  const auto& left = response.fences();
+  const bool ended = status.ok() ? std::find(left.begin(), left.end(), fence) == left.end() : status.code() == absl::StatusCode::kUnimplemented;
+  if (ended) return Conclude(*flight, *std::move(flight->outcome));
+  const Instant now = clock_.Now();
+  if (now >= flight->kill_at) {
+    const RunView& view = flight->run.view;
+    LogWarn("jobs", "a worker does not let go of a run and is killed",
+            {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"instance", flight->instance()}});
+    if (flight->worker.faulty)
+      flight->worker.faulty(WorkerFault::kUnresponsive, "did not end a run of the job \"" + view.job + "\" that was cancelled, within the grace for that");
+    flight->kill_at = now + limits::kCancelGrace;  // again, should it have been spared; WorkerGone() ends this
+  }
+  AskAgain(*flight);
 }
 
 void Runner::Conclude(Flight& flight, RunOutcome outcome) {
-  Loop& loop = store_.loop();
-  loop.Cancel(std::exchange(flight.timeout, 0));
-  loop.Cancel(std::exchange(flight.progress_timer, 0));
-  flight.calling = false;
+  StopTimers(flight);
+  flight.phase = Flight::Phase::kOver;
   flight.call.reset();
   if (flight.mailbox) flight.mailbox->Close();
+  WriteLines(flight);
   RunView& view = flight.run.view;
   outcome.progress = view.progress;
   outcome.progress_message = view.progress_message;
@@ -271,8 +407,9 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
   }
   flight.outcome = std::move(outcome);
   Tell(flight);
-  const std::string instance = flight.instance;
-  WriteOutcome(flight);
+  outcomes_.push_back(flight.run.fence);
+  const std::string instance = flight.instance();
+  WriteOutcomes();
   AnswerDrains(instance);
 }
 
@@ -288,7 +425,7 @@ void Runner::Tell(const Flight& flight) const {
   span.context = flight.trace;
   span.end_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(clock_.Wall().time_since_epoch()).count();
   span.begin_ns = span.end_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
-  span.attributes = {{"bulkhead.module", view.module},           {"bulkhead.worker", flight.instance},
+  span.attributes = {{"bulkhead.module", view.module},           {"bulkhead.worker", flight.instance()},
                      {"bulkhead.job", view.job},                 {"bulkhead.run_id", view.id},
                      {"bulkhead.attempt", int64_t{view.attempt}}, {"bulkhead.trigger", view.trigger},
                      {"bulkhead.outcome", std::string(AttemptOutcome(outcome))}};
@@ -301,84 +438,106 @@ void Runner::Tell(const Flight& flight) const {
   tracer_->Put(std::move(span));
 }
 
-void Runner::WriteOutcome(Flight& flight) {
-  const int64_t fence = flight.run.fence;
-  store_.Call(
-      [id = flight.run.view.id, fence, outcome = *flight.outcome](RunStore& store) { return store.Finish(id, fence, outcome); },
-      [this, fence](absl::StatusOr<std::optional<RunView>> written) {
-        Flight* flight = Find(fence);
-        if (flight == nullptr) return;
-        const RunOutcome& outcome = *flight->outcome;
-        const bool ended_here = outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
-        if (!written.ok()) {
-          // Whoever waits for the run is told from memory; the row follows.
-          if (ended_here && !std::exchange(flight->announced, true)) events_.ended(flight->run.view);
-          const std::string error(written.status().message());
-          if (flight->outcome_timer == 0)
-            LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight->run.view.id}, {"error", error}});
-          if (ErrorCode(written.status()) != "DATABASE_UNAVAILABLE" && ++flight->refusals >= limits::kMaxOutcomeRefusals) {
-            LogError("jobs", "the outcome of a run is given up; its lease will run out",
-                     {{"run", flight->run.view.id}, {"error", error}});
-            return Forget(fence, Millis(0));
-          }
-          flight->outcome_timer = store_.loop().After(limits::kOutcomeRetry, [this, fence] {
-            if (Flight* waiting = Find(fence)) WriteOutcome(*waiting);
-          });
-          return;
-        }
-        // Without a row the lease was lost, and somebody else runs it now.
-        if (*written && (*written)->status != RunStatus::kQueued && !flight->announced) events_.ended(**written);
-        Forget(fence, outcome.delay);
-      });
+void Runner::WriteOutcomes() {
+  if (writing_ || outcomes_.empty() || retry_timer_ != 0) return;
+  const size_t count = one_by_one_ ? 1 : std::min(outcomes_.size(), limits::kMaxOutcomesAtOnce);
+  const std::vector<int64_t> fences(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
+  outcomes_.erase(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
+  std::vector<FinishedRun> runs;
+  for (int64_t fence : fences) {
+    const Flight& flight = *flights_.at(fence);
+    runs.push_back({flight.run.view.id, fence, *flight.outcome});
+  }
+  writing_ = true;
+  store_.Call([runs = std::move(runs)](RunStore& store) { return store.Finish(runs); },
+              [this, fences](absl::StatusOr<std::vector<std::optional<RunView>>> written) { Written(fences, std::move(written)); });
 }
 
-void Runner::Forget(int64_t fence, Millis delay) {
-  Flight* flight = Find(fence);
-  if (flight == nullptr) return;
-  store_.loop().Cancel(flight->outcome_timer);
-  flights_.erase(fence);
-  events_.vacated(delay);
+void Runner::Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<RunView>>> written) {
+  writing_ = false;
+  const auto ended_here = [](const RunOutcome& outcome) {
+    return outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
+  };
+  if (!written.ok()) {
+    one_by_one_ = fences.size() > 1;
+    for (int64_t fence : fences) {
+      Flight& flight = *flights_.at(fence);
+      // Whoever waits for the run is told from memory; the row follows.
+      if (ended_here(*flight.outcome) && !std::exchange(flight.announced, true)) events_.ended(flight.run.view);
+      NotWritten(flight, written.status());
+    }
+    retry_timer_ = store_.loop().After(limits::kOutcomeRetry, [this] {
+      retry_timer_ = 0;
+      WriteOutcomes();
+    });
+    return;
+  }
+  std::set<Millis> delays;
+  for (size_t i = 0; i < fences.size(); ++i) {
+    Flight& flight = *flights_.at(fences[i]);
+    const std::optional<RunView>& row = (*written)[i];
+    // Without a row the lease was lost, and somebody else runs it now.
+    if (row && !flight.announced) row->status == RunStatus::kQueued ? events_.news(*row, {}) : events_.ended(*row);
+    if (flight.outcome->delay > Millis(0)) delays.insert(flight.outcome->delay);
+    flights_.erase(fences[i]);
+  }
+  events_.vacated(Millis(0));
+  for (Millis delay : delays) events_.vacated(delay);
+  if (outcomes_.empty()) one_by_one_ = false;
+  WriteOutcomes();
+}
+
+void Runner::NotWritten(Flight& flight, const absl::Status& why) {
+  const int64_t fence = flight.run.fence;
+  const std::string error(why.message());
+  if (!std::exchange(flight.warned, true))
+    LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight.run.view.id}, {"error", error}});
+  if (ErrorCode(why) != "DATABASE_UNAVAILABLE" && !one_by_one_ && ++flight.refusals >= limits::kMaxOutcomeRefusals) {
+    LogError("jobs", "the outcome of a run is given up; its lease will run out", {{"run", flight.run.view.id}, {"error", error}});
+    flights_.erase(fence);
+    return events_.vacated(Millis(0));
+  }
+  outcomes_.push_back(fence);
 }
 
 void Runner::CutAll(CutShort why) {
-  std::vector<int64_t> fences;
-  for (const auto& [fence, flight] : flights_) fences.push_back(fence);
-  for (int64_t fence : fences) {
-    if (Flight* flight = Find(fence)) Cut(*flight, why);
-  }
+  const Instant soon = clock_.Now() + limits::kHastyGrace;
+  for (auto& [fence, flight] : flights_) flight->kill_at = std::min(flight->kill_at, soon);
+  CutWhere(why, [](const Flight&) { return true; });
 }
 
 void Runner::CutJob(const JobKey& key, CutShort why) {
-  std::vector<int64_t> fences;
-  for (const auto& [fence, flight] : flights_) {
-    if (flight->run.view.module == key.first && flight->run.view.job == key.second) fences.push_back(fence);
-  }
-  for (int64_t fence : fences) {
-    if (Flight* flight = Find(fence)) Cut(*flight, why);
-  }
+  CutWhere(why, [&](const Flight& f) { return f.run.view.module == key.first && f.run.view.job == key.second; });
+}
+
+void Runner::CutRun(const std::string& run_id, CutShort why) {
+  CutWhere(why, [&](const Flight& f) { return f.run.view.id == run_id; });
+}
+
+void Runner::WorkerLeaving(const std::string& instance) {
+  CutWhere(CutShort::kLeft, [&](const Flight& f) { return f.instance() == instance; });
 }
 
 void Runner::WorkerGone(const std::string& instance) {
-  std::vector<int64_t> fences;
-  for (const auto& [fence, flight] : flights_) {
-    if (flight->instance == instance) fences.push_back(fence);
-  }
-  for (int64_t fence : fences) {
-    if (Flight* flight = Find(fence)) Cut(*flight, CutShort::kLost);
+  for (int64_t fence : FencesWhere([&](const Flight& f) { return f.here() && f.instance() == instance; })) {
+    Flight* flight = Find(fence);
+    if (flight == nullptr) continue;
+    Cut(*flight, CutShort::kLost);
+    if (flight = Find(fence); flight != nullptr && flight->phase == Flight::Phase::kEnding) Conclude(*flight, *std::move(flight->outcome));
   }
   AnswerDrains(instance);
 }
 
 void Runner::Drain(const std::string& instance, std::function<void()> drained) {
   for (auto& [fence, flight] : flights_) {
-    if (flight->instance == instance) flight->leaving = true;
+    if (flight->instance() == instance) flight->leaving = true;
   }
   drains_.emplace(instance, std::move(drained));
   AnswerDrains(instance);
 }
 
 void Runner::AnswerDrains(const std::string& instance) {
-  if (LoadOf(instance) > 0) return;
+  if (!drains_.contains(instance) || LoadOf(instance) > 0) return;
   auto [begin, end] = drains_.equal_range(instance);
   std::vector<std::function<void()>> answers;
   for (auto it = begin; it != end; ++it) answers.push_back(std::move(it->second));
@@ -387,21 +546,33 @@ void Runner::AnswerDrains(const std::string& instance) {
 }
 
 void Runner::Heartbeat(std::function<void()> done) {
+  const Instant now = clock_.Now();
+  for (int64_t fence : FencesWhere([&](const Flight& f) { return !alone_ && f.phase == Flight::Phase::kCalling && now - f.leased >= limits::kLeaseGivenUp; })) {
+    Flight* flight = Find(fence);
+    if (flight == nullptr) continue;
+    LogWarn("jobs", "the lease of a run can't be renewed; it is stopped before somebody else takes it over", {{"run", flight->run.view.id}});
+    Cut(*flight, CutShort::kLeft);
+  }
   std::vector<std::pair<std::string, int64_t>> mine;
   for (const auto& [fence, flight] : flights_) mine.emplace_back(flight->run.view.id, fence);
   if (mine.empty()) return done();
   store_.Call([mine](RunStore& store) { return store.Extend(mine); },
-              [this, mine, done = std::move(done)](absl::StatusOr<std::vector<RunStore::Extended>> extended) {
+              [this, mine, now, done = std::move(done)](absl::StatusOr<std::vector<RunStore::Extended>> extended) {
                 if (extended.ok()) {
-                  std::map<int64_t, bool> newer;
-                  for (const RunStore::Extended& e : *extended) newer[e.fence] = e.newer_waits;
+                  std::map<int64_t, RunStore::Extended> renewed;
+                  for (const RunStore::Extended& e : *extended) renewed[e.fence] = e;
                   for (const auto& [id, fence] : mine) {
                     Flight* flight = Find(fence);
-                    if (flight == nullptr || !flight->calling) continue;  // what has ended finds out when it writes
-                    if (!newer.contains(fence)) {
+                    if (flight == nullptr) continue;
+                    auto found = renewed.find(fence);
+                    if (found != renewed.end()) flight->leased = now;
+                    if (flight->phase != Flight::Phase::kCalling) continue;  // what has ended finds out when it writes
+                    if (found == renewed.end()) {
                       LogWarn("jobs", "the lease of a run is lost; it is stopped here", {{"run", id}});
                       Cut(*flight, CutShort::kLeft);
-                    } else if (newer[fence] && flight->spec.overlap == Overlap::kReplace) {
+                    } else if (found->second.cancelled) {
+                      Cut(*flight, CutShort::kCancelled);
+                    } else if (found->second.newer_waits && flight->spec.overlap == Overlap::kReplace && flight->spec.concurrency == 1) {
                       Cut(*flight, CutShort::kReplaced);
                     }
                   }

@@ -1,26 +1,31 @@
 #include "supervisor/jobs/schedule.h"
 
+#include <algorithm>
+#include <deque>
+
 #include "supervisor/base/log.h"
 
 namespace bulkhead {
 namespace {
 
-// The latest tick in (after, now]. Looks back through growing windows, so that a schedule of every second costs no more than
+// The last `most` ticks in (after, now]. Looks back through growing windows, so that a schedule of every second costs no more than
 // one of every year.
-std::optional<WallTime> LatestTick(const Cron& cron, WallTime after, WallTime now) {
+std::vector<WallTime> LastTicks(const Cron& cron, WallTime after, WallTime now, size_t most) {
   constexpr Millis kMinute{60'000}, kHour{3'600'000}, kDay{86'400'000};
+  std::deque<WallTime> ticks;
   for (Millis window : {kMinute, kHour, kDay, 32 * kDay, 366 * kDay, 5 * 366 * kDay}) {
     const WallTime begin = std::max(after, now - window);
-    auto tick = cron.Next(begin);
-    if (!tick || *tick > now) {
-      if (begin == after) return std::nullopt;
-      continue;
+    ticks.clear();
+    for (auto tick = cron.Next(begin); tick && *tick <= now; tick = cron.Next(*tick)) {
+      ticks.push_back(*tick);
+      if (ticks.size() > most) ticks.pop_front();
     }
-    for (auto later = cron.Next(*tick); later && *later <= now; later = cron.Next(*later)) tick = later;
-    return tick;
+    if (ticks.size() == most || begin == after) break;
   }
-  return std::nullopt;
+  return {ticks.begin(), ticks.end()};
 }
+
+bool CatchesUp(const JobSpec& spec) { return spec.catch_up != "none"; }
 
 }  // namespace
 
@@ -49,7 +54,7 @@ std::vector<JobKey> Schedule::Adopt(const Directory& directory, WallTime now) {
         } else {
           job.cron = *cron;
           job.next = cron->Next(now);
-          if (spec.catch_up == "latest") catching_up.push_back(key);
+          if (CatchesUp(spec)) catching_up.push_back(key);
         }
       }
       jobs.emplace(key, std::move(job));
@@ -83,17 +88,25 @@ std::vector<Tick> Schedule::TakeDue(WallTime now) {
   std::vector<Tick> ticks;
   for (auto& [key, job] : jobs_) {
     if (!job.next || *job.next > now) continue;
-    // Several ticks may have passed since: the latest of them stands for all.
-    const WallTime slot = LatestTick(*job.cron, *job.next, now).value_or(*job.next);
-    if (now - slot <= limits::kMaxTickLateness || job.spec->catch_up == "latest") ticks.push_back({key, *job.spec, slot});
+    // Several ticks may have passed since: the latest of them stands for all, unless all are wanted.
+    const size_t most = job.spec->catch_up == "all" ? static_cast<size_t>(job.spec->catch_up_most) : 1;
+    for (WallTime slot : LastTicks(*job.cron, *job.next - Millis(1), now, most)) {
+      const bool late = now - slot > limits::kMaxTickLateness;
+      if (!late || CatchesUp(*job.spec)) ticks.push_back({key, *job.spec, slot, late && job.spec->catch_up == "all"});
+    }
     job.next = job.cron->Next(now);
   }
   return ticks;
 }
 
-std::optional<WallTime> Schedule::LatestMissed(const JobKey& key, WallTime after, WallTime now) const {
+std::vector<Tick> Schedule::Missed(const JobKey& key, WallTime after, WallTime now) const {
   const Job* job = Find(key);
-  return job != nullptr && job->cron ? LatestTick(*job->cron, after, now) : std::nullopt;
+  std::vector<Tick> ticks;
+  if (job == nullptr || !job->cron || !CatchesUp(*job->spec)) return ticks;
+  const bool all = job->spec->catch_up == "all";
+  for (WallTime slot : LastTicks(*job->cron, after, now, all ? static_cast<size_t>(job->spec->catch_up_most) : 1))
+    ticks.push_back({key, *job->spec, slot, all});
+  return ticks;
 }
 
 }  // namespace bulkhead

@@ -15,7 +15,7 @@ namespace bulkhead {
 
 namespace limits {
 inline constexpr Millis kMaxTickLateness{
-    60'000};  // a tick missed by more (a suspended machine) is left out, unless `catchUp: latest`
+    60'000};  // a tick missed by more (a suspended machine) is left out, unless `catchUp` says otherwise
 }  // namespace limits
 
 using JobKey = std::pair<std::string, std::string>;  // module, job
@@ -24,6 +24,7 @@ struct Tick {
   JobKey key;
   JobSpec spec;
   WallTime slot;
+  bool made_up_for = false;  // of `catchUp: all`: it waits its turn, however busy the job is
 };
 
 class Schedule {
@@ -35,15 +36,15 @@ class Schedule {
     std::optional<WallTime> next;
   };
 
-  // The jobs that became active and want to catch up with the latest tick that was missed before.
+  // The jobs that became active and want to catch up with ticks that were missed before.
   std::vector<JobKey> Adopt(const Directory& directory, WallTime now);
   const std::map<JobKey, Job>& jobs() const { return jobs_; }
   const Job* Find(const JobKey& key) const;
   std::optional<WallTime> NextDue() const;
   // What is due by now; each job moves on to its next tick.
   std::vector<Tick> TakeDue(WallTime now);
-  // The latest tick of a job in (after, now], if any.
-  std::optional<WallTime> LatestMissed(const JobKey& key, WallTime after, WallTime now) const;
+  // Those of a job in (after, now] that its `catchUp` wants, the earliest first.
+  std::vector<Tick> Missed(const JobKey& key, WallTime after, WallTime now) const;
 
  private:
   const Job* Before(const JobKey& key) const;  // as the last snapshot had it, active or not

@@ -301,7 +301,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
 void Reconciler::StopWorker(const EntryPtr& entry, int slot, uint64_t run) {
   Running& running = entry->running[static_cast<size_t>(slot)];
   if (!running.process || running.run != run) return;
-  if (worker_gone_) worker_gone_(running.process->spec().instance);
+  if (worker_leaving_) worker_leaving_(running.process->spec().instance);
   running.process->Stop(time_left_.ToStop(running.process->spec().manifest->stop_timeout + limits::kTermGrace, clock_.Now()));
 }
 

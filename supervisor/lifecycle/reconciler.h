@@ -70,6 +70,8 @@ class Reconciler : public Modules {
   ~Reconciler() override;
 
   // Called as soon as a process has ended or is about to be stopped after its drain.
+  // An instance is about to be stopped, with its Stop RPC; OnWorkerGone's follows when it has died.
+  void OnWorkerLeaving(std::function<void(const std::string& instance)> fn) { worker_leaving_ = std::move(fn); }
   void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
   // Told of every process that is started, with its token, and again when it is gone.
   void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
@@ -335,7 +337,7 @@ class Reconciler : public Modules {
   const Clock& clock_;
   const Options options_;
   NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
-  std::function<void(const std::string&)> worker_gone_;
+  std::function<void(const std::string&)> worker_leaving_, worker_gone_;
   std::function<void(const PrintedLine&)> printed_;
   std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
   std::function<void(const std::string&, const std::string&, bool)> instances_;

@@ -25,6 +25,9 @@ constexpr size_t kMaxRange = 1'024;
 constexpr size_t kMaxDependencies = 100;
 constexpr int64_t kMaxJobTimeoutMs = 7LL * 24 * 3'600'000;
 constexpr int64_t kMaxRetries = 100;
+constexpr int64_t kMaxConcurrency = 1'000;
+constexpr int64_t kMaxHistory = 100'000;
+constexpr int64_t kMaxHistoryAgeMs = 3'650LL * 24 * 3'600'000;
 
 std::string Sentence(const absl::Status& status) { return std::string(status.message()); }
 
@@ -75,9 +78,17 @@ void ReadCatchUp(ObjectReader& reader, JobSpec& job, Findings& out) {
       return;
     }
   }
-  job.catch_up = "latest";
+  job.catch_up = "all";
   job.catch_up_most = most;
-  out.Warn(path, "NOT_APPLIED", "Of several missed ticks this version runs the latest only.");
+}
+
+void ReadHistory(ObjectReader& reader, JobSpec& job, Findings& out) {
+  const json* history = reader.Object("history");
+  if (history == nullptr) return;
+  ObjectReader known(*history, reader.PathOf("history"), out);
+  if (auto count = known.Integer("count", 1, kMaxHistory)) job.history_count = static_cast<int>(*count);
+  if (auto age = known.Integer("age", 0, kMaxHistoryAgeMs)) job.history_age = Millis(*age);
+  known.WarnUnknown();
 }
 
 void ReadJob(const json& value, const std::string& path, std::set<std::string>& names, Manifest& manifest, Findings& out) {
@@ -108,10 +119,13 @@ void ReadJob(const json& value, const std::string& path, std::set<std::string>& 
     }
   }
   ReadCatchUp(reader, job, out);
+  job.concurrency = static_cast<int>(reader.Integer("concurrency", 1, kMaxConcurrency).value_or(1));
+  ReadHistory(reader, job, out);
   if (const json* config = reader.Object("config"))
     job.config_json = config->dump(-1, ' ', false, json::error_handler_t::replace);
-  reader.Labels({"handler", "displayName"});
-  reader.Labels({"description"}, 4096);
+  reader.Labels({"handler"});
+  job.display_name = reader.String("displayName").value_or("");
+  job.description = reader.String("description", 4096).value_or("");
   reader.WarnUnknown();
   manifest.jobs.push_back(std::move(job));
 }

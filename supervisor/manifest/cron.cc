@@ -85,7 +85,7 @@ absl::Status ParseField(const Field& field, absl::string_view text, uint64_t& bi
   return absl::OkStatus();
 }
 
-bool StartsWild(absl::string_view text) { return !text.empty() && (text[0] == '*' || text[0] == '?'); }
+bool IsWild(absl::string_view text) { return text == "*" || text == "?"; }
 
 absl::string_view Macro(absl::string_view name) {
   if (name == "@yearly" || name == "@annually") return "0 0 1 1 *";
@@ -156,8 +156,8 @@ absl::StatusOr<Cron> Cron::Parse(std::string_view expression, std::string_view t
   cron.days_ = static_cast<uint32_t>(days);
   cron.months_ = static_cast<uint32_t>(months);
   cron.weekdays_ = static_cast<uint32_t>(weekdays & 0x7f);
-  cron.any_day_ = StartsWild(fields[2]);
-  cron.any_weekday_ = StartsWild(fields[4]);
+  cron.any_day_ = IsWild(fields[2]);
+  cron.any_weekday_ = IsWild(fields[4]);
   cron.fixed_hour_ = fields[1].find_first_of("*?/") == absl::string_view::npos;
   // 2000 is a leap year: a day that it does not have in any of the months, none has.
   bool possible = !cron.any_day_ && !cron.any_weekday_;

@@ -1,6 +1,6 @@
 // Five- and six-field cron expressions (the sixth, first in place, is seconds), names, ranges, steps, @hourly and the like. Pure.
 // Fields as in crontab(5): minute, hour, day of month, month, day of week (0 and 7 are Sunday). When both day fields are
-// restricted, a day that fits either is meant; "?" is "*".
+// restricted, and "*/2" is a restriction, a day that fits either is meant; "?" is "*". Ticks are those of npm's croner, but for what is said at Next().
 #pragma once
 
 #include <cstdint>
@@ -19,9 +19,9 @@ class Cron {
   // CRON_INVALID with a sentence that names the field; also for a time zone that tzdata does not have.
   static absl::StatusOr<Cron> Parse(std::string_view expression, std::string_view time_zone = "UTC");
   // The first tick after `after`, nullopt when there is none within 5 years. With a fixed hour field, a local time that a DST
-  // gap skips runs once, at the first instant after the gap, and one that an overlap repeats runs once, at the first
-  // occurrence. With a wildcard or step in the hour field the schedule follows the clock on the wall: nothing in the gap,
-  // both occurrences in the overlap.
+  // gap skips runs once, at the first instant after the gap (several of them together, which croner leaves out), and one that an
+  // overlap repeats runs once, at the first occurrence. With a wildcard or step in the hour field the schedule follows the clock on
+  // the wall: nothing in the gap, both occurrences in the overlap.
   std::optional<WallTime> Next(WallTime after) const;
 
  private:

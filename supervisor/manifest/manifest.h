@@ -32,13 +32,17 @@ struct RouteSpec {
 enum class Overlap { kSkip, kQueue, kReplace };
 struct JobSpec {
   std::string name;
+  std::string display_name, description;
   std::string schedule;  // cron; empty = manual only
   std::string time_zone = "UTC";
   Millis timeout = limits::kDefaultJobTimeout;
   int retries = 0;
   Overlap overlap = Overlap::kSkip;
-  std::string catch_up = "none";  // or "latest"
-  int catch_up_most = 0;          // N of "all:N", which this version runs as "latest"; else 0
+  std::string catch_up = "none";  // "latest", "all"
+  int catch_up_most = 0;          // N of "all:N"; else 0
+  int concurrency = 1;            // runs at once, in the whole cluster
+  int history_count = 1'000;      // ended runs that are kept
+  Millis history_age{30LL * 24 * 3'600'000};  // and for how long; 0: however old
   std::string config_json = "{}";
   bool operator==(const JobSpec&) const = default;
 };

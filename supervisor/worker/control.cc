@@ -118,6 +118,11 @@ class GrpcControlPort final : public ControlPort {
       async->Configure(&call.context, &call.request, &call.response, std::move(callback));
     });
   }
+  void RunningJobs(Millis timeout, Done<v1::RunningJobsResponse> done) override {
+    Unary<v1::RunningJobsRequest, v1::RunningJobsResponse>({}, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
+      async->RunningJobs(&call.context, &call.request, &call.response, std::move(callback));
+    });
+  }
   std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout,
                                   std::function<void(const v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {

@@ -76,6 +76,40 @@ class FlagStream final : public grpc::ServerWriteReactor<host::v1::Flags> {
   bool finished_ = false;
 };
 
+// A call whose answer comes from elsewhere, or not before the server stops: then the cancellation ends it.
+class EnqueueCall final : public grpc::ServerUnaryReactor {
+ public:
+  explicit EnqueueCall(host::v1::EnqueueResponse* response) : handle_(std::make_shared<Handle>(this, response)) {}
+
+  // Any thread; the first answer counts.
+  std::function<void(absl::Status, const std::string&, bool)> Answer() const {
+    return [handle = handle_](absl::Status status, const std::string& run_id, bool existed) {
+      handle->Finish(status.ok() ? grpc::Status::OK
+                                 : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())),
+                     run_id, existed);
+    };
+  }
+  void OnCancel() override { handle_->Finish(grpc::Status::CANCELLED, "", false); }
+  void OnDone() override { delete this; }
+
+ private:
+  struct Handle {
+    Handle(EnqueueCall* open, host::v1::EnqueueResponse* answer) : call(open), response(answer) {}
+    void Finish(grpc::Status status, const std::string& run_id, bool existed) {
+      std::lock_guard lock(mutex);
+      EnqueueCall* const open = std::exchange(call, nullptr);
+      if (open == nullptr) return;
+      response->set_run_id(run_id);
+      response->set_existed(existed);
+      open->grpc::ServerUnaryReactor::Finish(std::move(status));
+    }
+    std::mutex mutex;
+    EnqueueCall* call;  // until it has its answer
+    host::v1::EnqueueResponse* response;
+  };
+  const std::shared_ptr<Handle> handle_;
+};
+
 class HostServerImpl final : public HostServer, private host::v1::Host::CallbackService {
  public:
   explicit HostServerImpl(const std::map<std::string, HostFlag>& flags) : flags_(std::make_shared<const host::v1::Flags>(ToMessage(flags))) {}
@@ -114,18 +148,25 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     });
   }
 
+  void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
+
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
   }
 
  private:
-  grpc::Status Check(const grpc::CallbackServerContext& context) {
+  // The module that calls; empty: Check() refuses it.
+  std::string Caller(const grpc::CallbackServerContext& context) {
     auto tokens = context.client_metadata().equal_range("x-bulkhead-token");
-    bool known = tokens.first != tokens.second && std::next(tokens.first) == tokens.second && modules_.With([&](auto& modules) {
-      return modules.contains(std::string(tokens.first->second.data(), tokens.first->second.size()));
+    if (tokens.first == tokens.second || std::next(tokens.first) != tokens.second) return "";
+    return modules_.With([&](auto& modules) {
+      auto found = modules.find(std::string(tokens.first->second.data(), tokens.first->second.size()));
+      return found == modules.end() ? std::string() : found->second;
     });
-    return known ? grpc::Status::OK
-                 : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
+  }
+  grpc::Status Check(const grpc::CallbackServerContext& context) {
+    return !Caller(context).empty() ? grpc::Status::OK
+                                    : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
   }
   grpc::ServerUnaryReactor* NotYet(grpc::CallbackServerContext* context, const char* call) {
     auto* reactor = context->DefaultReactor();
@@ -147,8 +188,15 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const host::v1::PublishRequest*, host::v1::PublishResponse*) override {
     return NotYet(c, "Publish");
   }
-  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* c, const host::v1::EnqueueRequest*, host::v1::EnqueueResponse*) override {
-    return NotYet(c, "Enqueue");
+  grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* context, const host::v1::EnqueueRequest* request,
+                                    host::v1::EnqueueResponse* response) override {
+    const std::string module = Caller(*context);
+    if (module.empty() || !enqueue_) return NotYet(context, "Enqueue");
+    auto* call = new EnqueueCall(response);
+    HostEnqueue run{request->job(), request->payload_json().empty() ? "null" : request->payload_json(), Millis(request->delay_ms()),
+                    request->unique_key(), request->priority()};
+    enqueue_(module, std::move(run), call->Answer());
+    return call;
   }
   grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const host::v1::CacheGetRequest*, host::v1::CacheGetResponse*) override {
     return NotYet(c, "CacheGet");
@@ -164,6 +212,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
   std::shared_ptr<const host::v1::Flags> flags_;  // under the lock of streams_
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
+  std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance
   std::unique_ptr<grpc::Server> server_;
 };
 

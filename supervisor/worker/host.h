@@ -1,9 +1,10 @@
 // What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
 // token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
-// This version answers WatchFlags, again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist (proto/README.md).
+// This version answers WatchFlags, again after each change, and Enqueue; the other calls are UNIMPLEMENTED until the rooms behind them exist (proto/README.md).
 // Thread-safe.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/clock.h"
 
 namespace bulkhead {
 
@@ -21,13 +23,24 @@ struct HostFlag {
   std::vector<std::string> identities;
 };
 
+// A run that a module asks for (host.proto).
+struct HostEnqueue {
+  std::string job, payload_json;
+  Millis delay{0};
+  std::string unique_key;
+  int priority = 0;
+};
+
 class HostServer {
  public:
+  using Enqueued = std::function<void(absl::Status status, const std::string& run_id, bool existed)>;  // once, any thread
   // `flags` are what WatchFlags answers. LISTEN_FAILED when the socket can't be made.
   static absl::StatusOr<std::unique_ptr<HostServer>> Listen(const std::string& socket, const std::map<std::string, HostFlag>& flags);
   virtual ~HostServer() = default;
   // They have changed: whoever watches is told. A module that reads slowly is told of the latest only.
   virtual void SetFlags(const std::map<std::string, HostFlag>& flags) = 0;
+  // What answers Enqueue, on a gRPC thread; without it the call is UNIMPLEMENTED. Before the first instance.
+  virtual void OnEnqueue(std::function<void(const std::string& module, HostEnqueue run, Enqueued done)> enqueue) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.

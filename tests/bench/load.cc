@@ -295,7 +295,7 @@ Options Parse(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
     std::string_view name = argv[i];
-    auto value = [&] { return ++i < argc ? argv[i] : (Die(std::string(name) + " wants a value"), nullptr); };
+    auto value = [&] { return ++i < argc ? argv[i] : (Die(std::string(name).append(" wants a value")), nullptr); };
     if (name == "--to") {
       options.host = value();
       size_t colon = options.host.rfind(':');

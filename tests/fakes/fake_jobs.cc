@@ -81,12 +81,13 @@ void FakeJobs::Run(const std::string& module, const std::string& job, std::strin
   });
 }
 
-void FakeJobs::ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page,
-                        int page_size, Done<RunPage> done) {
+void FakeJobs::ListRuns(const RunFilter& filter, int page, int page_size, Done<RunPage> done) {
   loop_.Post([=, this] {
     RunPage result;
     for (auto run = runs_.rbegin(); run != runs_.rend(); ++run) {
-      if (run->module != module || run->job != job || (status && run->status != *status)) continue;
+      if ((!filter.module.empty() && run->module != filter.module) || (!filter.job.empty() && run->job != filter.job) ||
+          (!filter.trigger.empty() && run->trigger != filter.trigger) || (filter.status && run->status != *filter.status))
+        continue;
       const int index = result.total++;
       if (index >= (page - 1) * page_size && index < page * page_size) result.runs.push_back(*run);
     }
@@ -99,6 +100,38 @@ void FakeJobs::GetRun(const std::string& id, Done<RunView> done) {
     const RunView* run = Find(id);
     if (run == nullptr) return done(Error("RUN_NOT_FOUND", "There is no run \"" + id + "\"."));
     done(*run);
+  });
+}
+
+void FakeJobs::ListLogs(const std::string& id, int64_t, int, Done<std::vector<RunLogLine>> done) {
+  loop_.Post([this, id, done = std::move(done)] {
+    if (Find(id) == nullptr) return done(Error("RUN_NOT_FOUND", "There is no run \"" + id + "\"."));
+    done(std::vector<RunLogLine>());
+  });
+}
+
+void FakeJobs::Cancel(const std::string& id, Millis, AuditRecord, Done<RunView> done) {
+  loop_.Post([this, id, done = std::move(done)] {
+    RunView* run = Find(id);
+    if (run == nullptr) return done(Error("RUN_NOT_FOUND", "There is no run \"" + id + "\"."));
+    if (run->status == RunStatus::kRunning) End(*run, RunStatus::kCancelled);
+    if (run->status != RunStatus::kCancelled) return done(Error("RUN_ENDED", "The run has ended."));
+    done(*run);
+  });
+}
+
+void FakeJobs::Follow(const std::string& id, int64_t after, std::function<void()> wake, Done<std::shared_ptr<RunFollower>> done) {
+  loop_.Post([this, id, after, wake = std::move(wake), done = std::move(done)] {
+    const RunView* run = Find(id);
+    if (run == nullptr) return done(Error("RUN_NOT_FOUND", "There is no run \"" + id + "\"."));
+    done(followers_.Add(id, after, wake));
+    followers_.Tell(*run, {}, /*stored=*/true);
+  });
+}
+
+void FakeJobs::Enqueue(const std::string& module, EnqueueRequest request, Done<Enqueued> done) {
+  Run(module, request.job, request.payload_json, Millis(0), std::nullopt, [done = std::move(done)](absl::StatusOr<RunView> run) {
+    run.ok() ? done(Enqueued{run->id, true}) : done(run.status());
   });
 }
 
@@ -132,6 +165,7 @@ void FakeJobs::End(RunView& run, RunStatus status) {
     run.error_message = "It was told to fail.";
     run.error_stack = "fake_jobs.cc";
   }
+  followers_.Tell(run, {});
   const auto [first, last] = waiters_.equal_range(run.id);
   std::vector<std::shared_ptr<Waiter>> ready;
   for (auto it = first; it != last; ++it) ready.push_back(it->second);

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "supervisor/jobs/followers.h"
 #include "supervisor/jobs/jobs.h"
 
 namespace bulkhead {
@@ -17,13 +18,17 @@ class FakeJobs : public Jobs {
   void Drain(const std::string& instance, std::function<void()> drained) override;
   void Start() override {}
   void Stop(Millis grace, std::function<void()> stopped) override;
+  void WorkerLeaving(const std::string& instance) override { WorkerGone(instance); }
   void WorkerGone(const std::string& instance) override;
   void ListJobs(const std::string& module, std::shared_ptr<const Manifest> manifest, Done<std::vector<JobView>> done) override;
   void Run(const std::string& module, const std::string& job, std::string payload_json, Millis wait, std::optional<AuditRecord> audit,
            Done<RunView> done) override;
-  void ListRuns(const std::string& module, const std::string& job, std::optional<RunStatus> status, int page, int page_size,
-                Done<RunPage> done) override;
+  void ListRuns(const RunFilter& filter, int page, int page_size, Done<RunPage> done) override;
   void GetRun(const std::string& id, Done<RunView> done) override;
+  void ListLogs(const std::string& id, int64_t after, int limit, Done<std::vector<RunLogLine>> done) override;  // none
+  void Cancel(const std::string& id, Millis wait, AuditRecord audit, Done<RunView> done) override;              // at once
+  void Follow(const std::string& id, int64_t after, std::function<void()> wake, Done<std::shared_ptr<RunFollower>> done) override;
+  void Enqueue(const std::string& module, EnqueueRequest request, Done<Enqueued> done) override;
 
   // Knobs; any thread. Runs end at once with their payload as the result, unless held; letting go ends them.
   void Hold(bool hold);
@@ -41,6 +46,7 @@ class FakeJobs : public Jobs {
   const Clock& clock_;
   std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
   std::vector<RunView> runs_;                                    // oldest first
+  RunFollowers followers_;
   std::multimap<std::string, std::shared_ptr<Waiter>> waiters_;  // by run
   bool hold_ = false;
   bool fail_ = false;

@@ -255,6 +255,12 @@ def _(_test, ask):
     return ask("Jobs.RunJob", module="idle", job="work")
 
 
+@provokes("RUN_ENDED")
+def _(test, ask):
+    run = test.daemon.post("/api/v1/modules/echo/jobs/work/run?wait=30s").data["id"]
+    return ask("Jobs.CancelRun", id=run)
+
+
 @provokes("CONFIG_REFUSED")
 def _(_test, ask):
     return ask("Modules.SetModuleConfig", name="echo", config={"greeting": "nonsense"})

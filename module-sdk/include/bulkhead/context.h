@@ -75,6 +75,12 @@ class Context {
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;
+  // Queues a run of one of the module's own jobs, which the supervisor begins at once or after `delay`. Blocks, for 5 s at most. Throws
+  // HostError. `payload` is at most 256 KiB as JSON.
+  virtual EnqueuedRun Enqueue(std::string_view job, const Json& payload = nullptr, const EnqueueOptions& options = {}) = 0;
+  // The same inside a transaction of the module's: the run begins when that has been committed, and there is none when it is rolled back. The id
+  // is that of the run, or of the one that waits under the key. Throws DatabaseError.
+  virtual std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload = nullptr, const EnqueueOptions& options = {}) = 0;
   // "database" is there by itself when the module has one. Throws std::invalid_argument for a doubled name or beyond
   // kMaxHealthChecks.
   virtual void AddHealthCheck(std::string name, HealthCheck check) = 0;

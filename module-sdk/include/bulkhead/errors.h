@@ -42,6 +42,16 @@ class RequestCancelled : public std::runtime_error {
   RequestCancelled() : std::runtime_error("the request was cancelled") {}
 };
 
+// The supervisor refused what a module asked it for, or did not answer.
+class HostError : public std::runtime_error {
+ public:
+  HostError(const std::string& message, bool transient) : std::runtime_error(message), transient_(transient) {}
+  bool transient() const { return transient_; }  // the same may succeed later
+
+ private:
+  bool transient_;
+};
+
 // Ends a job's run as failed. With `retryable` false there is no further attempt.
 class JobFailure : public std::runtime_error {
  public:

@@ -53,6 +53,17 @@ class JobContext {
 // The result, any JSON. Throws JobFailure, or anything derived from std::exception (INTERNAL, retryable).
 using JobHandler = std::function<Json(JobContext&)>;
 
+// How a module queues a run of one of its own jobs.
+struct EnqueueOptions {
+  std::chrono::milliseconds delay{0};  // it begins that much later, at most 366 days
+  std::string unique_key = {};         // at most one queued run per key, until it begins; empty: no such bound. At most 256 bytes
+  int priority = 0;                    // higher runs first; ±1,000,000
+};
+struct EnqueuedRun {
+  std::string id;
+  bool existed = false;  // a run with that key was waiting: `id` is that one's, and nothing was queued
+};
+
 // The module's jobs by the names of the manifest's `capabilities.jobs.handlers`. Filled in Module::Initialize, fixed after it.
 class Jobs {
  public:

@@ -4,12 +4,14 @@
 #include <condition_variable>
 #include <future>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "supervisor/base/status.h"
 #include "supervisor/jobs/jobs.h"
+#include "supervisor/jobs/run_store.h"
 #include "tests/fakes/postgres_fixture.h"
 
 namespace bulkhead::jobs_testing {
@@ -87,6 +89,30 @@ class FakePort : public ControlPort {
     if (behaviour) behaviour(run);
     return run;
   }
+  // By default a module that can't tell; after Tell() those fences, until Let() takes them away.
+  void RunningJobs(Millis timeout, Done<module::v1::RunningJobsResponse> done) override {
+    module::v1::RunningJobsResponse response;
+    {
+      std::lock_guard lock(mutex_);
+      ++asked_;
+      for (int64_t fence : left_) response.add_fences(fence);
+      if (tells_) return done(absl::OkStatus(), response);
+    }
+    ControlPort::RunningJobs(timeout, std::move(done));
+  }
+  void Tell(int64_t fence) {
+    std::lock_guard lock(mutex_);
+    tells_ = true;
+    left_.insert(fence);
+  }
+  void Let(int64_t fence) {
+    std::lock_guard lock(mutex_);
+    left_.erase(fence);
+  }
+  int asked() {
+    std::lock_guard lock(mutex_);
+    return asked_;
+  }
   // Called with each run as it begins; without one, runs wait for the test.
   void Answer(Behaviour behaviour) {
     std::lock_guard lock(mutex_);
@@ -109,15 +135,18 @@ class FakePort : public ControlPort {
   std::condition_variable came_;
   std::vector<std::shared_ptr<FakeRun>> runs_;
   Behaviour behaviour_;
+  bool tells_ = false;
+  int asked_ = 0;
+  std::set<int64_t> left_;
 };
 
 // One supervisor's jobs: its own loop, pool and pool of connections.
 class Node {
  public:
-  Node(const std::string& name, const std::string& conninfo)
+  Node(const std::string& name, const std::string& conninfo, bool alone = true)
       : database_(conninfo, 4),
         pool_(3, 1'000),
-        jobs_(Jobs::Make(loop_, pool_, database_, Clock::Real(), {.node = name})),
+        jobs_(Jobs::Make(loop_, pool_, database_, Clock::Real(), {.node = name, .alone = alone})),
         thread_([this] { loop_.Run(); }) {
     OnLoop([&] { jobs_->Start(); });
   }
@@ -145,7 +174,12 @@ class Node {
     auto module = std::make_shared<DirectoryModule>();
     module->name = "m";
     module->manifest = manifest;
-    for (auto& [instance, port] : workers) module->workers.push_back({.slot = 0, .instance = instance, .control = port});
+    for (auto& [instance, port] : workers) {
+      module->workers.push_back({.slot = 0, .instance = instance, .control = port, .faulty = [this](WorkerFault, std::string why) {
+                                   std::lock_guard lock(faults_mutex_);
+                                   faults_.push_back(std::move(why));
+                                 }});
+    }
     auto directory = std::make_shared<Directory>();
     directory->modules["m"] = module;
     bool adopted = false;
@@ -167,7 +201,7 @@ class Node {
   }
   RunPage List(const std::string& job, std::optional<RunStatus> status = std::nullopt, int page = 1, int size = 50) {
     std::promise<absl::StatusOr<RunPage>> answer;
-    jobs_->ListRuns("m", job, status, page, size, [&](absl::StatusOr<RunPage> runs) { answer.set_value(std::move(runs)); });
+    jobs_->ListRuns({.module = "m", .job = job, .status = status}, page, size, [&](absl::StatusOr<RunPage> runs) { answer.set_value(std::move(runs)); });
     auto runs = answer.get_future().get();
     EXPECT_TRUE(runs.ok()) << runs.status();
     return runs.ok() ? *runs : RunPage();
@@ -181,6 +215,29 @@ class Node {
     }
     ADD_FAILURE() << "the run " << id << " did not come that far";
     return {};
+  }
+  std::vector<std::string> faults() {
+    std::lock_guard lock(faults_mutex_);
+    return faults_;
+  }
+  // The module "m" as the registry has it, with these jobs, so that it may queue them.
+  void Register(const std::string& handlers) {
+    ASSERT_TRUE(database_.Run("INSERT INTO bulkhead_internal.uid_slots VALUES ('m', 1) ON CONFLICT DO NOTHING").ok());
+    const auto made = database_.Run("INSERT INTO bulkhead_internal.modules (name, version, uid_slot, manifest) VALUES ('m', '1.0.0', 1, $1::json)"
+                                    " ON CONFLICT (name) DO UPDATE SET manifest = excluded.manifest",
+                                    {R"({"capabilities":{"jobs":{"handlers":)" + handlers + "}}}"});
+    ASSERT_TRUE(made.ok()) << made.status();
+  }
+  absl::StatusOr<Enqueued> Enqueue(EnqueueRequest request) {
+    std::promise<absl::StatusOr<Enqueued>> answer;
+    jobs_->Enqueue("m", std::move(request), [&](absl::StatusOr<Enqueued> queued) { answer.set_value(std::move(queued)); });
+    return answer.get_future().get();
+  }
+  absl::StatusOr<RunView> Cancel(const std::string& id, Millis wait) {
+    std::promise<absl::StatusOr<RunView>> answer;
+    AuditRecord audit{.by = SystemActor("n1"), .action = "jobs.cancel"};
+    jobs_->Cancel(id, wait, audit, [&](absl::StatusOr<RunView> run) { answer.set_value(std::move(run)); });
+    return answer.get_future().get();
   }
   void WorkerGone(const std::string& instance) {
     OnLoop([&] { jobs_->WorkerGone(instance); });
@@ -201,6 +258,8 @@ class Node {
   std::unique_ptr<Jobs> jobs_;
   std::thread thread_;
   bool stopped_ = false;
+  std::mutex faults_mutex_;
+  std::vector<std::string> faults_;
 };
 
 inline JobSpec Spec(const std::string& name, int retries = 0, const std::string& schedule = "") {

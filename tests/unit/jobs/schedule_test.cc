@@ -38,6 +38,12 @@ std::shared_ptr<const Directory> With(std::vector<JobSpec> jobs, bool ready = tr
   return directory;
 }
 
+std::vector<WallTime> Slots(const std::vector<Tick>& ticks) {
+  std::vector<WallTime> slots;
+  for (const Tick& tick : ticks) slots.push_back(tick.slot);
+  return slots;
+}
+
 TEST(Schedule, AJobIsActiveWhileItsModuleHasAReadyWorker) {
   Schedule schedule;
   schedule.Adopt(*With({Spec("a", "0 * * * *"), Spec("manual", "")}, false), At("2026-01-10T10:30:00Z"));
@@ -115,10 +121,33 @@ TEST(Schedule, CatchingUpFindsTheLatestTickHoweverLongAgo) {
   Schedule schedule;
   EXPECT_THAT(schedule.Adopt(*With({Spec("a", "0 6 * * *", "latest"), Spec("b", "0 6 * * *")}), At("2026-01-10T10:00:00Z")),
               ElementsAre(JobKey("m", "a")));
-  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")),
-            At("2026-01-10T06:00:00Z"));
-  EXPECT_EQ(schedule.LatestMissed({"m", "a"}, At("2026-01-10T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
-  EXPECT_EQ(schedule.LatestMissed({"m", "nobody"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), std::nullopt);
+  EXPECT_THAT(Slots(schedule.Missed({"m", "a"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z"))), ElementsAre(At("2026-01-10T06:00:00Z")));
+  EXPECT_THAT(schedule.Missed({"m", "a"}, At("2026-01-10T06:00:00Z"), At("2026-01-10T10:00:00Z")), IsEmpty());
+  EXPECT_THAT(schedule.Missed({"m", "b"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), IsEmpty());
+  EXPECT_THAT(schedule.Missed({"m", "nobody"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")), IsEmpty());
+}
+
+TEST(Schedule, CatchingUpWithAllFindsTheLastOfThemInTheirOrder) {
+  Schedule schedule;
+  JobSpec few = Spec("few", "0 6 * * *", "all"), many = Spec("many", "0 6 * * *", "all");
+  few.catch_up_most = 3;
+  many.catch_up_most = 1'000;
+  EXPECT_EQ(schedule.Adopt(*With({few, many}), At("2026-01-10T10:00:00Z")).size(), 2u);
+  const auto last = schedule.Missed({"m", "few"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z"));
+  EXPECT_THAT(Slots(last), ElementsAre(At("2026-01-08T06:00:00Z"), At("2026-01-09T06:00:00Z"), At("2026-01-10T06:00:00Z")));
+  EXPECT_TRUE(last[0].made_up_for);
+  EXPECT_EQ(schedule.Missed({"m", "many"}, At("2026-01-01T06:00:00Z"), At("2026-01-10T10:00:00Z")).size(), 9u);
+}
+
+TEST(Schedule, OfTicksMissedInASuspendedMachineAllAreTakenWhereAllAreWanted) {
+  Schedule schedule;
+  JobSpec spec = Spec("hourly", "0 * * * *", "all");
+  spec.catch_up_most = 10;
+  schedule.Adopt(*With({spec}), At("2026-01-10T10:30:00Z"));
+  const auto ticks = schedule.TakeDue(At("2026-01-10T13:00:01Z"));
+  EXPECT_THAT(Slots(ticks), ElementsAre(At("2026-01-10T11:00:00Z"), At("2026-01-10T12:00:00Z"), At("2026-01-10T13:00:00Z")));
+  EXPECT_TRUE(ticks[0].made_up_for);
+  EXPECT_FALSE(ticks[2].made_up_for) << "it is on time";
 }
 
 TEST(Schedule, AChangedScheduleBeginsAnew) {

@@ -1,8 +1,12 @@
-// Cron expressions: fields, days, time zones with daylight saving.
+// Cron expressions: fields, days, time zones with daylight saving; and what npm's `croner` says (cron_vectors.txt, made by make_cron_vectors.js).
 #include "supervisor/manifest/cron.h"
+
+#include <cstdlib>
+#include <fstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
@@ -129,6 +133,37 @@ TEST(Cron, HalfHourZonesAndALostDay) {
   EXPECT_EQ(Ticks("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T12:00:00Z", 1), (List{"2026-10-03T15:30:00Z"}));
   // Samoa had no 2011-12-30: its noon runs when the 31st begins.
   EXPECT_EQ(Ticks("0 12 30 12 *", "Pacific/Apia", "2011-12-01T00:00:00Z", 1), (List{"2011-12-30T10:00:00Z"}));
+}
+
+TEST(Cron, AStepFromAStarIsARestriction) {
+  // Every other day, or a Monday.
+  EXPECT_EQ(Ticks("0 0 */2 * 1", "UTC", "2026-01-09T12:00:00Z", 4),
+            (List{"2026-01-11T00:00:00Z", "2026-01-12T00:00:00Z", "2026-01-13T00:00:00Z", "2026-01-15T00:00:00Z"}));
+}
+
+TEST(Cron, TicksWhenCronerDoes) {
+  const char* other = std::getenv("CRON_VECTORS");
+  std::ifstream file(other ? other : BULKHEAD_TEST_FOLDER "/cron_vectors.txt");
+  int ticking = 0, refused = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line);
+    const auto expression = record[0].get<std::string>();
+    if (record[1].is_null()) {
+      EXPECT_FALSE(Cron::Parse(expression).ok()) << line;
+      ++refused;
+      continue;
+    }
+    const auto cron = Cron::Parse(expression, record[1].get<std::string>());
+    ASSERT_TRUE(cron.ok()) << line << cron.status();
+    std::vector<int64_t> ticks;
+    const size_t count = record[3].size();
+    for (auto at = cron->Next(WallTime(std::chrono::seconds(record[2].get<int64_t>()))); at && ticks.size() < count; at = cron->Next(*at))
+      ticks.push_back(std::chrono::duration_cast<std::chrono::seconds>(at->time_since_epoch()).count());
+    EXPECT_EQ(ticks, record[3].get<std::vector<int64_t>>()) << line;
+    ++ticking;
+  }
+  EXPECT_GT(ticking, 700);
+  EXPECT_GT(refused, 15);
 }
 
 TEST(Cron, EveryErrorNamesItsField) {

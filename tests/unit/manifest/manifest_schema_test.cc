@@ -30,6 +30,8 @@ json FullManifest() {
   json full = json::parse(FileText("../../interface/manifest_full.json"));
   // The fields that came later.
   full["capabilities"]["jobs"]["handlers"][1]["catchUp"] = {{"all", 10}};
+  full["capabilities"]["jobs"]["handlers"][1]["concurrency"] = 4;
+  full["capabilities"]["jobs"]["handlers"][1]["history"] = {{"count", 50}, {"age", 86400000}};
   full["config"]["schema"]["tags"] = {
       {"type", "multiselect"}, {"options", {"a", {{"value", "b"}, {"label", "B"}}}}, {"validation", {{"maxItems", 2}}}};
   full["config"]["schema"]["every"] = {{"type", "duration"}, {"default", "30s"}, {"dependsOn", "loud"}};

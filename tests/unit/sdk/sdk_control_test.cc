@@ -1,6 +1,7 @@
 // The calls of the contract on the control socket.
 #include <gtest/gtest.h>
 
+#include <set>
 #include <thread>
 
 #include "harness.h"
@@ -133,6 +134,32 @@ TEST(Jobs, ACancelledCallCancelsTheRun) {
   }
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(Eventually([&] { return link.Ask("GET", "/cancelled").body == "1"; }));
+}
+
+TEST(Jobs, ACancelledRunIsNamedUntilItsHandlerHasReturned) {
+  ModuleProcess module;
+  const auto running = [&] {
+    auto call = module.Call();
+    pb::RunningJobsResponse response;
+    EXPECT_TRUE(module.stub().RunningJobs(call.get(), {}, &response).ok());
+    return std::multiset<int64_t>(response.fences().begin(), response.fences().end());
+  };
+  EXPECT_TRUE(running().empty());
+  for (const auto& [job, fence] : {std::pair("hang", 7), std::pair("wait", 8)}) {
+    auto call = module.Call();
+    pb::RunJobRequest request = Job(job);
+    request.set_deadline_ms(60'000);
+    request.set_fence(fence);
+    auto reader = module.stub().RunJob(call.get(), request);
+    pb::RunJobUpdate update;
+    ASSERT_TRUE(reader->Read(&update));
+    EXPECT_TRUE(running().contains(fence));
+    call->TryCancel();
+    while (reader->Read(&update)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  EXPECT_TRUE(Eventually([&] { return running() == std::multiset<int64_t>{7}; })) << "the one that does not look whether it was cancelled";
 }
 
 TEST(Jobs, ARunKnowsItsDeadline) {

@@ -120,6 +120,52 @@ TEST_F(HostTest, AMessageOfMoreThanAMegabyteIsRefused) {
   EXPECT_EQ(Publish({kToken}, std::string(1 << 20, 'x')).error_code(), StatusCode::RESOURCE_EXHAUSTED);
 }
 
+TEST_F(HostTest, EnqueueIsAnsweredForTheModuleWhoseTokenItHas) {
+  server_->OnEnqueue([](const std::string& module, HostEnqueue run, HostServer::Enqueued done) {
+    if (run.job == "nothing") return done(Error("JOB_NOT_FOUND", "There is no such job."), "", false);
+    EXPECT_EQ(module, "orders");
+    EXPECT_EQ(run.payload_json, "null");
+    EXPECT_EQ(run.delay, Millis(1'500));
+    EXPECT_EQ(run.unique_key, "k");
+    EXPECT_EQ(run.priority, -3);
+    done(absl::OkStatus(), "run-1", true);
+    done(absl::OkStatus(), "run-2", false);  // the first one counts
+  });
+  const auto enqueue = [&](const char* job, const char* token, v1::EnqueueResponse& response) {
+    grpc::ClientContext context;
+    Prepare(context, {token});
+    v1::EnqueueRequest request;
+    request.set_job(job);
+    request.set_delay_ms(1'500);
+    request.set_unique_key("k");
+    request.set_priority(-3);
+    return stub_->Enqueue(&context, request, &response);
+  };
+  v1::EnqueueResponse response;
+  ASSERT_TRUE(enqueue("mail", kToken, response).ok());
+  EXPECT_EQ(response.run_id(), "run-1");
+  EXPECT_TRUE(response.existed());
+  EXPECT_EQ(enqueue("mail", "wrong", response).error_code(), StatusCode::UNAUTHENTICATED);
+  const grpc::Status refused = enqueue("nothing", kToken, response);
+  EXPECT_EQ(refused.error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(refused.error_message(), "There is no such job.");
+}
+
+TEST_F(HostTest, AServerThatStopsEndsAnEnqueueThatHasNoAnswerYet) {
+  std::promise<HostServer::Enqueued> open;
+  server_->OnEnqueue([&](const std::string&, HostEnqueue, HostServer::Enqueued done) { open.set_value(std::move(done)); });
+  auto call = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    Prepare(context, {kToken});
+    v1::EnqueueResponse response;
+    return stub_->Enqueue(&context, {}, &response);
+  });
+  auto answer = open.get_future().get();
+  server_->Stop();
+  EXPECT_FALSE(call.get().ok());
+  answer(absl::OkStatus(), "late", false);
+}
+
 TEST_F(HostTest, ModulesOfEveryUserMayConnect) {
   struct stat info {};
   ASSERT_EQ(stat(socket().c_str(), &info), 0);

@@ -1,0 +1,55 @@
+#include "host_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+
+#include "bulkhead/host/v1/host.grpc.pb.h"
+#include "json_text.h"
+
+namespace bulkhead::sdk {
+
+namespace {
+
+constexpr std::chrono::seconds kHostDeadline{5};
+
+bool MayPass(grpc::StatusCode code) {
+  return code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED || code == grpc::StatusCode::RESOURCE_EXHAUSTED;
+}
+
+}  // namespace
+
+struct HostClient::Connection {
+  std::unique_ptr<::bulkhead::host::v1::Host::Stub> stub;
+};
+
+HostClient::HostClient(std::string host_socket, std::string token) : host_socket_(std::move(host_socket)), token_(std::move(token)) {}
+HostClient::~HostClient() = default;
+
+HostClient::Connection& HostClient::connection() {
+  std::lock_guard lock(mutex_);
+  if (!connection_) {
+    connection_ = std::make_unique<Connection>();
+    connection_->stub = ::bulkhead::host::v1::Host::NewStub(grpc::CreateChannel("unix:" + host_socket_, grpc::InsecureChannelCredentials()));
+  }
+  return *connection_;
+}
+
+EnqueuedRun HostClient::Enqueue(std::string_view job, std::string payload_json, const EnqueueOptions& options) {
+  if (host_socket_.empty()) throw HostError("there is no supervisor to be asked", false);
+  ::bulkhead::host::v1::EnqueueRequest request;
+  request.set_job(Utf8(job));
+  request.set_payload_json(std::move(payload_json));
+  request.set_delay_ms(options.delay.count());
+  request.set_unique_key(Utf8(options.unique_key));
+  request.set_priority(options.priority);
+  grpc::ClientContext context;
+  context.AddMetadata("x-bulkhead-token", token_);
+  context.set_deadline(std::chrono::system_clock::now() + kHostDeadline);
+  ::bulkhead::host::v1::EnqueueResponse response;
+  const grpc::Status status = connection().stub->Enqueue(&context, request, &response);
+  if (!status.ok()) throw HostError(status.error_message(), MayPass(status.error_code()));
+  return {response.run_id(), response.existed()};
+}
+
+}  // namespace bulkhead::sdk

@@ -1,0 +1,31 @@
+// Calls of the module on its supervisor (proto/bulkhead/host/v1). Thread-safe; each call blocks.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "bulkhead/jobs.h"
+
+namespace bulkhead::sdk {
+
+class HostClient {
+ public:
+  // Connects when it is first needed. An empty socket: every call throws.
+  HostClient(std::string host_socket, std::string token);
+  ~HostClient();
+  HostClient(const HostClient&) = delete;
+
+  EnqueuedRun Enqueue(std::string_view job, std::string payload_json, const EnqueueOptions& options);
+
+ private:
+  struct Connection;
+  Connection& connection();
+
+  const std::string host_socket_, token_;
+  std::mutex mutex_;
+  std::unique_ptr<Connection> connection_;
+};
+
+}  // namespace bulkhead::sdk
