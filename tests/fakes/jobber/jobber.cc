@@ -16,6 +16,8 @@ using namespace bulkhead::sdk;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+constexpr milliseconds kDeaf{30'000};  // to everything, longer than anybody waits for it
+
 // A byte of the file for each number, of an open file description of its own.
 class LockOf {
  public:
@@ -56,7 +58,7 @@ class Jobber : public Module {
     jobs.Handle("talk", Talk);
     // Does not look whether it was cancelled.
     const auto stubborn = [](JobContext&) -> Json {
-      std::this_thread::sleep_for(std::chrono::seconds(30));
+      std::this_thread::sleep_for(kDeaf);
       return nullptr;
     };
     jobs.Handle("stubborn", stubborn);
