@@ -340,7 +340,8 @@ class Export(DaemonTest):
             self.assertEqual(waiting.ask("GET", f"{ECHO}/echo").status, 200)
         span = collector.span("GET /api/v1/m/echo/echo")
         events = [event.name for event in span.events]
-        self.assertIn(events, ([], ["parked", "unparked"], ["retried", "parked", "unparked"], ["retried"]))
+        # Retried more than once where a link was lost before the request was on it.
+        self.assertRegex(" ".join(events), r"^((retried|parked unparked)( |$))*$")
         families = page(daemon)
         self.assertEqual(families["bulkhead_gateway_parked_total"].value(), events.count("parked"))
         for event in span.events:

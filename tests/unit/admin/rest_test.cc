@@ -382,7 +382,8 @@ TEST_F(JobsApi, ARunIs202WithItsPlaceOrWhenWaitedFor200WithItsResult) {
   EXPECT_EQ(queued.header("location"), "/api/v1/runs/run-1");
   EXPECT_THAT(Keys(queued.data()),
               UnorderedElementsAre("id", "module", "job", "status", "attempt", "trigger", "slot", "payload", "progress", "result",
-                                   "error", "queuedAt", "startedAt", "finishedAt", "node", "worker"));
+                                   "error", "queuedAt", "startedAt", "finishedAt", "node", "worker", "priority", "notBefore",
+                                   "cancelRequested", "maxAttempts"));
   const Reply waited =
       Post("/api/v1/modules/meter/jobs/collect/run?wait=10s", {{"payload", {{"n", 1}, {"list", {1, 2.5, nullptr}}}}});
   ASSERT_EQ(waited.status, 200) << waited.body;
@@ -409,7 +410,8 @@ TEST_F(JobsApi, ListsTheJobsOfTheManifest) {
   const json jobs = Get("/api/v1/modules/meter/jobs").data();
   ASSERT_EQ(jobs.size(), 2u);
   EXPECT_THAT(Keys(jobs[0]), UnorderedElementsAre("module", "name", "schedule", "timeZone", "timeoutMs", "retries", "overlap",
-                                                  "active", "nextRunAt"));
+                                                  "active", "nextRunAt", "catchUp", "concurrency", "config", "description", "displayName",
+                                                  "historyAgeMs", "historyCount"));
   EXPECT_EQ(jobs[0]["schedule"], "*/5 * * * *");
   EXPECT_EQ(jobs[0]["active"], true);
 }

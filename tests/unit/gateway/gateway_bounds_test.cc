@@ -62,21 +62,25 @@ TEST_F(GatewayTest, AModuleThatReadsNothingGetsNoMoreThanItsBacklog) {
   module.reads = false;
   module.Do([](FakeLinkModule&) {});
   std::vector<std::unique_ptr<HttpClient>> clients;
-  int refused = 0;
   for (int i = 0; i < kClients; ++i) {
     clients.push_back(std::make_unique<HttpClient>(gateway_->address()));
     clients.back()->Send("GET /api/v1/m/m/x HTTP/1.1\r\nHost: t\r\nX-Long: " + std::string(kHead, 'l') + "\r\n\r\n");
-    if (!clients.back()->Readable(size_t(i) * kHead < kBacklog ? 0 : 200)) continue;
-    HttpResponse r = clients.back()->Read();
+    // Beyond the backlog the answer comes at once; on a busy machine the next one may be sent before that.
+    if (size_t(i) * kHead >= kBacklog) clients.back()->Readable(200);
+  }
+  module.reads = true;
+  module.Do([](FakeLinkModule&) {});
+  int refused = 0;
+  for (auto& client : clients) {
+    HttpResponse r = client->Read();
+    if (r.status == 200) continue;
     EXPECT_EQ(r.status, 503);
     EXPECT_THAT(r.body, HasSubstr("OVERLOADED"));
     ++refused;
   }
   EXPECT_GT(refused, 5) << "of " << kClients << ", which together send 6 MiB";
   EXPECT_LT(refused, kClients - int(kBacklog / kHead)) << "the backlog is smaller than it should be";
-  module.reads = true;
-  module.Do([](FakeLinkModule&) {});
-  EXPECT_TRUE(module.WaitFor([&](const auto& c) { return c.requests == 1 + kClients - refused; })) << module.counts().requests;
+  EXPECT_EQ(module.counts().requests, 1 + kClients - refused);
   EXPECT_EQ(Client().Get("/api/v1/m/m/x").body, "read");
 }
 
