@@ -62,7 +62,7 @@ UPDATE bulkhead_internal.modules SET manifest = manifest;
 -- Queues a run; `fresh` is false when one with that key waits already, whose id is answered. Not for modules: the supervisor's own and enqueue()'s.
 CREATE FUNCTION bulkhead_internal.enqueue_run(module text, job text, payload jsonb, delay interval, unique_key text, priority integer,
                                               OUT run_id uuid, OUT fresh boolean)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -136,7 +136,8 @@ $$;
 CREATE FUNCTION bulkhead_internal.claim_runs(modules text[], jobs text[], concurrencies integer[], places integer[], instances text[],
                                              most integer, node text, lease interval)
 RETURNS SETOF bulkhead_internal.runs
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off  -- in the order of the index: of many that wait only the first are looked at
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -176,7 +177,7 @@ CREATE FUNCTION bulkhead_internal.finish_runs(ids uuid[], fences bigint[], kinds
                                               results text[], codes text[], messages text[], stacks text[],
                                               fractions double precision[], notes text[])
 RETURNS SETOF bulkhead_internal.runs
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 BEGIN

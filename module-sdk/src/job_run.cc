@@ -110,6 +110,12 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
     }
   }
 
+  // Its result or error is on its way: who has read that may send the next run before this handler's thread has ended.
+  bool closed() {
+    std::lock_guard lock(mutex_);
+    return closed_;
+  }
+
   void Fail(std::string_view code, std::string_view message, std::string_view stack, bool retryable) {
     pb::RunJobUpdate update;
     pb::JobError& error = *update.mutable_error();
@@ -237,7 +243,7 @@ JobRuns::Reactor* JobRuns::Begin(const pb::RunJobRequest& request, const Jobs* j
     std::lock_guard lock(mutex_);
     if (interrupted_) {
       run->Fail("INTERRUPTED", "the module is stopping", "", true);
-    } else if (running_.size() >= size_t(kMaxConcurrentJobs)) {
+    } else if (std::count_if(running_.begin(), running_.end(), [](const auto& one) { return !one->closed(); }) >= kMaxConcurrentJobs) {
       run->Fail("OVERLOADED", "the module has 16 runs already", "", true);
     } else {
       running_.insert(run);

@@ -13,7 +13,8 @@ namespace bulkhead {
 namespace {
 
 constexpr Millis kStopWrites{4'000};   // for handlers to return and the last outcomes to be written when stopping
-constexpr int kTrimEvery = 50;         // ended runs of a job between two looks at its history
+constexpr int kTrimEvery = 50;         // ended runs of a job between two looks at its history,
+constexpr Millis kTrimInterval{1'000};  // which come no more often than this
 constexpr size_t kMaxWaiters = 1'000;  // callers that wait for a run to end; beyond: answered at once
 constexpr Millis kMaxDelay{366LL * 24 * 3'600'000};
 constexpr Millis kMaxTimedDelay{3'600'000};  // beyond, the poll finds it
@@ -45,8 +46,9 @@ void JobsOnLoop::RunEnded(const RunView& view) {
   TellWaiters(view);
   followers_.Tell(view, {});
   const JobKey key(view.module, view.job);
-  if (++ended_since_trim_[key] < kTrimEvery) return;
-  ended_since_trim_.erase(key);
+  SinceTrim& since = since_trim_[key];
+  if (++since.ended < kTrimEvery || clock_.Now() - since.at < kTrimInterval) return;
+  since = {0, clock_.Now()};
   if (const Schedule::Job* job = schedule_.Find(key))
     store_.Call([key, spec = *job->spec](RunStore& store) { return store.Trim(key.first, spec); }, [](absl::Status) {});
 }

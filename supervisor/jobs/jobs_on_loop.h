@@ -124,7 +124,11 @@ class JobsOnLoop final : public Jobs {
   Schedule schedule_;
   std::map<JobKey, Tick> unwritten_ticks_;      // the latest of each job; the database was away
   std::multimap<std::string, Waiter> waiters_;  // by run id
-  std::map<JobKey, int> ended_since_trim_;
+  struct SinceTrim {
+    int ended = 0;
+    Instant at{};
+  };
+  std::map<JobKey, SinceTrim> since_trim_;
   RunFollowers followers_;
   const std::string conninfo_;
   std::unique_ptr<Notifications> listener_;

@@ -77,6 +77,7 @@ class Ours:
     def throughput(self, runs):
         daemon = self.daemon
         daemon.post("/api/v1/modules/jobber/disable?wait=60s")
+        self.sql("DELETE FROM bulkhead_internal.runs")
         self.sql("SELECT count(bulkhead_internal.enqueue_run('jobber', 'stamp', jsonb_build_object('n', n), NULL, NULL, NULL))"
                  f" FROM generate_series(1, {runs}) AS n")
         self.sql("ANALYZE bulkhead_internal.runs")
@@ -90,9 +91,9 @@ class Ours:
         rows = self.sql("SELECT extract(epoch FROM max(finished_at) - min(started_at)), count(*) FILTER (WHERE status = 'SUCCEEDED'),"
                         " max(attempt) FROM bulkhead_internal.runs WHERE job = 'stamp'").split("|")
         if int(rows[1]) != runs:
-            raise RuntimeError(f"{rows[1]} of {runs} runs have succeeded")
+            seen = self.sql("SELECT status, trigger, error_code, left(error_message, 99), count(*) FROM bulkhead_internal.runs GROUP BY 1, 2, 3, 4")
+            raise RuntimeError(f"{rows[1]} of {runs} runs have succeeded: {seen}")
         seconds = float(rows[0])
-        self.sql("DELETE FROM bulkhead_internal.runs WHERE job = 'stamp'")
         return {"seconds": seconds, "perSecond": runs / seconds}
 
     def latency(self, runs, how="enqueue"):
@@ -148,11 +149,11 @@ def main():
         for _ in range(options.rounds):
             ours = Ours(server)
             try:
-                result["bulkhead"]["perSecond"].append(ours.throughput(options.runs)["perSecond"])
-                seen = ours.latency(options.latencies)
+                seen = ours.latency(options.latencies)  # in a database without a history, as that of the peers
                 result["bulkhead"]["p50"].append(seen["p50"])
                 result["bulkhead"]["p99"].append(seen["p99"])
                 reruns.append(ours.rerun())
+                result["bulkhead"]["perSecond"].append(ours.throughput(options.runs)["perSecond"])
             finally:
                 ours.close()
             for name in peers:

@@ -177,6 +177,13 @@ class Queue(SharedDaemonTest):
         self.assertError(self.daemon.delete("/api/v1/runs/nothing"), 404, "RUN_NOT_FOUND")
         self.assertError(self.daemon.delete(f"/api/v1/runs/{done}?wait=soon"), 400, "INVALID_ARGUMENT")
 
+    def test_a_worker_that_has_its_fill_takes_the_next_run_as_soon_as_one_has_its_result(self):
+        runs = 5_000  # of a job without retries, which waits for nothing: a run that is refused has failed
+        self.assertEqual(self.daemon.post(f"{MODULE}/fill", {"job": "stamp", "from": 0, "count": runs, "ms": 0}).status, 200)
+        count = "SELECT count(*) FROM bulkhead_internal.runs WHERE job = 'stamp' AND status"
+        wait_until(lambda: self.daemon.sql(f"{count} IN ('QUEUED', 'RUNNING')")[0][0] == "0", "the end of all", 60 * SLOW)
+        self.assertEqual(self.daemon.sql(f"{count} = 'SUCCEEDED'")[0][0], str(runs))
+
 
 class Trouble(DaemonTest):
     def test_a_worker_that_ignores_the_cancelling_of_its_run_is_killed_after_a_grace(self):
