@@ -129,8 +129,8 @@ $$;
 
 -- ---- claiming and closing, for supervisors
 
--- Up to `most` runs of these jobs, of each no more than leaves it within its concurrency in the whole cluster, nor than `places`; each assigned to one
--- of the instances, in turn. Claims are made one after another: "how many are running?" and the claim are one step cluster-wide. The lock is on a
+-- Up to `most` runs of these jobs, of each no more than leaves it within its concurrency in the whole cluster, nor than `places`; assigned to its
+-- instances in their order. Claims are made one after another: "how many are running?" and the claim are one step cluster-wide. The lock is on a
 -- table that no module can reach: an advisory lock could be taken by any of them, to stop all jobs. Nothing else locks it so, readers and
 -- writers do not wait for it, and nothing is written for it.
 CREATE FUNCTION bulkhead_internal.claim_runs(modules text[], jobs text[], concurrencies integer[], places integer[], instances text[],

@@ -27,7 +27,7 @@ struct RunClaim {  // a job that this node could run now
   std::string module, job;
   int concurrency = 1;                 // runs at once in the whole cluster
   int places = 1;                      // of them here, now
-  std::vector<std::string> instances;  // that take them in turn
+  std::vector<std::string> instances;  // one for each of the places
 };
 
 // How an attempt ended; the kinds are explained at finish_runs() in the migration.

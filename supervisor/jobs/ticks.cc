@@ -140,7 +140,15 @@ std::vector<RunClaim> JobsOnLoop::Claimable(const Runner::Load& load) {
     claim.places = std::min(free, claim.concurrency - count(load.jobs, key));
     if (claim.places <= 0) continue;
     std::sort(workers.begin(), workers.end());
-    for (auto& [busy, instance] : workers) claim.instances.push_back(std::move(instance));
+    // One entry for each free place, so that nobody is given more than he takes.
+    for (bool more = true; std::exchange(more, false);) {
+      for (auto& [busy, instance] : workers) {
+        if (busy >= limits::kMaxRunsPerWorker || static_cast<int>(claim.instances.size()) >= claim.places) continue;
+        ++busy;
+        claim.instances.push_back(instance);
+        more = true;
+      }
+    }
     claims.push_back(std::move(claim));
   }
   if (claims.size() > 1) std::rotate(claims.begin(), claims.begin() + static_cast<std::ptrdiff_t>(first_claim_++ % claims.size()), claims.end());
@@ -171,6 +179,7 @@ void JobsOnLoop::Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs, Instant a
     return MaybeStopped();  // the next poll tries again
   }
   database_away_ = false;
+  std::map<std::string, int> busy = runner_.load().instances;
   for (ClaimedRun& run : *runs) {
     // The world may have moved on while the claim was made.
     const Schedule::Job* job = stopping_ ? nullptr : schedule_.Find({run.view.module, run.view.job});
@@ -180,6 +189,8 @@ void JobsOnLoop::Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs, Instant a
         if (worker.instance == run.view.worker) chosen = &worker;
       }
     }
+    // Of several jobs of one module each was offered all free places.
+    if (chosen != nullptr && ++busy[chosen->instance] > limits::kMaxRunsPerWorker) chosen = nullptr;
     if (chosen == nullptr) {
       runner_.Return(run);
     } else {
