@@ -37,7 +37,7 @@ Actor Records::ActorOf(const Identity* identity, std::string address, std::strin
   actor.address = std::move(address);
   actor.request_id = std::move(request_id);
   actor.node = node_;
-  actor.recorded = std::make_shared<std::atomic<Recording>>(Recording::kNothing);
+  actor.recorded = std::make_shared<RecordedCall>();
   return actor;
 }
 
@@ -45,7 +45,7 @@ void Records::Accepted(const AuditedCall& call, std::string_view why) {
   LogCall(call, kAccepted);
   if (call.by.subject.empty()) return;
   auto recorded = Recording::kNothing;
-  if (call.by.recorded && !call.by.recorded->compare_exchange_strong(recorded, Recording::kAcceptance)) return;
+  if (call.by.recorded && !call.by.recorded->what.compare_exchange_strong(recorded, Recording::kAcceptance)) return;
   AuditRecord record = RecordOf(call);
   record.outcome = kAccepted;
   record.message = why;
@@ -55,7 +55,7 @@ void Records::Accepted(const AuditedCall& call, std::string_view why) {
 void Records::Ended(const AuditedCall& call, const absl::Status& result) {
   LogCall(call, Outcome(result));
   if (call.by.subject.empty()) return;
-  const Recording before = call.by.recorded ? call.by.recorded->exchange(Recording::kOutcome) : Recording::kNothing;
+  const Recording before = call.by.recorded ? call.by.recorded->what.exchange(Recording::kOutcome) : Recording::kNothing;
   // A change that was made, and then something failed: that is told, too.
   if (result.ok() && before == Recording::kOutcome) return;
   AuditRecord record = RecordOf(call);

@@ -72,6 +72,10 @@ Actor SystemActor(std::string node) { return {"system", "system", "", "", "", st
 
 absl::Status AppendAudit(Connection& connection, const AuditRecord& record) {
   const Actor& by = record.by;
+  if (by.recorded && record.outcome != kAccepted) {
+    std::lock_guard lock(by.recorded->order);
+    by.recorded->outcome = true;
+  }
   return connection
       .Run(
           "INSERT INTO bulkhead_internal.audit (node, subject, credential, credential_id, address, request_id, action, module, "
@@ -84,7 +88,7 @@ absl::Status AppendAudit(Connection& connection, const AuditRecord& record) {
 }
 
 void Recorded(const AuditRecord& record) {
-  if (record.by.recorded) record.by.recorded->store(record.outcome == kAccepted ? Recording::kAcceptance : Recording::kOutcome);
+  if (record.by.recorded) record.by.recorded->what = (record.outcome == kAccepted ? Recording::kAcceptance : Recording::kOutcome);
 }
 
 std::pair<std::string, std::string> Changed(const std::string& before_json, const std::string& after_json) {
@@ -105,7 +109,12 @@ std::pair<std::string, std::string> Changed(const std::string& before_json, cons
 }
 
 absl::Status AuditLog::Append(const AuditRecord& record) {
-  return database_.With([&](Connection& connection) { return AppendAudit(connection, record); });
+  return database_.With([&](Connection& connection) {
+    RecordedCall* const call = record.outcome == kAccepted ? record.by.recorded.get() : nullptr;
+    if (call == nullptr) return AppendAudit(connection, record);
+    std::lock_guard lock(call->order);
+    return call->outcome ? absl::OkStatus() : AppendAudit(connection, record);
+  });
 }
 
 absl::StatusOr<AuditPage> AuditLog::Find(const AuditQuery& query) {

@@ -4,11 +4,13 @@
 // connection. What changed nothing, a refusal or a call that asked for what is so already, is written by whoever ends the call.
 //
 // Rows are only ever added, so what takes time has two with one request id: kAccepted when it has begun (the wish is stored, or the client was
-// told that it goes on, or has left), and the outcome when that is known. One without the other: the supervisor ended meanwhile.
+// told that it goes on, or has left), and the outcome when that is known. The first without the second: the supervisor ended meanwhile. The
+// second alone: it was known before the first was written; never the other way round.
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +24,11 @@ inline constexpr std::string_view kAccepted = "ACCEPTED";  // an outcome that is
 
 // What the audit has of a call.
 enum class Recording { kNothing, kAcceptance, kOutcome };
+struct RecordedCall {
+  std::atomic<Recording> what = Recording::kNothing;  // committed
+  std::mutex order;  // taken by those alone who have a connection already
+  bool outcome = false;  // under order: written, committed or not; no acceptance may follow
+};
 
 // On whose behalf something is done.
 struct Actor {
@@ -32,7 +39,7 @@ struct Actor {
   std::string request_id;
   std::string node;           // where it was asked for
   // Set once a row of this call is committed; may be null. Shared by the copies of one call's actor.
-  std::shared_ptr<std::atomic<Recording>> recorded;
+  std::shared_ptr<RecordedCall> recorded;
 };
 // The same for a row that is not the call's own, of a step on the way: what the call has come to is still to be written.
 Actor OnTheWay(Actor by);

@@ -78,7 +78,7 @@ class AccountsTest : public testing::Test {
     by.subject = "root";
     by.credential = "admin-token";
     by.request_id = "r-1";
-    by.recorded = std::make_shared<std::atomic<Recording>>(Recording::kNothing);
+    by.recorded = std::make_shared<RecordedCall>();
     return by;
   }
 
@@ -197,7 +197,7 @@ TEST_F(AccountsTest, RolesAreResolvedWhereTheyAreHeld) {
 TEST_F(AccountsTest, EveryChangeIsInTheAuditWithWhatItChangedAndNoSecretIs) {
   const Actor root = Root();
   ASSERT_TRUE(node_.accounts.CreateRole(admin_, {"keeper", "", {"a:b"}, {}, {}}, root).ok());
-  EXPECT_EQ(root.recorded->load(), Recording::kOutcome);
+  EXPECT_EQ(root.recorded->what.load(), Recording::kOutcome);
   ASSERT_TRUE(node_.accounts.UpdateRole(admin_, {"keeper", "", {"a:c"}, {}, {}}, root).ok());
   ASSERT_TRUE(node_.accounts.DeleteRole(admin_, "keeper", root).ok());
   auto token = node_.authenticator.Create(admin_, "ci", "", {"a:b"}, std::nullopt, {}, root);
@@ -270,7 +270,7 @@ TEST_F(AccountsTest, AChangeThatCanNotBeRecordedIsNotMade) {
   EXPECT_FALSE(node_.accounts.DeleteUser(admin_, "jana", root).ok());
   EXPECT_FALSE(LogIn(node_, "jana").ok());
   EXPECT_FALSE(node_.accounts.LogOut(login->refresh_token, root).ok());
-  EXPECT_EQ(root.recorded->load(), Recording::kNothing);
+  EXPECT_EQ(root.recorded->what.load(), Recording::kNothing);
   ASSERT_TRUE(database_.Run("ALTER TABLE bulkhead_internal.audit_away RENAME TO audit").ok());
   EXPECT_EQ((*store_.Roles()).size(), 1u);
   EXPECT_THAT((*store_.Roles())[0].permissions, ElementsAre("a:b"));
