@@ -76,6 +76,13 @@ std::string SetMigrationTimeout(Config& config, const std::string& value, const 
   return "";
 }
 
+std::string SetKept(Millis& target, const std::string& value) {
+  const auto time = ParseDuration(value);
+  if (!time || *time <= Millis(0)) return absl::StrCat("\"", value.substr(0, 64), "\" is no duration above 0 such as 90m, 48h or 7d.");
+  target = *time;
+  return "";
+}
+
 std::string SetExtensions(Config& config, const std::string& value, const std::string&) {
   std::vector<std::string> names;
   if (absl::StripAsciiWhitespace(value) != "none") {
@@ -235,6 +242,11 @@ const std::vector<Setting>& Settings() {
       {"store.extensions", "BULKHEAD_STORE_EXTENSIONS", "--store-extensions", "NAME,NAME",
        "PostgreSQL extensions that modules may ask for, or none (default pg_trgm,pgcrypto,citext,uuid-ossp,btree_gin,btree_gist,timescaledb)",
        SetExtensions, true},
+      {"events.keep", "BULKHEAD_EVENTS_KEEP", "--events-keep", "DURATION", "how long events are kept that every subscriber has (default 7d)",
+       [](Config& c, const std::string& v, const std::string&) { return SetKept(c.events_kept, v); }},
+      {"events.keepUnread", "BULKHEAD_EVENTS_KEEP_UNREAD", "--events-keep-unread", "DURATION",
+       "how long events are kept that a subscriber, such as a disabled one, has not had (default 30d)",
+       [](Config& c, const std::string& v, const std::string&) { return SetKept(c.events_kept_unread, v); }},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"log.moduleFiles", "BULKHEAD_LOG_MODULE_FILES", "--log-module-files", "N",

@@ -32,6 +32,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/base/systemd.h"
 #include "supervisor/data_folder.h"
+#include "supervisor/events/events.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/greeting.h"
@@ -58,7 +59,7 @@ constexpr int kPoolThreads = 6;          // blocking work at a time: database, a
 constexpr size_t kPoolQueue = 4096;      // beyond: refused (blocking_pool.h)
 constexpr int kDatabaseConnections = 8;  // of the supervisor itself
 constexpr int kMaxGatewayThreads = 4;
-constexpr Millis kJobGrace{3'000};    // running jobs at a shutdown
+constexpr Millis kWorkGrace{3'000};   // running jobs and deliveries at a shutdown
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
@@ -208,6 +209,8 @@ class Daemon {
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get(), config_.store_url.empty()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
+    events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread});
+    publisher_.AddReader(events_.get());
     publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
@@ -254,6 +257,7 @@ class Daemon {
         queued.ok() ? done(absl::OkStatus(), queued->id, !queued->fresh) : done(queued.status(), "", false);
       });
     });
+    host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });
@@ -266,7 +270,7 @@ class Daemon {
     records_ = std::make_unique<Records>(*database_, *secrets_, pool_, node);
     migrations_ = std::make_unique<ModuleMigrations>(*database_, *registry_, folder_.path, options.migration_limits);
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
-                                                     *migrations_, *flags_, *records_, *logs_,
+                                                     *migrations_, *flags_, *records_, *logs_, events_->queries(),
                                                      {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
                                                       access_log_.get()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
@@ -276,6 +280,7 @@ class Daemon {
     FollowStore();
     gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
+    events_->Start();
     LogInfo("daemon", "serving", {{"http", gateway_->address()}, {"grpc", admin_->address()}, {"data", folder_.path}});
     reconciler_->Boot([this](absl::Status status, std::vector<Reconciler::BootFailure> failures) {
       if (!status.ok()) return FailStart(status);
@@ -369,7 +374,7 @@ class Daemon {
     }
   }
 
-  // Stop claiming jobs, unroute and stop modules dependents first, close the front doors, stop PostgreSQL.
+  // Stop claiming jobs and delivering events, unroute and stop modules dependents first, close the front doors, stop PostgreSQL.
   void Shutdown() {
     if (stopping_) return;
     stopping_ = true;
@@ -383,11 +388,14 @@ class Daemon {
       Leave();
     });
     if (!reconciler_) return StopPostgres();
-    jobs_->Stop(kJobGrace, [this] {
-      jobs_stopped_ = true;
+    const auto stopped = [this, left = std::make_shared<int>(2)] {
+      if (--*left > 0) return;
+      work_stopped_ = true;
       StopModules();
       CloseDoors();
-    });
+    };
+    jobs_->Stop(kWorkGrace, stopped);
+    events_->Stop(kWorkGrace, stopped);
   }
 
   void StopModules() {
@@ -425,12 +433,12 @@ class Daemon {
     service_.Stopping("the spawner process has ended");
     if (!reconciler_) return Leave();
     if (was_stopping) report_.LeftBehind(reconciler_->Left());
-    jobs_stopped_ = modules_stopped_ = hastened_ = true;  // as far as they ever will be
+    work_stopped_ = modules_stopped_ = hastened_ = true;  // as far as they ever will be
     CloseDoors();
   }
 
   void CloseDoors() {
-    if (!jobs_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
+    if (!work_stopped_ || !modules_stopped_ || std::exchange(doors_closing_, true)) return;
     closer_ = std::thread([this, grace = hastened_ ? Millis(0) : kDrainGrace] {
       if (admin_) admin_->EndStreams();
       if (gateway_ && admin_) gateway_->Stop(grace);
@@ -529,6 +537,7 @@ class Daemon {
   std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
+  std::unique_ptr<Events> events_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;
@@ -540,7 +549,7 @@ class Daemon {
   bool status_due_ = false, reload_wanted_ = false, reloading_ = false;
   bool stopping_ = false, hastened_ = false, lost_ = false, leaves_at_once_ = false;
   Millis work_left_ = limits::kHastenedWork;  // of blocking work, once hastened
-  bool jobs_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
+  bool work_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
   int exit_code_ = 0;
 };
 

@@ -49,6 +49,8 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("modulesDir", now.modules_dir == next.modules_dir);
   compare("store.url", now.store_url == next.store_url);
   compare("store.migrationTimeout", now.migration_timeout == next.migration_timeout);
+  compare("events.keep", now.events_kept == next.events_kept);
+  compare("events.keepUnread", now.events_kept_unread == next.events_kept_unread);
   compare("discovery.development", now.discovery_development == next.discovery_development);
   compare("boot.onCriticalFailure", now.critical_failure_exits == next.critical_failure_exits);
   compare("log.moduleFiles", now.log_files == next.log_files);

@@ -134,14 +134,7 @@ ControlService::Unary* ControlService::DeliverEvents(Context* context, const pb:
     reactor->Finish(WrongToken());
     return reactor;
   }
-  // This version of the SDK has no event handlers: nothing is lost, the supervisor keeps the events.
-  for (const pb::Event& event : request->events()) {
-    pb::EventOutcome& outcome = *response->add_outcomes();
-    outcome.set_id(event.id());
-    outcome.set_verdict(pb::EventOutcome::RETRY);
-    outcome.set_message("no handler");
-  }
-  reactor->Finish(grpc::Status::OK);
+  host_.DeliverEvents(*request, *response, [reactor] { reactor->Finish(grpc::Status::OK); });
   return reactor;
 }
 

@@ -12,6 +12,7 @@ namespace bulkhead::sdk {
 namespace {
 
 constexpr std::chrono::seconds kHostDeadline{5};
+constexpr std::chrono::seconds kPublishDeadline{10};
 
 bool MayPass(grpc::StatusCode code) {
   return code == grpc::StatusCode::UNAVAILABLE || code == grpc::StatusCode::DEADLINE_EXCEEDED || code == grpc::StatusCode::RESOURCE_EXHAUSTED;
@@ -50,6 +51,21 @@ EnqueuedRun HostClient::Enqueue(std::string_view job, std::string payload_json, 
   const grpc::Status status = connection().stub->Enqueue(&context, request, &response);
   if (!status.ok()) throw HostError(status.error_message(), MayPass(status.error_code()));
   return {response.run_id(), response.existed()};
+}
+
+std::string HostClient::Publish(std::string_view topic, std::string_view key, std::string payload_json) {
+  if (host_socket_.empty()) throw HostError("there is no supervisor to publish to", false);
+  ::bulkhead::host::v1::PublishRequest request;
+  request.set_topic(Utf8(topic));
+  request.set_key(Utf8(key));
+  request.set_payload_json(std::move(payload_json));
+  grpc::ClientContext context;
+  context.AddMetadata("x-bulkhead-token", token_);
+  context.set_deadline(std::chrono::system_clock::now() + kPublishDeadline);
+  ::bulkhead::host::v1::PublishResponse response;
+  const grpc::Status status = connection().stub->Publish(&context, request, &response);
+  if (!status.ok()) throw HostError(status.error_message(), MayPass(status.error_code()));
+  return response.id();
 }
 
 }  // namespace bulkhead::sdk

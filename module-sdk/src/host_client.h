@@ -18,6 +18,8 @@ class HostClient {
   HostClient(const HostClient&) = delete;
 
   EnqueuedRun Enqueue(std::string_view job, std::string payload_json, const EnqueueOptions& options);
+  // The event's id, once it is stored.
+  std::string Publish(std::string_view topic, std::string_view key, std::string payload_json);
 
  private:
   struct Connection;

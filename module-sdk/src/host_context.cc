@@ -19,6 +19,7 @@ HostContext::HostContext(Facts facts, Json config, int64_t revision)
       flags_(facts_.flags),
       worker_threads_(kDefaultWorkers),
       max_waiting_(kDefaultWaiting) {
+  events_.Connect([this](std::string_view topic, std::string_view key, const std::string& payload_json) { return host_.Publish(topic, key, payload_json); });
   if (facts_.conninfo.empty()) return;
   database_ = std::make_unique<Database>(facts_.conninfo);
   health_.Add("database", [this] {
@@ -115,6 +116,7 @@ void HostContext::Freeze() {
   frozen_ = true;
   router_.Freeze();
   jobs_.Freeze();
+  events_.Freeze();
 }
 
 void HostContext::Replace(Json config, int64_t revision) {

@@ -45,6 +45,7 @@ class HostContext final : public Context {
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
   std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload, const EnqueueOptions& options) override;
+  Events& events() override { return events_; }
   void AddHealthCheck(std::string name, HealthCheck check) override;
   Counter& counter(std::string name) override;
   Gauge& gauge(std::string name) override;
@@ -77,6 +78,7 @@ class HostContext final : public Context {
   std::atomic<bool> frozen_{false};
   Router router_;
   Jobs jobs_;
+  Events events_;
   HealthChecks health_;
   std::map<std::string, Counter> counters_;
   std::map<std::string, Gauge> gauges_;

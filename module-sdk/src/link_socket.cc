@@ -9,7 +9,7 @@ namespace bulkhead::sdk {
 namespace {
 
 using websocket::ControlFrame;
-using websocket::Event;
+using SocketEvent = websocket::Event;  // bulkhead/events.h has an Event, too
 using websocket::Opcode;
 
 constexpr int kTurnSteps = 16;       // pieces decoded and callbacks called before others have their turn
@@ -96,9 +96,9 @@ bool LinkSocket::Decode(LinkStream& stream) {
   std::string_view rest = std::string_view(input_).substr(input_at_);
   for (bool more = true; more;) {
     size_t before = rest.size();
-    Event event = decoder_.Next(rest);
+    SocketEvent event = decoder_.Next(rest);
     uncredited_ += before - rest.size();
-    more = event.kind != Event::Kind::kNone && Take(stream, std::move(event));
+    more = event.kind != SocketEvent::Kind::kNone && Take(stream, std::move(event));
   }
   Credit(stream);
   std::lock_guard lock(mutex_);
@@ -114,26 +114,26 @@ bool LinkSocket::Decode(LinkStream& stream) {
 }
 
 // False: decode no more for now.
-bool LinkSocket::Take(LinkStream& stream, Event event) {
+bool LinkSocket::Take(LinkStream& stream, SocketEvent event) {
   std::lock_guard lock(mutex_);
   switch (event.kind) {
-    case Event::Kind::kNone:
-    case Event::Kind::kPong: break;
-    case Event::Kind::kPing:
+    case SocketEvent::Kind::kNone:
+    case SocketEvent::Kind::kPong: break;
+    case SocketEvent::Kind::kPing:
       if (state_ == State::kOpen) stream.Push(ControlFrame(Opcode::kPong, event.payload), {}, kUnlimited);
       break;
-    case Event::Kind::kText:
-    case Event::Kind::kBinary: {
+    case SocketEvent::Kind::kText:
+    case SocketEvent::Kind::kBinary: {
       if (state_ != State::kOpen) break;
       size_t held = std::min(uncredited_, kMaxHeld);
       uncredited_ -= held;
       inbound_bytes_ += event.payload.size();
       inbound_.push_back(
-          {event.kind == Event::Kind::kText ? Inbound::Kind::kText : Inbound::Kind::kBinary, 0, std::move(event.payload), held});
+          {event.kind == SocketEvent::Kind::kText ? Inbound::Kind::kText : Inbound::Kind::kBinary, 0, std::move(event.payload), held});
       break;
     }
-    case Event::Kind::kClose: QueueLast(stream, Inbound::Kind::kClosed, event.code, std::move(event.payload)); break;
-    case Event::Kind::kViolation: QueueLast(stream, Inbound::Kind::kViolated, event.code, std::move(event.payload)); break;
+    case SocketEvent::Kind::kClose: QueueLast(stream, Inbound::Kind::kClosed, event.code, std::move(event.payload)); break;
+    case SocketEvent::Kind::kViolation: QueueLast(stream, Inbound::Kind::kViolated, event.code, std::move(event.payload)); break;
   }
   return !read_all_ && inbound_.size() < kMaxInbound;
 }

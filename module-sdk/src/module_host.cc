@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "host_client.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -147,6 +148,7 @@ void ModuleHost::Stop(Clock::time_point deadline) {
   auto drained_by = now + budget * kDrainPercent / 100;
   auto cancelled_by = drained_by + budget * kCancelPercent / 100;
   runs_.Interrupt();
+  deliveries_.Interrupt();
   flags_.reset();
   if (link_) {
     auto socket_wait = std::chrono::duration_cast<std::chrono::milliseconds>(budget * kSocketPercent / 100);
@@ -159,6 +161,8 @@ void ModuleHost::Stop(Clock::time_point deadline) {
   }
   runs_.WaitIdle(drained_by);
   runs_.Abandon();
+  deliveries_.WaitIdle(drained_by);
+  deliveries_.Abandon();
   if (initialized) {
     try {
       module_->Stop(deadline);
@@ -201,9 +205,10 @@ void ModuleHost::Metrics(pb::MetricsResponse& response) {
     if (requests > 0) response.set_avg_response_time(double(counts.microseconds) / 1000.0 / double(requests));
     response.set_active_workers(dispatcher->pool().active());
   }
-  response.mutable_event_count();
+  response.mutable_event_count()->set_received(deliveries_.received());
   HostContext* context = initialized_;
   if (!context) return;
+  response.mutable_event_count()->set_published(context->events().published());
   std::map<std::string, double> custom;
   context->Collect(custom);
   try {
@@ -221,9 +226,14 @@ JobRuns::Reactor* ModuleHost::RunJob(const pb::RunJobRequest& request) {
   return runs_.Begin(request, context ? &context->jobs() : nullptr);
 }
 
+void ModuleHost::DeliverEvents(const pb::DeliverEventsRequest& request, pb::DeliverEventsResponse& response, std::function<void()> done) {
+  HostContext* context = started_ ? initialized_.load() : nullptr;
+  deliveries_.Begin(request, context ? &context->events() : nullptr, response, std::move(done));
+}
+
 bool ModuleHost::quiet() {
   auto now = Clock::now();
-  if (!runs_.WaitIdle(now)) return false;
+  if (!runs_.WaitIdle(now) || !deliveries_.WaitIdle(now)) return false;
   if (context_ && context_->health().running() > 0) return false;
   return !dispatcher_ || dispatcher_->pool().WaitIdle(now);
 }

@@ -14,6 +14,7 @@
 #include "bulkhead/module.h"
 #include "bulkhead/module/v1/module.pb.h"
 #include "dispatcher.h"
+#include "event_delivery.h"
 #include "handshake.h"
 #include "host_context.h"
 #include "job_run.h"
@@ -42,6 +43,8 @@ class ModuleHost {
   void Metrics(::bulkhead::module::v1::MetricsResponse& response);
   JobRuns::Reactor* RunJob(const ::bulkhead::module::v1::RunJobRequest& request);
   std::vector<int64_t> RunningJobs() { return runs_.Running(); }
+  void DeliverEvents(const ::bulkhead::module::v1::DeliverEventsRequest& request, ::bulkhead::module::v1::DeliverEventsResponse& response,
+                     std::function<void()> done);
   // What the process should exit with: 0, 125 for a wrong configuration, 1 for another failed start.
   int exit_code() const { return exit_code_; }
   bool failed() const { return exit_code_ != 0; }
@@ -65,6 +68,7 @@ class ModuleHost {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::unique_ptr<LinkServer> link_;  // after the dispatcher, which it uses
   JobRuns runs_;
+  EventDeliveries deliveries_;
   std::unique_ptr<FlagWatch> flags_;  // between Start and Stop
   // Set once, when what they point to is complete.
   std::atomic<HostContext*> initialized_{nullptr};

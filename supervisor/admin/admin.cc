@@ -13,6 +13,7 @@
 
 #include "bulkhead/admin/v1/audit.pb.h"
 #include "bulkhead/admin/v1/auth.pb.h"
+#include "bulkhead/admin/v1/events.pb.h"
 #include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/logs.pb.h"
@@ -95,6 +96,7 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs, streams_, parts_.clock));
+    services_.push_back(MakeEventsService(guard_, parts_.events, parts_.pool));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
     services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));
@@ -189,7 +191,7 @@ class AdminServer : public Admin {
     std::vector<const google::protobuf::ServiceDescriptor*> services;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::GetModuleLogsRequest::descriptor()->file(),
+          admin::v1::ListEventsRequest::descriptor()->file(), admin::v1::GetModuleLogsRequest::descriptor()->file(),
           admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
           admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
           admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {

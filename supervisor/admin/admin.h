@@ -14,6 +14,7 @@
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/fd.h"
+#include "supervisor/events/event_queries.h"
 #include "supervisor/gateway/local_service.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
@@ -45,6 +46,7 @@ class Admin : public LocalService {
     Flags& flags;
     Records& records;
     ModuleLogs& logs;
+    EventQueries& events;
     MetricsSources metrics = {};
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.

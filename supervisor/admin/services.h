@@ -11,6 +11,7 @@
 #include "supervisor/auth/accounts.h"
 #include "supervisor/auth/authenticator.h"
 #include "supervisor/base/blocking_pool.h"
+#include "supervisor/events/event_queries.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/jobs/jobs.h"
 #include "supervisor/lifecycle/modules.h"
@@ -23,6 +24,7 @@ class Streams;
 
 std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs, Streams& streams, const Clock& clock);
+std::unique_ptr<grpc::Service> MakeEventsService(const Guard& guard, EventQueries& events, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeLogsService(const Guard& guard, Modules& modules, ModuleLogs& logs, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 struct NodeStatus;

@@ -9,11 +9,11 @@ const std::vector<RoleRow>& BuiltInRoles() {
       {"admin", "Everything.", {"*"}, {}, {}},
       {"operator",
        "Runs modules, jobs, flags and migrations, and may everything of every module. Gives no rights away.",
-       {"modules:*", "jobs:*", "system:*", "flags:*", "migrations:*", "logs:read", "audit:read", "metrics:read", "module:*"},
+       {"modules:*", "jobs:*", "events:*", "system:*", "flags:*", "migrations:*", "logs:read", "audit:read", "metrics:read", "module:*"},
        {},
        {}},
       {"viewer", "Looks at modules and what they print, jobs, flags, migrations and the node.",
-       {"modules:read", "jobs:read", "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read"}, {}, {}},
+       {"modules:read", "jobs:read", "events:read", "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read"}, {}, {}},
   };
   return roles;
 }

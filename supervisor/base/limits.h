@@ -147,6 +147,10 @@ inline constexpr int kConnectionsPerWorker = 4;          // PostgreSQL connectio
 inline constexpr size_t kMaxJobPayload = 256 * 1024;     // JSON bytes of a job's payload or result; beyond: 400, or the run fails
 inline constexpr Millis kDefaultJobTimeout{300'000};
 
+// Events.
+inline constexpr Millis kEventsKept{int64_t{7} * 86'400'000};         // of what every subscriber has, unless events.keep says otherwise
+inline constexpr Millis kEventsKeptUnread{int64_t{30} * 86'400'000};  // of what one has not, which is disabled, unless events.keepUnread says otherwise
+
 // Authentication.
 inline constexpr size_t kMaxJwt = 8 * 1024;              // bytes of a JSON Web Token; beyond: 401
 inline constexpr size_t kMaxJwtDepth = 16;               // nesting of its header and claims; beyond: 401

@@ -212,9 +212,7 @@ void ReadEvents(const json& events, const std::string& path, Manifest& manifest,
     out.Error(reader.PathOf("handlers"), "WRONG_TYPE",
               absl::StrCat("\"handlers\" must be a list or an object, not ", TypeName(*handlers), "."));
   }
-  if (!manifest.publishes.empty() || !manifest.subscribes.empty()) {
-    out.Warn(path, "NOT_APPLIED", "\"events\" has no effect in this version: events are not delivered.");
-  }
+  if (const json* schemas = reader.Object("schemas")) ReadEventSchemas(*schemas, reader.PathOf("schemas"), manifest.publishes, out);
   reader.WarnUnknown();
 }
 

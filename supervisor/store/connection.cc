@@ -141,6 +141,18 @@ bool Connection::CheckIdle() {
   return true;
 }
 
+int Connection::TakeNotifications() {
+  PQconsumeInput(conn_);
+  int count = 0;
+  while (PGnotify* notification = PQnotifies(conn_)) {
+    PQfreemem(notification);
+    ++count;
+  }
+  return count;
+}
+
+int Connection::socket() const { return PQsocket(conn_); }
+
 absl::StatusOr<Rows> Connection::Run(const std::string& sql, const std::vector<SqlParam>& params) {
   if (sql.find('\0') != std::string::npos) return HasNul();
   for (const SqlParam& param : params) {

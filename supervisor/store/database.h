@@ -54,6 +54,10 @@ class Connection {
   // goodbye, an end of file), without a round trip; only between statements.
   bool alive() const;
   bool CheckIdle();
+  // After a LISTEN: how many notifications have come since the last time. To be asked when `socket` is readable, which a loop may watch
+  // between statements, and after statements, with whose answers they may come.
+  int TakeNotifications();
+  int socket() const;
   pg_conn* raw() { return conn_; }
 
  private:

@@ -237,6 +237,9 @@ absl::Status Registry::DropSchema(Connection& c, const std::string& module) {
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_log WHERE owner = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_runs WHERE owner = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_subscriptions WHERE module = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_dead_letters WHERE module = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_inbox WHERE module = $1", {module}).status());
   if (rows.size() == 0) return absl::OkStatus();
   const std::string role = rows.Text(0, "role");
   ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM pg_roles WHERE rolname = $1", {role}));

@@ -123,6 +123,11 @@ class GrpcControlPort final : public ControlPort {
       async->RunningJobs(&call.context, &call.request, &call.response, std::move(callback));
     });
   }
+  void DeliverEvents(const v1::DeliverEventsRequest& request, Millis timeout, Done<v1::DeliverEventsResponse> done) override {
+    Unary<v1::DeliverEventsRequest, v1::DeliverEventsResponse>(request, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
+      async->DeliverEvents(&call.context, &call.request, &call.response, std::move(callback));
+    });
+  }
   std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout,
                                   std::function<void(const v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {

@@ -41,6 +41,7 @@ class ControlPort {
                                           std::function<void(absl::Status)> done) = 0;
   // Runs whose handlers have not returned; UNIMPLEMENTED by a module that can't tell.
   virtual void RunningJobs(Millis /*timeout*/, Done<module::v1::RunningJobsResponse> done) { done(absl::UnimplementedError("not offered"), {}); }
+  virtual void DeliverEvents(const module::v1::DeliverEventsRequest& request, Millis timeout, Done<module::v1::DeliverEventsResponse> done) = 0;
 };
 
 }  // namespace bulkhead

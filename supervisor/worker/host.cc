@@ -77,35 +77,35 @@ class FlagStream final : public grpc::ServerWriteReactor<host::v1::Flags> {
 };
 
 // A call whose answer comes from elsewhere, or not before the server stops: then the cancellation ends it.
-class EnqueueCall final : public grpc::ServerUnaryReactor {
+template <typename Response>
+class LaterCall final : public grpc::ServerUnaryReactor {
  public:
-  explicit EnqueueCall(host::v1::EnqueueResponse* response) : handle_(std::make_shared<Handle>(this, response)) {}
+  explicit LaterCall(Response* response) : handle_(std::make_shared<Handle>(this, response)) {}
 
-  // Any thread; the first answer counts.
-  std::function<void(absl::Status, const std::string&, bool)> Answer() const {
-    return [handle = handle_](absl::Status status, const std::string& run_id, bool existed) {
+  // Any thread; the first answer counts. `fill` is called where the response is still wanted.
+  std::function<void(const absl::Status& status, const std::function<void(Response&)>& fill)> Answer() const {
+    return [handle = handle_](const absl::Status& status, const std::function<void(Response&)>& fill) {
       handle->Finish(status.ok() ? grpc::Status::OK
                                  : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())),
-                     run_id, existed);
+                     fill);
     };
   }
-  void OnCancel() override { handle_->Finish(grpc::Status::CANCELLED, "", false); }
+  void OnCancel() override { handle_->Finish(grpc::Status::CANCELLED, [](Response&) {}); }
   void OnDone() override { delete this; }
 
  private:
   struct Handle {
-    Handle(EnqueueCall* open, host::v1::EnqueueResponse* answer) : call(open), response(answer) {}
-    void Finish(grpc::Status status, const std::string& run_id, bool existed) {
+    Handle(LaterCall* open, Response* answer) : call(open), response(answer) {}
+    void Finish(grpc::Status status, const std::function<void(Response&)>& fill) {
       std::lock_guard lock(mutex);
-      EnqueueCall* const open = std::exchange(call, nullptr);
+      LaterCall* const open = std::exchange(call, nullptr);
       if (open == nullptr) return;
-      response->set_run_id(run_id);
-      response->set_existed(existed);
+      if (status.ok()) fill(*response);
       open->grpc::ServerUnaryReactor::Finish(std::move(status));
     }
     std::mutex mutex;
-    EnqueueCall* call;  // until it has its answer
-    host::v1::EnqueueResponse* response;
+    LaterCall* call;  // until it has its answer
+    Response* response;
   };
   const std::shared_ptr<Handle> handle_;
 };
@@ -149,25 +149,24 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   }
 
   void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
+  void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override { publish_ = std::move(publish); }
 
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
   }
 
  private:
-  // The module that calls; empty: Check() refuses it.
-  std::string Caller(const grpc::CallbackServerContext& context) {
+  // The module of the caller's instance; nothing: not a running one.
+  std::optional<std::string> CallerOf(const grpc::CallbackServerContext& context) {
     auto tokens = context.client_metadata().equal_range("x-bulkhead-token");
-    if (tokens.first == tokens.second || std::next(tokens.first) != tokens.second) return "";
-    return modules_.With([&](auto& modules) {
-      auto found = modules.find(std::string(tokens.first->second.data(), tokens.first->second.size()));
-      return found == modules.end() ? std::string() : found->second;
+    if (tokens.first == tokens.second || std::next(tokens.first) != tokens.second) return std::nullopt;
+    return modules_.With([&](auto& modules) -> std::optional<std::string> {
+      auto module = modules.find(std::string(tokens.first->second.data(), tokens.first->second.size()));
+      return module == modules.end() ? std::nullopt : std::optional(module->second);
     });
   }
-  grpc::Status Check(const grpc::CallbackServerContext& context) {
-    return !Caller(context).empty() ? grpc::Status::OK
-                                    : grpc::Status(grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance");
-  }
+  static grpc::Status Unknown() { return {grpc::UNAUTHENTICATED, "x-bulkhead-token is missing or not of a running instance"}; }
+  grpc::Status Check(const grpc::CallbackServerContext& context) { return CallerOf(context) ? grpc::Status::OK : Unknown(); }
   grpc::ServerUnaryReactor* NotYet(grpc::CallbackServerContext* context, const char* call) {
     auto* reactor = context->DefaultReactor();
     grpc::Status known = Check(*context);
@@ -185,17 +184,29 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     if (auto later = streams_->With([&](auto&) { return flags_; }); later != now) stream->Send(std::move(later));
     return stream;
   }
-  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* c, const host::v1::PublishRequest*, host::v1::PublishResponse*) override {
-    return NotYet(c, "Publish");
+  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* context, const host::v1::PublishRequest* request,
+                                    host::v1::PublishResponse* response) override {
+    const auto module = CallerOf(*context);
+    if (!module || !publish_) return NotYet(context, "Publish");
+    auto* call = new LaterCall(response);
+    publish_({*module, request->topic(), request->key(), request->payload_json()}, [answer = call->Answer()](absl::StatusOr<int64_t> id) {
+      answer(id.status(), [&](host::v1::PublishResponse& published) { published.set_id(std::to_string(*id)); });
+    });
+    return call;
   }
   grpc::ServerUnaryReactor* Enqueue(grpc::CallbackServerContext* context, const host::v1::EnqueueRequest* request,
                                     host::v1::EnqueueResponse* response) override {
-    const std::string module = Caller(*context);
-    if (module.empty() || !enqueue_) return NotYet(context, "Enqueue");
-    auto* call = new EnqueueCall(response);
+    const auto module = CallerOf(*context);
+    if (!module || !enqueue_) return NotYet(context, "Enqueue");
+    auto* call = new LaterCall(response);
     HostEnqueue run{request->job(), request->payload_json().empty() ? "null" : request->payload_json(), Millis(request->delay_ms()),
                     request->unique_key(), request->priority()};
-    enqueue_(module, std::move(run), call->Answer());
+    enqueue_(*module, std::move(run), [answer = call->Answer()](absl::Status status, const std::string& run_id, bool existed) {
+      answer(status, [&](host::v1::EnqueueResponse& queued) {
+        queued.set_run_id(run_id);
+        queued.set_existed(existed);
+      });
+    });
     return call;
   }
   grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const host::v1::CacheGetRequest*, host::v1::CacheGetResponse*) override {
@@ -212,7 +223,8 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
   std::shared_ptr<const host::v1::Flags> flags_;  // under the lock of streams_
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
-  std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance
+  std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance, as is
+  std::function<void(PublishedEvent, PublishDone)> publish_;
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -1,6 +1,7 @@
 // What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
 // token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
-// This version answers WatchFlags, again after each change, and Enqueue; the other calls are UNIMPLEMENTED until the rooms behind them exist (proto/README.md).
+// This version answers Publish, Enqueue, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist
+// (proto/README.md).
 // Thread-safe.
 #pragma once
 
@@ -34,6 +35,10 @@ struct HostEnqueue {
 class HostServer {
  public:
   using Enqueued = std::function<void(absl::Status status, const std::string& run_id, bool existed)>;  // once, any thread
+  struct PublishedEvent {
+    std::string module, topic, key, payload_json;
+  };
+  using PublishDone = std::function<void(absl::StatusOr<int64_t> id)>;  // once, any thread
   // `flags` are what WatchFlags answers. LISTEN_FAILED when the socket can't be made.
   static absl::StatusOr<std::unique_ptr<HostServer>> Listen(const std::string& socket, const std::map<std::string, HostFlag>& flags);
   virtual ~HostServer() = default;
@@ -41,6 +46,8 @@ class HostServer {
   virtual void SetFlags(const std::map<std::string, HostFlag>& flags) = 0;
   // What answers Enqueue, on a gRPC thread; without it the call is UNIMPLEMENTED. Before the first instance.
   virtual void OnEnqueue(std::function<void(const std::string& module, HostEnqueue run, Enqueued done)> enqueue) = 0;
+  // The same for Publish, which writes an event of `module` and answers with its number.
+  virtual void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.

@@ -142,6 +142,16 @@ def _(_test, ask):
     return ask("Jobs.GetRun", id=str(uuid.uuid4()))
 
 
+@provokes("SUBSCRIPTION_NOT_FOUND")
+def _(_test, ask):
+    return ask("Events.ReplayEvents", module="nobody", since="2026-01-01T00:00:00Z")
+
+
+@provokes("DEAD_LETTER_NOT_FOUND")
+def _(_test, ask):
+    return ask("Events.GetDeadLetter", id="999999999")
+
+
 @provokes("TOKEN_NOT_FOUND")
 def _(_test, ask):
     return ask("Tokens.DeleteToken", name="nobodys")

@@ -1,5 +1,5 @@
 // What the supervisor has given this module, and where the module registers what it offers. Lives from Initialize to the end
-// of the process, so a module may keep a reference. Registration (router, jobs, health checks, instruments) only inside
+// of the process, so a module may keep a reference. Registration (router, jobs, events, health checks, instruments) only inside
 // Module::Initialize; everything else from any thread.
 #pragma once
 
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bulkhead/database.h"
+#include "bulkhead/events.h"
 #include "bulkhead/jobs.h"
 #include "bulkhead/log.h"
 #include "bulkhead/router.h"
@@ -81,6 +82,12 @@ class Context {
   // The same inside a transaction of the module's: the run begins when that has been committed, and there is none when it is rolled back. The id
   // is that of the run, or of the one that waits under the key. Throws DatabaseError.
   virtual std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload = nullptr, const EnqueueOptions& options = {}) = 0;
+  virtual Events& events() = 0;
+  // Whether this module does the event for the first time. It is remembered with `transaction`, so that the effects of a handler and that it has
+  // had them commit together: false, and the handler has nothing to do any more. Of two at once the second waits for the first.
+  bool once(const Event& event, Transaction& transaction) const {
+    return transaction.Query("SELECT bulkhead.once($1)", {event.id}).front().Get<bool>(0);
+  }
   // "database" is there by itself when the module has one. Throws std::invalid_argument for a doubled name or beyond
   // kMaxHealthChecks.
   virtual void AddHealthCheck(std::string name, HealthCheck check) = 0;

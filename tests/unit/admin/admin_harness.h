@@ -60,7 +60,7 @@ class AdminTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_, logs_}; }
+  Admin::Parts parts() { return {authenticator_, accounts_, modules_, jobs_, pool_, Clock::Real(), node_, migrations_, flags_, records_, logs_, events_}; }
 
   struct Responder : LocalResponder {
     explicit Responder(std::promise<Reply> promise) : promise(std::move(promise)) {}
@@ -169,6 +169,7 @@ class AdminTest : public testing::Test {
   FakeJobs jobs_{loop_, Clock::Real()};
   Flags flags_{loop_, pool_, database_, {}};
   Records records_{database_, *secrets_, pool_, "node"};
+  EventQueries events_{database_};
   ModuleLogs logs_{Clock::Real(), {folder_ + "/logs", {2, 1 << 20}}};
   NodeStatus node_;
   std::unique_ptr<Admin> admin_;

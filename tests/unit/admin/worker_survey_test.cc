@@ -27,6 +27,7 @@ class SurveyedPort : public ControlPort {
     waiting = std::move(done);
   }
   void Configure(const module::v1::ConfigureRequest&, Millis, Done<module::v1::ConfigureResponse>) override {}
+  void DeliverEvents(const module::v1::DeliverEventsRequest&, Millis, Done<module::v1::DeliverEventsResponse>) override {}
   std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest&, Millis, std::function<void(const module::v1::RunJobUpdate&)>,
                                   std::function<void(absl::Status)>) override {
     return nullptr;

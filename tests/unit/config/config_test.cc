@@ -407,6 +407,16 @@ TEST_F(ConfigTest, TheLimitOfAMigrationsStatementIsADuration) {
   for (const char* text : {"1h", "90s", "2m", "1500ms"}) EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
 }
 
+TEST_F(ConfigTest, HowLongEventsAreKeptIsADurationAboveNothing) {
+  EXPECT_EQ(Good({"serve"}).events_kept, limits::kEventsKept);
+  EXPECT_EQ(Good({"serve", "--events-keep", "48h"}).events_kept, Millis(48 * 3'600'000));
+  Write("events:\n  keep: 1h\n  keepUnread: 90d\n");
+  const Config config = Good({"serve", "--config", "b.yaml"});
+  EXPECT_EQ(config.events_kept, Millis(3'600'000));
+  EXPECT_EQ(config.events_kept_unread, Millis(int64_t{90} * 86'400'000));
+  for (const char* bad : {"0", "soon", "-1s", ""}) EXPECT_THAT(Bad({"serve", "--events-keep", bad}), HasSubstr("--events-keep: ")) << bad;
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);

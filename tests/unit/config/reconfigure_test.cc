@@ -67,6 +67,7 @@ TEST_F(ReconfigureTest, EachOtherKeyIsRefusedWithItsPlace) {
   const Config before = Of("");
   for (const std::string line : {"listen: 127.0.0.1:1", "adminListen: 127.0.0.1:2", "data: /elsewhere", "modulesDir: /elsewhere",
                                  "store: {url: 'postgresql://somebody:secret@elsewhere/x'}", "store: {migrationTimeout: 3s}", "discovery: {development: true}",
+                                 "events: {keep: 3h}", "events: {keepUnread: 3h}",
                                  "boot: {onCriticalFailure: degraded}", "isolation: {uids: 300000-300100}", "isolation: {off: [tmp]}", "log: {access: all}",
                                  "log: {moduleFiles: 9}", "log: {moduleFileSize: 9MiB}", "telemetry: {otlp: {endpoint: 'http://127.0.0.1:4318'}}",
                                  "telemetry: {otlp: {headers: ['a=secret']}}", "telemetry: {otlp: {sampleRatio: 0.5}}", "modules: {orders: {enabled: true}}"}) {

@@ -72,6 +72,7 @@ class FakePort : public ControlPort {
   void Health(Millis, Done<module::v1::HealthResponse>) override {}
   void Metrics(Millis, Done<module::v1::MetricsResponse>) override {}
   void Configure(const module::v1::ConfigureRequest&, Millis, Done<module::v1::ConfigureResponse>) override {}
+  void DeliverEvents(const module::v1::DeliverEventsRequest&, Millis, Done<module::v1::DeliverEventsResponse>) override {}
   std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest& request, Millis,
                                   std::function<void(const module::v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {

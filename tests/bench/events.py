@@ -1,0 +1,158 @@
+#!/usr/bin/python3
+"""Measures events beside Redis Streams and beside the ceiling of PostgreSQL, and prints a table.
+
+    /usr/bin/python3 -B tests/bench/events.py [--seconds S] [--only bulkhead,postgres,redis] [--json]
+
+Needs a machine that does nothing else. All of Bulkhead's and PostgreSQL's figures are of one private PostgreSQL as the daemon sets it up, which waits for
+the disk at each commit; Redis has `appendonly yes` and `appendfsync always`, on the same disk. Publishing is measured by pgbench as the module's role:
+`SELECT bulkhead.publish(…)` in a transaction each, by one session and by eight, and 100 in a transaction; the ceiling is the same with inserts into a table of
+the module's own. Redis by redis-benchmark: XADD one by one, by one connection and by eight, and 100 in a pipeline. Then what was published is delivered to a
+handler that does nothing, and at last events come at 1,000 a second, each with the time it was published at.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+
+from harness import BUILD, Daemon, wait_until  # noqa: E402
+from machine import free_port  # noqa: E402
+from peers import install_packages  # noqa: E402
+
+MODULES = BUILD / "tests" / "bench" / "event_modules"
+PUBLISH = "SELECT bulkhead.publish('bench.event', 'k' || (random() * 100)::int, '{\"n\": 1}');"
+PUBLISH_MANY = "SELECT bulkhead.publish('bench.event', 'k' || (i % 100), '{\"n\": 1}') FROM generate_series(1, 100) i;"
+INSERT = "INSERT INTO plain (key, payload) VALUES ('k' || (random() * 100)::int, '{\"n\": 1}');"
+INSERT_MANY = "INSERT INTO plain (key, payload) SELECT 'k' || (i % 100), '{\"n\": 1}' FROM generate_series(1, 100) i;"
+BATCH = 100
+WAYS = (("one by one, 1 connection", 1, 1), ("one by one, 8 connections", 8, 1), ("100 at a time, 1 connection", 1, BATCH))
+
+
+def pgbench():
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
+    if not found:
+        raise SystemExit("there is no pgbench: it comes with Debian's postgresql")
+    return found[-1]
+
+
+class Database:
+    """pgbench as the module's role, with a password of its own for the time of the measurement."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.role = daemon.sql("SELECT role FROM bulkhead_internal.module_roles WHERE module = 'eventbench'")[0][0]
+        daemon.sql(f"ALTER ROLE {self.role} PASSWORD 'bench' CONNECTION LIMIT -1")
+
+    def rate(self, statement, connections, seconds, events):
+        """Events per second."""
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+            script.write(statement)
+            script.flush()
+            os.chmod(script.name, 0o644)
+            done = subprocess.run([str(pgbench()), "-n", "-M", "prepared", "-c", str(connections), "-j", "1", "-T", str(seconds), "-f", script.name,
+                                   "-h", f"{self.daemon.data}/run/pg", "-U", self.role, "bulkhead"],
+                                  env={**os.environ, "PGPASSWORD": "bench"}, capture_output=True, text=True)
+        line = next((line for line in done.stdout.splitlines() if line.startswith("tps = ")), None)
+        if done.returncode != 0 or not line:
+            raise SystemExit(f"pgbench: {done.stdout}{done.stderr}")
+        return float(line.split()[2]) * events
+
+
+def redis_rates(seconds):
+    if not shutil.which("redis-server"):
+        install_packages(["redis-server"], services=["redis-server"])
+    rates, folder = {}, tempfile.mkdtemp(prefix="bh-redis-", dir="/tmp")
+    port = str(free_port())
+    server = subprocess.Popen(["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", folder, "--appendonly", "yes", "--appendfsync", "always",
+                               "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: subprocess.run(["redis-cli", "-p", port, "ping"], capture_output=True).returncode == 0, "Redis")
+        for name, connections, batch in WAYS:
+            count = 2_000 * seconds * (5 if batch > 1 else 1)
+            done = subprocess.run(["redis-benchmark", "-p", port, "-c", str(connections), "-n", str(count), "-P", str(batch), "--csv",
+                                   "XADD", "bench", "*", "key", "k1", "payload", '{"n": 1}'], capture_output=True, text=True, check=True)
+            rates[name] = float(done.stdout.splitlines()[-1].split('","')[1].strip('"'))
+    finally:
+        server.terminate()
+        server.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+    return rates
+
+
+def bulkhead(seconds, only):
+    """{column: {way: events per second}}, and what was delivered."""
+    columns, delivered = {}, {}
+    daemon = Daemon(modules=["eventbench"], modules_dir=MODULES, private_store=True)
+    try:
+        daemon.start()
+        database = Database(daemon)
+        api = "/api/v1/m/eventbench"
+
+        def received():
+            return daemon.get(f"{api}/received").data
+
+        if "postgres" in only:
+            columns["plain inserts"] = {name: database.rate(INSERT if batch == 1 else INSERT_MANY, connections, seconds, batch)
+                                        for name, connections, batch in WAYS}
+        if "bulkhead" in only:
+            columns["bulkhead.publish"] = {name: database.rate(PUBLISH if batch == 1 else PUBLISH_MANY, connections, seconds, batch)
+                                           for name, connections, batch in WAYS}
+
+            def settled():
+                return daemon.get("/api/v1/events/subscriptions").data["subscriptions"][0]["lag"] == 0
+
+            wait_until(settled, "the end of the lag", 300)
+            # A lag that is caught up: delivery alone.
+            daemon.sql("UPDATE bulkhead_internal.event_subscriptions SET topics = '{}', fence = fence + 1")
+            wait_until(lambda: daemon.get("/api/v1/events/subscriptions").data["subscriptions"][0]["lag"] == 0, "the pause")
+            daemon.post(f"{api}/reset")
+            count = 50_000
+            daemon.sql("SELECT count(bulkhead_internal.append_event('eventbench', 'bench.event', 'k' || (i % 100), '{\"n\": 1}'))"
+                       f" FROM generate_series(1, {count}) i")
+            began = time.monotonic()
+            daemon.sql("UPDATE bulkhead_internal.event_subscriptions SET topics = '{bench.*}', fence = fence + 1, done = '1:1:', reach = pg_current_snapshot(),"
+                       f" position = (SELECT max(id) - {count} FROM bulkhead_internal.events)")
+            daemon.sql("SELECT pg_notify('bulkhead_events', '')")
+            wait_until(lambda: received()["events"] >= count, "the delivery", 300)
+            delivered["delivered, events/s"] = count / (time.monotonic() - began)
+            for kind, transaction in (("with transactions", True), ("by RPC", False)):
+                daemon.post(f"{api}/reset")
+                answer = daemon.post(f"{api}/publish", {"count": 1_000 * seconds, "perSecond": 1_000, "transaction": transaction}).data
+                wait_until(lambda: received()["events"] >= answer["published"], "the events", 60)  # noqa: B023
+                times = received()
+                delivered[f"publish→handler {kind}, ms"] = {name: times[name] for name in ("p50", "p99", "max")}
+                delivered[f"published {kind}, events/s"] = answer["published"] / answer["seconds"]
+    finally:
+        daemon.clean_up()
+    return columns, delivered
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--seconds", type=int, default=10, help="of each measurement")
+    options.add_argument("--only", default="bulkhead,postgres,redis")
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    only = given.only.split(",")
+    columns, delivered = bulkhead(given.seconds, only) if {"bulkhead", "postgres"} & set(only) else ({}, {})
+    if "redis" in only:
+        columns["Redis Streams, always"] = redis_rates(given.seconds)
+    if given.json:
+        print(json.dumps({"published, events/s": columns, **delivered}))
+        return
+    print(f"{'events/s':28}" + "".join(f"{name:>24}" for name in columns))
+    for name, _connections, _batch in WAYS:
+        print(f"{name:28}" + "".join(f"{column[name]:24,.0f}" for column in columns.values()))
+    for name, value in delivered.items():
+        print(f"{name:40} {json.dumps(value) if isinstance(value, dict) else f'{value:,.0f}'}")
+
+
+if __name__ == "__main__":
+    main()
