@@ -8,11 +8,11 @@ const std::vector<RoleRow>& BuiltInRoles() {
   static const std::vector<RoleRow> roles = {
       {"admin", "Everything.", {"*"}, {}, {}},
       {"operator",
-       "Runs modules, jobs, flags and migrations, and may everything of every module. Gives no rights away.",
+       "Runs modules, jobs, events, flags and migrations, and may everything of every module. Gives no rights away.",
        {"modules:*", "jobs:*", "events:*", "system:*", "flags:*", "migrations:*", "logs:read", "audit:read", "metrics:read", "module:*"},
        {},
        {}},
-      {"viewer", "Looks at modules and what they print, jobs, flags, migrations and the node.",
+      {"viewer", "Looks at modules and what they print, jobs, events, flags, migrations and the node.",
        {"modules:read", "jobs:read", "events:read", "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read"}, {}, {}},
   };
   return roles;

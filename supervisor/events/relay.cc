@@ -1,5 +1,6 @@
 #include "supervisor/events/relay.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 
 #include <algorithm>
@@ -95,7 +96,7 @@ void Relay::MaybeStopped(bool out_of_time) {
     }
     if (status.ok() && sleeping_) status = store_->Wake();
     if (!status.ok()) LogWarn("events", "the last deliveries could not be written; they come again", {{"error", std::string(status.message())}});
-    loop_->Unwatch(store_->connection().socket());
+    Unwatch();
     store_.reset();
   }
   subscriptions_.clear();
@@ -109,8 +110,11 @@ void Relay::Connect() {
   if (!connection.ok()) return Disconnect(connection.status());
   auto store = std::make_unique<EventStore>(*std::move(connection), options_.node);
   if (const absl::Status status = store->Begin(); !status.ok()) return Disconnect(status);
+  // libpq closes its socket by itself when the server is gone: what is watched is a copy, whose number nothing else gets meanwhile.
+  watched_ = UniqueFd(fcntl(store->connection().socket(), F_DUPFD_CLOEXEC, 0));
+  if (!watched_) return Disconnect(absl::ResourceExhaustedError("no file descriptor is left"));
   store_ = std::move(store);
-  loop_->Watch(store_->connection().socket(), EPOLLIN, [this](uint32_t) { OnSocket(); });
+  loop_->Watch(watched_.get(), EPOLLIN, [this](uint32_t) { OnSocket(); });
   if (std::exchange(away_said_, false)) LogInfo("events", "the database is back");
   reconnect_ = Millis(0);
   sleeping_ = true;  // an earlier life of this node may have been
@@ -122,10 +126,16 @@ void Relay::Connect() {
 // What was claimed is claimed anew: the rows know where.
 void Relay::Disconnect(const absl::Status& why) {
   if (!std::exchange(away_said_, true)) LogWarn("events", "events wait for the database", {{"error", std::string(why.message())}});
-  if (store_) loop_->Unwatch(store_->connection().socket());
+  Unwatch();
   store_.reset();
   for (auto& [module, subscription] : subscriptions_) subscription->lost = true;
   reconnect_ = std::clamp(reconnect_ * 2, kFirstReconnect, kLastReconnect);
+}
+
+void Relay::Unwatch() {
+  if (!watched_) return;
+  loop_->Unwatch(watched_.get());
+  watched_.Reset();
 }
 
 void Relay::OnSocket() {

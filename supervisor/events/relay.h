@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 
+#include "supervisor/base/fd.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/base/random.h"
 #include "supervisor/events/recipients.h"
@@ -64,6 +65,7 @@ class Relay {
   void Completed(const Call& call, const absl::Status& status, const module::v1::DeliverEventsResponse& response);
   void Connect();
   void Disconnect(const absl::Status& why);
+  void Unwatch();
   void OnSocket();
   void Pace(bool came, Instant now);
   void MaybeStopped(bool out_of_time);
@@ -78,6 +80,7 @@ class Relay {
 
   // ---- the relay's thread ----
   std::unique_ptr<EventStore> store_;
+  UniqueFd watched_;  // its socket
   std::map<std::string, std::unique_ptr<Subscription>> subscriptions_;  // by module
   std::vector<std::string> ready_before_;
   Random random_ = Random::FromEntropy();

@@ -226,7 +226,7 @@ class Accounts(SharedDaemonTest):
         self.assertError(self.daemon.post("/api/v1/users", {"name": "fred", "password": PASSWORD}), 409, "USER_EXISTS")
 
     def test_nobody_gives_away_what_he_lacks(self):
-        little = self.daemon.make_token("user-keeper", "users:read", "users:write", "roles:write", "tokens:write", "modules:read", "jobs:read",
+        little = self.daemon.make_token("user-keeper", "users:read", "users:write", "roles:write", "tokens:write", "modules:read", "jobs:read", "events:read",
                                         "system:read", "flags:read", "migrations:read", "logs:read", "metrics:read")
         self.assertError(self.daemon.post("/api/v1/users", {"name": "greta", "password": PASSWORD, "roles": ["admin"]}, token=little), 403, "FORBIDDEN")
         self.assertEqual(self.daemon.post("/api/v1/users", {"name": "greta", "password": PASSWORD, "roles": ["viewer"]}, token=little).status, 201)

@@ -93,7 +93,9 @@ class Restarts(SupervisionTest):
     def test_the_policy_in_force_is_shown_and_followed_up_to_a_quarantine_that_says_when_it_is_tried_again(self):
         self.misbehaving("fails", "exit", restart=QUICK)
         daemon = self.daemon(modules=["fails"], modules_dir=self.modules)
-        module = daemon.wait_observed("fails", "QUARANTINED", within=60 * SLOW)
+        daemon.wait_observed("fails", "QUARANTINED", within=60 * SLOW)
+        wait_until(lambda: daemon.module("fails")["workers"][0]["state"] == "QUARANTINED", "its worker has ended")
+        module = daemon.module("fails")
         self.assertEqual(module["restartPolicy"], {"policy": "always", "burst": 1, "window": 60_000, "backoff": {"base": 100, "cap": 100, "factor": 2},
                                                    "quarantine": {"windows": 2, "span": 3_600_000, "retry": 3_600_000}, "resetAfter": 60_000})
         worker = module["workers"][0]

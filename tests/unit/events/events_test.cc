@@ -237,6 +237,18 @@ TEST_F(EventsTest, ALostDatabaseIsWaitedForAndNothingIsLost) {
   billing_->Await([](const auto& came) { return !came.empty() && came.back().payload_json() == "3"; }, "what came after the loss");
 }
 
+TEST_F(EventsTest, ALostConnectionIsMadeAnewAsOftenAsItTakes) {
+  EventNode node("n1", conninfo_);
+  node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
+  for (int i = 1; i <= 5; ++i) {
+    Emit("order.created", "a", std::to_string(i));
+    billing_->Await(static_cast<size_t>(i));
+    const int ended = static_cast<int>(Sql("SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity WHERE datname = current_database()"
+                                           " AND pid <> pg_backend_pid()").Int(0, "n"));
+    EXPECT_GE(ended, 1);
+  }
+}
+
 TEST_F(EventsTest, AnIdleNodeSleepsAndTheNextPublicationWakesIt) {
   EventNode node("n1", conninfo_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
