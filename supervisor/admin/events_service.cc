@@ -7,6 +7,7 @@
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/parameters.h"
 #include "supervisor/admin/services.h"
+#include "supervisor/manifest/manifest.h"
 
 namespace bulkhead {
 namespace {
@@ -162,6 +163,8 @@ class EventsService : public pb::Events::CallbackService {
                                         pb::ReplayDeadLettersResponse* response) override {
     return Serve(guard_, context, METHOD("ReplayDeadLetters"), request, response,
                  [this](CallPtr<pb::ReplayDeadLettersResponse> call, const pb::ReplayDeadLettersRequest* request) {
+      if (!request->topic().empty() && !IsEventTopic(request->topic(), true))
+        return call->Fail(BadParameter("topic", "must be an event such as order.created or order.*"));
       OnPool(pool_, call, [call, module = request->module(), topic = request->topic(), &events = events_] {
         auto count = events.ReplayDeadLetters(module, topic, {.by = call->actor(), .action = "events.dead_letter.replay"});
         if (!count.ok()) return call->Fail(count.status());

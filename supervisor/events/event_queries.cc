@@ -61,6 +61,10 @@ constexpr char kOwed[] =
     " ((e.xid = ANY (ARRAY(SELECT pg_snapshot_xip(s.done))) OR e.xid >= pg_snapshot_xmax(s.done))"
     " AND (s.reach IS NULL OR e.id > s.position OR NOT pg_visible_in_snapshot(e.xid, s.reach))) ";
 
+absl::Status NotSubscribed(const std::string& module) {
+  return Error("SUBSCRIPTION_NOT_FOUND", absl::StrCat("The module \"", module.substr(0, 64), "\" has never been enabled with a subscription to events."));
+}
+
 }  // namespace
 
 absl::StatusOr<EventPage> EventQueries::Find(const Filter& filter) {
@@ -172,6 +176,8 @@ absl::StatusOr<DeadLetter> EventQueries::ReplayDeadLetter(int64_t id, AuditRecor
 absl::StatusOr<int> EventQueries::ReplayDeadLetters(const std::string& module, const std::string& topic, AuditRecord audit) {
   int count = 0;
   RETURN_IF_ERROR(database_.Transaction([&](Connection& c) -> absl::Status {
+    ASSIGN_OR_RETURN(const Rows known, c.Run("SELECT FROM bulkhead_internal.event_subscriptions WHERE module = $1", {module}));
+    if (!module.empty() && known.size() == 0) return NotSubscribed(module);
     ASSIGN_OR_RETURN(Rows rows, c.Run("SELECT id FROM bulkhead_internal.event_dead_letters l WHERE ($1 = '' OR l.module = $1)"
                                       " AND ($2::text[] = '{}' OR l.topic LIKE ANY ($2::text[])) ORDER BY id LIMIT $3::int FOR UPDATE",
                                       {module, topic.empty() ? "{}" : TopicPatterns({topic}), absl::StrCat(limits::kMaxReplayedDeadLetters)}));
@@ -207,9 +213,7 @@ absl::StatusOr<int> EventQueries::Replay(const std::string& module, WallTime sin
     // The fence first: from now on nobody writes the place, and the snapshot below is taken after what it was.
     ASSIGN_OR_RETURN(Rows own, c.Run("UPDATE bulkhead_internal.event_subscriptions SET fence = fence + 1, node = NULL, lease_until = NULL"
                                      " WHERE module = $1 RETURNING fence", {module}));
-    if (own.size() == 0) {
-      return Error("SUBSCRIPTION_NOT_FOUND", absl::StrCat("The module \"", module, "\" has never been enabled with a subscription to events."));
-    }
+    if (own.size() == 0) return NotSubscribed(module);
     // From the first event of that time on, or from the first that it is still owed, should that be older.
     ASSIGN_OR_RETURN(Rows from, c.Run(absl::StrCat(
         "SELECT least((SELECT min(e.id) FROM bulkhead_internal.events e WHERE e.at >= $2::timestamptz),"

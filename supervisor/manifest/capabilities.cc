@@ -130,27 +130,12 @@ void ReadJob(const json& value, const std::string& path, std::set<std::string>& 
   manifest.jobs.push_back(std::move(job));
 }
 
-// "order.created"; with `wildcard` also "order.*".
-bool IsTopic(const std::string& topic, bool wildcard) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(topic, '.');
-  if (parts.size() < 2 || topic.size() > kMaxTopic) return false;
-  for (size_t i = 0; i < parts.size(); ++i) {
-    if (wildcard && i > 0 && i + 1 == parts.size() && parts[i] == "*") continue;
-    if (parts[i].empty() || !absl::ascii_isalpha(parts[i][0]) ||
-        !std::all_of(parts[i].begin(), parts[i].end(),
-                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
-      return false;
-    }
-  }
-  return true;
-}
-
 std::vector<std::string> ReadTopics(ObjectReader& reader, const char* name, bool wildcard, Findings& out) {
   std::vector<std::string> topics = reader.Strings(name, kMaxEvents, 2 * kMaxTopic);
   std::set<std::string> seen;
   for (size_t i = 0; i < topics.size(); ++i) {
     const std::string path = PointerTo(reader.PathOf(name), i);
-    if (!IsTopic(topics[i], wildcard)) {
+    if (!IsEventTopic(topics[i], wildcard)) {
       out.Error(path, "INVALID_TOPIC",
                 absl::StrCat("An event is \"entity.action\", such as \"order.created\"", wildcard ? " or \"order.*\"" : "", "."));
     } else if (!seen.insert(topics[i]).second) {
@@ -191,6 +176,20 @@ void ReadSystem(const json& system, const std::string& path, Manifest& manifest,
 }
 
 }  // namespace
+
+bool IsEventTopic(std::string_view topic, bool wildcard) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(absl::string_view(topic.data(), topic.size()), '.');
+  if (parts.size() < 2 || topic.size() > kMaxTopic) return false;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (wildcard && i > 0 && i + 1 == parts.size() && parts[i] == "*") continue;
+    if (parts[i].empty() || !absl::ascii_isalpha(parts[i][0]) ||
+        !std::all_of(parts[i].begin(), parts[i].end(),
+                     [](unsigned char c) { return absl::ascii_isalnum(c) || c == '_' || c == '-'; })) {
+      return false;
+    }
+  }
+  return true;
+}
 
 void ReadJobs(const json& jobs, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(jobs, path, out);

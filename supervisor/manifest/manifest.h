@@ -150,6 +150,9 @@ ConfigResult EffectiveConfig(const Manifest& manifest, std::string_view config_j
 // an earlier version.
 std::string MaskConfig(const Manifest& manifest, std::string_view config_json);
 
+// "order.created"; with `wildcard` also "order.*". At most 128 bytes.
+bool IsEventTopic(std::string_view topic, bool wildcard);
+
 // "FEATURE_FLAG_" + upper-cased, '-' and '.' as '_'.
 std::string FeatureFlagVariable(std::string_view flag);
 

@@ -55,6 +55,12 @@ pid_t Orphan(const std::string& script, const std::vector<std::string>& env = {}
 // Ended, reaped or not: a zombie has no command line.
 bool Gone(pid_t pid) { return !Alive(pid) || ReadFile("/proc/" + std::to_string(pid) + "/cmdline").value_or("").empty(); }
 
+// The next test must not find it.
+void End(pid_t pid) {
+  kill(pid, SIGKILL);
+  while (!Gone(pid)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 TEST(InstanceRecordTest, WhatIsWrittenIsReadAgain) {
   InstanceRecord record{"orders.0.1", "/x/bin/orders", "0f-11", 200'007, SIGINT, {7, 8, 9}, {10, 11, 12}, "/sys/fs/cgroup/x/orders.0.1",
                         {{"module", "orders"}, {"odd", "a\nb=c"}}};
@@ -215,7 +221,7 @@ TEST_F(LeftoversTest, ANumberThatAnotherProcessHasByNowIsNotSignalled) {
   EXPECT_THAT(EndLeftovers(Patient(scratch)), IsEmpty());
   EXPECT_TRUE(Alive(pid));
   EXPECT_THAT(FilesIn(scratch.Path()), IsEmpty()) << "and it is forgotten";
-  kill(pid, SIGKILL);
+  End(pid);
 }
 
 TEST_F(LeftoversTest, ARecordOfAnotherBootNamesNobody) {
@@ -224,7 +230,7 @@ TEST_F(LeftoversTest, ARecordOfAnotherBootNamesNobody) {
   EXPECT_THAT(EndLeftovers(Patient(scratch)), IsEmpty());
   EXPECT_TRUE(Alive(pid));
   EXPECT_THAT(FilesIn(scratch.Path()), IsEmpty());
-  kill(pid, SIGKILL);
+  End(pid);
 }
 
 TEST_F(LeftoversTest, AnIntentIsEnoughToFindWhatWasStarted) {
@@ -236,7 +242,7 @@ TEST_F(LeftoversTest, AnIntentIsEnoughToFindWhatWasStarted) {
   EXPECT_THAT(left[0].ended, UnorderedElementsAre(std::to_string(pid) + " sleep"));
   EXPECT_TRUE(Gone(pid));
   EXPECT_TRUE(Alive(other));
-  kill(other, SIGKILL);
+  End(other);
 }
 
 TEST_F(LeftoversTest, OneThatWantsAGracefulEndGetsItsSignalFirst) {
