@@ -239,7 +239,8 @@ CallAnswer ModuleCalls::Call(const std::string& module, std::string_view method,
     // It had been closed, or was just then.
     if (!reader.begun() && connection.kept && !fresh && (IsSafe(method) || sent == Sent::kNothing)) continue;
     if (progress == ResponseReader::Progress::kMalformed) {
-      throw ModuleCallError(reader.begun() ? "the answer of the module " + module + " broke off" : "the connection to the module " + module + " was lost", true);
+      const char* what = reader.begun() ? "the answer of the module " : "the connection to the module ";
+      throw ModuleCallError(what + module + (reader.begun() ? " broke off" : " was lost"), true);
     }
     answer.status = reader.status();
     answer.headers = std::move(reader.headers());

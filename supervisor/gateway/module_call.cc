@@ -18,7 +18,8 @@ constexpr uint64_t kByProcess = uint64_t{1} << 32;  // a peer that is known by i
 absl::Status ReadNumber(const http1::HeaderField& field, std::optional<int64_t>& value, int64_t most) {
   int64_t number = 0;
   if (value || !http1::ParseContentLength(field.value, number)) {
-    return Error("INVALID_ARGUMENT", std::string(field.name) + " must be one whole number.", {{std::string(field.name), "INVALID", "is no whole number, or comes twice"}});
+    const std::string name(field.name);
+    return Error("INVALID_ARGUMENT", name + " must be one whole number.", {{name, "INVALID", "is no whole number, or comes twice"}});
   }
   value = std::min(number, most);
   return absl::OkStatus();

@@ -161,7 +161,8 @@ class Calls(Told, SharedDaemonTest):
 
     def test_without_the_token_of_a_running_instance_nothing_is_answered_but_401(self):
         told = credentials(self.daemon, "front")
-        for token in (None, "0" * 48, told["token"][:-1], told["token"].upper() + " ", self.daemon.token, f"{told['token']}\r\nx-bulkhead-token: {told['token']}"):
+        twice = f"{told['token']}\r\nx-bulkhead-token: {told['token']}"
+        for token in (None, "0" * 48, told["token"][:-1], told["token"].upper() + " ", self.daemon.token, twice):
             wire = self.private(token=token)
             answer = wire.ask("GET", "/api/v1/m/back/open", f"Authorization: Bearer {self.daemon.token}")
             self.assertError(answer, 401, "UNAUTHENTICATED")

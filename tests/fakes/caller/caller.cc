@@ -53,7 +53,8 @@ Json CallAsTold(Context& context, const Json& told) {
   const auto began = steady_clock::now();
   Json result;
   try {
-    const CallAnswer answer = context.modules(told.at("module").get<std::string>()).Call(told.value("method", "GET"), told.at("path").get<std::string>(), body, options);
+    const ModuleClient called = context.modules(told.at("module").get<std::string>());
+    const CallAnswer answer = called.Call(told.value("method", "GET"), told.at("path").get<std::string>(), body, options);
     result = {{"status", answer.status}, {"bytes", answer.body.size() + streamed}, {"pieces", pieces}};
     if (answer.body.size() < kChunk) result["body"] = answer.body;
     for (const auto& [name, value] : answer.headers) result["headers"][name] = value;

@@ -52,9 +52,10 @@ TEST(CallTerms, AreReadFromTheHeadersOfACall) {
 TEST(CallTerms, WithTwoTokensHaveNone) { EXPECT_TRUE(Terms("x-bulkhead-token: abc\r\nx-bulkhead-token: abc\r\n")->token.empty()); }
 
 TEST(CallTerms, ThatAreNoWholeNumbersAreRefused) {
-  for (const char* fields : {"x-bulkhead-timeout-ms: 1.5\r\n", "x-bulkhead-timeout-ms: -1\r\n", "x-bulkhead-timeout-ms:\r\n", "x-bulkhead-timeout-ms: 0x10\r\n",
-                             "x-bulkhead-timeout-ms: 1\r\nx-bulkhead-timeout-ms: 1\r\n", "x-bulkhead-hops: one\r\n", "x-bulkhead-hops: 1\r\nx-bulkhead-hops: 1\r\n",
-                             "x-bulkhead-timeout-ms: 99999999999999999999\r\n"}) {
+  for (const char* fields :
+       {"x-bulkhead-timeout-ms: 1.5\r\n", "x-bulkhead-timeout-ms: -1\r\n", "x-bulkhead-timeout-ms:\r\n", "x-bulkhead-timeout-ms: 0x10\r\n",
+        "x-bulkhead-timeout-ms: 1\r\nx-bulkhead-timeout-ms: 1\r\n", "x-bulkhead-timeout-ms: 99999999999999999999\r\n",
+        "x-bulkhead-hops: one\r\n", "x-bulkhead-hops: 1\r\nx-bulkhead-hops: 1\r\n"}) {
     EXPECT_EQ(ErrorCode(Terms(fields).status()), "INVALID_ARGUMENT") << fields;
   }
 }
@@ -80,7 +81,8 @@ TEST(MayCall, IsForDeclaredDependenciesAlone) {
     EXPECT_EQ(ErrorCode(may), "MODULE_NOT_A_DEPENDENCY") << other;
     EXPECT_EQ(HttpStatus(ErrorCode(may)), 403);
   }
-  EXPECT_THAT(std::string(MayCall(orders, "mail").message()), HasSubstr("\"mail\": \"<range of its versions>\" to dependencies.modules in the manifest of orders"));
+  EXPECT_THAT(std::string(MayCall(orders, "mail").message()),
+              HasSubstr("\"mail\": \"<range of its versions>\" to dependencies.modules in the manifest of orders"));
 }
 
 TEST(CallerIdentity, HasThePermissionsThatTheCalledModuleDeclaresAndNoOthers) {

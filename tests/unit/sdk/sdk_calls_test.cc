@@ -52,7 +52,9 @@ ReadAnswer ReadWhole(std::string_view bytes, size_t size, bool head_only = false
 
 TEST(CallResponse, IsReadHoweverItIsCut) {
   const std::string length = "HTTP/1.1 201 Created\r\nX-A:  b \r\ncontent-length: 5\r\n\r\nhello";
-  const std::string chunked = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nx-trailer: 1\r\n\r\n";
+  const std::string chunked =
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+      "5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nx-trailer: 1\r\n\r\n";
   for (size_t size = 1; size <= chunked.size(); ++size) {
     ReadAnswer answer = ReadWhole(length, size);
     EXPECT_EQ(answer.progress, Progress::kDone) << size;
@@ -82,7 +84,8 @@ TEST(CallResponse, SaysWhetherTheConnectionMayBeKept) {
 TEST(CallResponse, ThatIsMalformedIsRefused) {
   for (const char* bytes : {
            "HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "HTTP/1.1 20\r\n\r\n", "HTTP/1.1 099 X\r\n\r\n", "HTTP/1.1 2000 X\r\n\r\n",
-           "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n", "HTTP/1.1 200 OK\r\na b: x\r\n\r\n",
+           "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "HTTP/1.1 200 OK\r\n: x\r\n\r\n",
+           "HTTP/1.1 200 OK\r\na b: x\r\n\r\n",
            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n",
            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n",
            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nab\r\n",
@@ -95,7 +98,8 @@ TEST(CallResponse, ThatIsMalformedIsRefused) {
 
 TEST(CallResponse, ThatBreaksOffIsNotWhole) {
   const auto ignore = [](std::string_view) { return true; };
-  for (const char* bytes : {"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"}) {
+  for (const char* bytes : {"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhell",
+                            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"}) {
     ResponseReader reader(false);
     reader.Take(bytes, ignore);
     EXPECT_EQ(reader.End(), Progress::kMalformed) << bytes;
