@@ -89,7 +89,8 @@ Response Chain(Context& context, Request& request) {
     throw HttpError(answer.status, error["code"].get<std::string>(), error["message"].get<std::string>());
   }
   Json chain = Json::array({own});
-  for (const Json& one : answer.data()["chain"]) chain.push_back(one);
+  const Json behind = answer.data();
+  for (const Json& one : behind["chain"]) chain.push_back(one);
   return Ok({{"chain", chain}});
 }
 

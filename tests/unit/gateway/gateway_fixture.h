@@ -47,7 +47,10 @@ class HttpClient {
  public:
   // `address`: "127.0.0.1:4000", or the path of a Unix socket.
   explicit HttpClient(const std::string& address, int receive_buffer = 0) {
-    if (address.starts_with('/')) return ConnectUnix(address);
+    if (address.starts_with('/')) {
+      ConnectUnix(address);
+      return;
+    }
     size_t colon = address.rfind(':');
     sockaddr_in at{};
     at.sin_family = AF_INET;

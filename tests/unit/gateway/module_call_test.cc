@@ -67,7 +67,7 @@ TEST(CallTerms, HaveNoMoreTimeThanARouteMayHave) {
 
 TEST(CallTerms, OfAChainThatIsTooLongAreALoop) {
   EXPECT_TRUE(Terms("x-bulkhead-hops: " + std::to_string(limits::kMaxCallHops - 1) + "\r\n").ok());
-  for (const std::string hops : {std::to_string(limits::kMaxCallHops), std::string("999999999999")}) {
+  for (const std::string& hops : {std::to_string(limits::kMaxCallHops), std::string("999999999999")}) {
     EXPECT_EQ(ErrorCode(Terms("x-bulkhead-hops: " + hops + "\r\n").status()), "LOOP_DETECTED");
   }
 }
