@@ -215,8 +215,8 @@ CallAnswer ModuleCalls::Call(const std::string& module, std::string_view method,
   thread_local std::vector<char> buffer(kReadPiece);
   for (bool fresh = false;; fresh = true) {
     CheckTime(deadline, module);
-    Connection connection = Take(fresh, deadline);
     std::string request = Head(module, method, path, body.size(), options, Left(deadline));
+    Connection connection = Take(fresh, deadline);
     const bool together = request.size() + body.size() <= kSendPiece;
     if (together) request.append(body);
     Sent sent = SendCall(connection.fd, request, true, deadline, module);
