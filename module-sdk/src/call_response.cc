@@ -32,7 +32,7 @@ bool ResponseReader::ParseField(std::string_view line) {
     if (c >= 'A' && c <= 'Z') c = char(c + 32);
   }
   const std::string_view value = Trimmed(line.substr(colon + 1));
-  if (value.find('\0') != std::string_view::npos || value.find('\r') != std::string_view::npos) return false;
+  if (value.find_first_of(std::string_view("\r\n\0", 3)) != std::string_view::npos) return false;
   if (name == "content-length") {
     if (has_length_ || !ParseDigits(value, 10, left_)) return false;
     has_length_ = true;
