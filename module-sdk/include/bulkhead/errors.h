@@ -52,7 +52,8 @@ class HostError : public std::runtime_error {
   bool transient_;
 };
 
-// A call of another module has no answer, or (CallAnswer::data()) one that says no. Out of a handler it becomes 500, like anything else.
+// A call of another module has no answer, or (CallAnswer::data()) one that says no. Out of a handler a transient one becomes 503
+// MODULE_UNAVAILABLE with Retry-After, any other 500, like anything else; the text goes to the log.
 class ModuleCallError : public std::runtime_error {
  public:
   ModuleCallError(const std::string& message, bool transient, int status = 0, std::string_view code = {})
