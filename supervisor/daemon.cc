@@ -174,6 +174,7 @@ class Daemon {
     options.data_dir = folder_.path;
     options.run_dir = folder_.run;
     options.host_socket = folder_.run + "/host";
+    options.call_socket = folder_.run + "/calls";
     options.modules_dir = config_.modules_dir;
     options.modules_access = modules_ ? "/proc/self/fd/" + std::to_string(modules_.get()) : config_.modules_dir;
     options.development = config_.discovery_development;
@@ -214,8 +215,10 @@ class Daemon {
       });
     });
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
-    reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
-      host_->SetInstance(token, module, present);
+    if (absl::Status listens = gateway_->ListenForModules(options.call_socket); !listens.ok()) return FailStart(listens);
+    reconciler_->OnInstances([this](const std::string& token, const std::shared_ptr<const Manifest>& manifest, bool present) {
+      host_->SetInstance(token, manifest->name, present);
+      gateway_->SetInstance(token, present ? manifest : nullptr);
     });
 
     flags_->OnChange([this](const std::shared_ptr<const FlagSet>& flags) {

@@ -78,6 +78,7 @@ bool Dispatcher::Open(LinkStream& stream, std::string_view method, std::string_v
   try {
     stream.request.emplace(std::string(method), std::string(target), Headers());
     stream.request->set_encoded_headers(std::string(pairs));
+    stream.request->set_arrived(stream.arrived);
     Router::Match match = router_.Find(method, target.substr(0, target.find('?')));
     if (match.route) {
       stream.route = match.route;

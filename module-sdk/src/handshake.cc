@@ -91,6 +91,7 @@ Handshake ReadHandshake() {
   out.control_socket = Field(line, "controlSocket");
   out.data_socket = Field(line, "dataSocket");
   out.host_socket = Field(line, "hostSocket");
+  out.call_socket = line.value("callSocket", "");  // an earlier supervisor has none
   return out;
 }
 

@@ -11,7 +11,7 @@ inline constexpr int kHandshakeFd = 3;
 inline constexpr const char* kSdkName = "cpp/0.1.0";
 
 struct Handshake {
-  std::string module, instance, token, control_socket, data_socket, host_socket;
+  std::string module, instance, token, control_socket, data_socket, host_socket, call_socket;
 };
 
 // True when fd 3 is a socket, which only a supervisor provides.

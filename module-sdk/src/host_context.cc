@@ -14,6 +14,7 @@ constexpr size_t kMaxInstruments = 1'000;
 HostContext::HostContext(Facts facts, Json config, int64_t revision)
     : facts_(std::move(facts)),
       host_(facts_.host_socket, facts_.token),
+      calls_(facts_.call_socket, facts_.token),
       config_(std::move(config)),
       revision_(revision),
       flags_(facts_.flags),

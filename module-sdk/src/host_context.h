@@ -13,6 +13,7 @@
 #include "flag_watch.h"
 #include "health.h"
 #include "host_client.h"
+#include "module_calls.h"
 
 namespace bulkhead::sdk {
 
@@ -24,7 +25,7 @@ class HostContext final : public Context {
     int slot = 0;
     std::vector<std::string> args;
     FlagStates flags;  // at the start
-    std::string host_socket, token;
+    std::string host_socket, call_socket, token;
   };
   HostContext(Facts facts, Json config, int64_t revision);
 
@@ -41,6 +42,7 @@ class HostContext final : public Context {
   bool has_database() const override { return database_ != nullptr; }
   Database& database() override;
   const Logger& log() const override { return log_; }
+  ModuleClient modules(std::string_view name) override { return {calls_, name}; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
@@ -69,6 +71,7 @@ class HostContext final : public Context {
   Logger log_;
   std::unique_ptr<Database> database_;
   HostClient host_;
+  ModuleCalls calls_;
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;

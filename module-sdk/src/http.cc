@@ -227,6 +227,14 @@ size_t Request::ReadSource(char* out, size_t size) {
 std::string_view Request::request_id() const { return header("x-request-id").value_or(std::string_view()); }
 std::string_view Request::traceparent() const { return header("traceparent").value_or(std::string_view()); }
 TraceContext Request::trace() const { return TraceContext::Parse(traceparent(), header("tracestate").value_or(std::string_view())); }
+std::optional<std::chrono::steady_clock::time_point> Request::deadline() const {
+  const auto told = header("x-bulkhead-timeout-ms");
+  int64_t ms = 0;
+  if (!told || arrived_ == std::chrono::steady_clock::time_point()) return std::nullopt;
+  const auto [end, error] = std::from_chars(told->data(), told->data() + told->size(), ms);
+  if (error != std::errc() || end != told->data() + told->size() || ms < 0) return std::nullopt;
+  return arrived_ + std::chrono::milliseconds(ms);
+}
 std::string_view Request::client_address() const {
   std::string_view list = header("x-forwarded-for").value_or(std::string_view());
   return list.substr(0, list.find(','));

@@ -1,10 +1,12 @@
 #include "invoke.h"
 
+#include "current_work.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
 namespace {
 constexpr std::string_view kInternalMessage = "the module failed to answer; its log has the reason under this request id";
+constexpr std::string_view kDependencyMessage = "a module that this one depends on did not answer; try again soon";
 }
 
 Response ErrorResponse(int status, std::string_view code, std::string_view message, std::string_view request_id) {
@@ -32,12 +34,16 @@ void LogHandlerFailure(const Logger& log, const Route& route, const Request& req
 
 Response Invoke(const Route& route, const Handler& handler, Request& request, const Logger& log) {
   const CurrentTrace::Scope scope(request);
+  const CurrentWork::Scope work(request);
   try {
     return handler(request);
   } catch (const HttpError& error) {
     return ErrorResponse(error, request.request_id());
   } catch (const RequestCancelled&) {
     throw;
+  } catch (const ModuleCallError& error) {
+    LogHandlerFailure(log, route, request, TypeName(error), error.what());
+    if (error.transient()) return ErrorResponse(503, "MODULE_UNAVAILABLE", kDependencyMessage, request.request_id()).Header("retry-after", "1");
   } catch (const std::exception& error) {
     LogHandlerFailure(log, route, request, TypeName(error), error.what());
   } catch (...) {

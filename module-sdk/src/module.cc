@@ -130,7 +130,7 @@ int RunModule(std::unique_ptr<Module> module, int argc, char** argv) {
   try {
     Handshake handshake = ReadHandshake();
     host = std::make_unique<ModuleHost>(std::move(module), std::vector<std::string>(argv + 1, argv + argc), handshake.token,
-                                        ListenUnix(handshake.data_socket), handshake.host_socket);
+                                        ListenUnix(handshake.data_socket), handshake.host_socket, handshake.call_socket);
     control = std::make_unique<ControlService>(*host, handshake.token, Wake);
     server = ServeControl(*control, handshake.control_socket);
     AnswerHandshake();

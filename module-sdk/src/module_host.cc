@@ -36,11 +36,12 @@ pb::HealthStatus ToProto(HealthStatus status) {
 }  // namespace
 
 ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener,
-                       std::string host_socket)
+                       std::string host_socket, std::string call_socket)
     : module_(std::move(module)),
       args_(std::move(args)),
       token_(std::move(token)),
       host_socket_(std::move(host_socket)),
+      call_socket_(std::move(call_socket)),
       data_listener_(data_listener) {}
 
 ModuleHost::~ModuleHost() {
@@ -84,6 +85,7 @@ grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
   facts.slot = request.slot();
   facts.args = args_;
   facts.host_socket = host_socket_;
+  facts.call_socket = call_socket_;
   facts.token = token_;
   facts.flags = FlagStatesOf(request.flags(), request.flag_rules());
   context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());

@@ -26,9 +26,9 @@ class ModuleHost {
  public:
   using Clock = std::chrono::steady_clock;
   // Takes the data socket, which listens already; connections wait in its backlog until Start.
-  // `host_socket` may be empty: then the flags stay as Initialize has them.
+  // `host_socket` may be empty: then the flags stay as Initialize has them. Without `call_socket` no module can be called.
   ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener,
-             std::string host_socket = {});
+             std::string host_socket = {}, std::string call_socket = {});
   ~ModuleHost();
 
   // ---- lifecycle thread ----
@@ -59,7 +59,7 @@ class ModuleHost {
   const std::unique_ptr<Module> module_;
   const std::vector<std::string> args_;
   const std::string token_;
-  const std::string host_socket_;
+  const std::string host_socket_, call_socket_;
   Logger log_;
   int data_listener_;
   State state_ = State::kNew;  // lifecycle thread

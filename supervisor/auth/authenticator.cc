@@ -34,6 +34,7 @@ absl::Status CheckNewToken(const std::string& name, const std::string& subject, 
   if (!ValidSubject(subject)) add("/subject", "The subject must be 1 to 128 of the characters A-Z a-z 0-9 . _ @ : / + -.");
   if (subject == kAdminSubject)
     add(name == kAdminSubject ? "/name" : "/subject", "The subject \"admin\" belongs to the admin token.");
+  if (subject.starts_with(kModuleSubjects)) add("/subject", "Subjects that begin with \"module:\" belong to the modules.");
   if (permissions.empty() && roles.empty())
     add("/permissions", "At least one permission or role is needed, such as \"modules:read\".");
   if (roles.size() > kMaxTokenRoles) add("/roles", "At most 8 roles are possible.");

@@ -37,6 +37,7 @@ std::string_view CredentialKindName(Credential::Kind kind) {
     case Credential::Kind::kApiToken: return "api-token";
     case Credential::Kind::kJwt: return "jwt";
     case Credential::Kind::kUser: return "user";
+    case Credential::Kind::kModule: return "module";
   }
   return "";
 }

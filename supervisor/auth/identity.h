@@ -14,14 +14,15 @@
 namespace bulkhead {
 
 inline constexpr std::string_view kAdminSubject = "admin";  // the admin token's alone
+inline constexpr std::string_view kModuleSubjects = "module:";  // what those of modules begin with, and nobody else's
 
 // By what somebody was recognised. Never a secret.
 struct Credential {
-  enum class Kind { kAdminToken, kApiToken, kJwt, kUser };
+  enum class Kind { kAdminToken, kApiToken, kJwt, kUser, kModule };
   Kind kind = Kind::kAdminToken;
   std::string id;  // an API token's id; the `jti` of a JWT or of a user's access token, else the JWT's `kid`; "" for the admin token
 };
-std::string_view CredentialKindName(Credential::Kind kind);  // "admin-token", "api-token", "jwt", "user"
+std::string_view CredentialKindName(Credential::Kind kind);  // "admin-token", "api-token", "jwt", "user", "module"
 
 struct Identity {
   std::string subject;

@@ -93,7 +93,7 @@ bool HasAudience(const json& claims, const std::vector<std::string>& wanted) {
 
 // It travels to modules in a header, and stands in logs.
 bool UsableSubject(std::string_view subject) {
-  return !subject.empty() && subject.size() <= kMaxSubjectSize && subject != kAdminSubject &&
+  return !subject.empty() && subject.size() <= kMaxSubjectSize && subject != kAdminSubject && !subject.starts_with(kModuleSubjects) &&
          std::all_of(subject.begin(), subject.end(), [](char c) { return c > ' ' && c < 127 && c != ','; });
 }
 
@@ -153,7 +153,7 @@ absl::StatusOr<JwtClaims> CheckClaims(const ParsedJwt& token, const JwtSettings&
   if (!settings.audience.empty() && !HasAudience(claims, settings.audience)) return Refuse("The token is for another audience.");
   const json* subject = ClaimAt(claims, settings.subject_claim);
   if (subject == nullptr || !subject->is_string() || !UsableSubject(subject->get_ref<const std::string&>())) {
-    return Refuse("The token's subject is missing or cannot be used: 1 to 128 visible characters without commas, and not \"admin\".");
+    return Refuse("The token's subject is missing or cannot be used: 1 to 128 visible characters without commas, neither \"admin\" nor \"module:…\".");
   }
   said.subject = subject->get<std::string>();
   if (const auto id = claims.find("jti"); id != claims.end() && id->is_string()) {

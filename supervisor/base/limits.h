@@ -27,6 +27,10 @@ inline constexpr int64_t kMinBodyRate = 64;              // bytes per second, fr
 inline constexpr Millis kTunnelIdleTimeout{300'000};     // an upgraded connection without a byte either way; beyond: close
 inline constexpr size_t kMaxClientConnections = 16'384;  // per node; beyond: the newest is answered 503 and closed
 inline constexpr size_t kMaxStreamsPerLink = 1'024;      // beyond: 503 OVERLOADED
+// Calls from module to module, which have a socket of their own.
+inline constexpr size_t kMaxModuleConnections = 4'096;   // per node; beyond: the newest is answered 503 and closed
+inline constexpr size_t kMaxConnectionsPerModule = 1'024;  // of them; the same
+inline constexpr int kMaxCallHops = 8;                   // calls behind one another; beyond: 508
 inline constexpr int kRetryAfterSeconds = 1;             // Retry-After of a 503 while a module restarts
 // Requests that wait for a worker to come back, per module and gateway thread; beyond: 503 at once.
 inline constexpr size_t kMaxParkedRequests = 1'024;

@@ -52,6 +52,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "A refresh token is unknown, expired, used already, or its session has ended. Log in again."},
     {"FORBIDDEN", Code::kPermissionDenied, 403,
      "The caller is known and lacks a permission, which the message names. Ask for it, or use another token."},
+    {"MODULE_NOT_A_DEPENDENCY", Code::kPermissionDenied, 403,
+     "A module calls one that its manifest does not declare to depend on. Add it to `dependencies.modules` there."},
     {"NOT_FOUND", Code::kNotFound, 404,
      "Something is not there. Kept for clients; this version has a code of its own for each kind of thing."},
     {"ROUTE_NOT_FOUND", Code::kNotFound, 404,
@@ -186,6 +188,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "The module did not answer within the route's timeout. The request may have been done; look before you repeat it."},
     {"HTTP_VERSION_NOT_SUPPORTED", Code::kInvalidArgument, 505,
      "The request is of another version than HTTP/1.0 and HTTP/1.1. Use one of these."},
+    {"LOOP_DETECTED", Code::kFailedPrecondition, 508,
+     "A call from module to module has more calls behind it than one request may have, 8. Look for modules that call each other in a circle."},
     // These end the process or the start of one, and never reach a client.
     {"LISTEN_FAILED", Code::kUnavailable, 500,
      "An address can't be listened on: it is taken, or not allowed. Stop the other program, or choose another address."},

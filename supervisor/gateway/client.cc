@@ -24,8 +24,8 @@ constexpr Millis kLingerTimeout{2'000};
 
 }  // namespace
 
-Client::Client(GatewayThread& thread, UniqueFd fd, std::string peer_address, uint16_t peer_port)
-    : thread_(thread), loop_(thread.loop()), fd_(std::move(fd)), peer_address_(std::move(peer_address)), peer_port_(peer_port) {}
+Client::Client(GatewayThread& thread, UniqueFd fd, ClientOrigin origin)
+    : thread_(thread), loop_(thread.loop()), fd_(std::move(fd)), origin_(std::move(origin)) {}
 
 Client::~Client() = default;
 
@@ -34,7 +34,7 @@ bool Client::Answered() const { return (state_ == State::kModule && body_.done()
 absl::Status Client::Begin() {
   idle_since_ = loop_.now();
   UpdateDeadline();
-  return loop_.Watch(fd_.get(), *this);
+  return loop_.Watch(fd_.get(), *this, FromModule() ? GatewayLoop::Watching::kReads : GatewayLoop::Watching::kBoth);
 }
 
 std::string& Client::Out() {
@@ -55,6 +55,7 @@ void Client::OnEvents(uint32_t events) {
   }
   if (events & EPOLLOUT) {
     writable_ = true;
+    if (FromModule()) loop_.WatchAgain(fd_.get(), *this, GatewayLoop::Watching::kReads);
     if (Unsent() > 0) MarkDirty();
   }
   Run();
@@ -332,7 +333,7 @@ void Client::Flush() {
         loop_.ScheduleNextTurn(*this);
       } else {
         if (writable_) write_progress_ = loop_.now();  // the client's time to read begins
-        writable_ = false;
+        AwaitWritable();
       }
       if (out_at_ >= kReadSize) {
         out_.erase(0, out_at_);
@@ -356,6 +357,11 @@ void Client::Flush() {
   UpdateDeadline();
 }
 
+void Client::AwaitWritable() {
+  writable_ = false;
+  if (FromModule()) loop_.WatchAgain(fd_.get(), *this, GatewayLoop::Watching::kBoth);  // a Unix socket: GatewayLoop::Watching
+}
+
 // The module may send as much as the client has taken: what is still in out_ counts as not taken.
 void Client::GiveCredit() {
   if (uncredited_ == 0) return;
@@ -375,6 +381,7 @@ Instant Client::ComputeDeadline() const {
       else if (Unsent() == 0) at(idle_since_ + (first_request_ ? limits::kClientHeadTimeout : limits::kClientIdleTimeout));
       break;
     case State::kModule:
+      if (!response_begun_) at(call_deadline_);
       if (parked_) at(parked_until_);
       else if (!body_.done() && !blocked_) at(body_until_);
       else if (!response_begun_) at(route_deadline_);
@@ -421,6 +428,10 @@ void Client::OnDeadline() {
       if (std::exchange(parked_, false)) {
         thread_.Forget(*this, module_, frame_.size());
         return Unavailable(Unserved::kParkTimeout, "The module is restarting and was not back in time; try again soon.");
+      }
+      if (!response_begun_ && loop_.now() >= call_deadline_) {
+        if (stream_.open()) stream_.link()->Cancel(stream_, link::CancelCode::kTimeout);
+        return RespondError("GATEWAY_TIMEOUT", "The module did not answer within the time that its caller had left.");
       }
       if (!body_.done() && !blocked_) return BodyRefused("REQUEST_TIMEOUT", "The body did not arrive in time.");
       if (stream_.open()) {

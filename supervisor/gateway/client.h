@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,9 +25,16 @@ class GatewayThread;
 struct Manifest;
 struct RouteSpec;
 
+// Where a connection came from.
+struct ClientOrigin {
+  std::string address;  // "" for a module's
+  uint16_t port = 0;
+  std::optional<uint64_t> module_peer;  // by the modules' socket (module_call.h), and whose it is there
+};
+
 class Client final : public Pollable, private StreamSink {
  public:
-  Client(GatewayThread& thread, UniqueFd fd, std::string peer_address, uint16_t peer_port);
+  Client(GatewayThread& thread, UniqueFd fd, ClientOrigin origin);
   ~Client() override;
 
   absl::Status Begin();
@@ -49,6 +57,7 @@ class Client final : public Pollable, private StreamSink {
   void Flush() override;
   void OnTimer() override;
 
+  const ClientOrigin& origin() const { return origin_; }
   size_t index = 0;  // the thread's, in its list of connections
 
  private:
@@ -86,6 +95,7 @@ class Client final : public Pollable, private StreamSink {
   void PeerGone();
   void StartLinger();
   void Close();
+  void AwaitWritable();
   void UpdateDeadline();
   Instant ComputeDeadline() const;
   void OnDeadline();
@@ -113,6 +123,11 @@ class Client final : public Pollable, private StreamSink {
   void BodyRefused(const char* code, const char* message);
   void OpenStream(Link& link);
   void HandleLoss();
+
+  // client_module.cc: a module calls another one.
+  bool FromModule() const { return origin_.module_peer.has_value(); }
+  bool KnowModule(const http1::RequestHead& head);
+  bool MayCallModule(std::string_view called, const std::shared_ptr<const Manifest>& manifest);
 
   // client_measure.cc: what is counted, logged and traced of an exchange.
   void BeginMeasure(const http1::RequestHead& head);
@@ -145,8 +160,7 @@ class Client final : public Pollable, private StreamSink {
   GatewayThread& thread_;
   GatewayLoop& loop_;
   UniqueFd fd_;
-  const std::string peer_address_;
-  const uint16_t peer_port_;
+  const ClientOrigin origin_;
 
   State state_ = State::kHead;
   bool readable_ = false, writable_ = true, more_to_send_ = false, hangup_ = false, peer_finished_ = false, more_input_ = true;
@@ -180,7 +194,8 @@ class Client final : public Pollable, private StreamSink {
   bool head_only_ = false, http10_ = false, keep_alive_ = false, safe_ = false, whole_request_ = false, replayable_ = false;
   bool expect_ = false, blocked_ = false, response_begun_ = false, retried_ = false, lost_ = false, head_as_get_ = false;
   bool identity_known_ = false, first_request_ = true;
-  bool parked_ = false, unparked_ = false, websocket_ = false;
+  bool parked_ = false, unparked_ = false, websocket_ = false, told_timeout_ = false;
+  uint8_t hops_ = 0;  // calls behind a module's
   std::shared_ptr<const Manifest> parked_for_;  // whose routes let the request in
 
   // What is measured of it.
@@ -198,6 +213,7 @@ class Client final : public Pollable, private StreamSink {
   Instant deadline_{};
   Instant idle_since_{}, head_since_{}, body_until_{}, write_progress_{}, route_deadline_{}, linger_until_{}, parked_until_{},
       tunnel_progress_{};
+  Instant call_deadline_ = Instant::max();  // of a module's call: what that has left for it
 };
 
 }  // namespace bulkhead

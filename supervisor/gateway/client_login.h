@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "supervisor/gateway/client.h"
+#include "supervisor/gateway/module_call.h"
 
 namespace bulkhead {
 
@@ -16,6 +17,9 @@ struct Client::Login {
   IdentityPairs pairs;
   uint64_t version = 0;  // of the token table
   Instant checked{};     // a token may expire without a new table
+  // Of a module, whose token stands in `authorization` then, and `version` is of the running instances.
+  std::shared_ptr<const ModuleCaller> caller;
+  std::shared_ptr<const Manifest> called;  // what `identity` has permissions of
 };
 
 }  // namespace bulkhead

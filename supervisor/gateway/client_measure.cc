@@ -58,7 +58,7 @@ void Client::Measure(int status) {
 void Client::CountUnserved(Unserved why) { thread_.counters().unserved[size_t(why)].Add(); }
 
 void Client::LogAccess(int status, int64_t micros) {
-  AccessLine line{meter_, kMeteredMethods[method_], status, answer_bytes_, micros, trace_, request_id_, {}, peer_address_};
+  AccessLine line{meter_, kMeteredMethods[method_], status, answer_bytes_, micros, trace_, request_id_, {}, origin_.address};
   if (identity_known_ && login_ && login_->identity) line.subject = login_->identity->subject;
   thread_.access_log().Put(std::move(line));
 }
@@ -89,7 +89,8 @@ void Client::PutSpan(int status) {
   add("http.route", std::move(route));
   add("url.path", url_path_);
   add("url.scheme", "http");
-  add("client.address", peer_address_);
+  add("client.address", origin_.address);
+  if (FromModule() && login_) add("bulkhead.caller", login_->caller->manifest->name);
   if (status > 0) span.attributes.emplace_back("http.response.status_code", int64_t(status));
   span.attributes.emplace_back("http.response.body.size", int64_t(answer_bytes_));
   if (!ours && meter_->module != kNoModule) add("bulkhead.module", meter_->module);

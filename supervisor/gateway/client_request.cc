@@ -31,7 +31,8 @@ size_t Client::StartRequest(const http1::RequestHead& head, std::string_view res
   first_request_ = false;
   BeginMeasure(head);
   response_begun_ = retried_ = lost_ = blocked_ = false;
-  unopened_ = 0;
+  unopened_ = hops_ = 0;
+  call_deadline_ = Instant::max();
   body_seen_ = 0;
   ExpectBody();
   body_.Begin(head);
@@ -43,6 +44,7 @@ size_t Client::StartRequest(const http1::RequestHead& head, std::string_view res
     AppendHex(request_id_, thread_.random().Next());
     AppendHex(request_id_, thread_.random().Next());
   }
+  if (FromModule() && !KnowModule(head)) return 0;
   if (head.expect_unknown) {
     RespondError("EXPECTATION_FAILED", "The only expectation met here is 100-continue.");
     return 0;
@@ -64,6 +66,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
 
   GatewayThread::Module* module = thread_.FindModule(name);
   meter_ = module ? module->routed->meters->unmatched[method_] : thread_.NoModuleMeter(method_);
+  if (FromModule() && !MayCallModule(name, module ? module->routed->module->manifest : nullptr)) return 0;
   if (!module) {
     RespondError("ROUTE_NOT_FOUND", "No enabled module has this path.");
     return 0;
@@ -101,7 +104,7 @@ size_t Client::RouteToModule(const http1::RequestHead& head, std::string_view re
 
 // False: the request is answered, or waits for its token to be verified.
 bool Client::MayPass(const http1::RequestHead& head, const RouteSpec& route, std::string_view module) {
-  Known known = head.authorization.data() != nullptr ? KnowCaller(head.authorization) : Known::kNo;
+  Known known = FromModule() ? Known::kYes : head.authorization.data() != nullptr ? KnowCaller(head.authorization) : Known::kNo;
   if (known == Known::kPending) {
     AwaitLogin(head.authorization);
     return false;
@@ -177,7 +180,7 @@ void Client::RefuseLogin(std::string_view authorization) {
     why = login_->refusal;
     login_.reset();
   } else if (!authorization.empty()) {
-    why = thread_.authenticator().RefuseToken(peer_address_, kLoginWanted);
+    why = thread_.authenticator().RefuseToken(origin_.address, kLoginWanted);
   }
   const std::string code = ErrorCode(why);
   HeaderList headers;
@@ -196,19 +199,26 @@ size_t Client::SendRequest(const http1::RequestHead& head, std::string_view meth
   context.method = method;
   context.path = path;
   context.request_id = request_id_;
-  context.peer_address = peer_address_;
+  context.peer_address = origin_.address;
   context.websocket = websocket_;
+  context.hops = hops_;
   context.trace = trace_;
   context.tracestate = tracestate_;
   if (identity_known_) context.identity = &login_->pairs;
   if (frame_.capacity() < 64) frame_ = loop_.TakeBuffer();
   whole_request_ = !websocket_ && (remaining == 0 || !first_body.empty());
+  const bool called = call_deadline_ != Instant::max();
+  if (called) timeout_ = std::min(timeout_, std::max(std::chrono::ceil<Millis>(call_deadline_ - loop_.now()), Millis(1)));
+  // The time of a body that is still to come is not known; a module's call has it within its own.
+  if (!websocket_ && (called || whole_request_)) context.timeout = timeout_;
   bool fits = EncodeRequest(head, context, first_body, whole_request_, frame_);
   if (!fits && !first_body.empty()) {
     first_body = {};
     whole_request_ = false;
+    if (!called) context.timeout.reset();
     fits = EncodeRequest(head, context, first_body, false, frame_);
   }
+  told_timeout_ = context.timeout.has_value();
   if (!fits) {
     RespondError("HEADERS_TOO_LARGE", "The headers do not fit into 64 KiB together with those that the gateway adds.");
     return 0;
@@ -244,6 +254,7 @@ void Client::Unavailable(Unserved why, std::string_view message) {
 // Sends frame_ to the best worker, or parks the request. Top of a turn or within Consume only, never from a link's callback.
 void Client::Dispatch() {
   GatewayThread::Module* module = thread_.FindModule(module_);
+  if (!module && FromModule()) return Unavailable(Unserved::kNoWorker, "The module was disabled while the call waited for it.");
   if (!module) return RespondError("ROUTE_NOT_FOUND", "The module was disabled while the request waited for it.");
   // What let the request in must be what serves it.
   const std::shared_ptr<const Manifest>& manifest = module->routed->module->manifest;
@@ -264,6 +275,10 @@ void Client::Dispatch() {
       parked_until_ = std::min(loop_.now() + limits::kParkTimeout, route_deadline_);
     }
     return;
+  }
+  const bool later = parked_for_ || retried_ || unopened_ > 0;
+  if (later && told_timeout_) {
+    LowerTimeout(frame_, std::chrono::ceil<Millis>(std::min(route_deadline_, call_deadline_) - loop_.now()));
   }
   if (std::exchange(parked_for_, nullptr)) ExpectBody();
   if (link::GetHeader(frame_.data()).head_length > pick.link->max_frame()) {
@@ -365,8 +380,9 @@ void Client::StartLocal(const http1::RequestHead& head) {
     if (head.fields[i].name == "idempotency-key") local_->idempotency_key = head.fields[i].value;
     if (head.fields[i].name == "last-event-id") local_->last_event_id = head.fields[i].value;
   }
-  bool v6 = peer_address_.find(':') != std::string::npos;
-  local_->remote_address = (v6 ? "[" + peer_address_ + "]" : peer_address_) + ":" + std::to_string(peer_port_);
+  const std::string& peer = origin_.address;
+  bool v6 = peer.find(':') != std::string::npos;
+  local_->remote_address = (v6 ? "[" + peer + "]" : peer) + ":" + std::to_string(origin_.port);
   local_->request_id = request_id_;
   state_ = State::kLocalBody;
   if (expect_) {

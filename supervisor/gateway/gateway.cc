@@ -6,6 +6,9 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <vector>
@@ -72,6 +75,30 @@ absl::StatusOr<UniqueFd> Bind(const std::string& listen, ListenAddress& at, bool
   return fd;
 }
 
+// One socket for all threads: a path belongs to one alone.
+absl::StatusOr<UniqueFd> BindForModules(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) return CannotListen(path, "the path is longer than a socket's may be");
+  memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  unlink(path.c_str());
+  if (!fd || bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd.get(), kBacklog) != 0 ||
+      chmod(path.c_str(), 0666) != 0) {  // every module's uid may connect
+    return CannotListen(path, strerror(errno));
+  }
+  return fd;
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Copies(const std::string& name, const UniqueFd& of, size_t count) {
+  std::vector<UniqueFd> copies;
+  for (size_t i = 0; i < count; ++i) {
+    copies.emplace_back(fcntl(of.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copies.back()) return CannotListen(name, strerror(errno));
+  }
+  return copies;
+}
+
 // Calls `done` when it has been told so by everybody.
 std::function<void()> CountDown(size_t count, std::function<void()> done) {
   auto left = std::make_shared<std::atomic<size_t>>(count);
@@ -85,7 +112,7 @@ class GatewayImpl final : public Gateway {
   GatewayImpl(std::string address, std::vector<UniqueFd> listeners, const Clock& clock)
       : address_(std::move(address)), no_tracer_({}, {}, clock), no_access_log_(AccessLogging::kOff, clock), meters_(listeners.size()) {
     for (size_t i = 0; i < listeners.size(); ++i) {
-      threads_.push_back(std::make_unique<GatewayThread>(std::move(listeners[i]), clock, connections_, meters_, i));
+      threads_.push_back(std::make_unique<GatewayThread>(std::move(listeners[i]), clock, connected_, meters_, i));
     }
   }
   ~GatewayImpl() override { Stop(Millis{0}); }
@@ -93,6 +120,17 @@ class GatewayImpl final : public Gateway {
   std::string address() const override { return address_; }
 
   const GatewayMeters& meters() const override { return meters_; }
+
+  absl::Status ListenForModules(const std::string& socket) override {
+    ASSIGN_OR_RETURN(UniqueFd bound, BindForModules(socket));
+    ASSIGN_OR_RETURN(std::vector<UniqueFd> copies, Copies(socket, bound, threads_.size()));
+    for (size_t i = 0; i < threads_.size(); ++i) threads_[i]->ListenForModules(std::move(copies[i]));
+    return absl::OkStatus();
+  }
+
+  void SetInstance(const std::string& token, std::shared_ptr<const Manifest> manifest) override {
+    manifest ? connected_.callers.Add(token, std::move(manifest)) : connected_.callers.Remove(token);
+  }
 
   void Start(const Authenticator& authenticator, LocalService& local, GatewayTelemetry telemetry) override {
     Tracer& tracer = telemetry.tracer ? *telemetry.tracer : no_tracer_;
@@ -187,7 +225,7 @@ class GatewayImpl final : public Gateway {
   Tracer no_tracer_;
   AccessLog no_access_log_;
   GatewayMeters meters_;
-  std::atomic<size_t> connections_{0};
+  Connected connected_;
   Guarded<Phase> phase_;
   std::atomic<uint64_t> next_id_{1};
   Guarded<std::unordered_map<uint64_t, std::shared_ptr<std::function<void()>>>> unanswered_;
@@ -201,11 +239,7 @@ Gateway::~Gateway() = default;
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Listen(GatewayOptions options, const Clock& clock) {
   if (options.given) {
     // One socket for all threads: connections wait in it while no supervisor runs, so none of our own may take some of them.
-    std::vector<UniqueFd> copies;
-    for (int i = 0; i < std::max(options.threads, 1); ++i) {
-      copies.emplace_back(fcntl(options.given.get(), F_DUPFD_CLOEXEC, 0));
-      if (!copies.back()) return CannotListen("a given socket", strerror(errno));
-    }
+    ASSIGN_OR_RETURN(std::vector<UniqueFd> copies, Copies("a given socket", options.given, size_t(std::max(options.threads, 1))));
     return std::make_unique<GatewayImpl>(AddressOf(options.given.get()), std::move(copies), clock);
   }
   ASSIGN_OR_RETURN(ListenAddress at, Resolve(options.listen));

@@ -38,6 +38,11 @@ class Gateway : public DirectoryReader {
 
   // "127.0.0.1:4000" with the real port.
   virtual std::string address() const = 0;
+  // Modules call each other over this Unix socket (module_call.h), which every user may connect to: a token says who it is. Before Start(), and
+  // as the user that the daemon stays. LISTEN_FAILED.
+  virtual absl::Status ListenForModules(const std::string& socket) = 0;
+  // An instance has been started with this token, and runs the version that the manifest describes; or it is gone (null). Control loop.
+  virtual void SetInstance(const std::string& token, std::shared_ptr<const Manifest> manifest) = 0;
   // Starts the threads. `local` answers what is not under /api/v1/m/; both outlive the gateway's threads.
   virtual void Start(const Authenticator& authenticator, LocalService& local, GatewayTelemetry telemetry = {}) = 0;
   // What it has counted; any thread.

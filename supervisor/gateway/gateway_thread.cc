@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
@@ -45,10 +46,11 @@ std::pair<std::string, uint16_t> PeerOf(const sockaddr_storage& address) {
 
 class GatewayThread::Acceptor final : public Pollable {
  public:
-  Acceptor(GatewayThread& thread, UniqueFd fd) : thread_(thread), fd_(std::move(fd)) {}
+  Acceptor(GatewayThread& thread, UniqueFd fd, bool of_modules) : of_modules(of_modules), thread_(thread), fd_(std::move(fd)) {}
+  const bool of_modules;
   int fd() const { return fd_.get(); }
   void OnEvents(uint32_t) override { Run(); }
-  void Run() override { if (fd_) thread_.AcceptAll(); }
+  void Run() override { if (fd_) thread_.AcceptAll(*this); }
   void Flush() override {}
   void OnTimer() override { Run(); }
   void CloseListener() { fd_.Reset(); }
@@ -144,10 +146,10 @@ class GatewayThread::Responder final : public LocalResponder {
   bool answered_ = false;
 };
 
-GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number)
+GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, Connected& connected, GatewayMeters& meters, size_t number)
     : loop_(clock),
-      acceptor_(std::make_unique<Acceptor>(*this, std::move(listener))),
-      connection_count_(connections),
+      acceptor_(std::make_unique<Acceptor>(*this, std::move(listener), false)),
+      connected_(connected),
       meters_(meters),
       number_(number),
       counters_(meters.thread(number)),
@@ -157,6 +159,8 @@ GatewayThread::GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<
       snapshot_(std::make_shared<RoutingSnapshot>()) {}
 
 GatewayThread::~GatewayThread() { Join(); }
+
+void GatewayThread::ListenForModules(UniqueFd listener) { module_acceptor_ = std::make_unique<Acceptor>(*this, std::move(listener), true); }
 
 void GatewayThread::Start(const Parts& parts, std::shared_ptr<const RoutingSnapshot> snapshot) {
   authenticator_ = &parts.authenticator;
@@ -172,6 +176,7 @@ void GatewayThread::Start(const Parts& parts, std::shared_ptr<const RoutingSnaps
 
 void GatewayThread::Run() {
   BULKHEAD_CHECK(loop_.Watch(acceptor_->fd(), *acceptor_).ok());
+  if (module_acceptor_) BULKHEAD_CHECK(loop_.Watch(module_acceptor_->fd(), *module_acceptor_, GatewayLoop::Watching::kReads).ok());
   loop_.Run([this] { return Done(); });
   loop_.CloseMailbox();
   // Whoever writes an answer is told now that nobody takes it, not when this object goes.
@@ -412,43 +417,56 @@ RouteMeter* GatewayThread::LocalMeter(size_t method, std::string_view path) {
   return meter;
 }
 
-void GatewayThread::AcceptAll() {
+void GatewayThread::AcceptAll(Acceptor& acceptor) {
   for (int i = 0; i < kMaxAcceptsPerTurn; ++i) {
     sockaddr_storage address{};
     socklen_t length = sizeof address;
-    UniqueFd fd(accept4(acceptor_->fd(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    UniqueFd fd(accept4(acceptor.fd(), reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
-      Accepted(std::move(fd), address);
+      acceptor.of_modules ? ModuleAccepted(std::move(fd)) : Accepted(std::move(fd), address);
       continue;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO) continue;
     // EMFILE, ENFILE, ENOBUFS, ENOMEM: they pass when others have closed.
     LogWarn("gateway", "accepting connections pauses", {{"reason", strerror(errno)}});
-    loop_.timers().Arm(*acceptor_, loop_.now() + kAcceptPause);
+    loop_.timers().Arm(acceptor, loop_.now() + kAcceptPause);
     return;
   }
-  loop_.ScheduleNextTurn(*acceptor_);
+  loop_.ScheduleNextTurn(acceptor);
 }
 
 void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
-  if (connection_count_.fetch_add(1, std::memory_order_relaxed) >= limits::kMaxClientConnections) {
-    connection_count_.fetch_sub(1, std::memory_order_relaxed);
-    counters_.unserved[size_t(Unserved::kConnections)].Add();
-    std::string id;
-    AppendHex(id, random_.Next());
-    std::string body = ErrorBody(Error("OVERLOADED", "The gateway has as many connections as it may; try again soon."), id);
-    std::string answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\nx-request-id: " +
-                         id + "\r\ndate: " + std::string(Date()) + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-    (void)!send(fd.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
-    shutdown(fd.get(), SHUT_WR);
-    return;
+  if (connected_.clients.fetch_add(1, std::memory_order_relaxed) >= limits::kMaxClientConnections) {
+    connected_.clients.fetch_sub(1, std::memory_order_relaxed);
+    return Refuse(fd.get(), "The gateway has as many connections as it may; try again soon.");
   }
-  counters_.connections_opened.Add();
   int on = 1;
   setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   auto [peer, port] = PeerOf(address);
-  auto connection = std::make_unique<Client>(*this, std::move(fd), std::move(peer), port);
+  Begin(std::move(fd), {std::move(peer), port, std::nullopt});
+}
+
+void GatewayThread::ModuleAccepted(UniqueFd fd) {
+  const std::optional<uint64_t> peer = connected_.modules.Take(fd.get());
+  if (!peer) return Refuse(fd.get(), "The gateway has as many connections of modules, or of this one, as it may; try again soon.");
+  Begin(std::move(fd), {"", 0, peer});
+}
+
+void GatewayThread::Refuse(int fd, const char* message) {
+  counters_.unserved[size_t(Unserved::kConnections)].Add();
+  std::string id;
+  AppendHex(id, random_.Next());
+  std::string body = ErrorBody(Error("OVERLOADED", message), id);
+  std::string answer = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\nx-request-id: " +
+                       id + "\r\ndate: " + std::string(Date()) + "\r\ncontent-length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  (void)!send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+  shutdown(fd, SHUT_WR);
+}
+
+void GatewayThread::Begin(UniqueFd fd, ClientOrigin origin) {
+  counters_.connections_opened.Add();
+  auto connection = std::make_unique<Client>(*this, std::move(fd), std::move(origin));
   Client& c = *connection;
   c.index = connections_.size();
   connections_.push_back(std::move(connection));
@@ -457,7 +475,8 @@ void GatewayThread::Accepted(UniqueFd fd, const sockaddr_storage& address) {
 
 void GatewayThread::Closed(Client& connection) {
   counters_.connections_closed.Add();
-  connection_count_.fetch_sub(1, std::memory_order_relaxed);
+  if (connection.origin().module_peer) connected_.modules.Release(*connection.origin().module_peer);
+  else connected_.clients.fetch_sub(1, std::memory_order_relaxed);
   size_t index = connection.index;
   std::unique_ptr<Client> owned = std::move(connections_[index]);
   if (index + 1 != connections_.size()) {
@@ -472,6 +491,7 @@ void GatewayThread::StopHere(Millis drain) {
   if (draining_) return;
   draining_ = true;
   acceptor_->CloseListener();
+  if (module_acceptor_) module_acceptor_->CloseListener();
   stop_at_ = loop_.now() + drain;
   loop_.timers().Arm(*acceptor_, stop_at_);  // wakes the loop
   for (size_t i = connections_.size(); i-- > 0;) {

@@ -19,6 +19,7 @@
 #include "supervisor/gateway/gateway_loop.h"
 #include "supervisor/gateway/link.h"
 #include "supervisor/gateway/local_service.h"
+#include "supervisor/gateway/module_call.h"
 #include "supervisor/gateway/retry_budget.h"
 #include "supervisor/gateway/route_table.h"
 #include "supervisor/lifecycle/directory.h"
@@ -34,6 +35,13 @@ struct ModuleMeters {
   ByMeteredMethod unmatched{};
 };
 
+// What the threads of a gateway share of those who connect.
+struct Connected {
+  std::atomic<size_t> clients{0};  // for limits::kMaxClientConnections
+  ModuleConnections modules;
+  ModuleCallers callers;
+};
+
 // A Directory with its routes compiled; made once per publication, shared by the threads. Immutable.
 struct RoutingSnapshot {
   struct Module {
@@ -46,9 +54,11 @@ struct RoutingSnapshot {
 
 class GatewayThread {
  public:
-  // `connections` counts the clients of all threads, for limits::kMaxClientConnections. `number` is the thread's in `meters`.
-  GatewayThread(UniqueFd listener, const Clock& clock, std::atomic<size_t>& connections, GatewayMeters& meters, size_t number);
+  // `number` is the thread's in `meters`.
+  GatewayThread(UniqueFd listener, const Clock& clock, Connected& connected, GatewayMeters& meters, size_t number);
   ~GatewayThread();
+  // From this one modules are accepted. Before Start().
+  void ListenForModules(UniqueFd listener);
 
   struct Parts {
     const Authenticator& authenticator;
@@ -91,6 +101,7 @@ class GatewayThread {
   void ForgetLogin(uint64_t id) { awaiting_login_.erase(id); }
   const Authenticator& authenticator() const { return *authenticator_; }
   uint64_t token_version() const { return authenticator_->version(); }
+  ModuleCallers& module_callers() { return connected_.callers; }
   LocalService& local() { return *local_; }
   Random& random() { return random_; }
   size_t number() const { return number_; }
@@ -122,14 +133,17 @@ class GatewayThread {
   void Leave(const std::string& instance);
   bool Renew(Link*& link);
   void DrainHere(const std::string& instance, std::function<void()> done);
-  void AcceptAll();
+  void AcceptAll(Acceptor& acceptor);
   void Accepted(UniqueFd fd, const sockaddr_storage& address);
+  void ModuleAccepted(UniqueFd fd);
+  void Begin(UniqueFd fd, ClientOrigin origin);
+  void Refuse(int fd, const char* message);
   void StopHere(Millis drain);
   bool Done() const;
 
   GatewayLoop loop_;
-  std::unique_ptr<Acceptor> acceptor_;
-  std::atomic<size_t>& connection_count_;
+  std::unique_ptr<Acceptor> acceptor_, module_acceptor_;  // the latter may be null
+  Connected& connected_;
   GatewayMeters& meters_;
   const size_t number_;
   GatewayCounters& counters_;

@@ -88,7 +88,7 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   AppendTraceparent(frame, context.trace);
   ++count;
   if (!context.tracestate.empty()) pair("tracestate", context.tracestate);
-  pair("x-forwarded-for", context.peer_address);
+  if (!context.peer_address.empty()) pair("x-forwarded-for", context.peer_address);
   pair("x-forwarded-host", head.host);
   pair("x-forwarded-proto", "http");
   if (context.websocket) pair("x-bulkhead-upgrade", "websocket");
@@ -96,6 +96,8 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
     frame.append(context.identity->encoded);
     count += context.identity->count;
   }
+  if (context.hops > 0) pair(kHopsHeader, std::to_string(context.hops));
+  if (context.timeout) pair(kTimeoutHeader, std::to_string(context.timeout->count()));  // the last one: LowerTimeout() looks for it there
   link::internal::Put16(frame.data() + count_at, count);
 
   size_t head_length = frame.size() - link::kHeaderSize;
@@ -105,6 +107,23 @@ bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context
   uint8_t flags = uint8_t((end ? link::kEnd : 0) | (context.websocket ? link::kUpgrade : 0));
   link::PutHeader(frame.data(), {uint32_t(length), 0, link::Type::kRequest, flags, 0, uint32_t(head_length)});
   return true;
+}
+
+void LowerTimeout(std::string& frame, Millis left) {
+  link::Header header = link::GetHeader(frame.data());
+  const size_t end = link::kHeaderSize + header.head_length, longest = kTimeoutHeader.size() + 2 + 20;
+  const size_t name = std::string_view(frame).substr(0, end).rfind(kTimeoutHeader);
+  if (name == std::string_view::npos || end - name > longest) return;
+  const size_t value = name + kTimeoutHeader.size() + 2;
+  int64_t told = 0;
+  if (!http1::ParseContentLength(std::string_view(frame).substr(value, end - value), told) || told <= left.count()) return;
+  const std::string text = std::to_string(std::max<int64_t>(left.count(), 1));
+  link::internal::Put16(frame.data() + value - 2, uint16_t(text.size()));
+  frame.replace(value, end - value, text);
+  const uint32_t shorter = uint32_t(end - value - text.size());
+  header.length -= shorter;
+  header.head_length -= shorter;
+  link::PutHeader(frame.data(), header);
 }
 
 std::string EncodeTrailers(std::string_view lines) {
@@ -174,6 +193,7 @@ std::string_view ReasonPhrase(int status) {
     case 504: return "Gateway Timeout";
     case 505: return "HTTP Version Not Supported";
     case 507: return "Insufficient Storage";
+    case 508: return "Loop Detected";
     default: return "";
   }
 }

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "supervisor/auth/identity.h"
+#include "supervisor/base/clock.h"
 #include "supervisor/gateway/http1.h"
 #include "supervisor/telemetry/trace_context.h"
 
@@ -22,18 +24,26 @@ struct IdentityPairs {
 };
 IdentityPairs EncodeIdentity(const Identity& identity);
 
+// What a module is told of the time that a request has, and of the calls behind it (LINK.md, "What a request carries").
+inline constexpr std::string_view kTimeoutHeader = "x-bulkhead-timeout-ms", kHopsHeader = "x-bulkhead-hops";
+
 struct RequestContext {
   std::string_view method;      // as the module shall see it
   std::string_view path;        // raw, behind /api/v1/m/<name>
   std::string_view request_id;
-  std::string_view peer_address;
+  std::string_view peer_address;   // "" for a module
   const IdentityPairs* identity = nullptr;  // of a known caller
   bool websocket = false;       // asks for a tunnel
   TraceContext trace;           // of the gateway's own span, which is the parent of the module's
   std::string_view tracestate;  // "" for none
+  int hops = 0;                 // of a module's call, itself included
+  std::optional<Millis> timeout;  // until the answer's head must be there; absent where that depends on a body that is still to come
 };
 // Replaces `frame` with a whole REQUEST frame for stream 0 (the link puts the id in). False when it is longer than a frame may be.
 bool EncodeRequest(const http1::RequestHead& head, const RequestContext& context, std::string_view first_body, bool end, std::string& frame);
+
+// For a frame that is sent later than it was made: the time that it tells becomes what is `left`, at least 1 ms, and never more than it was.
+void LowerTimeout(std::string& frame, Millis left);
 
 // The trailers of a request (BodyReader::trailers()) as pairs for a frame; "" when none of them may travel: those that frame, route or
 // authorise a request must come before its body (RFC 9110 6.5.1).

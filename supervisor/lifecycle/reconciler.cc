@@ -223,6 +223,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   spec.uid = options_.privileged ? options_.first_uid + static_cast<uid_t>(row.uid_slot) : getuid();
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
+  spec.call_socket = options_.call_socket;
   spec.reach = ModuleReach(*entry->manifest, access_.store);
   std::optional<ModuleSchema> schema = entry->schema;
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
@@ -266,7 +267,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
       // Later than this call, which comes from the process itself.
       std::shared_ptr<WorkerProcess> dead = std::move(entry->running[static_cast<size_t>(slot)].process);
       loop_.Post([dead] {});
-      if (instances_) instances_(dead->token(), entry->row.name, false);
+      if (instances_) instances_(dead->token(), dead->spec().manifest, false);
       Dispatch(entry, event::WorkerGone{slot, run});
     }
   };
@@ -294,7 +295,7 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   Running& running = entry->running[static_cast<size_t>(slot)];
   const int64_t revision = spec.config_revision;
   running = {run, std::make_unique<WorkerProcess>(loop_, spawner_, clock_, std::move(spec), std::move(callbacks)), {}, revision};
-  if (instances_) instances_(running.process->token(), entry->row.name, true);
+  if (instances_) instances_(running.process->token(), running.process->spec().manifest, true);
   running.process->Start();
 }
 

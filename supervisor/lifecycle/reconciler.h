@@ -48,7 +48,7 @@ class Reconciler : public Modules {
     std::string node;
     std::string data_dir;
     std::string run_dir;          // folders of the instances are made in <run_dir>/w
-    std::string host_socket;
+    std::string host_socket, call_socket;
     std::string modules_dir;      // for people
     std::string modules_access;   // where it is read: the same, or through a descriptor opened before the privilege drop
     bool development = false;     // discovery.development
@@ -73,8 +73,9 @@ class Reconciler : public Modules {
   // An instance is about to be stopped, with its Stop RPC; OnWorkerGone's follows when it has died.
   void OnWorkerLeaving(std::function<void(const std::string& instance)> fn) { worker_leaving_ = std::move(fn); }
   void OnWorkerGone(std::function<void(const std::string& instance)> fn) { worker_gone_ = std::move(fn); }
-  // Told of every process that is started, with its token, and again when it is gone.
-  void OnInstances(std::function<void(const std::string& token, const std::string& module, bool present)> fn) { instances_ = std::move(fn); }
+  // Told of every process that is started, with its token and the manifest of its version, and again when it is gone.
+  using OnInstance = std::function<void(const std::string& token, const std::shared_ptr<const Manifest>& manifest, bool present)>;
+  void OnInstances(OnInstance fn) { instances_ = std::move(fn); }
   // Told of every line that a worker prints.
   void OnPrinted(std::function<void(const PrintedLine& line)> fn) { printed_ = std::move(fn); }
   // Called when a module has been deleted, before that is answered; `done` when what is kept of it elsewhere is gone.
@@ -340,7 +341,7 @@ class Reconciler : public Modules {
   std::function<void(const std::string&)> worker_leaving_, worker_gone_;
   std::function<void(const PrintedLine&)> printed_;
   std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
-  std::function<void(const std::string&, const std::string&, bool)> instances_;
+  OnInstance instances_;
   std::function<void()> changed_;
   std::function<void(const std::string&)> stuck_;
 

@@ -23,6 +23,7 @@ std::string HandshakeOffer(const HandshakeTerms& terms) {
                                 {"controlSocket", terms.control_socket},
                                 {"dataSocket", terms.data_socket},
                                 {"hostSocket", terms.host_socket},
+                                {"callSocket", terms.call_socket},
                                 {"transport", terms.transport == Transport::kLink ? "link" : "http"}};
   return offer.dump() + "\n";
 }

@@ -15,7 +15,7 @@ inline constexpr size_t kMaxHandshakeLine = 4096;  // the module's answer; more 
 
 struct HandshakeTerms {
   std::string module, instance, token;
-  std::string control_socket, data_socket, host_socket;  // absolute paths
+  std::string control_socket, data_socket, host_socket, call_socket;  // absolute paths
   Transport transport = Transport::kLink;
 };
 

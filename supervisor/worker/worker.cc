@@ -253,6 +253,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
                                              .control_socket = ControlSocket(),
                                              .data_socket = DataSocket(),
                                              .host_socket = spec_.host_socket,
+                                             .call_socket = spec_.call_socket,
                                              .transport = spec_.manifest->transport});
     // A fresh socket buffer always takes one line.
     if (send(handshake_.get(), line.data(), line.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(line.size())) {

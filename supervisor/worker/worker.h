@@ -44,7 +44,7 @@ struct WorkerSpec {
   uid_t uid = 0;
   gid_t gid = 0;              // the daemon's own group, of the folders, so that it reaches the sockets
   ReachSpec reach;            // beside its own folders
-  std::string host_socket;
+  std::string host_socket, call_socket;
   std::string conninfo, schema;  // empty without database
   std::string config_json;
   int64_t config_revision = 0;

@@ -1,7 +1,9 @@
 // Requests of clients: whatever the bytes, the verdict on them does not depend on the pieces in which they come, and what is accepted
 // keeps the rules that the rest of the gateway relies on.
+#include "bulkhead/link/frame.h"
 #include "supervisor/base/log.h"
 #include "supervisor/gateway/http1.h"
+#include "supervisor/gateway/module_call.h"
 #include "supervisor/gateway/request_head.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/gateway/malformed_corpus.h"
@@ -33,7 +35,13 @@ void CheckAccepted(const RequestHead& head) {
   context.path = head.path;
   context.request_id = "id";
   context.peer_address = "127.0.0.1";
-  EncodeRequest(head, context, "", true, frame);
+  context.timeout = Millis(30'000);
+  if (EncodeRequest(head, context, "", true, frame)) {
+    LowerTimeout(frame, Millis(29'000));
+    const link::Header header = link::GetHeader(frame.data());
+    BULKHEAD_CHECK(frame.size() == link::kHeaderSize + header.length && frame.ends_with("29000"));
+  }
+  (void)ReadCallTerms(head);
 }
 
 Verdict Parse(const std::string& bytes, size_t step) {

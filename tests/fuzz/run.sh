@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
       ;;
   esac
 done
-[ -n "$targets" ] || targets='http1_fuzz jwt_fuzz link_gateway_fuzz link_module_fuzz
+[ -n "$targets" ] || targets='http1_fuzz jwt_fuzz link_gateway_fuzz link_module_fuzz call_response_fuzz
   manifest_fuzz semver_fuzz cron_fuzz config_values_fuzz sql_script_fuzz'
 
 sh deploy/packages.sh --fuzz

@@ -36,6 +36,10 @@ ENDS = "ends a start: "
 EXCEPTIONS = {
     "NOT_FOUND": (KEPT + "each kind of thing has a code of its own", None),
     "MODULE_SKIPPED": (KEPT + "MODULE_NOT_RUNNING is said instead", None),
+    "MODULE_NOT_A_DEPENDENCY": ("said to a module that calls another one",
+                                ("integration/module_calls_test.py", "test_what_is_no_declared_dependency_is_refused_with_what_to_do")),
+    "LOOP_DETECTED": ("said to a module that calls another one",
+                      ("integration/module_calls_test.py", "test_a_call_that_has_come_through_too_many_modules_is_refused")),
     "LISTEN_FAILED": (ENDS + "a port in use", ("integration/bad_input_test.py", "test_a_port_in_use_is_named")),
     "DATA_IN_USE": (ENDS + "a data folder of another", ("integration/bad_input_test.py", "test_a_data_folder_held_by_another_supervisor_is_refused")),
     "UIDS_TAKEN": (ENDS + "user ids of another", ("integration/two_daemons_test.py", "test_configured_users_that_another_daemon_has_are_refused")),

@@ -122,12 +122,13 @@ def of_processes(scene):
     return attempts
 
 
-def of_sockets(scene):
+def of_sockets(scene, call):
     host, port = scene.daemon.admin_address.rsplit(":", 1)
     http = int(scene.daemon.address.rsplit(":", 1)[1])
     instance = scene.victim_instance
     forged = [["x-bulkhead-token", "0" * 48]]
-    service = f"{scene.data}/run/host"
+    service, calls = f"{scene.data}/run/host", f"{scene.data}/run/calls"
+    victims = f"/api/v1/m/{scene.victim['name']}/inline"
     return [
         Attempt("connect to another module's control socket", ("uid",), ("connect_unix", {"path": f"{instance}/control"})),
         Attempt("connect to another module's data socket", ("uid",), ("connect_unix", {"path": f"{instance}/data"})),
@@ -156,6 +157,15 @@ def of_sockets(scene):
                 ("ask_service", {"path": service, "method": "/bulkhead.host.v1.Host/Enqueue", "metadata": [["x-bulkhead-module", scene.victim["name"]]]})),
         Attempt("call the supervisor with an administrator's header", ("always",),
                 ("ask_service", {"path": service, "method": "/bulkhead.host.v1.Host/Enqueue", "metadata": [["authorization", "Bearer " + "0" * 64]]})),
+        Attempt("call a module that it does not depend on", ("always",), lambda: call(scene.victim["name"], "/inline")),
+        Attempt("call a module that is not there", ("always",), lambda: call("no-such-module", "/inline")),
+        Attempt("call itself over the gateway", ("always",), lambda: call("hostile", "/sql")),
+        Attempt("call a module without a token", ("always",), ("ask_http", {"path": calls, "target": victims, "headers": []})),
+        Attempt("call a module with a forged token", ("always",), ("ask_http", {"path": calls, "target": victims, "headers": forged})),
+        Attempt("call a module as another one by name", ("always",),
+                ("ask_http", {"path": calls, "target": victims, "headers": [["x-bulkhead-subject", "module:" + scene.victim["name"]]]})),
+        Attempt("reach the admin API where modules call modules", ("always",),
+                ("ask_http", {"path": calls, "target": "/api/v1/modules", "headers": [["authorization", "Bearer " + "0" * 64]]})),
     ]
 
 

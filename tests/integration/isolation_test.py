@@ -115,6 +115,9 @@ class AHostileModule(SharedDaemonTest):
     def sql(self, statement):
         return self.daemon.post("/api/v1/m/hostile/sql", {"sql": statement}).data
 
+    def call(self, module, path):
+        return self.daemon.post("/api/v1/m/hostile/call", {"module": module, "path": path}).data
+
     def try_all(self, attempts, active):
         """Rows of the table; the attempts that ended otherwise than the measures say."""
         rows, unexpected, done_all = [], [], []
@@ -143,7 +146,7 @@ class AHostileModule(SharedDaemonTest):
         scene = self.scene(name)
         before = self.daemon.module("hostile")
         active = active_measures(before["isolation"])
-        attempts = [*hostile.of_files(scene), *hostile.of_processes(scene), *hostile.of_sockets(scene), *hostile.of_the_database(scene, self.sql),
+        attempts = [*hostile.of_files(scene), *hostile.of_processes(scene), *hostile.of_sockets(scene, self.call), *hostile.of_the_database(scene, self.sql),
                     *hostile.of_the_kernel(scene), *hostile.of_resources(scene, active)]
         rows, unexpected, done = self.try_all(attempts, active)
         printed = self.print_a_lot()

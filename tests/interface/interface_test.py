@@ -155,7 +155,7 @@ echo '{json.dumps({name: "not today" for name in recorded["refusal"]})}' >&{reco
         self.assertLessEqual(handshake["protocolMin"], recorded["protocol"])
         self.assertGreaterEqual(handshake["protocolMax"], recorded["protocol"])
         self.assertEqual((handshake["module"], handshake["transport"]), ("teller", "link"))
-        for name in ("controlSocket", "dataSocket", "hostSocket"):
+        for name in ("controlSocket", "dataSocket", "hostSocket", "callSocket"):
             self.assertTrue(handshake[name].startswith("/"), handshake)
             self.assertLessEqual(len(handshake[name]), 107)
         argv = told["argv"].split("|")
@@ -177,6 +177,7 @@ echo '{json.dumps({name: "not today" for name in recorded["refusal"]})}' >&{reco
             theirs.close()
             line = {"protocolMin": recorded["protocol"], "protocolMax": recorded["protocol"], "module": "echo", "instance": "echo-0-1",
                     "token": "secret", "controlSocket": f"{folder}/control", "dataSocket": f"{folder}/data", "hostSocket": f"{folder}/host",
+                    "callSocket": f"{folder}/calls",
                     "transport": "link", **offer}
             self.assertEqual(sorted(line), recorded["daemon"])
             ours.settimeout(20 * harness.SLOW)

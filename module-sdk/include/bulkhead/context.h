@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bulkhead/calls.h"
 #include "bulkhead/database.h"
 #include "bulkhead/events.h"
 #include "bulkhead/jobs.h"
@@ -73,6 +74,9 @@ class Context {
   virtual bool has_database() const = 0;
   virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`
   virtual const Logger& log() const = 0;
+
+  // Another module, which must stand below `dependencies.modules` of this one's manifest; see calls.h. From any thread.
+  virtual ModuleClient modules(std::string_view name) = 0;
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;

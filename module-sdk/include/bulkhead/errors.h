@@ -52,6 +52,22 @@ class HostError : public std::runtime_error {
   bool transient_;
 };
 
+// A call of another module has no answer, or (CallAnswer::data()) one that says no. Out of a handler a transient one becomes 503
+// MODULE_UNAVAILABLE with Retry-After, any other 500, like anything else; the text goes to the log.
+class ModuleCallError : public std::runtime_error {
+ public:
+  ModuleCallError(const std::string& message, bool transient, int status = 0, std::string_view code = {})
+      : std::runtime_error(message), transient_(transient), status_(status), code_(code) {}
+  bool transient() const { return transient_; }      // the same may succeed later; whether something was done already is not known
+  int status() const { return status_; }             // of the answer; 0: there was none
+  const std::string& code() const { return code_; }  // of its envelope; may be empty
+
+ private:
+  bool transient_;
+  int status_;
+  std::string code_;
+};
+
 // Ends a job's run as failed. With `retryable` false there is no further attempt.
 class JobFailure : public std::runtime_error {
  public:

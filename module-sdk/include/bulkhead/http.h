@@ -2,6 +2,7 @@
 // cancelled(), which any thread may call while the handler runs. Responses are plain values.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -83,6 +84,8 @@ class Request {
   std::string_view traceparent() const;     // W3C trace context, as it came
   // The same, read: what this handler calls belongs below it (trace().Headers()). Not valid() when the caller sent none.
   TraceContext trace() const;
+  // Until when the answer's head must be there; nothing when it is not known, because the body was still to come when the request began.
+  std::optional<std::chrono::steady_clock::time_point> deadline() const;
   std::string_view client_address() const;  // first of `x-forwarded-for`; empty when unknown
 
   // True once nobody waits for the answer: client gone, deadline passed, or the module is stopping for good. Any thread.
@@ -90,6 +93,7 @@ class Request {
 
   // For the router and the link. `pairs` are the headers as the link carries them, checked; they are decoded when asked for.
   void set_encoded_headers(std::string pairs) { encoded_ = std::move(pairs); }
+  void set_arrived(std::chrono::steady_clock::time_point arrived) { arrived_ = arrived; }
   void set_params(std::vector<std::pair<std::string, std::string>> params) { params_ = std::move(params); }
   void set_source(BodySource* source, size_t max_body) { source_ = source, max_body_ = max_body; }
   void set_body(std::string body) { body_ = std::move(body), whole_ = true; }
@@ -103,6 +107,7 @@ class Request {
   Headers trailers_;
   std::vector<std::pair<std::string, std::string>> params_, query_;
   mutable std::optional<Identity> identity_;
+  std::chrono::steady_clock::time_point arrived_{};
   BodySource* source_ = nullptr;  // null: body_ is all there is
   size_t max_body_ = SIZE_MAX;
   size_t read_ = 0;     // bytes of body_ handed out by Read()

@@ -173,6 +173,7 @@ TEST_F(ApiTokensTest, AreRefusedWithEveryFaultNamed) {
   EXPECT_FALSE(authenticator_.Create(admin_, std::string(65, 'a'), "", {"a:b"}, std::nullopt).ok());
   EXPECT_FALSE(authenticator_.Create(admin_, "none", "", {}, std::nullopt).ok());
   EXPECT_FALSE(authenticator_.Create(admin_, "impostor", "admin", {"a:b"}, std::nullopt).ok());
+  EXPECT_FALSE(authenticator_.Create(admin_, "poser", "module:orders", {"a:b"}, std::nullopt).ok());
   ASSERT_TRUE(authenticator_.Create(admin_, "twice", "", {"a:b"}, std::nullopt).ok());
   EXPECT_EQ(ErrorCode(authenticator_.Create(admin_, "twice", "", {"a:b"}, std::nullopt).status()), "TOKEN_EXISTS");
 }

@@ -187,7 +187,7 @@ TEST(Jwt, SaysWhoItIsByTheConfiguredClaims) {
   EXPECT_THAT(said->roles, ElementsAre("viewer"));
   EXPECT_THAT(said->permissions, ElementsAre("modules:read", "openid"));
   EXPECT_EQ(said->id, "n-1");
-  for (const json& odd : {json(""), json("admin"), json("a b"), json("a,b"), json("a\r\nb"), json(7), json(std::string(129, 'a'))}) {
+  for (const json& odd : {json(""), json("admin"), json("module:orders"), json("a b"), json("a,b"), json("a\r\nb"), json(7), json(std::string(129, 'a'))}) {
     claims["sub"] = odd;
     EXPECT_THAT(WhyNot(claims, settings), HasSubstr("subject")) << odd;
   }

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <filesystem>
 #include <future>
@@ -44,7 +45,12 @@ struct HttpResponse {
 
 class HttpClient {
  public:
+  // `address`: "127.0.0.1:4000", or the path of a Unix socket.
   explicit HttpClient(const std::string& address, int receive_buffer = 0) {
+    if (address.starts_with('/')) {
+      ConnectUnix(address);
+      return;
+    }
     size_t colon = address.rfind(':');
     sockaddr_in at{};
     at.sin_family = AF_INET;
@@ -52,8 +58,7 @@ class HttpClient {
     inet_pton(AF_INET, address.substr(0, colon).c_str(), &at.sin_addr);
     fd_.Reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (receive_buffer > 0) setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    timeval limit{10, 0};
-    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    SetLimit();
     EXPECT_EQ(connect(fd_.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0) << strerror(errno);
   }
   // False when the connection has ended.
@@ -131,6 +136,18 @@ class HttpClient {
   }
 
  private:
+  void ConnectUnix(const std::string& path) {
+    sockaddr_un at{};
+    at.sun_family = AF_UNIX;
+    path.copy(at.sun_path, sizeof at.sun_path - 1);
+    fd_.Reset(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    SetLimit();
+    EXPECT_EQ(connect(fd_.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0) << strerror(errno);
+  }
+  void SetLimit() {
+    timeval limit{10, 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  }
   bool ReadChunks(std::string& body) {
     for (;;) {
       size_t line;

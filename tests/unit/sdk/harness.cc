@@ -224,6 +224,7 @@ ModuleProcess::ModuleProcess(Options options) {
                {"controlSocket", control_socket()},
                {"dataSocket", data_socket()},
                {"hostSocket", folder_ + "/host.sock"},
+               {"callSocket", folder_ + "/calls.sock"},
                {"transport", "link"}};
   line.update(options.handshake);
   WriteAll(handshake_, line.dump() + "\n");
