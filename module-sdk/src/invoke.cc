@@ -1,5 +1,6 @@
 #include "invoke.h"
 
+#include "call_scope.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -32,6 +33,7 @@ void LogHandlerFailure(const Logger& log, const Route& route, const Request& req
 
 Response Invoke(const Route& route, const Handler& handler, Request& request, const Logger& log) {
   const CurrentTrace::Scope scope(request);
+  const CallScope call(request);
   try {
     return handler(request);
   } catch (const HttpError& error) {

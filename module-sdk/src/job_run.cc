@@ -10,6 +10,7 @@
 #include <system_error>
 #include <thread>
 
+#include "call_scope.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -88,6 +89,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
 
   void Execute(const JobHandler& handler) {
     const CurrentTrace::Scope scope(trace_);
+    const CallScope call(*this);
     try {
       ThrowIfCancelled();  // before it has begun: then it does not begin
       std::string result = Dump(handler(*this));

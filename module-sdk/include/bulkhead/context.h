@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bulkhead/client.h"
 #include "bulkhead/database.h"
 #include "bulkhead/events.h"
 #include "bulkhead/jobs.h"
@@ -72,6 +73,10 @@ class Context {
 
   virtual bool has_database() const = 0;
   virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`
+  // A service that `capabilities.clients` of the manifest names. Throws ConfigError when it does not, or when it is optional and the operator
+  // has not configured it. The reference stays valid.
+  virtual ServiceClient& client(std::string_view name) = 0;
+  virtual bool has_client(std::string_view name) const = 0;
   virtual const Logger& log() const = 0;
 
   virtual Router& router() = 0;
