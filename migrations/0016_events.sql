@@ -203,17 +203,20 @@ AS $$
 DECLARE
   own xid8 := pg_catalog.pg_current_xact_id();  -- first, as above
 BEGIN
-  IF EXISTS (SELECT FROM pg_catalog.unnest(sources, topics, keys, payloads) AS e(source, topic, key, payload)
+  IF EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(sources), pg_catalog.unnest(topics), pg_catalog.unnest(keys), pg_catalog.unnest(payloads))
+        AS e(source, topic, key, payload)
              LEFT JOIN bulkhead_internal.event_topics t ON t.module = e.source AND t.topic = e.topic
              WHERE t.topic IS NULL OR t.schema IS NOT NULL OR pg_catalog.octet_length(e.key) > 512
                 OR pg_catalog.octet_length(e.payload) > 131072) THEN  -- as jsonb it may be longer than as text
     RETURN QUERY SELECT bulkhead_internal.append_event(e.source, e.topic, e.key, e.payload::jsonb)
-      FROM pg_catalog.unnest(sources, topics, keys, payloads) AS e(source, topic, key, payload);
+      FROM ROWS FROM (pg_catalog.unnest(sources), pg_catalog.unnest(topics), pg_catalog.unnest(keys), pg_catalog.unnest(payloads))
+        AS e(source, topic, key, payload);
     RETURN;
   END IF;
   RETURN QUERY INSERT INTO bulkhead_internal.events (xid, topic, key, payload, source, at)
     SELECT own, e.topic, e.key, e.payload::jsonb, e.source, pg_catalog.clock_timestamp()
-    FROM pg_catalog.unnest(sources, topics, keys, payloads) AS e(source, topic, key, payload) RETURNING events.id;
+    FROM ROWS FROM (pg_catalog.unnest(sources), pg_catalog.unnest(topics), pg_catalog.unnest(keys), pg_catalog.unnest(payloads))
+        AS e(source, topic, key, payload) RETURNING events.id;
   IF EXISTS (SELECT FROM bulkhead_internal.event_sleepers) THEN
     PERFORM pg_catalog.pg_notify('bulkhead_events', '');
   END IF;

@@ -9,7 +9,7 @@
 namespace bulkhead::sdk {
 namespace {
 
-constexpr char kLibrary[] = "libpq.so.5";  // of every PostgreSQL since 8.2
+constexpr char kLibrary[] = "libpq.so.5";  // of every PostgreSQL since 8.2; pipelines since 14
 
 Libpq Load() {
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);

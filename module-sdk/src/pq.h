@@ -7,10 +7,12 @@
 namespace bulkhead::sdk {
 
 #define BULKHEAD_LIBPQ(F) \
-  F(PQcancel) F(PQclear) F(PQcmdStatus) F(PQcmdTuples) F(PQconnectdbParams) F(PQconsumeInput) F(PQerrorMessage) F(PQfinish) \
-  F(PQflush) F(PQfname) F(PQfreeCancel) F(PQftype) F(PQgetCancel) F(PQgetResult) F(PQgetisnull) F(PQgetlength) F(PQgetvalue) \
-  F(PQisBusy) F(PQnfields) F(PQntuples) F(PQresultErrorField) F(PQresultErrorMessage) F(PQresultStatus) F(PQsendQuery) \
-  F(PQsendQueryParams) F(PQsetnonblocking) F(PQsocket) F(PQstatus) F(PQtransactionStatus)
+  F(PQcancel) F(PQclear) F(PQcmdStatus) F(PQcmdTuples) F(PQconnectdbParams) F(PQconsumeInput) F(PQenterPipelineMode) F(PQerrorMessage) \
+  F(PQexitPipelineMode) F(PQfinish) F(PQflush) F(PQfname) F(PQfreeCancel) F(PQftype) F(PQgetCancel) F(PQgetResult) \
+  F(PQgetisnull) F(PQgetlength) F(PQgetvalue) \
+  F(PQisBusy) F(PQnfields) F(PQntuples) F(PQpipelineSync) F(PQresultErrorField) F(PQresultErrorMessage) F(PQresultStatus) \
+  F(PQsendPrepare) F(PQsendQuery) F(PQsendQueryParams) F(PQsendQueryPrepared) F(PQsetnonblocking) F(PQsocket) \
+  F(PQstatus) F(PQtransactionStatus)
 
 struct Libpq {
 #define BULKHEAD_LIBPQ_MEMBER(name) decltype(&::name) name;

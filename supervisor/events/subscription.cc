@@ -1,6 +1,7 @@
 #include "supervisor/events/subscription.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "supervisor/base/status.h"
 
@@ -31,11 +32,11 @@ bool Subscription::Room() const {
          lanes_.bytes() < limits::kMaxOpenBytes;
 }
 
-absl::Status Subscription::Open(EventStore& store, const std::string& done, const std::string& reach, int64_t position) {
+absl::Status Subscription::Open(EventStore& store, std::string done, const std::string& reach, int64_t position) {
   ASSIGN_OR_RETURN(const WindowSize size, store.Measure(claimed_.topics, done, reach, position));
   done_ = reach;
   if (size.count == 0) return absl::OkStatus();
-  windows_.push_back({.done = done, .reach = reach, .first_new = size.first_new, .position = position, .left = size.count});
+  windows_.push_back({.done = std::move(done), .reach = reach, .first_new = size.first_new, .position = position, .left = size.count});
   return absl::OkStatus();
 }
 

@@ -57,7 +57,7 @@ class Subscription {
     std::set<int64_t> open;  // fetched, and neither acknowledged nor parked
   };
   bool Room() const;
-  absl::Status Open(EventStore& store, const std::string& done, const std::string& reach, int64_t position);
+  absl::Status Open(EventStore& store, std::string done, const std::string& reach, int64_t position);
   void Retire();  // windows that are settled
   void MergeOldest();
   EventPlace Place() const;

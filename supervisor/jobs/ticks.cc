@@ -249,11 +249,15 @@ void JobsOnLoop::Housekeep() {
 // Others queue and cancel runs, too: modules in SQL, and other nodes.
 void JobsOnLoop::Listen() {
   auto notified = store_.GuardedWith<bool>([this](bool cancelled) { Notified(cancelled); });
-  listener_ = std::make_unique<Notifications>(conninfo_, "bulkhead_runs", [this, notified](const std::string& payload) {
+  const auto tell = [this, notified](bool cancelled) {
     // Any role may send one, as many as it likes: one at a time is on its way.
-    const bool cancelled = payload == "cancel";
     if (!(cancelled ? told_cancelled_ : told_).exchange(true)) loop_.Post([notified, cancelled] { notified(cancelled); });
-  });
+  };
+  const auto connected = [tell] {
+    tell(false);
+    tell(true);
+  };
+  listener_ = std::make_unique<Notifications>(conninfo_, "bulkhead_runs", connected, [tell](const std::string& payload) { tell(payload == "cancel"); });
 }
 
 void JobsOnLoop::Notified(bool cancelled) {

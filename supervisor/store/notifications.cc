@@ -16,9 +16,10 @@ constexpr int kIdleCheckMs = 30'000;  // a connection that is dead and says noth
 
 }  // namespace
 
-Notifications::Notifications(std::string conninfo, std::string channel, std::function<void(const std::string&)> told)
-    : conninfo_(std::move(conninfo)), channel_(std::move(channel)), told_(std::move(told)), stop_(eventfd(0, EFD_CLOEXEC)),
-      thread_([this] { Follow(); }) {}
+Notifications::Notifications(std::string conninfo, std::string channel, std::function<void()> connected,
+                             std::function<void(const std::string&)> told)
+    : conninfo_(std::move(conninfo)), channel_(std::move(channel)), connected_(std::move(connected)), told_(std::move(told)),
+      stop_(eventfd(0, EFD_CLOEXEC)), thread_([this] { Follow(); }) {}
 
 Notifications::~Notifications() {
   const uint64_t one = 1;
@@ -36,7 +37,7 @@ void Notifications::Follow() {
   while (true) {
     auto connection = Connection::Open(conninfo_);
     if (connection.ok() && (*connection)->Run("LISTEN " + channel_).ok()) {
-      told_("");
+      connected_();
       PGconn* const raw = (*connection)->raw();
       while (PQconsumeInput(raw) && (*connection)->alive()) {
         // Several that say the same are one.

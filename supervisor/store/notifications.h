@@ -12,9 +12,9 @@ namespace bulkhead {
 
 class Notifications {
  public:
-  // `told` is called on the thread, with the payload; with "" also after each (re)connection, because something may have been missed.
-  Notifications(std::string conninfo, std::string channel, std::function<void(const std::string& payload)> told);
-  ~Notifications();  // waits until `told` is not running and never called again
+  // Both are called on the thread: `told` with the payload of each, `connected` after each (re)connection, when anything may have been missed.
+  Notifications(std::string conninfo, std::string channel, std::function<void()> connected, std::function<void(const std::string& payload)> told);
+  ~Notifications();  // waits until neither is running or called again
   Notifications(const Notifications&) = delete;
 
  private:
@@ -22,6 +22,7 @@ class Notifications {
   bool WaitFor(int fd, int timeout_ms);  // false: leave; a negative fd: the time alone
 
   const std::string conninfo_, channel_;
+  const std::function<void()> connected_;
   const std::function<void(const std::string&)> told_;
   UniqueFd stop_;
   std::thread thread_;

@@ -1,6 +1,9 @@
 // The module's own PostgreSQL schema through a small pool: up to 4 connections, opened when first needed, reopened after a
 // loss. Every call blocks, so call from worker threads and jobs, never from an Inline() handler. Database is thread-safe;
 // Transaction and Rows belong to one thread. The module's schema is first in search_path: name tables without a schema.
+//
+// A text that a connection is given for the second time is prepared there, and parsed and planned no more. Statements of 500 ms and more are
+// logged as warnings, with their text and without their parameters.
 #pragma once
 
 #include <chrono>
@@ -25,12 +28,17 @@ using WallTime = std::chrono::system_clock::time_point;
 inline constexpr int kMaxConnections = 4;                              // per worker; the role has a CONNECTION LIMIT
 inline constexpr std::chrono::milliseconds kAcquireTimeout{5'000};     // for a free connection; beyond: DatabaseError, transient
 inline constexpr std::chrono::milliseconds kStatementTimeout{60'000};  // for one statement; beyond it is cancelled: DatabaseError
+inline constexpr std::chrono::milliseconds kSlowStatement{500};        // logged from then on, unless SetSlowStatement() says otherwise
+inline constexpr size_t kMaxPrepared = 128;                            // statements of one connection; beyond, the longest unused goes
+inline constexpr size_t kMaxPipeline = 10'000;                         // statements at once; beyond: DatabaseError
+inline constexpr int kTransactionAttempts = 5;
 
 class DatabaseError : public std::runtime_error {
  public:
   DatabaseError(const std::string& message, std::string sqlstate, bool transient)
       : std::runtime_error(message), sqlstate_(std::move(sqlstate)), transient_(transient) {}
-  // Five characters (PostgreSQL, appendix A), e.g. "23505" for a violated unique constraint; empty when no server answered.
+  // Five characters (PostgreSQL, appendix A), e.g. "23505" for a violated unique constraint; empty when no server answered. Also 26000 when a
+  // table was altered under a statement that is prepared.
   const std::string& sqlstate() const { return sqlstate_; }
   // True when the same transaction may succeed if run again: serialisation failure, deadlock, no connection.
   bool transient() const { return transient_; }
@@ -175,12 +183,27 @@ class Rows {
 class Connection;  // one libpq connection; internal
 class Lease;       // one of them out of the pool; internal
 
+struct Statement {
+  std::string sql;
+  Params params = {};
+};
+
+enum class Isolation { kReadCommitted, kRepeatableRead, kSerializable };
+
+struct TransactOptions {
+  Isolation isolation = Isolation::kReadCommitted;
+  bool read_only = false;
+  int attempts = kTransactionAttempts;  // in all, when others get in the way; 1: the first failure is thrown
+};
+
 // A transaction in progress. Use it only inside the function it was given to.
 class Transaction {
  public:
   explicit Transaction(Connection& connection) : connection_(connection) {}
   Transaction(const Transaction&) = delete;
   Rows Query(const std::string& sql, const Params& params = {});
+  // As Database::Pipeline.
+  std::vector<Rows> Pipeline(const std::vector<Statement>& statements);
 
  private:
   Connection& connection_;
@@ -195,18 +218,31 @@ class Database {
 
   // One statement. Throws DatabaseError.
   Rows Query(const std::string& sql, const Params& params = {});
+  // Several statements in one round trip, and one transaction: all of them or none. The first error is thrown, and nothing behind it runs.
+  // Results are in memory, all at once.
+  std::vector<Rows> Pipeline(const std::vector<Statement>& statements);
   // Runs `fn(Transaction&)` between BEGIN and COMMIT and returns what it returns; rolls back when it throws. Holds one connection
   // until it is over, so don't use the Database inside `fn`.
+  //
+  // `fn` is called again, after a short random wait, when the transaction failed because of others: a serialization failure (40001), a
+  // deadlock (40P01), a table that was altered under a prepared statement. So it changes nothing but the database, or sets what it changes
+  // anew. Never again after a lost connection: whether a COMMIT has arrived can't be known then.
   template <typename F>
   auto Transact(F&& fn) -> std::invoke_result_t<F&, Transaction&> {
+    return Transact(TransactOptions(), std::forward<F>(fn));
+  }
+  template <typename F>
+  auto Transact(const TransactOptions& options, F&& fn) -> std::invoke_result_t<F&, Transaction&> {
     if constexpr (std::is_void_v<std::invoke_result_t<F&, Transaction&>>) {
-      RunTransaction([&](Transaction& t) { fn(t); });
+      RunTransaction(options, [&](Transaction& t) { fn(t); });
     } else {
       std::optional<std::invoke_result_t<F&, Transaction&>> result;
-      RunTransaction([&](Transaction& t) { result.emplace(fn(t)); });
+      RunTransaction(options, [&](Transaction& t) { result.emplace(fn(t)); });
       return *std::move(result);
     }
   }
+  // From how long on a statement is logged; 0: never. Any thread.
+  void SetSlowStatement(std::chrono::milliseconds time);
   // `SELECT 1`. Throws DatabaseError. The SDK calls it as the health check "database".
   void Ping();
   // Cancels what runs, closes all connections; later calls throw DatabaseError. Called by the SDK after Module::Stop.
@@ -214,7 +250,7 @@ class Database {
 
  private:
   friend class Lease;
-  void RunTransaction(const std::function<void(Transaction&)>& fn);
+  void RunTransaction(const TransactOptions& options, const std::function<void(Transaction&)>& fn);
   struct Pool;
   std::unique_ptr<Pool> pool_;
 };

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -169,6 +170,132 @@ TEST_F(DatabaseTest, SaysWhatTheServerSaid) {
   EXPECT_THROW(database->Query("SELECT 1; SELECT 2"), DatabaseError);
   EXPECT_THROW(database->Query("COPY pg_class TO STDOUT"), DatabaseError);
   EXPECT_NO_THROW(database->Ping());
+}
+
+TEST_F(DatabaseTest, PreparesATextThatComesAgainAndNoMoreThanItsBound) {
+  Database one(server->conninfo(), 1);
+  const auto prepared = [&] { return one.Query("SELECT count(*) FROM pg_prepared_statements").front().Get<int64_t>(0); };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(one.Query("SELECT $1::int + 1", {i}).front().Get<int>(0), i + 1);
+  EXPECT_EQ(prepared(), 1);
+  for (int i = 0; i < 400; ++i) {
+    const std::string text = "SELECT " + std::to_string(i);
+    for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(one.Query(text).front().Get<int>(0), i);
+  }
+  EXPECT_LE(prepared(), int64_t(kMaxPrepared));
+  EXPECT_GE(prepared(), int64_t(kMaxPrepared) - 2);
+  EXPECT_EQ(one.Query("SELECT $1::int + 1", {7}).front().Get<int>(0), 8);
+}
+
+TEST_F(DatabaseTest, ATableThatIsAlteredUnderAPreparedStatementIsNotNoticed) {
+  Database one(server->conninfo(), 1);
+  one.Query("CREATE TABLE IF NOT EXISTS grows (n int)");
+  one.Query("INSERT INTO grows VALUES (1)");
+  const auto columns = [&] { return one.Query("SELECT * FROM grows").columns(); };
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(columns(), 1);
+  one.Query("ALTER TABLE grows ADD COLUMN more text");
+  EXPECT_EQ(columns(), 2);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(columns(), 2);
+  one.Query("ALTER TABLE grows ADD COLUMN most text");
+  int calls = 0;
+  EXPECT_EQ(one.Transact([&](Transaction& t) { return ++calls, t.Query("SELECT * FROM grows").columns(); }), 3);
+  EXPECT_EQ(calls, 2) << "the transaction was lost, and done again";
+  columns();
+  one.Query("DISCARD ALL");
+  EXPECT_EQ(columns(), 3);
+}
+
+TEST_F(DatabaseTest, ATransactionThatOthersGotInTheWayOfIsDoneAgain) {
+  database->Query("CREATE TABLE IF NOT EXISTS tally (id int PRIMARY KEY, n int NOT NULL)");
+  database->Query("INSERT INTO tally VALUES (1, 0), (2, 0) ON CONFLICT (id) DO UPDATE SET n = 0");
+  const auto add = [&](const TransactOptions& options) {
+    database->Transact(options, [](Transaction& t) {
+      const int n = t.Query("SELECT n FROM tally WHERE id = 1").front().Get<int>(0);
+      t.Query("SELECT pg_sleep(0.002)");
+      t.Query("UPDATE tally SET n = $1 WHERE id = 1", {n + 1});
+    });
+  };
+  std::vector<std::future<void>> all;
+  for (int i = 0; i < 4; ++i) {
+    all.push_back(std::async(std::launch::async, [&] {
+      for (int k = 0; k < 10; ++k) add({.isolation = Isolation::kSerializable, .attempts = 100});
+    }));
+  }
+  for (auto& one : all) one.get();
+  EXPECT_EQ(database->Query("SELECT n FROM tally WHERE id = 1").front().Get<int>(0), 40);
+  // Two that lock the same rows in the other order: one of them is chosen by the server, and done again.
+  std::atomic<int> calls{0};
+  const auto lock_both = [&](int first, int second) {
+    database->Transact([&](Transaction& t) {
+      ++calls;
+      t.Query("UPDATE tally SET n = n + 1 WHERE id = $1", {first});
+      t.Query("SELECT pg_sleep(0.2)");
+      t.Query("UPDATE tally SET n = n + 1 WHERE id = $1", {second});
+    });
+  };
+  auto other = std::async(std::launch::async, [&] { lock_both(2, 1); });
+  lock_both(1, 2);
+  other.get();
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(database->Query("SELECT n FROM tally WHERE id = 2").front().Get<int>(0), 2);
+}
+
+TEST_F(DatabaseTest, OneAttemptMeansThatTheFirstFailureIsThrown) {
+  int calls = 0;
+  const auto fails = [&](const TransactOptions& options) {
+    calls = 0;
+    database->Transact(options, [&](Transaction& t) {
+      ++calls;
+      t.Query("DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = 'serialization_failure'; END $$");
+    });
+  };
+  EXPECT_THROW(fails({.attempts = 1}), DatabaseError);
+  EXPECT_EQ(calls, 1);
+  EXPECT_THROW(fails({}), DatabaseError);
+  EXPECT_EQ(calls, kTransactionAttempts);
+  EXPECT_THROW(database->Transact({.read_only = true}, [](Transaction& t) { t.Query("CREATE TABLE never (n int)"); }), DatabaseError);
+}
+
+TEST_F(DatabaseTest, APipelineIsOneTransactionInTheOrderOfItsStatements) {
+  database->Query("CREATE TABLE IF NOT EXISTS piped (n int PRIMARY KEY)");
+  database->Query("TRUNCATE piped");
+  std::vector<Statement> statements;
+  for (int i = 0; i < 2'000; ++i) statements.push_back({"INSERT INTO piped VALUES ($1) RETURNING n", {i}});
+  statements.push_back({"SELECT count(*), repeat('x', 2000000) FROM piped"});
+  const std::vector<Rows> all = database->Pipeline(statements);
+  ASSERT_EQ(all.size(), 2'001u);
+  EXPECT_EQ(all[1'234].front().Get<int>(0), 1'234);
+  EXPECT_EQ(all.back().front().Get<int64_t>(0), 2'000);
+  try {
+    database->Pipeline({{"DELETE FROM piped"}, {"INSERT INTO piped VALUES ($1), ($1)", {7}}, {"DELETE FROM piped"}});
+    FAIL();
+  } catch (const DatabaseError& error) {
+    EXPECT_EQ(error.sqlstate(), "23505");
+  }
+  EXPECT_EQ(database->Query("SELECT count(*) FROM piped").front().Get<int64_t>(0), 2'000) << "all of it or none";
+  EXPECT_TRUE(database->Pipeline({}).empty());
+  database->Transact([](Transaction& t) {
+    EXPECT_EQ(t.Pipeline({{"DELETE FROM piped WHERE n < 1000"}, {"SELECT count(*) FROM piped"}})[1].front().Get<int64_t>(0), 1'000);
+    EXPECT_EQ(t.Query("SELECT count(*) FROM piped").front().Get<int64_t>(0), 1'000);
+  });
+  EXPECT_THROW(database->Pipeline({{"SELECT $1::text", {std::string("a\0b", 3)}}}), DatabaseError);
+  EXPECT_THROW(database->Pipeline(std::vector<Statement>(kMaxPipeline + 1, Statement{"SELECT 1"})), DatabaseError);
+  EXPECT_NO_THROW(database->Ping());
+}
+
+TEST_F(DatabaseTest, ASlowStatementIsLoggedWithoutItsParameters) {
+  ::testing::internal::CaptureStdout();
+  database->SetSlowStatement(std::chrono::milliseconds(100));
+  database->Query("SELECT pg_sleep(0.15), $1::text", {"the secret"});
+  database->Query("SELECT pg_sleep(0.01)");
+  database->SetSlowStatement(std::chrono::milliseconds(0));
+  database->Query("SELECT pg_sleep(0.15)");
+  const std::string out = ::testing::internal::GetCapturedStdout();
+  const Json line = Json::parse(out, nullptr, false);
+  ASSERT_TRUE(line.is_object()) << "one line: " << out;
+  EXPECT_EQ(line["level"], "warn");
+  EXPECT_EQ(line["sql"], "SELECT pg_sleep(0.15), $1::text");
+  EXPECT_GE(line["ms"], 150);
+  EXPECT_EQ(out.find("secret"), std::string::npos);
 }
 
 TEST_F(DatabaseTest, OpensAtMostFourConnections) {
