@@ -10,7 +10,8 @@
 // - `traceparent`, `tracestate` and `x-request-id` of what this thread handles go along.
 // - **Retries**: GET, HEAD, OPTIONS, PUT and DELETE, or whatever has an idempotency key; after no connection, a lost one, an attempt that took too
 //   long, 502, 503, 504, and 429 with `retry-after`. Full jitter, 100 ms doubled up to 5 s, no earlier than `retry-after`; not when the
-//   call would be over by then, and in all no more than a fifth of the calls and one a second (up to 10 of these saved up).
+//   call would be over by then, and in all no more than a fifth of the calls and one a second (up to 10 of these saved up). A kept connection
+//   that turns out to be dead before a byte of an answer is replaced at once, which is no retry, and only for what may be repeated.
 // - **Breaker**: after `breaker_failures` attempts in a row, or `breaker_percent` of those within `breaker_window` (20 at least), that found no
 //   connection, no answer in time or a 5xx, calls are refused at once for `breaker_open`. Then one goes through, and decides. Per worker process.
 #pragma once

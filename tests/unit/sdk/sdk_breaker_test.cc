@@ -39,7 +39,7 @@ class Lawful {
         EXPECT_EQ(admission.admitted, over);
         EXPECT_EQ(after, over ? BreakerState::kHalfOpen : BreakerState::kOpen);
         if (over) probes_ = 0;
-        if (!over) EXPECT_EQ(admission.retry_in, open_until_ - now_);
+        EXPECT_TRUE(over || admission.retry_in == open_until_ - now_);
         break;
       }
       case BreakerState::kHalfOpen:
@@ -47,7 +47,8 @@ class Lawful {
         EXPECT_EQ(admission.admitted, probes_ == 0) << "one at a time";
         break;
     }
-    if (!admission.admitted) return EXPECT_GT(admission.retry_in, milliseconds(0)), void();
+    EXPECT_EQ(admission.admitted, admission.retry_in == milliseconds(0));
+    if (!admission.admitted) return;
     if (after != before) ++era_;
     if (after == BreakerState::kHalfOpen) ++probes_;
     pending_.push_back({admission, era_});

@@ -227,7 +227,7 @@ TEST(ServiceClient, TheDeadlineOfARunEndsItsCallsAndSoDoesItsCancelling) {
 }
 
 TEST(ServiceClient, WhatIsSafeIsTriedAgainAndWhatIsNotOnlyWithAKey) {
-  HttpServer server([](const CameRequest& came) { return came.number % 3 == 0 ? HttpAnswer(200) : came.number % 3 == 1 ? HttpAnswer(503) : ""; });
+  HttpServer server([](const CameRequest& came) { return HttpAnswer(came.number % 3 == 0 ? 200 : came.number % 3 == 1 ? 503 : 502); });
   ServiceClient client(SettingsFor(server.url()));
   EXPECT_EQ(client.Get("/").attempts, 3);
   EXPECT_EQ(client.Post("/", 1, {.idempotency_key = "k-1"}).attempts, 3);
@@ -235,6 +235,16 @@ TEST(ServiceClient, WhatIsSafeIsTriedAgainAndWhatIsNotOnlyWithAKey) {
   EXPECT_EQ(client.Post("/", 1).status, 503);
   EXPECT_EQ(server.came().size(), 7u);
   EXPECT_EQ(client.counts().retries, 4);
+}
+
+TEST(ServiceClient, ALostConnectionIsTriedAgainAndAKeptOneIsReplacedAtOnce) {
+  HttpServer server([](const CameRequest& came) { return came.number % 3 == 1 ? "" : HttpAnswer(200); });
+  ServiceClient client(SettingsFor(server.url()));
+  EXPECT_EQ(client.Get("/").attempts, 2);  // the first was a fresh connection
+  EXPECT_EQ(client.Get("/").attempts, 1);
+  EXPECT_EQ(client.Get("/").attempts, 1);  // libcurl finds the kept one dead, and sends it once more: on a fresh one, so never twice
+  EXPECT_EQ(server.came().size(), 5u);
+  EXPECT_EQ(client.counts().retries, 1);
 }
 
 TEST(ServiceClient, AStatusThatStaysIsTheAnswer) {
@@ -292,12 +302,12 @@ TEST(ServiceClient, TheBreakerOpensRefusesAtOnceAndHeals) {
       EXPECT_GT(*error.retry_after(), 0ms);
     }
   }
-  if (Clock::now() - began < 300ms) EXPECT_EQ(server.came().size(), 3u);
+  EXPECT_TRUE(server.came().size() == 3 || Clock::now() - began >= 300ms);
   EXPECT_EQ(client.counts().refused, 20);
   up = true;
   while (client.breaker() != BreakerState::kClosed) {
     std::string code = Code([&] { client.Get("/"); });
-    if (!code.empty()) EXPECT_EQ(code, "CIRCUIT_OPEN");
+    EXPECT_TRUE(code.empty() || code == "CIRCUIT_OPEN") << code;
     ASSERT_LT(Clock::now() - began, 10s);
   }
   EXPECT_EQ(client.Get("/").status, 200);

@@ -10,7 +10,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-constexpr RetryTokens::Time kBegin{std::chrono::hours(1)};
+constexpr RetryTokens::Time kFirst{std::chrono::hours(1)};
 
 RetryQuestion After(AttemptEnd end, int status = 0) {
   return {.end = end, .status = status, .repeatable = true, .attempt = 1, .retries = 2, .left = seconds(30)};
@@ -85,20 +85,20 @@ TEST(Retry, TheBudgetIsAFifthOfTheCallsAndOneASecond) {
   int taken = 0;
   for (int i = 0; i < 1'000; ++i) {  // an outage, all at one moment
     tokens.Called();
-    taken += tokens.Take(kBegin);
+    taken += tokens.Take(kFirst);
   }
   EXPECT_GE(taken, 205);
   EXPECT_LE(taken, 211);
   taken = 0;
-  for (int i = 0; i < 100; ++i) taken += tokens.Take(kBegin + seconds(i));  // nobody calls
+  for (int i = 0; i < 100; ++i) taken += tokens.Take(kFirst + seconds(i));  // nobody calls
   EXPECT_GE(taken, 98);
   EXPECT_LE(taken, 101);
   taken = 0;
-  for (int i = 0; i < 100; ++i) taken += tokens.Take(kBegin + seconds(10'000));
+  for (int i = 0; i < 100; ++i) taken += tokens.Take(kFirst + seconds(10'000));
   EXPECT_EQ(taken, 10);
   for (int i = 0; i < 100'000; ++i) tokens.Called();
   taken = 0;
-  for (int i = 0; i < 1'000; ++i) taken += tokens.Take(kBegin + seconds(10'000));
+  for (int i = 0; i < 1'000; ++i) taken += tokens.Take(kFirst + seconds(10'000));
   EXPECT_EQ(taken, 100);
 }
 
