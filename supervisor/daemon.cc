@@ -1,11 +1,8 @@
 #include "supervisor/daemon.h"
 
 #include <fcntl.h>
-#include <pwd.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +42,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/service.h"
 #include "supervisor/shutdown_report.h"
+#include "supervisor/startup.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
@@ -63,48 +61,6 @@ constexpr Millis kWorkGrace{3'000};   // running jobs and deliveries at a shutdo
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
-
-// As root: the uids of the modules, which no other supervisor of the machine gives to its own.
-absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& folder) {
-  if (!folder.privileged) return UidClaim();
-  UidOptions options;
-  options.data_dir = folder.path;
-  options.hash = folder.hash;
-  if (config.first_uid != 0) options.configured = {config.first_uid, config.last_uid};
-  return ClaimUids(options);
-}
-
-// What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
-Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder, const UidClaim& uids) {
-  Spawner::Options options;
-  options.off = config.isolation_off;
-  options.cgroup_name = "bulkhead-" + folder.hash;
-  options.folder_roots = {folder.path, folder.run};
-  options.journal = folder.instances;
-  if (folder.privileged) {
-    options.refuse_root_children = true;
-    options.child_uids = options.child_gids = {{uids.range.first, uids.range.last}};  // a module's gid is the number of its uid
-    options.keep_open = uids.held.get();  // while a module of ours runs, nobody else's may have its uid
-    if (passwd* postgres = getpwnam("postgres")) {
-      options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
-      options.child_gids.push_back({postgres->pw_gid, postgres->pw_gid});
-    }
-  }
-  return options;
-}
-
-// CPUs that we may run on: under taskset, CPUAffinity= or a cpuset fewer than the machine has.
-int UsableCpus() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
-}
-
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 // Flags as modules are told of them.
 std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
