@@ -313,7 +313,7 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
     if (absl::StartsWith(name, kFlagPrefix) && name.size() >= sizeof kFlagPrefix && !value.empty()) {
       ApplyFlagVariable(name, value, config, mistakes);
     } else if (absl::StartsWith(name, "BULKHEAD_") && std::find(known.begin(), known.end(), name) == known.end() &&
-               !MadeByKubernetes(name)) {
+               !MadeByKubernetes(name) && (value.empty() || !ApplyClientVariable(name, value, config, mistakes))) {
       config.warnings.push_back(absl::StrCat("The variable ", name, " is read by nothing here.", DidYouMean(name, known)));
     }
   }
@@ -324,6 +324,7 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
 }
 
 void CheckWhole(Config& config, Mistakes& mistakes) {
+  CheckClients(config, mistakes);
   if (config.environment.empty()) config.environment = config.discovery_development ? "development" : "production";
   if (config.listen == config.admin_listen && !absl::EndsWith(config.listen, ":0")) {
     mistakes.Add("adminListen", 0,

@@ -15,6 +15,7 @@
 #include "supervisor/base/clock.h"
 #include "supervisor/base/limits.h"
 #include "supervisor/base/log.h"
+#include "supervisor/base/service_client.h"
 #include "supervisor/cli/command.h"
 #include "supervisor/store/extensions.h"
 #include "supervisor/telemetry/access_log.h"
@@ -51,12 +52,13 @@ struct Config {
   std::map<std::string, bool> flags;    // flags.<name> of the file
   std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
   std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
+  ServiceClients clients;               // clients; what lies in files is read by ReadClientFiles()
   std::map<std::string, ModuleSettings> modules;
   JwtSettings jwt;                      // auth.jwt: in the file only
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
-  std::map<std::string, std::string> places;  // "file:line" of the keys of the file; modules as "modules.NAME"
+  std::map<std::string, std::string> places;  // "file:line" of the keys of the file; also "modules.NAME", "clients.NAME"
 };
 
 enum class Command { kServe, kClient, kVersion, kHelp };

@@ -54,7 +54,9 @@ class FileReader {
       } else if (key == "modules") {
         Modules(value, pointer);
       } else if (key == "clients") {
-        Clients(value, pointer);
+        ReadClients(value, pointer, cwd_, config_.clients,
+                    [this](const std::string& at, const std::string& name, std::string sentence) { Wrong(at, name, std::move(sentence)); });
+        for (const auto& [name, client] : config_.clients) Remember(PointerTo(pointer, name), "clients." + name);
       } else if (key == "auth") {
         ReadAuth(value, pointer, cwd_, config_.jwt,
                  [this](const std::string& at, const std::string& name, std::string sentence) { Wrong(at, name, std::move(sentence)); });
@@ -147,12 +149,6 @@ class FileReader {
         Wrong(PointerTo(pointer, name), "flags." + name, "A flag is true or false.");
       }
     }
-  }
-
-  // Named HTTP clients; nothing of this version reads what is in them.
-  void Clients(const json& value, const std::string& pointer) {
-    if (!IsObject(value, pointer, "clients")) return;
-    for (const auto& [name, client] : value.items()) IsObject(client, PointerTo(pointer, name), "clients." + name);
   }
 
   void Modules(const json& value, const std::string& pointer) {

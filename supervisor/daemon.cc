@@ -185,6 +185,7 @@ class Daemon {
     options.migration_limits.statement_timeout = config_.migration_timeout;
     options.migration_limits.under_way = &migrating_;
     options.flags = HostFlags(*flags_->current());
+    options.clients = config_.clients;
     for (const auto& [name, settings] : config_.modules) options.settings[name] = {settings.enabled, settings.config_json};
     options.not_started = config_.disable;
     reconciler_ = std::make_unique<Reconciler>(loop_, pool_, *spawner_, *registry_, *database_, *secrets_, publisher_, clock_,
@@ -235,7 +236,8 @@ class Daemon {
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
-    reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, node}, reread_, config_, jwt_keys_);
+    reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, *reconciler_, node}, reread_, config_,
+                                       jwt_keys_);
     FollowStore();
     gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
@@ -526,13 +528,14 @@ absl::StatusOr<UniqueFd> BlockSignals() {
   return fd;
 }
 
-absl::StatusOr<std::unique_ptr<Daemon>> Make(const Config& config, RereadConfig reread) {
+absl::StatusOr<std::unique_ptr<Daemon>> Make(Config config, RereadConfig reread) {
   umask(022);
   signal(SIGHUP, SIG_IGN);  // who reads the configuration for the first time need not be told to read it again
   const ServiceEnvironment environment = ServiceEnvironment::Take();
   ASSIGN_OR_RETURN(ServedSockets given, SocketsOf(environment));
   RaiseFileLimit();
   ASSIGN_OR_RETURN(std::vector<VerificationKey> jwt_keys, ReadKeyFiles(config.jwt));
+  RETURN_IF_ERROR(ReadClientFiles(config.clients));
   // The ports first: when one is taken, nothing is made.
   if (!given.grpc) RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
   int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);

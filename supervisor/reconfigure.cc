@@ -96,6 +96,14 @@ absl::StatusOr<ConfigDelta> CompareConfigs(const Config& now, const Config& next
   add(delta.log, "log.level", std::string(LogLevelName(now.log_level)), std::string(LogLevelName(next.log_level)));
   add(delta.log, "log.format", format(now.log_format), format(next.log_format));
   for (const std::string& name : NamesOf(now.flags, next.flags)) add(delta.flags, "flags." + name, OnOff(now.flags, name), OnOff(next.flags, name));
+  for (const std::string& name : NamesOf(now.clients, next.clients)) {
+    const auto before = now.clients.find(name), after = next.clients.find(name);
+    const bool had = before != now.clients.end(), has = after != next.clients.end();
+    if (had && has && before->second == after->second) continue;
+    const std::string was = had ? Shown(before->second) : "not set", is = has ? Shown(after->second) : "not set";
+    delta.clients = true;
+    delta.changed.push_back({"clients." + name, was, was == is ? is + ", with other contents of what is not shown" : is});
+  }
   add(delta.jwt, "auth.jwt", JwtText(now.jwt), JwtText(next.jwt));
   return delta;
 }

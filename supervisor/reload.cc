@@ -51,6 +51,7 @@ Reload::Outcome Reload::Apply() {
   std::string keys;
   outcome.status = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(outcome.config, reread_());
+    RETURN_IF_ERROR(ReadClientFiles(outcome.config.clients));
     ASSIGN_OR_RETURN(ConfigDelta delta, CompareConfigs(config_, outcome.config));
     ASSIGN_OR_RETURN(outcome.keys, ReadKeyFiles(outcome.config.jwt));
     if (!delta.jwt && !(KeySet(outcome.keys) == KeySet(keys_))) {
@@ -60,6 +61,7 @@ Reload::Outcome Reload::Apply() {
     // Nothing below can fail.
     if (delta.extensions) parts_.registry.AllowExtensions(outcome.config.store_extensions);
     if (delta.flags) parts_.flags.SetFile(outcome.config.flags);
+    if (delta.clients) parts_.loop.Post([this, clients = outcome.config.clients] { parts_.reconciler.SetClients(clients); });
     if (delta.jwt) parts_.authenticator.Configure(outcome.config.jwt, outcome.keys);
     for (const auto& changed : delta.changed) {
       before[changed.key] = changed.before;

@@ -11,6 +11,7 @@
 #include "supervisor/base/loop.h"
 #include "supervisor/config.h"
 #include "supervisor/flags/flags.h"
+#include "supervisor/lifecycle/reconciler.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/registry.h"
 
@@ -28,6 +29,7 @@ class Reload {
     Registry& registry;
     Authenticator& authenticator;
     Database& database;
+    Reconciler& reconciler;
     std::string node;
   };
   Reload(Parts parts, RereadConfig reread, Config config, std::vector<VerificationKey> keys)

@@ -1,8 +1,10 @@
-// What this thread works for: the request or the run whose handler it runs. A call of another module takes time, trace and request id from it.
+// What this thread works for: the request or the run whose handler it runs. Calls of modules and services take from it until when they may go on, for
+// which request, and whether anybody still waits. Made around each handler; other threads have none.
 #pragma once
 
 #include <chrono>
 #include <optional>
+#include <string>
 
 #include "bulkhead/http.h"
 #include "bulkhead/jobs.h"
@@ -11,37 +13,31 @@ namespace bulkhead::sdk {
 
 class CurrentWork {
  public:
-  // Made around each handler. What it is given outlives it.
-  class Scope {
-   public:
-    explicit Scope(const Request& request) : request_(&request), before_(std::exchange(current_, this)) {}
-    explicit Scope(const JobContext& job) : job_(&job), before_(std::exchange(current_, this)) {}
-    ~Scope() { current_ = before_; }
-    Scope(const Scope&) = delete;
+  // What it is given outlives it.
+  explicit CurrentWork(const Request& request) : request_(&request), before_(current_) { current_ = this; }
+  explicit CurrentWork(const JobContext& job) : job_(&job), before_(current_) { current_ = this; }
+  ~CurrentWork() { current_ = before_; }
+  CurrentWork(const CurrentWork&) = delete;
 
-   private:
-    friend class CurrentWork;
-    const Request* request_ = nullptr;
-    const JobContext* job_ = nullptr;
-    Scope* const before_;
-  };
+  static const CurrentWork* Get() { return current_; }  // nullptr where there is none
 
-  static const Request* request() { return current_ ? current_->request_ : nullptr; }
-  static const JobContext* job() { return current_ ? current_->job_ : nullptr; }
+  const Request* request() const { return request_; }
+  std::string request_id() const { return request_ ? std::string(request_->request_id()) : std::string(); }
   // Until when an answer is wanted; nothing: not known.
-  static std::optional<std::chrono::steady_clock::time_point> deadline() {
-    if (const Request* of = request()) return of->deadline();
-    if (const JobContext* of = job()) return of->deadline();
-    return std::nullopt;
+  std::optional<std::chrono::steady_clock::time_point> deadline() const {
+    return job_ ? std::optional(job_->deadline()) : request_->deadline();
   }
-  // Throws RequestCancelled or JobCancelled when nobody waits any more.
-  static void ThrowIfCancelled() {
-    if (const Request* of = request(); of && of->cancelled()) throw RequestCancelled();
-    if (const JobContext* of = job(); of && of->cancelled()) throw JobCancelled();
+  bool cancelled() const { return job_ ? job_->cancelled() : request_->cancelled(); }
+  [[noreturn]] void ThrowCancelled() const {
+    if (job_) throw JobCancelled();
+    throw RequestCancelled();
   }
 
  private:
-  static inline thread_local Scope* current_ = nullptr;
+  const Request* const request_ = nullptr;
+  const JobContext* const job_ = nullptr;
+  const CurrentWork* const before_;
+  inline static thread_local const CurrentWork* current_ = nullptr;
 };
 
 }  // namespace bulkhead::sdk

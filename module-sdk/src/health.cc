@@ -74,7 +74,7 @@ CheckReport HealthChecks::Await(Slot& slot, Clock::time_point until) {
   return {slot.name, slot.result, took.count()};
 }
 
-HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<HealthResult(HealthStatus)> overall) {
+HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<HealthResult(HealthStatus)> overall, std::vector<CheckReport> known) {
   auto until = Clock::now() + std::min(budget, kHealthCheckTimeout);
   for (Entry& entry : entries_) {
     if (!entry.slot) {
@@ -87,6 +87,10 @@ HealthReport HealthChecks::Run(std::chrono::milliseconds budget, std::function<H
   for (Entry& entry : entries_) {
     report.checks.push_back(Await(*entry.slot, until));
     report.status = std::max(report.status, report.checks.back().result.status);
+  }
+  for (CheckReport& check : known) {
+    report.status = std::max(report.status, check.result.status);
+    report.checks.push_back(std::move(check));
   }
   if (!overall_slot_) {
     overall_slot_ = std::make_shared<Slot>();

@@ -28,7 +28,8 @@ class HealthChecks {
  public:
   void Add(std::string name, HealthCheck check);  // throws std::invalid_argument
   // Each check on a thread of its own, answered within `budget`; then `overall` with the worst status, within a quarter of it more.
-  HealthReport Run(std::chrono::milliseconds budget, std::function<HealthResult(HealthStatus)> overall);
+  // `known` are checks that somebody has made already.
+  HealthReport Run(std::chrono::milliseconds budget, std::function<HealthResult(HealthStatus)> overall, std::vector<CheckReport> known = {});
   // Checks that have not returned, from any Run().
   int running() const { return *running_; }
 

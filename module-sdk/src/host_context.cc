@@ -1,5 +1,6 @@
 #include "host_context.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "json_text.h"
@@ -20,6 +21,7 @@ HostContext::HostContext(Facts facts, Json config, int64_t revision)
       flags_(facts_.flags),
       worker_threads_(kDefaultWorkers),
       max_waiting_(kDefaultWaiting) {
+  for (const ClientSettings& settings : facts_.clients) clients_.emplace(settings.name, std::make_unique<ServiceClient>(settings));
   events_.Connect([this](std::string_view topic, std::string_view key, const std::string& payload_json) { return host_.Publish(topic, key, payload_json); });
   if (facts_.conninfo.empty()) return;
   database_ = std::make_unique<Database>(facts_.conninfo);
@@ -68,6 +70,24 @@ std::vector<std::string> HostContext::ReplaceFlags(FlagStates flags) {
 Database& HostContext::database() {
   if (!database_) throw ConfigError("this module uses a database, but its manifest has no `database`");
   return *database_;
+}
+
+ServiceClient& HostContext::client(std::string_view name) {
+  const auto found = clients_.find(name);
+  if (found != clients_.end()) return *found->second;
+  throw ConfigError("there is no client \"" + std::string(name) +
+                    "\": `capabilities.clients` of the manifest has to name it, and `clients` of the supervisor's configuration");
+}
+
+std::vector<CheckReport> HostContext::CheckClients() const {
+  std::vector<CheckReport> checks;
+  for (const auto& [name, client] : clients_) {
+    const bool closed = client->breaker() == BreakerState::kClosed;
+    HealthResult result;
+    if (!closed) result = {HealthStatus::kDegraded, "it has failed too often, and is not asked for the moment"};
+    checks.push_back({"client:" + name, std::move(result), 0});
+  }
+  return checks;
 }
 
 EnqueuedRun HostContext::Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) {
@@ -133,6 +153,17 @@ void HostContext::CloseDatabase() {
 void HostContext::Collect(std::map<std::string, double>& custom) const {
   for (const auto& [name, counter] : counters_) custom[name] = counter.value();
   for (const auto& [name, gauge] : gauges_) custom[name] = gauge.value();
+  for (const auto& [name, client] : clients_) {
+    std::string prefix = "client_" + name + "_";
+    std::replace(prefix.begin(), prefix.end(), '-', '_');
+    const ServiceClient::Counts counts = client->counts();
+    custom[prefix + "calls"] = static_cast<double>(counts.calls);
+    custom[prefix + "failures"] = static_cast<double>(counts.failures);
+    custom[prefix + "retries"] = static_cast<double>(counts.retries);
+    custom[prefix + "refused"] = static_cast<double>(counts.refused);
+    custom[prefix + "seconds"] = counts.seconds;
+    custom[prefix + "breaker"] = static_cast<double>(client->breaker());
+  }
 }
 
 }  // namespace bulkhead::sdk

@@ -26,6 +26,7 @@ class HostContext final : public Context {
     std::vector<std::string> args;
     FlagStates flags;  // at the start
     std::string host_socket, call_socket, token;
+    std::vector<ClientSettings> clients;
   };
   HostContext(Facts facts, Json config, int64_t revision);
 
@@ -41,6 +42,8 @@ class HostContext final : public Context {
   bool flag_for(std::string_view name, std::string_view identity, bool fallback) const override;
   bool has_database() const override { return database_ != nullptr; }
   Database& database() override;
+  ServiceClient& client(std::string_view name) override;
+  bool has_client(std::string_view name) const override { return clients_.contains(name); }
   const Logger& log() const override { return log_; }
   ModuleClient modules(std::string_view name) override { return {calls_, name}; }
   Router& router() override { return router_; }
@@ -63,6 +66,8 @@ class HostContext final : public Context {
   int worker_threads() const { return worker_threads_; }
   int max_waiting() const { return max_waiting_; }
   void Collect(std::map<std::string, double>& custom) const;
+  // A check `client:<name>` of each, which costs nothing: degraded while its breaker is not closed.
+  std::vector<CheckReport> CheckClients() const;
 
  private:
   void RequireOpen(const char* what) const;
@@ -72,6 +77,7 @@ class HostContext final : public Context {
   std::unique_ptr<Database> database_;
   HostClient host_;
   ModuleCalls calls_;
+  std::map<std::string, std::unique_ptr<ServiceClient>, std::less<>> clients_;  // constant after construction
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;

@@ -34,7 +34,7 @@ void LogHandlerFailure(const Logger& log, const Route& route, const Request& req
 
 Response Invoke(const Route& route, const Handler& handler, Request& request, const Logger& log) {
   const CurrentTrace::Scope scope(request);
-  const CurrentWork::Scope work(request);
+  const CurrentWork work(request);
   try {
     return handler(request);
   } catch (const HttpError& error) {

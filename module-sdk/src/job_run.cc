@@ -89,7 +89,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
 
   void Execute(const JobHandler& handler) {
     const CurrentTrace::Scope scope(trace_);
-    const CurrentWork::Scope work(*this);
+    const CurrentWork work(*this);
     try {
       ThrowIfCancelled();  // before it has begun: then it does not begin
       std::string result = Dump(handler(*this));

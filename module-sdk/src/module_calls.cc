@@ -30,9 +30,13 @@ bool IsSafe(std::string_view method) { return method == "GET" || method == "HEAD
 
 milliseconds Left(CallClock::time_point deadline) { return std::chrono::ceil<milliseconds>(deadline - CallClock::now()); }
 
+void ThrowIfCancelled() {
+  if (const CurrentWork* work = CurrentWork::Get(); work != nullptr && work->cancelled()) work->ThrowCancelled();
+}
+
 // Throws when the call is over whatever the other end does.
 void CheckTime(CallClock::time_point deadline, const std::string& module) {
-  CurrentWork::ThrowIfCancelled();
+  ThrowIfCancelled();
   if (CallClock::now() >= deadline) throw ModuleCallError("the module " + module + " has not answered in time", true);
 }
 
@@ -159,7 +163,8 @@ std::string ModuleCalls::Head(const std::string& module, std::string_view method
   if (!has_trace) {
     for (const auto& [name, value] : CurrentTrace::Get().Headers()) AppendHeader(head, name, value);
   }
-  if (const Request* request = CurrentWork::request()) {
+  const CurrentWork* const work = CurrentWork::Get();
+  if (const Request* request = work ? work->request() : nullptr) {
     if (!has_id && !request->request_id().empty()) AppendHeader(head, "x-request-id", request->request_id());
     if (auto hops = request->header("x-bulkhead-hops")) AppendHeader(head, "x-bulkhead-hops", *hops);
   }
@@ -208,9 +213,10 @@ CallAnswer ModuleCalls::Call(const std::string& module, std::string_view method,
       !Visible(method)) {
     throw std::invalid_argument("a call of a module needs a method, its name, and a path that begins with / and is percent-encoded");
   }
-  CurrentWork::ThrowIfCancelled();
+  ThrowIfCancelled();
   CallClock::time_point deadline = CallClock::now() + options.timeout;
-  if (const auto work = CurrentWork::deadline()) deadline = std::min(deadline, *work);
+  const CurrentWork* const work = CurrentWork::Get();
+  if (const auto end = work ? work->deadline() : std::nullopt) deadline = std::min(deadline, *end);
   const Turn turn(*this, deadline, module);
   thread_local std::vector<char> buffer(kReadPiece);
   for (bool fresh = false;; fresh = true) {

@@ -33,6 +33,29 @@ pb::HealthStatus ToProto(HealthStatus status) {
   return pb::UNHEALTHY;
 }
 
+ClientSettings SettingsOf(const pb::ServiceClient& client) {
+  using std::chrono::milliseconds;
+  ClientSettings settings;
+  const auto headers = [](const auto& map) { return Headers(map.begin(), map.end()); };
+  settings.name = client.name();
+  settings.base_url = client.base_url();
+  settings.headers = headers(client.headers());
+  settings.secret_headers = headers(client.secret_headers());
+  settings.secret_query = headers(client.secret_query());
+  settings.timeout = milliseconds(client.timeout_ms());
+  settings.attempt_timeout = milliseconds(client.attempt_timeout_ms());
+  settings.connect_timeout = milliseconds(client.connect_timeout_ms());
+  settings.retries = client.retries();
+  settings.breaker_failures = client.breaker().failures();
+  settings.breaker_percent = client.breaker().percent();
+  settings.breaker_window = milliseconds(client.breaker().window_ms());
+  settings.breaker_open = milliseconds(client.breaker().open_ms());
+  settings.max_connections = client.max_connections();
+  settings.max_body = static_cast<size_t>(client.max_body());
+  settings.ca_pem = client.ca_pem();
+  return settings;
+}
+
 }  // namespace
 
 ModuleHost::ModuleHost(std::unique_ptr<Module> module, std::vector<std::string> args, std::string token, int data_listener,
@@ -88,7 +111,12 @@ grpc::Status ModuleHost::Initialize(const pb::InitializeRequest& request) {
   facts.call_socket = call_socket_;
   facts.token = token_;
   facts.flags = FlagStatesOf(request.flags(), request.flag_rules());
-  context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
+  for (const pb::ServiceClient& client : request.clients()) facts.clients.push_back(SettingsOf(client));
+  try {
+    context_ = std::make_unique<HostContext>(std::move(facts), std::move(config), request.config_revision());
+  } catch (const std::invalid_argument& wrong) {  // of a client
+    return {grpc::StatusCode::INVALID_ARGUMENT, wrong.what()};
+  }
   grpc::Status status = Guard("Initialize", [&] { module_->Initialize(*context_); });
   if (!status.ok()) return status;
   context_->Freeze();
@@ -187,7 +215,7 @@ void ModuleHost::Health(std::chrono::milliseconds budget, pb::HealthResponse& re
     check.set_message("not initialized");
     return;
   }
-  HealthReport report = context->health().Run(budget, [this](HealthStatus worst) { return module_->Health(worst); });
+  HealthReport report = context->health().Run(budget, [this](HealthStatus worst) { return module_->Health(worst); }, context->CheckClients());
   response.set_status(ToProto(report.status));
   for (const CheckReport& one : report.checks) {
     pb::HealthCheck& check = *response.add_checks();

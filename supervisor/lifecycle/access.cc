@@ -12,21 +12,48 @@ bool IsOrHolds(const std::string& folder, const std::string& path) { return path
 
 bool NeedsTcp(const Manifest& manifest, const StoreReach& store) { return manifest.has_database && store.tcp; }
 
-void GrantNetwork(const Manifest& manifest, const StoreReach& store, ReachSpec& reach) {
+void GrantNetwork(const Manifest& manifest, const NodeAccess& node, ReachSpec& reach) {
+  const StoreReach& store = node.store;
   const bool database = NeedsTcp(manifest, store);
+  const ServiceClients clients = ClientsOf(manifest, node);
   if (manifest.network) {
     reach.network = *manifest.network;
     reach.ports = manifest.network_ports;
     reach.why_network = "access.network of the manifest says so";
   } else {
-    reach.network = database ? NetworkAccess::kPorts : NetworkAccess::kNone;
-    reach.why_network = database ? "the manifest names no access.network, so it reaches its database alone" : "the manifest names no access.network";
+    reach.network = database || !clients.empty() ? NetworkAccess::kPorts : NetworkAccess::kNone;
+    reach.why_network = "the manifest names no access.network";
+    if (database) reach.why_network += clients.empty() ? ", so it reaches its database alone" : ", so it reaches its database and its clients";
+    if (!database && !clients.empty()) reach.why_network += ", so it reaches its clients alone";
   }
-  if (reach.network != NetworkAccess::kPorts || !database) return;
-  for (uint16_t port : store.ports) {
+  if (reach.network != NetworkAccess::kPorts) return;
+  const auto permit = [&](uint16_t port, bool by_name) {
     if (std::find(reach.ports.begin(), reach.ports.end(), port) == reach.ports.end()) reach.ports.push_back(port);
+    reach.lookups |= by_name;
+  };
+  for (uint16_t port : database ? store.ports : std::vector<uint16_t>()) permit(port, store.by_name);
+  for (const auto& [name, client] : clients) permit(PlaceOf(client).port, PlaceOf(client).by_name);
+}
+
+// A network that the manifest itself does not want is a conflict whether the client is configured or not.
+absl::Status CheckClients(const Manifest& manifest, const NodeAccess& node) {
+  for (size_t i = 0; i < manifest.clients.size(); ++i) {
+    const ClientUse& use = manifest.clients[i];
+    const bool there = node.clients != nullptr && node.clients->contains(use.name);
+    if (!there && !use.optional) {
+      const std::string message = "the client \"" + use.name + "\" of its manifest is not configured: put clients." + use.name +
+                                  ".baseUrl into the supervisor's configuration and send it SIGHUP, or let the manifest say that it is optional";
+      return Error("CLIENT_NOT_CONFIGURED", message, {{PointerTo("/capabilities/clients", i), "CLIENT_NOT_CONFIGURED", message, 0}});
+    }
+    const bool none = manifest.network == NetworkAccess::kNone;
+    const bool apart = manifest.network == NetworkAccess::kLoopback && there && !PlaceOf(node.clients->at(use.name)).loopback;
+    if (!none && !apart) continue;
+    const std::string message = std::string("access.network is \"") + (none ? "none" : "loopback") + "\", and the client \"" + use.name +
+                                "\" is reached over TCP" + (none ? "" : " on another host") +
+                                ": let the manifest say {\"ports\": []}, to which the client's port is added, or leave it out";
+    return Error("ACCESS_CONFLICT", message, {{"/access/network", "ACCESS_CONFLICT", message, 0}});
   }
-  reach.lookups = store.by_name;
+  return absl::OkStatus();
 }
 
 absl::Status CheckNetwork(const Manifest& manifest, const StoreReach& store) {
@@ -67,15 +94,17 @@ bool Asks(const Manifest& manifest, const std::string& measure) {
 
 absl::Status CheckStrict(const Manifest& manifest, const NodeAccess& node) {
   if (!manifest.strict_isolation) return absl::OkStatus();
-  const ReachSpec reach = ModuleReach(manifest, node.store);
+  const ReachSpec reach = ModuleReach(manifest, node);
   const auto given = node.machine.find(reach.network);
   if (given == node.machine.end()) return absl::OkStatus();
   std::vector<IsolationItem> missing;
   for (const IsolationItem& item : given->second) {
     if (item.missing() && Asks(manifest, item.name)) missing.push_back(item);
   }
-  if (reach.lookups)
-    missing.push_back({"network", IsolationItem::State::kUnavailable, "the database's name must be looked up over UDP: give its address in store.url"});
+  if (reach.lookups) {
+    missing.push_back({"network", IsolationItem::State::kUnavailable,
+                       "a name must be looked up over UDP: give its address in store.url, and in the baseUrl of its clients"});
+  }
   if (missing.empty()) return absl::OkStatus();
   std::vector<ErrorDetail> details;
   for (const IsolationItem& item : missing) details.push_back({"/isolation", "ISOLATION_INCOMPLETE", item.name + ": " + item.why, 0});
@@ -85,16 +114,26 @@ absl::Status CheckStrict(const Manifest& manifest, const NodeAccess& node) {
 
 }  // namespace
 
-ReachSpec ModuleReach(const Manifest& manifest, const StoreReach& store) {
+ServiceClients ClientsOf(const Manifest& manifest, const NodeAccess& node) {
+  ServiceClients clients;
+  for (const ClientUse& use : manifest.clients) {
+    if (node.clients == nullptr) continue;
+    if (const auto found = node.clients->find(use.name); found != node.clients->end()) clients.insert(*found);
+  }
+  return clients;
+}
+
+ReachSpec ModuleReach(const Manifest& manifest, const NodeAccess& node) {
   ReachSpec reach;
-  GrantNetwork(manifest, store, reach);
-  if (manifest.has_database) reach.readable = store.socket_folders;
+  GrantNetwork(manifest, node, reach);
+  if (manifest.has_database) reach.readable = node.store.socket_folders;
   for (const FileAccess& file : manifest.access_files) (file.write ? reach.foreign_writable : reach.foreign_readable).push_back(file.path);
   return reach;
 }
 
 absl::Status CheckAccess(const Manifest& manifest, const NodeAccess& node) {
   RETURN_IF_ERROR(CheckNetwork(manifest, node.store));
+  RETURN_IF_ERROR(CheckClients(manifest, node));
   RETURN_IF_ERROR(CheckFiles(manifest, node.own_folders));
   return CheckStrict(manifest, node);
 }

@@ -131,10 +131,11 @@ struct Reconciler::Inspection {
   std::optional<Offer> offer;
   VersionSource version;  // of an upgrade
   PlanFacts facts;
+  NodeAccess access;  // of the moment
 };
 
 Reconciler::Inspection Reconciler::WhatToInspect(const Entry& entry, ModuleAction action) const {
-  Inspection inspection{action, entry.row, entry.manifest, flags_on_, entry.offer, {}, {}};
+  Inspection inspection{action, entry.row, entry.manifest, flags_on_, entry.offer, {}, {}, access_};
   PlanFacts& facts = inspection.facts;
   facts.enabling = !MayReplace(entry).ok();
   facts.status = entry.row.status;
@@ -182,7 +183,7 @@ absl::Status Reconciler::Inspect(Inspection& inspection) const {
   if (FlagOff(inspection.flags_on, manifest)) facts.flag_off = manifest.feature_flag;
   if (auto reason = WithoutUid(row)) {
     facts.prepare = *reason;
-  } else if (absl::Status may = CheckAccess(manifest, access_); !may.ok()) {
+  } else if (absl::Status may = CheckAccess(manifest, inspection.access); !may.ok()) {
     facts.prepare = {ErrorCode(may), std::string(may.message())};
     facts.prepare_details = ErrorDetails(may);
   }

@@ -309,4 +309,21 @@ void Reconciler::ResealNext(const Actor& by, std::shared_ptr<std::deque<std::str
   });
 }
 
+// ---- what the operator has configured for several ----
+
+void Reconciler::SetClients(ServiceClients clients) {
+  const auto before = std::exchange(access_.clients, std::make_shared<const ServiceClients>(std::move(clients)));
+  NodeAccess old;
+  old.clients = before;
+  for (auto& [name, entry] : std::map(entries_)) {
+    if (ClientsOf(*entry->manifest, old) == ClientsOf(*entry->manifest, access_) || !entry->state.wanted) continue;
+    const std::string& code = entry->state.reason.code;
+    if (code == "CLIENT_NOT_CONFIGURED" || code == "ACCESS_CONFLICT") {
+      Dispatch(entry, event::Retry{});
+    } else if (Routed(entry->state)) {
+      LogInfo("lifecycle", "a client of the module has changed: its workers have it from their next start", {{"module", name}});
+    }
+  }
+}
+
 }  // namespace bulkhead

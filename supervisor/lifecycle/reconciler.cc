@@ -61,6 +61,7 @@ Reconciler::Reconciler(Loop& loop, BlockingPool& pool, Spawner& spawner, Registr
       flags_(options_.flags),
       flags_on_(VariablesOn(flags_)) {
   access_.store = ReachOf(database_.conninfo());
+  access_.clients = std::make_shared<const ServiceClients>(options_.clients);
   access_.own_folders = {options_.data_dir};
   if (!options_.run_dir.starts_with(options_.data_dir + "/")) access_.own_folders.push_back(options_.run_dir);
 }
@@ -224,16 +225,20 @@ void Reconciler::StartWorker(const EntryPtr& entry, const action::StartWorker& s
   spec.gid = options_.gid;
   spec.host_socket = options_.host_socket;
   spec.call_socket = options_.call_socket;
-  spec.reach = ModuleReach(*entry->manifest, access_.store);
   std::optional<ModuleSchema> schema = entry->schema;
   std::tie(spec.config_json, spec.config_revision) = ConfigForStart(*entry);
   if (incoming) TakeIncoming(*entry, spec, schema);
+  spec.reach = ModuleReach(*spec.manifest, access_);
+  spec.clients = ClientsOf(*spec.manifest, access_);
   if (schema) {
     spec.conninfo = schema->conninfo;
     spec.schema = schema->schema;
   }
   spec.flags = flags_;
   spec.secrets = HiddenTexts(*entry, spec.config_json);
+  for (const auto& [name, client] : spec.clients) {
+    for (std::string& text : SecretTexts(client)) spec.secrets.push_back(std::move(text));
+  }
 
   std::weak_ptr<Entry> weak = entry;
   WorkerProcess::Callbacks callbacks;

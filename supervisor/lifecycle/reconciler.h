@@ -57,6 +57,7 @@ class Reconciler : public Modules {
     gid_t gid = 0;
     MigrationLimits migration_limits;
     std::map<std::string, HostFlag> flags;  // until SetFlags()
+    ServiceClients clients;       // until SetClients()
     std::map<std::string, FirstSettings> settings;
     std::vector<std::string> not_started;  // --disable
   };
@@ -84,6 +85,8 @@ class Reconciler : public Modules {
   void Boot(std::function<void(absl::Status, std::vector<BootFailure>)> done);
   // The flags have changed: modules whose flag is another one now start or stop. On the control loop.
   void SetFlags(std::map<std::string, HostFlag> flags);
+  // The clients have changed: workers have them from their next start, and modules that lacked one are tried again. On the control loop.
+  void SetClients(ServiceClients clients);
   // Stops everything, dependents first; what is left at the end of `budget` is killed. Desired states stay as they are.
   void StopAll(Millis budget, std::function<void()> done);
   // After StopAll(): its budget ends now.
@@ -337,7 +340,7 @@ class Reconciler : public Modules {
   DirectoryPublisher& publisher_;
   const Clock& clock_;
   const Options options_;
-  NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules
+  NodeAccess access_;  // its machine by LearnIsolation(), before there are any modules; its clients by SetClients()
   std::function<void(const std::string&)> worker_leaving_, worker_gone_;
   std::function<void(const PrintedLine&)> printed_;
   std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;

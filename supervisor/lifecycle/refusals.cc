@@ -110,7 +110,7 @@ absl::Status EnableFailure(const std::string& name, const Reason& reason, std::v
   // What keeps a module from being started at all has a code of its own; all else is a failed start.
   const bool own_code =
       reason.code.starts_with("MIGRATION_") || reason.code.starts_with("EXTENSION_") || reason.code == "CONFIG_INVALID" ||
-      reason.code == "ACCESS_CONFLICT" || reason.code == "ISOLATION_INCOMPLETE";
+      reason.code == "ACCESS_CONFLICT" || reason.code == "CLIENT_NOT_CONFIGURED" || reason.code == "ISOLATION_INCOMPLETE";
   const std::string code = own_code ? reason.code : "MODULE_START_FAILED";
   // The place of a mistake, where one is known, says more than the sentence once more.
   if (details.empty() || code != reason.code) details.insert(details.begin(), {"", reason.code, reason.message, 0});

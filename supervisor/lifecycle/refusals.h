@@ -32,7 +32,7 @@ absl::Status WithoutFolder(const std::string& name);
 absl::Status CheckWorkers(std::optional<int> workers);
 
 // Of an enable whose start failed, which is taken back. What keeps a module from being started at all has a code of its own (MIGRATION_…,
-// CONFIG_INVALID, EXTENSION_NOT_ALLOWED, ACCESS_CONFLICT, ISOLATION_INCOMPLETE); all else is MODULE_START_FAILED. `details`: places of
+// CONFIG_INVALID, EXTENSION_NOT_ALLOWED, ACCESS_CONFLICT, CLIENT_NOT_CONFIGURED, ISOLATION_INCOMPLETE); all else is MODULE_START_FAILED. `details`: places of
 // mistakes, where they are known.
 absl::Status EnableFailure(const std::string& name, const Reason& reason, std::vector<ErrorDetail> details);
 // Of a module that was enabled before and can't be started again: MODULE_START_FAILED.

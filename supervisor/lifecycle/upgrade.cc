@@ -332,6 +332,8 @@ void Reconciler::BeginUpgrade(const EntryPtr& entry, std::shared_ptr<Upgrading> 
                 {{"module", entry->row.name}, {"from", upgrade->before.version}, {"to", upgrade->next.version}, {"reason", upgrade->reason.message}});
         // What can't run is only written down: it is prepared, its migrations run, when it is wanted or tried again.
         if (!CanRun(entry->state)) return StoreUpgrade(entry);
+        if (absl::Status may = CheckAccess(*upgrade->manifest, access_); !may.ok())
+          return UpgradeFailed(entry, EnableFailure(entry->row.name, ReasonOf(may), ErrorDetails(may)));
         // Until the old ones have gone, there are both. What is more than is needed in the end is taken back by FitConnections().
         const int both = Processes(*entry) + Processes(upgrade->next, *upgrade->manifest);
         entry->connections = both * limits::kConnectionsPerWorker;

@@ -215,6 +215,38 @@ void ReadEvents(const json& events, const std::string& path, Manifest& manifest,
   reader.WarnUnknown();
 }
 
+// "woocommerce" or {"name": "billing", "optional": true}.
+void ReadClientUses(const json& clients, const std::string& path, Manifest& manifest, Findings& out) {
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const std::string pointer = PointerTo(path, i);
+    ClientUse use;
+    std::string place = pointer;
+    if (clients[i].is_string()) {
+      use.name = clients[i].get<std::string>();
+    } else if (clients[i].is_object()) {
+      ObjectReader reader(clients[i], pointer, out);
+      reader.Require("name");
+      const auto name = reader.String("name");
+      use.optional = reader.Bool("optional").value_or(false);
+      reader.WarnUnknown();
+      if (!name) continue;
+      use.name = *name;
+      place = reader.PathOf("name");
+    } else {
+      out.Error(pointer, "WRONG_TYPE", absl::StrCat("A client is a name or an object, not ", TypeName(clients[i]), "."));
+      continue;
+    }
+    const auto same = [&](const ClientUse& other) { return other.name == use.name; };
+    if (!IsKebab(use.name) || use.name.size() > 63) {
+      out.Error(place, "INVALID_NAME", "A client's name is at most 63 lower-case letters, digits and single hyphens, such as \"woocommerce\".");
+    } else if (std::any_of(manifest.clients.begin(), manifest.clients.end(), same)) {
+      out.Error(place, "DUPLICATE", absl::StrCat("There is a client \"", use.name, "\" above already."));
+    } else {
+      manifest.clients.push_back(std::move(use));
+    }
+  }
+}
+
 void ReadDependencies(const json& dependencies, const std::string& path, Manifest& manifest, Findings& out) {
   ObjectReader reader(dependencies, path, out);
   if (const json* modules = reader.Object("modules")) {

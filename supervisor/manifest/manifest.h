@@ -47,6 +47,13 @@ struct JobSpec {
   bool operator==(const JobSpec&) const = default;
 };
 
+// A service that the module calls, by the name under which the operator has configured it.
+struct ClientUse {
+  std::string name;
+  bool optional = false;  // it starts without
+  bool operator==(const ClientUse&) const = default;
+};
+
 struct DependencySpec {
   std::string module;
   std::string range;  // npm semver range
@@ -93,6 +100,7 @@ struct Manifest {
   std::vector<RouteSpec> routes;
   std::vector<JobSpec> jobs;
   std::vector<std::string> publishes, subscribes;
+  std::vector<ClientUse> clients;
   std::vector<DependencySpec> dependencies;
   std::string bulkhead_range;  // dependencies.system.bulkhead
   std::vector<ConfigField> config_schema;

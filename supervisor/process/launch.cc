@@ -129,8 +129,10 @@ IsolationItem SomePorts(const SpawnSpec& spec, const LaunchSite& site, sandbox::
   if (sandbox::LandlockAbi() < sandbox::kAbiWithPorts)
     return Unavailable("network", what + "; every TCP port can be reached, because the kernel's Landlock has no rules for them (Linux 6.7)");
   if (!HasFilter(site)) return Unavailable("network", what + "; UDP is not refused, because there is no seccomp filter");
-  if (spec.reach.lookups)
-    return Unavailable("network", what + "; UDP is not refused, because the database's name must be looked up: give its address in store.url");
+  if (spec.reach.lookups) {
+    return Unavailable("network", what + "; UDP is not refused, because a name must be looked up: give its address in store.url, and in the baseUrl "
+                                         "of its clients");
+  }
   return Active("network", what + ", by Landlock; no UDP");
 }
 

@@ -1,6 +1,5 @@
 #include "supervisor/store/store_reach.h"
 
-#include <arpa/inet.h>
 #include <libpq-fe.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <memory>
 
 #include "absl/strings/str_split.h"
+#include "supervisor/base/service_client.h"
 
 namespace bulkhead {
 namespace {
@@ -21,13 +21,6 @@ std::vector<std::string> List(const std::map<std::string, std::string>& options,
 }
 
 std::string At(const std::vector<std::string>& list, size_t index) { return index < list.size() ? list[index] : ""; }
-
-bool IsLoopback(const std::string& host) { return host == "localhost" || host == "::1" || host.rfind("127.", 0) == 0; }
-
-bool IsAddress(const std::string& host) {
-  in6_addr address;
-  return inet_pton(AF_INET, host.c_str(), &address) == 1 || inet_pton(AF_INET6, host.c_str(), &address) == 1;
-}
 
 }  // namespace
 
@@ -49,8 +42,8 @@ StoreReach ReachOf(const std::string& conninfo) {
     const int port = std::atoi(At(ports, ports.size() == 1 ? 0 : i).c_str());
     reach.tcp = true;
     reach.ports.push_back(port > 0 ? static_cast<uint16_t>(port) : kDefaultPort);
-    reach.by_name |= !IsAddress(host) && !IsLoopback(host);
-    reach.loopback &= IsLoopback(host);
+    reach.by_name |= !IsAddressHost(host) && !IsLoopbackHost(host);
+    reach.loopback &= IsLoopbackHost(host);
   }
   std::sort(reach.ports.begin(), reach.ports.end());
   reach.ports.erase(std::unique(reach.ports.begin(), reach.ports.end()), reach.ports.end());

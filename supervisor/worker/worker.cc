@@ -19,6 +19,7 @@
 #include "supervisor/process/instance_journal.h"
 #include "supervisor/worker/cpu_throttle.h"
 #include "supervisor/worker/exit_report.h"
+#include "supervisor/worker/client_message.h"
 #include "supervisor/worker/flag_message.h"
 #include "supervisor/worker/handshake.h"
 #include "supervisor/worker/health_judge.h"
@@ -301,6 +302,7 @@ class WorkerProcess::Body : public std::enable_shared_from_this<WorkerProcess::B
     request.set_schema(spec_.schema);
     request.set_data_dir(spec_.data_dir);
     FillFlags(spec_.flags, *request.mutable_flags(), *request.mutable_flag_rules());
+    FillClients(spec_.clients, *request.mutable_clients());
     auto self = weak_from_this();
     control_->Initialize(request, spec_.manifest->start_timeout, [self, &loop = loop_](absl::Status status, auto) {
       loop.Post([self, status] {

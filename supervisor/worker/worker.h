@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "supervisor/base/loop.h"
+#include "supervisor/base/service_client.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/process/log_pipe.h"
 #include "supervisor/process/spawner.h"
@@ -49,6 +50,7 @@ struct WorkerSpec {
   std::string config_json;
   int64_t config_revision = 0;
   std::map<std::string, HostFlag> flags;
+  ServiceClients clients;            // that it may call
   std::vector<std::string> secrets;  // texts that are "********" in what it prints
 };
 

@@ -107,6 +107,7 @@ class Shared(Provoked, SharedDaemonTest):
         write_module(cls.modules, "unavailable", {"database": {"extensions": ["no-such-extension"]}}, entry=NOT_STARTED)
         write_module(cls.modules, "unwritable", entry=NOT_STARTED)
         write_module(cls.modules, "reaching", {"access": {"files": ["/tmp"]}}, entry=NOT_STARTED)  # the data folder lies there
+        write_module(cls.modules, "calling", {"capabilities": {"clients": ["shop"]}}, entry=NOT_STARTED)
         write_module(cls.modules, "strict", {"isolation": "strict"}, entry=NOT_STARTED)  # for the same reason, or not being root
         one, two, three = ({f"00{n}_{x}": f"CREATE TABLE {x} (n int);"} for n, x in enumerate("abc", 1))
         for name, files in {"locked-a": one, "locked-b": one, "edited": one, "forward": one, "hole": {**one, **two}, "gone": {**one, **three},

@@ -88,6 +88,11 @@ def _(_test, ask):
     return ask("Modules.EnableModule", name="reaching")
 
 
+@provokes("CLIENT_NOT_CONFIGURED")
+def _(_test, ask):
+    return ask("Modules.EnableModule", name="calling")
+
+
 @provokes("ISOLATION_INCOMPLETE")
 def _(_test, ask):
     return ask("Modules.EnableModule", name="strict")

@@ -108,6 +108,8 @@ def variables():
     known = {name: [] for name in re.findall(r"\w+", alone)}
     known["BULKHEAD_CONFIG"] = ["--config"]
     known[prefix + "<NAME>"] = ["flags.<name>"]
+    secret = re.search(r'kSecretVariable\[\] = "(\w+)";\s*constexpr char kSecretEnding\[\] = "(\w+)"', (SOURCE / "supervisor/config_clients.cc").read_text())
+    known["<NAME>".join(secret.groups())] = ["clients.<name>.auth"]
     for key, variable, option in settings():
         known[variable] = [key, option]
     return known
@@ -122,6 +124,11 @@ def config_keys():
     auth = (SOURCE / "supervisor/config_auth.cc").read_text()
     tables = {name: re.findall(r'"(\w+)"', re.search(rf"{name}\{{(.*?)\}};", auth).group(1)) for name in ("kJwtKeys", "kKeyKeys")}
     keys |= {f"auth.jwt.{name}" for name in tables["kJwtKeys"] if name != "keys"} | {f"auth.jwt.keys.{name}" for name in tables["kKeyKeys"]}
+    clients = (SOURCE / "supervisor/config_clients.cc").read_text()
+    for table, prefix in (("kClientKeys", ""), ("kClientAuthKeys", "auth."), ("kBreakerKeys", "breaker.")):
+        names = re.findall(r'"(\w+)"', re.search(rf"{table}\{{(.*?)\}};", clients, re.S).group(1))
+        keys |= {f"clients.<name>.{prefix}{name}" for name in names if name not in ("auth", "breaker")}
+    keys = keys - {"clients.<name>"} | {"clients.<name>.headers"}
     return keys | {f"modules.<name>.{member}" for member in re.findall(r"\w+", members)}
 
 

@@ -100,7 +100,7 @@ class CommandLine(DaemonTest):
                 name = f"{prefix}{key}"
                 if prefix in ("flags.", "clients.", "modules."):
                     name = f"{prefix}<name>"
-                if isinstance(value, dict) and name not in ("clients.<name>", "modules.<name>.config"):
+                if isinstance(value, dict) and name not in ("clients.<name>.headers", "modules.<name>.config"):
                     yield from flat(value, f"{name}.")
                 elif isinstance(value, list) and isinstance(value[0], dict):
                     yield from {f"{name}.{member}" for entry in value for member in entry}

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bulkhead/calls.h"
+#include "bulkhead/client.h"
 #include "bulkhead/database.h"
 #include "bulkhead/events.h"
 #include "bulkhead/jobs.h"
@@ -73,6 +74,10 @@ class Context {
 
   virtual bool has_database() const = 0;
   virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`
+  // A service that `capabilities.clients` of the manifest names. Throws ConfigError when it does not, or when it is optional and the operator
+  // has not configured it. The reference stays valid.
+  virtual ServiceClient& client(std::string_view name) = 0;
+  virtual bool has_client(std::string_view name) const = 0;
   virtual const Logger& log() const = 0;
 
   // Another module, which must stand below `dependencies.modules` of this one's manifest; see calls.h. From any thread.

@@ -145,7 +145,7 @@ flags:
   new-pricing: true
   old: off
 clients:
-  billing: {url: http://x}
+  billing: {baseUrl: http://x}
 modules:
   orders:
     enabled: true

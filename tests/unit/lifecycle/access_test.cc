@@ -21,12 +21,18 @@ Manifest Module(std::optional<NetworkAccess> network, bool has_database) {
   return manifest;
 }
 
+NodeAccess At(StoreReach store) {
+  NodeAccess node;
+  node.store = std::move(store);
+  return node;
+}
+
 StoreReach Tcp(std::vector<uint16_t> ports, bool by_name = false, bool loopback = false) { return {true, std::move(ports), by_name, loopback, {}}; }
 
 TEST(Access, WithoutAWordOnTheNetworkAModuleReachesItsDatabaseAlone) {
   EXPECT_EQ(ModuleReach(Module({}, true), {}).network, NetworkAccess::kNone);
-  EXPECT_EQ(ModuleReach(Module({}, false), Tcp({5432})).network, NetworkAccess::kNone);
-  const ReachSpec reach = ModuleReach(Module({}, true), Tcp({5432, 6432}, true));
+  EXPECT_EQ(ModuleReach(Module({}, false), At(Tcp({5432}))).network, NetworkAccess::kNone);
+  const ReachSpec reach = ModuleReach(Module({}, true), At(Tcp({5432, 6432}, true)));
   EXPECT_EQ(reach.network, NetworkAccess::kPorts);
   EXPECT_THAT(reach.ports, ElementsAre(5432, 6432));
   EXPECT_TRUE(reach.lookups);
@@ -36,13 +42,13 @@ TEST(Access, WithoutAWordOnTheNetworkAModuleReachesItsDatabaseAlone) {
 TEST(Access, ThePortOfTheDatabaseIsAmongThosePermitted) {
   Manifest manifest = Module(NetworkAccess::kPorts, true);
   manifest.network_ports = {443, 5432};
-  EXPECT_THAT(ModuleReach(manifest, Tcp({5432, 6432})).ports, ElementsAre(443, 5432, 6432));
-  EXPECT_FALSE(ModuleReach(manifest, Tcp({5432})).lookups);
+  EXPECT_THAT(ModuleReach(manifest, At(Tcp({5432, 6432}))).ports, ElementsAre(443, 5432, 6432));
+  EXPECT_FALSE(ModuleReach(manifest, At(Tcp({5432}))).lookups);
   EXPECT_THAT(ModuleReach(manifest, {}).ports, ElementsAre(443, 5432));
   manifest.has_database = false;
   manifest.network_ports.clear();
-  EXPECT_THAT(ModuleReach(manifest, Tcp({5432}, true)).ports, IsEmpty());
-  EXPECT_EQ(ModuleReach(Module(NetworkAccess::kOutbound, true), Tcp({5432})).network, NetworkAccess::kOutbound);
+  EXPECT_THAT(ModuleReach(manifest, At(Tcp({5432}, true))).ports, IsEmpty());
+  EXPECT_EQ(ModuleReach(Module(NetworkAccess::kOutbound, true), At(Tcp({5432}))).network, NetworkAccess::kOutbound);
 }
 
 TEST(Access, FilesAreForeignAndSocketsOfTheDatabaseAreNot) {
@@ -50,7 +56,7 @@ TEST(Access, FilesAreForeignAndSocketsOfTheDatabaseAreNot) {
   manifest.access_files = {{"/opt/a", false}, {"/opt/b", true}};
   StoreReach store;
   store.socket_folders = {"/run/postgresql"};
-  const ReachSpec reach = ModuleReach(manifest, store);
+  const ReachSpec reach = ModuleReach(manifest, At(store));
   EXPECT_THAT(reach.foreign_readable, ElementsAre("/opt/a"));
   EXPECT_THAT(reach.foreign_writable, ElementsAre("/opt/b"));
   EXPECT_THAT(reach.readable, ElementsAre("/run/postgresql"));
@@ -70,6 +76,54 @@ TEST(Access, ADatabaseBehindANetworkThatIsNotWantedIsAConflict) {
   EXPECT_TRUE(CheckAccess(Module(NetworkAccess::kLoopback, true), node).ok());
   EXPECT_EQ(ErrorCode(CheckAccess(Module(NetworkAccess::kNone, true), node)), "ACCESS_CONFLICT");
   EXPECT_TRUE(CheckAccess(Module(NetworkAccess::kNone, true), NodeAccess()).ok());
+}
+
+Manifest Calling(std::vector<ClientUse> clients, std::optional<NetworkAccess> network = {}) {
+  Manifest manifest = Module(network, false);
+  manifest.clients = std::move(clients);
+  return manifest;
+}
+
+NodeAccess With(std::map<std::string, std::string> urls, StoreReach store = {}) {
+  ServiceClients clients;
+  for (const auto& [name, url] : urls) clients[name].base_url = url;
+  NodeAccess node = At(std::move(store));
+  node.clients = std::make_shared<const ServiceClients>(std::move(clients));
+  return node;
+}
+
+TEST(Access, AModuleReachesItsClientsAndNoOthers) {
+  const NodeAccess node = With({{"shop", "https://192.0.2.7/api"}, {"crm", "http://crm.example.org:8080"}, {"other", "https://192.0.2.8:9443"}}, Tcp({5432}));
+  const ReachSpec reach = ModuleReach(Calling({{"shop"}, {"absent", true}}), node);
+  EXPECT_EQ(reach.network, NetworkAccess::kPorts);
+  EXPECT_THAT(reach.ports, ElementsAre(443));
+  EXPECT_FALSE(reach.lookups);
+  EXPECT_THAT(reach.why_network, HasSubstr("its clients alone"));
+  EXPECT_TRUE(ModuleReach(Calling({{"crm"}}), node).lookups);
+  Manifest both = Calling({{"crm"}, {"shop"}});
+  both.has_database = true;
+  EXPECT_THAT(ModuleReach(both, node).ports, testing::UnorderedElementsAre(5432, 8080, 443));
+  both.network = NetworkAccess::kPorts;
+  both.network_ports = {25, 443};
+  EXPECT_THAT(ModuleReach(both, node).ports, testing::UnorderedElementsAre(25, 443, 5432, 8080));
+  EXPECT_EQ(ModuleReach(Calling({{"absent", true}}), node).network, NetworkAccess::kNone);
+  EXPECT_EQ(ClientsOf(both, node).size(), 2u);
+  EXPECT_TRUE(ClientsOf(both, NodeAccess()).empty());
+}
+
+TEST(Access, AClientThatIsNotConfiguredOrCantBeReachedIsRefused) {
+  const NodeAccess node = With({{"shop", "https://192.0.2.7"}, {"near", "http://localhost:8080"}});
+  const absl::Status missing = CheckAccess(Calling({{"shop"}, {"billing"}}), node);
+  EXPECT_EQ(ErrorCode(missing), "CLIENT_NOT_CONFIGURED");
+  EXPECT_EQ(ErrorDetails(missing).at(0).path, "/capabilities/clients/1");
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("clients.billing.baseUrl"));
+  EXPECT_EQ(ErrorCode(CheckAccess(Calling({{"shop"}}), NodeAccess())), "CLIENT_NOT_CONFIGURED");
+  EXPECT_TRUE(CheckAccess(Calling({{"shop"}, {"billing", true}}), node).ok());
+  EXPECT_EQ(ErrorCode(CheckAccess(Calling({{"shop"}}, NetworkAccess::kNone), node)), "ACCESS_CONFLICT");
+  EXPECT_EQ(ErrorCode(CheckAccess(Calling({{"billing", true}}, NetworkAccess::kNone), node)), "ACCESS_CONFLICT");
+  EXPECT_EQ(ErrorCode(CheckAccess(Calling({{"shop"}}, NetworkAccess::kLoopback), node)), "ACCESS_CONFLICT");
+  EXPECT_TRUE(CheckAccess(Calling({{"near"}}, NetworkAccess::kLoopback), node).ok());
+  EXPECT_TRUE(CheckAccess(Calling({{"shop"}}, NetworkAccess::kOutbound), node).ok());
 }
 
 TEST(Access, NoModuleReachesIntoTheSupervisorsOwnFolders) {

@@ -343,6 +343,20 @@ TEST(Manifest, EventsAreEntityAndAction) {
               ElementsAre("/capabilities/events/publishes/1 DUPLICATE"));
 }
 
+TEST(Manifest, ClientsAreNamesOrSayThatTheyAreOptional) {
+  const Manifest manifest = Good(R"({"capabilities": {"clients": ["woocommerce", {"name": "billing", "optional": true}, {"name": "crm"}]}})");
+  EXPECT_EQ(manifest.clients, (std::vector<ClientUse>{{"woocommerce", false}, {"billing", true}, {"crm", false}}));
+  EXPECT_TRUE(Good("{}").clients.empty());
+  EXPECT_THAT(Errors(R"({"capabilities": {"clients": ["Shop", 7, {"optional": true}, {"name": "a"}, "a", {"name": "b", "optional": 1}]}})"),
+              testing::UnorderedElementsAre("/capabilities/clients/0 INVALID_NAME", "/capabilities/clients/1 WRONG_TYPE",
+                                            "/capabilities/clients/2/name REQUIRED",
+                                            "/capabilities/clients/4 DUPLICATE", "/capabilities/clients/5/optional WRONG_TYPE"));
+  EXPECT_THAT(Warnings(R"({"capabilities": {"clients": [{"name": "a", "optinal": true}]}})"), ElementsAre("/capabilities/clients/0/optinal UNKNOWN_FIELD"));
+  std::string many = "\"a0\"";
+  for (int i = 1; i < 33; ++i) many += ", \"a" + std::to_string(i) + "\"";
+  EXPECT_THAT(Errors((R"({"capabilities": {"clients": [)" + many + "]}}").c_str()), ElementsAre("/capabilities/clients TOO_MANY"));
+}
+
 TEST(Manifest, DependenciesAreRanges) {
   EXPECT_THAT(
       Errors(

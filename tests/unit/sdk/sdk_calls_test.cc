@@ -285,7 +285,7 @@ TEST(ModuleCalls, HaveTheTimeOfTheRequestTheyAreMadeForAndEndWithIt) {
   request.set_source(&source, 0);
   ASSERT_TRUE(request.deadline());
   const CurrentTrace::Scope trace(request);
-  const CurrentWork::Scope work(request);
+  const CurrentWork work(request);
   EXPECT_EQ(client.Get("/").status, 200);
   EXPECT_THAT(asked, testing::AnyOf(HasSubstr("x-bulkhead-timeout-ms: 2000\r\n"), HasSubstr("x-bulkhead-timeout-ms: 1")));
   EXPECT_THAT(asked, HasSubstr("\r\nx-bulkhead-hops: 3\r\n"));
