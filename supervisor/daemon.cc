@@ -1,11 +1,8 @@
 #include "supervisor/daemon.h"
 
 #include <fcntl.h>
-#include <pwd.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,6 +28,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/systemd.h"
+#include "supervisor/cache/cache.h"
 #include "supervisor/data_folder.h"
 #include "supervisor/events/events.h"
 #include "supervisor/flags/flags.h"
@@ -45,6 +43,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/service.h"
 #include "supervisor/shutdown_report.h"
+#include "supervisor/startup.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/module_migrations.h"
 #include "supervisor/store/postgres.h"
@@ -63,48 +62,6 @@ constexpr Millis kWorkGrace{3'000};   // running jobs and deliveries at a shutdo
 constexpr Millis kDrainGrace{3'000};  // in-flight requests at a shutdown
 constexpr Millis kIdlePoll{20};       // between two looks whether blocking work is done, at the end
 constexpr int kExitStartFailed = 1, kExitCriticalModule = 3, kExitKilled = 4, kExitSpawnerLost = 5;
-
-// As root: the uids of the modules, which no other supervisor of the machine gives to its own.
-absl::StatusOr<UidClaim> ModuleUids(const Config& config, const DataFolder& folder) {
-  if (!folder.privileged) return UidClaim();
-  UidOptions options;
-  options.data_dir = folder.path;
-  options.hash = folder.hash;
-  if (config.first_uid != 0) options.configured = {config.first_uid, config.last_uid};
-  return ClaimUids(options);
-}
-
-// What the spawner may be asked for, should the daemon be taken over: our folders, and no uid and gid but the modules' and PostgreSQL's.
-Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder, const UidClaim& uids) {
-  Spawner::Options options;
-  options.off = config.isolation_off;
-  options.cgroup_name = "bulkhead-" + folder.hash;
-  options.folder_roots = {folder.path, folder.run};
-  options.journal = folder.instances;
-  if (folder.privileged) {
-    options.refuse_root_children = true;
-    options.child_uids = options.child_gids = {{uids.range.first, uids.range.last}};  // a module's gid is the number of its uid
-    options.keep_open = uids.held.get();  // while a module of ours runs, nobody else's may have its uid
-    if (passwd* postgres = getpwnam("postgres")) {
-      options.child_uids.push_back({postgres->pw_uid, postgres->pw_uid});
-      options.child_gids.push_back({postgres->pw_gid, postgres->pw_gid});
-    }
-  }
-  return options;
-}
-
-// CPUs that we may run on: under taskset, CPUAffinity= or a cpuset fewer than the machine has.
-int UsableCpus() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(std::thread::hardware_concurrency());
-}
-
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 // Flags as modules are told of them.
 std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
@@ -180,7 +137,8 @@ class Daemon {
       limits.statement_timeout = config_.migration_timeout;
       limits.under_way = &migrating_;
       RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
-      ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
+      ASSIGN_OR_RETURN(const std::string key, MasterKey(folder_.path + "/secrets/master.key"));
+      master_key_ = key;
       registry_ = std::make_unique<Registry>(*database_, key, config_.store_extensions);
       RETURN_IF_ERROR(registry_->Open());
       credentials_ = std::make_unique<CredentialStore>(*database_);
@@ -211,6 +169,10 @@ class Daemon {
     publisher_.AddReader(jobs_.get());
     events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread});
     publisher_.AddReader(events_.get());
+    auto cache = Cache::Make(loop_, clock_, CacheOptions());
+    if (!cache.ok()) return FailStart(cache.status());
+    cache_ = *std::move(cache);
+    publisher_.AddReader(&cache_->shared());
     publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
@@ -257,6 +219,7 @@ class Daemon {
         queued.ok() ? done(absl::OkStatus(), queued->id, !queued->fresh) : done(queued.status(), "", false);
       });
     });
+    host_->ServeCache(cache_->shared());
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
@@ -272,7 +235,7 @@ class Daemon {
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
                                                      *migrations_, *flags_, *records_, *logs_, events_->queries(),
                                                      {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
-                                                      access_log_.get()}}, std::move(given_grpc_));
+                                                      access_log_.get(), &cache_->shared()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
@@ -286,6 +249,12 @@ class Daemon {
       if (!status.ok()) return FailStart(status);
       Ready(failures);
     });
+  }
+
+  // A private database is no other node's.
+  Cache::Options CacheOptions() const {
+    const bool alone = config_.store_url.empty();
+    return {static_cast<size_t>(config_.cache_bytes), static_cast<size_t>(config_.cache_bytes_per_module), alone ? "" : database_->conninfo(), master_key_};
   }
 
   // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.
@@ -521,6 +490,7 @@ class Daemon {
   std::unique_ptr<Spawner> spawner_;
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
+  std::string master_key_;
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<SecretBox> secrets_;
   std::unique_ptr<Flags> flags_;
@@ -538,6 +508,7 @@ class Daemon {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<Events> events_;
+  std::unique_ptr<Cache> cache_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;

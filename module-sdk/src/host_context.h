@@ -13,6 +13,7 @@
 #include "flag_watch.h"
 #include "health.h"
 #include "host_client.h"
+#include "worker_cache.h"
 
 namespace bulkhead::sdk {
 
@@ -41,6 +42,7 @@ class HostContext final : public Context {
   bool has_database() const override { return database_ != nullptr; }
   Database& database() override;
   const Logger& log() const override { return log_; }
+  Cache& cache() override { return cache_; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
@@ -56,7 +58,8 @@ class HostContext final : public Context {
   void Replace(Json config, int64_t revision);
   // Variables of the flags that differ from what was there.
   std::vector<std::string> ReplaceFlags(FlagStates flags);
-  void CloseDatabase();
+  void Close();  // database and cache
+  WorkerCache::Counts cache_counts() { return cache_.counts(); }
   HealthChecks& health() { return health_; }
   int worker_threads() const { return worker_threads_; }
   int max_waiting() const { return max_waiting_; }
@@ -69,6 +72,7 @@ class HostContext final : public Context {
   Logger log_;
   std::unique_ptr<Database> database_;
   HostClient host_;
+  WorkerCache cache_;
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;

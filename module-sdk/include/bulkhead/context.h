@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bulkhead/cache.h"
 #include "bulkhead/database.h"
 #include "bulkhead/events.h"
 #include "bulkhead/jobs.h"
@@ -73,6 +74,8 @@ class Context {
   virtual bool has_database() const = 0;
   virtual Database& database() = 0;  // throws ConfigError when the manifest has no `database`
   virtual const Logger& log() const = 0;
+
+  virtual Cache& cache() = 0;
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;
