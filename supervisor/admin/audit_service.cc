@@ -29,8 +29,7 @@ absl::StatusOr<AuditQuery> ParseQuery(const ListAuditRequest& request) {
   query.action = request.action();
   query.outcome = request.outcome();
   query.request_id = request.request_id();
-  ASSIGN_OR_RETURN(const Page page, ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,
-                                              request.has_page_size() ? std::optional(request.page_size()) : std::nullopt));
+  ASSIGN_OR_RETURN(const Page page, PageOf(request));
   query.page = page.number;
   query.page_size = page.size;
   return query;

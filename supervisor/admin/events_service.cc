@@ -53,12 +53,6 @@ void FillMeta(int total, const Page& page, Message& answer) {
   answer.mutable_meta()->set_page_size(page.size);
 }
 
-template <typename Request>
-absl::StatusOr<Page> PageOf(const Request& request) {
-  return ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,
-                   request.has_page_size() ? std::optional(request.page_size()) : std::nullopt);
-}
-
 // A number of a dead letter; 0, which none has, for what is no number.
 int64_t LetterId(const std::string& text) {
   int64_t id = 0;

@@ -68,12 +68,6 @@ absl::StatusOr<int64_t> ParseAfter(const std::string& text) {
   return after;
 }
 
-template <typename Request>
-absl::StatusOr<Page> PageOf(const Request& request) {
-  return ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,
-                   request.has_page_size() ? std::optional(request.page_size()) : std::nullopt);
-}
-
 void AnswerRuns(const CallPtr<ListRunsResponse>& call, const Page& page, const absl::StatusOr<RunPage>& runs) {
   if (!runs.ok()) return call->Fail(runs.status());
   ListRunsResponse answer;

@@ -61,8 +61,7 @@ absl::StatusOr<ModuleQuery> ModuleQuery::Parse(const admin::v1::ListModulesReque
                         "must be one of name, version, status, createdAt, updatedAt, with a \"-\" in front for descending");
   }
   query.key_ = key->second;
-  ASSIGN_OR_RETURN(const Page page, ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,
-                                              request.has_page_size() ? std::optional(request.page_size()) : std::nullopt));
+  ASSIGN_OR_RETURN(const Page page, PageOf(request));
   query.page_ = page.number;
   query.page_size_ = page.size;
   return query;

@@ -26,5 +26,11 @@ struct Page {
   int size = 50;
 };
 absl::StatusOr<Page> ParsePage(std::optional<int> page, std::optional<int> page_size);
+// The same of a request with the optional fields `page` and `page_size`.
+template <typename Request>
+absl::StatusOr<Page> PageOf(const Request& request) {
+  return ParsePage(request.has_page() ? std::optional(request.page()) : std::nullopt,
+                   request.has_page_size() ? std::optional(request.page_size()) : std::nullopt);
+}
 
 }  // namespace bulkhead

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "supervisor/base/limits.h"
+#include "supervisor/base/status.h"
 #include "supervisor/store/migrations.h"
 #include "supervisor/store/registry.h"
 #include "tests/fakes/postgres_fixture.h"
