@@ -30,7 +30,8 @@ void CheckCacheOptions(const CacheOptions& options) {
 
 // 0 to 1. Not for secrets.
 double RandomUnit() {
-  thread_local uint64_t state = std::hash<std::thread::id>()(std::this_thread::get_id()) ^ uint64_t(std::chrono::steady_clock::now().time_since_epoch().count());
+  thread_local uint64_t state =
+      std::hash<std::thread::id>()(std::this_thread::get_id()) ^ uint64_t(std::chrono::steady_clock::now().time_since_epoch().count());
   uint64_t z = state += 0x9e3779b97f4a7c15u;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
   z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;

@@ -220,10 +220,17 @@ TEST_P(CacheInterleavings, ManyOfEverythingAtRandom) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, CacheInterleavings, testing::Values(Change::kKey, Change::kTag, Change::kAll, Change::kSet), [](const auto& info) {
-  constexpr const char* kNames[] = {"Key", "Tag", "All", "Set"};
-  return std::string(kNames[static_cast<size_t>(info.param)]);
-});
+std::string NameOf(const testing::TestParamInfo<Change>& info) {
+  switch (info.param) {
+    case Change::kKey: return "Key";
+    case Change::kTag: return "Tag";
+    case Change::kAll: return "All";
+    case Change::kSet: return "Set";
+  }
+  return "";
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, CacheInterleavings, testing::Values(Change::kKey, Change::kTag, Change::kAll, Change::kSet), NameOf);
 
 }  // namespace
 }  // namespace bulkhead

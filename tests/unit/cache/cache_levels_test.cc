@@ -1,10 +1,12 @@
 // The cache of real workers behind a real host socket: what one sets the other gets, invalidations and lost streams, under threads.
 #include <grpc/grpc.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <thread>
 
+#include "bulkhead/host/v1/host.grpc.pb.h"
 #include "cache_watch.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/cache/cache.h"
@@ -154,6 +156,99 @@ TEST_F(CacheLevels, ValuesUpToTheLimitTravelAndLongerOnesAreHandedOutAndNotKept)
   EXPECT_EQ(one.GetOrLoad("larger", {}, [&] { return std::optional(large + "x"); })->size(), large.size() + 1);
   EXPECT_EQ(Text(one.Get("larger")), "(miss)");
   EXPECT_THROW(one.Set("larger", large + "x", {}), std::invalid_argument);
+}
+
+// A module in another language, which speaks the protocol itself.
+class ForeignWorker {
+ public:
+  ForeignWorker(const std::string& socket, const std::string& token)
+      : stub_(host::v1::Host::NewStub(grpc::CreateChannel("unix:" + socket, grpc::InsecureChannelCredentials()))) {
+    if (!token.empty()) context_.AddMetadata("x-bulkhead-token", token);
+    context_.set_deadline(std::chrono::system_clock::now() + kPatience);
+    stream_ = stub_->WatchCache(&context_);
+  }
+  ~ForeignWorker() {
+    if (!finished_) context_.TryCancel(), Finish();
+  }
+  std::optional<host::v1::CacheNews> Read() {
+    host::v1::CacheNews news;
+    return stream_->Read(&news) ? std::optional(news) : std::nullopt;
+  }
+  void Renew(int64_t number) {
+    host::v1::WatchCacheRequest request;
+    request.set_renew(number);
+    stream_->Write(request);
+  }
+  grpc::Status Finish() {
+    finished_ = true;
+    return stream_->Finish();
+  }
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  std::unique_ptr<host::v1::Host::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<host::v1::WatchCacheRequest, host::v1::CacheNews>> stream_;
+  bool finished_ = false;
+};
+
+TEST_F(CacheLevels, WithoutTheTokenOfARunningInstanceNobodyFollows) {
+  for (const char* token : {"", "wrong"}) {
+    ForeignWorker stranger(folder_ + "/host", token);
+    EXPECT_FALSE(stranger.Read());
+    EXPECT_EQ(stranger.Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  }
+}
+
+TEST_F(CacheLevels, WhoDoesNotReadItsNewsIsToldToDropEverythingAndHoldsUpNobodyBeyondItsLease) {
+  ForeignWorker slow(folder_ + "/host", "orders-1");
+  ASSERT_TRUE(slow.Read());
+  slow.Renew(7);
+  const auto granted = slow.Read();
+  ASSERT_TRUE(granted);
+  EXPECT_EQ(granted->renewed(), 7);
+  EXPECT_EQ(granted->lease_ms(), limits::kCacheLease.count());
+  WorkerCache& one = Worker("orders-0");
+  const auto before = std::chrono::steady_clock::now();
+  one.Invalidate("key");
+  EXPECT_GE(std::chrono::steady_clock::now() - before, limits::kCacheLease - milliseconds(100)) << "it had a lease and has said nothing";
+  for (int i = 0; i < 3'000; ++i) one.Invalidate(std::to_string(i) + std::string(500, 'x'));
+  bool everything = false;
+  for (int64_t version = 0; !everything;) {
+    const auto news = slow.Read();
+    ASSERT_TRUE(news);
+    EXPECT_GT(news->version(), version);
+    version = news->version();
+    everything = news->all();
+  }
+}
+
+TEST_F(CacheLevels, StreamsThatAreCancelledInTheMiddleHarmNobody) {
+  std::vector<std::thread> clients;
+  std::atomic<bool> over{false};
+  std::thread writer([&] {
+    WorkerCache worker([&](LevelOne& one) { return sdk::MakeHostLevelTwo(folder_ + "/host", "orders-0", one); }, sdk::SteadyNow);
+    while (!over) worker.Invalidate("key");
+  });
+  for (int client = 0; client < 4; ++client) {
+    clients.emplace_back([&, client] {
+      for (int i = 0; i < 150; ++i) {
+        ForeignWorker worker(folder_ + "/host", i % 5 == 0 ? "wrong" : "orders-1");
+        if (client % 2 == 0) worker.Read();
+        if (i % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(i));
+        worker.Cancel();
+        while (worker.Read()) {
+        }
+        EXPECT_FALSE(worker.Finish().ok());
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  over = true;
+  writer.join();
+  WorkerCache& one = Worker("orders-0");
+  one.Set("key", "value", {});
+  EXPECT_EQ(Text(one.Get("key")), "value");
 }
 
 // A truth that grows; whoever asks after an invalidation was answered must not be told less than what it was then.

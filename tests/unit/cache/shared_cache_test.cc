@@ -85,12 +85,12 @@ TEST_F(SharedCacheTest, ThatThereIsNothingIsFoundAsWell) {
 }
 
 TEST_F(SharedCacheTest, ALookTellsWhatIsLeftOfTheTime) {
-  Set("orders", {"key", Text("v"), Millis(10'000), {"a", "b"}});
+  EXPECT_TRUE(Set("orders", {"key", Text("v"), Millis(10'000), {"a", "b"}}).ok());
   clock_.Move(Millis(4'000));
   const auto look = cache_->Get("orders", "key");
   EXPECT_EQ(look->ttl_left, Millis(6'000));
   EXPECT_EQ(look->tags, (std::vector<std::string>{"a", "b"}));
-  Set("orders", {"for ever", Text("v")});
+  EXPECT_TRUE(Set("orders", {"for ever", Text("v")}).ok());
   EXPECT_EQ(cache_->Get("orders", "for ever")->ttl_left, Millis(0));
 }
 
@@ -104,7 +104,7 @@ TEST_F(SharedCacheTest, WhatWasReadBeforeAnInvalidationOrASetIsRefused) {
     EXPECT_EQ(Get("orders", "key"), "(miss)");
   }
   const int64_t before = VersionOf("orders", "key");
-  Set("orders", {"key", Text("new")});
+  EXPECT_TRUE(Set("orders", {"key", Text("new")}).ok());
   EXPECT_FALSE(Set("orders", {"key", Text("old"), Millis(0), {}, before})->stored);
   EXPECT_EQ(Get("orders", "key"), "new");
   EXPECT_EQ(cache_->Usage().at(0).overtaken, 4);
@@ -130,7 +130,7 @@ TEST_F(SharedCacheTest, KeysValuesTagsAndNamesBeyondTheirLimitsAreRefusedAndTheL
 TEST_F(SharedCacheTest, AModuleHasItsBoundAndAllHaveTheirsWhereTheLargestGivesWay) {
   Make(100'000, 60'000);
   const auto fill = [&](const std::string& module, int entries) {
-    for (int i = 0; i < entries; ++i) Set(module, {"key " + std::to_string(i), Text(std::string(1'000, 'x'))});
+    for (int i = 0; i < entries; ++i) EXPECT_TRUE(Set(module, {"key " + std::to_string(i), Text(std::string(1'000, 'x'))}).ok());
   };
   fill("large", 200);
   EXPECT_LE(cache_->Usage().at(0).bytes, 60'000u);
@@ -216,10 +216,10 @@ TEST_F(SharedCacheTest, AStreamThatEndsIsNoEndOfTheLeaseAndAProcessThatEndsIs) {
 }
 
 TEST_F(SharedCacheTest, OtherNodesAreToldOfWhatAModuleInvalidatesHereAndNotOfWhatTheySaid) {
-  Set("orders", {"key", Text("v"), Millis(0), {"t"}, VersionOf("orders", "key")});
+  EXPECT_TRUE(Set("orders", {"key", Text("v"), Millis(0), {"t"}, VersionOf("orders", "key")}).ok());
   EXPECT_EQ(told_others_.size(), 0u);
   Invalidate("orders", {.tags = {"x"}});
-  Set("orders", {"key", Text("w"), Millis(0), {"t"}});
+  EXPECT_TRUE(Set("orders", {"key", Text("w"), Millis(0), {"t"}}).ok());
   ASSERT_EQ(told_others_.size(), 2u);
   EXPECT_EQ(told_others_[0].second.tags, std::vector<std::string>{"x"});
   EXPECT_EQ(told_others_[1].second.keys, std::vector<std::string>{"key"});
@@ -230,7 +230,7 @@ TEST_F(SharedCacheTest, OtherNodesAreToldOfWhatAModuleInvalidatesHereAndNotOfWha
   EXPECT_FALSE(Set("orders", {"key", Text("old"), Millis(0), {"t"}, before})->stored);
   EXPECT_EQ(worker->Take().size(), 1u);
   cache_->Heed("unknown", {.all = true});
-  Set("orders", {"key", Text("w"), Millis(0), {}, VersionOf("orders", "key")});
+  EXPECT_TRUE(Set("orders", {"key", Text("w"), Millis(0), {}, VersionOf("orders", "key")}).ok());
   cache_->ForgetAll();
   EXPECT_EQ(Get("orders", "key"), "(miss)");
   EXPECT_EQ(told_others_.size(), 2u);
@@ -252,7 +252,7 @@ TEST_F(SharedCacheTest, AModulesCacheIsEmptiedWhenItIsEnabledDisabledAndOfAnothe
     EXPECT_TRUE(adopted);
   };
   const auto kept = [&](std::map<std::string, std::string> versions) {
-    Set("orders", {"key", Text("v")});
+    EXPECT_TRUE(Set("orders", {"key", Text("v")}).ok());
     publish(std::move(versions));
     return Get("orders", "key") == "v";
   };
