@@ -8,8 +8,10 @@
 namespace bulkhead {
 namespace {
 
-// News that wait for a worker which reads slowly; beyond, it is told to drop everything instead.
-constexpr size_t kMaxCacheNews = 256;
+// News that wait for a worker which reads slowly, and the names in them; beyond, it is told to drop everything instead.
+constexpr size_t kMaxWaitingNews = 4'096;
+
+size_t Weight(const HostCache::News& news) { return 1 + news.names.keys.size() + news.names.tags.size(); }
 
 grpc::Status ToGrpc(const absl::Status& status) {
   return status.ok() ? grpc::Status::OK : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
@@ -69,11 +71,13 @@ class CacheStream final : public grpc::ServerBidiReactor<host::v1::WatchCacheReq
     void Tell(HostCache::News news) override {
       std::lock_guard lock(mutex_);
       if (stream_ == nullptr || closed_) return;
-      if (waiting_.size() >= kMaxCacheNews) {
+      if (weight_ + Weight(news) > kMaxWaitingNews) {
         // Without the leases that were granted among them: it asks again.
         waiting_.clear();
+        weight_ = 0;
         news = {.version = news.version, .names = {.all = true}};
       }
+      weight_ += Weight(news);
       waiting_.push_back(std::move(news));
       if (!writing_) WriteNext();
     }
@@ -94,6 +98,7 @@ class CacheStream final : public grpc::ServerBidiReactor<host::v1::WatchCacheReq
    private:
     void WriteNext() {
       message_ = ToMessage(waiting_.front());
+      weight_ -= Weight(waiting_.front());
       waiting_.pop_front();
       writing_ = true;
       stream_->StartWrite(&message_);
@@ -102,6 +107,7 @@ class CacheStream final : public grpc::ServerBidiReactor<host::v1::WatchCacheReq
     CacheStream* stream_;
     bool writing_ = false, closed_ = false;
     std::deque<HostCache::News> waiting_;
+    size_t weight_ = 0;  // of these
     host::v1::CacheNews message_;  // on its way
   };
 

@@ -74,7 +74,8 @@ class Cache {
   // The value, from the cache or from `load`, which of all threads of this worker one calls and the others wait for. Throws what `load` throws, and
   // CacheTimeout; std::logic_error from a loader that asks for its own key. A value beyond kMaxCacheValue is handed out and not kept.
   virtual CacheValue GetOrLoad(std::string_view key, const CacheOptions& options, const CacheLoader& load) = 0;
-  // nullopt: there is nothing. Throws HostError when the supervisor does not answer, and then it may be either way.
+  // nullopt: there is nothing. Of two at once the later one counts, whichever had read the newer value: where others change the same, invalidate
+  // instead. Throws HostError when the supervisor does not answer, and then it may be either way.
   virtual void Set(std::string_view key, std::optional<std::string> value, const CacheOptions& options = {}) = 0;
   // Throw HostError when the supervisor does not answer: then others may still have what was there. To be repeated where that matters.
   virtual void InvalidateAll(std::vector<std::string> keys, std::vector<std::string> tags) = 0;

@@ -14,9 +14,9 @@
 namespace bulkhead {
 namespace {
 
-constexpr char kModule[] = "orders", kKey[] = "key", kTag[] = "tag";
+constexpr char kSimModule[] = "orders", kSimKey[] = "key", kTag[] = "tag";
 
-cache::Bytes Text(int64_t number) { return std::make_shared<const std::string>(std::to_string(number)); }
+cache::Bytes NumberText(int64_t number) { return std::make_shared<const std::string>(std::to_string(number)); }
 
 // A worker whose news are on their way until they are delivered.
 class SimWorker final : public HostCache::Watcher {
@@ -30,7 +30,7 @@ class SimWorker final : public HostCache::Watcher {
     if (news.renewed > 0) one.Grant(std::numeric_limits<int64_t>::max());
     one.Apply(first_ ? cache::Names{.all = true} : news.names, news.version);
     first_ = false;
-    two_.Heard(kModule, this, news.version, 0);
+    two_.Heard(kSimModule, this, news.version, 0);
   }
   void DeliverAll() {
     while (!underway_.empty()) Deliver();
@@ -44,13 +44,22 @@ class SimWorker final : public HostCache::Watcher {
   bool first_ = true;
 };
 
+struct Sim;
+
+// What happens step by step; a step of one that has ended does nothing.
+class Process {
+ public:
+  virtual ~Process() = default;
+  virtual void Step(Sim& sim) = 0;
+};
+
 // The world: what the truth is, and what it was when the last invalidation was answered.
 struct Sim {
   Sim() : two(clock, {size_t{1} << 20, size_t{1} << 20, nullptr, nullptr}) {
     for (int i = 0; i < 2; ++i) {
       workers.push_back(std::make_shared<SimWorker>(two));
-      two.Watch(kModule, std::to_string(i), workers.back());
-      two.Heard(kModule, workers.back().get(), 0, 1);
+      two.Watch(kSimModule, std::to_string(i), workers.back());
+      two.Heard(kSimModule, workers.back().get(), 0, 1);
       workers.back()->DeliverAll();
     }
   }
@@ -58,14 +67,8 @@ struct Sim {
   SharedCache two;
   std::vector<std::shared_ptr<SimWorker>> workers;
   int64_t truth = 1, answered = 1;
+  Process* setting = nullptr;  // what it sets it has read from the truth
   std::string fault;
-};
-
-// What happens step by step; a step of one that has ended does nothing.
-class Process {
- public:
-  virtual ~Process() = default;
-  virtual void Step(Sim& sim) = 0;
 };
 
 // A load in the four steps of WorkerCache::GetOrLoad.
@@ -77,16 +80,16 @@ class Loader final : public Process {
     switch (step_++) {
       case 0: {
         least_ = sim.answered;
-        if (const auto look = worker.one.Find(kKey, 0); look.found) return End(sim, std::stoll(*look.value), "level one");
-        const auto look = *sim.two.Get(kModule, kKey);
+        if (const auto look = worker.one.Find(kSimKey, 0); look.found) return End(sim, std::stoll(*look.value), "level one");
+        const auto look = *sim.two.Get(kSimModule, kSimKey);
         version_ = look.version;
         if (!look.found) return;
-        worker.one.Put({kKey, look.value, look.tags, 0, look.version});
+        worker.one.Put({kSimKey, look.value, look.tags, 0, look.version});
         return End(sim, std::stoll(*look.value), "level two");
       }
       case 1: value_ = sim.truth; return;
-      case 2: sim.two.Set(kModule, {kKey, Text(value_), Millis(0), {kTag}, version_}, [](const absl::StatusOr<HostCache::Stored>&) {}); return;
-      case 3: worker.one.Put({kKey, Text(value_), {kTag}, 0, version_}); return End(sim, value_, "its own load");
+      case 2: sim.two.Set(kSimModule, {kSimKey, NumberText(value_), Millis(0), {kTag}, version_}, [](const absl::StatusOr<HostCache::Stored>&) {}); return;
+      case 3: worker.one.Put({kSimKey, NumberText(value_), {kTag}, 0, version_}); return End(sim, value_, "its own load");
       default: return;
     }
   }
@@ -106,21 +109,27 @@ class Loader final : public Process {
 
 enum class Change { kKey, kTag, kAll, kSet };
 
-// Changes the truth, then tells the cache.
+// Changes the truth, then tells the cache. Of two sets the later one counts, so nobody else may change the truth between those two steps of a set, as a
+// lock on its row would have it; invalidations need none.
 class Writer final : public Process {
  public:
   explicit Writer(Change change) : change_(change) {}
   void Step(Sim& sim) override {
+    if (step_ == 0 && sim.setting != nullptr) sim.setting->Step(sim);
     switch (step_++) {
-      case 0: value_ = ++sim.truth; return;
+      case 0:
+        value_ = ++sim.truth;
+        if (change_ == Change::kSet) sim.setting = this;
+        return;
       case 1: {
+        if (sim.setting == this) sim.setting = nullptr;
         const auto answered = [&sim, value = value_](const auto&) { sim.answered = std::max(sim.answered, value); };
-        if (change_ == Change::kSet) return sim.two.Set(kModule, {kKey, Text(value_), Millis(0), {kTag}}, answered);
+        if (change_ == Change::kSet) return sim.two.Set(kSimModule, {kSimKey, NumberText(value_), Millis(0), {kTag}}, answered);
         cache::Names names;
         names.all = change_ == Change::kAll;
-        (change_ == Change::kTag ? names.tags : names.keys) = {change_ == Change::kTag ? kTag : kKey};
+        (change_ == Change::kTag ? names.tags : names.keys) = {change_ == Change::kTag ? kTag : kSimKey};
         if (names.all) names.keys.clear();
-        return sim.two.Invalidate(kModule, std::move(names), answered);
+        return sim.two.Invalidate(kSimModule, std::move(names), answered);
       }
       default: return;
     }
@@ -220,7 +229,7 @@ TEST_P(CacheInterleavings, ManyOfEverythingAtRandom) {
   }
 }
 
-std::string NameOf(const testing::TestParamInfo<Change>& info) {
+std::string ChangeName(const testing::TestParamInfo<Change>& info) {
   switch (info.param) {
     case Change::kKey: return "Key";
     case Change::kTag: return "Tag";
@@ -230,7 +239,7 @@ std::string NameOf(const testing::TestParamInfo<Change>& info) {
   return "";
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, CacheInterleavings, testing::Values(Change::kKey, Change::kTag, Change::kAll, Change::kSet), NameOf);
+INSTANTIATE_TEST_SUITE_P(Each, CacheInterleavings, testing::Values(Change::kKey, Change::kTag, Change::kAll, Change::kSet), ChangeName);
 
 }  // namespace
 }  // namespace bulkhead

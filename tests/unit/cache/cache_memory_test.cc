@@ -11,10 +11,10 @@ namespace {
 
 constexpr size_t kMiB = 1 << 20;
 
-Bytes Value(size_t size) { return std::make_shared<const std::string>(size, 'x'); }
+Bytes ValueOf(size_t size) { return std::make_shared<const std::string>(size, 'x'); }
 
 Entry Make(const std::string& key, size_t size = 10, std::vector<std::string> tags = {}, int64_t version = 1, int64_t expires = 0) {
-  return {key, Value(size), std::move(tags), expires, version};
+  return {key, ValueOf(size), std::move(tags), expires, version};
 }
 
 TEST(CacheMemory, HoldsNeverMoreThanItsBytesAndCountsWhatHadToGo) {

@@ -12,7 +12,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr std::chrono::seconds kPatience{30};  // about hanging, not about speed
+constexpr std::chrono::seconds kPeerPatience{30};  // about hanging, not about speed
 
 class PeerNode {
  public:
@@ -34,11 +34,11 @@ class PeerNode {
   void Tell(const std::string& module, const cache::Names& names) { peers_.Tell(module, names); }
   bool Hears(const std::string& what) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return std::find(heard_.begin(), heard_.end(), what) != heard_.end(); });
+    return changed_.wait_for(lock, kPeerPatience, [&] { return std::find(heard_.begin(), heard_.end(), what) != heard_.end(); });
   }
   bool Connects(int times) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, kPatience, [&] { return connected_ >= times; });
+    return changed_.wait_for(lock, kPeerPatience, [&] { return connected_ >= times; });
   }
   std::vector<std::string> heard() {
     std::lock_guard lock(mutex_);

@@ -9,9 +9,9 @@
 namespace bulkhead {
 namespace {
 
-cache::Bytes Text(std::string text) { return std::make_shared<const std::string>(std::move(text)); }
+cache::Bytes SharedText(std::string text) { return std::make_shared<const std::string>(std::move(text)); }
 
-class Worker final : public HostCache::Watcher {
+class ListeningWorker final : public HostCache::Watcher {
  public:
   void Tell(HostCache::News news) override { news_.push_back(std::move(news)); }
   std::vector<HostCache::News> Take() { return std::exchange(news_, {}); }
@@ -46,8 +46,8 @@ class SharedCacheTest : public testing::Test {
     cache_->Invalidate(module, std::move(names), [answered](const absl::StatusOr<int64_t>& version) { *answered = version.ok(); });
     return answered;
   }
-  std::shared_ptr<Worker> Leased(const std::string& module, const std::string& name) {
-    auto worker = std::make_shared<Worker>();
+  std::shared_ptr<ListeningWorker> Leased(const std::string& module, const std::string& name) {
+    auto worker = std::make_shared<ListeningWorker>();
     cache_->Watch(module, name, worker);
     cache_->Heard(module, worker.get(), 0, 1);
     const auto news = worker->Take();
@@ -67,8 +67,8 @@ class SharedCacheTest : public testing::Test {
 };
 
 TEST_F(SharedCacheTest, WhatIsSetIsFoundByTheSameModuleAndByNoOther) {
-  ASSERT_TRUE(Set("orders", {"key", Text("of orders")})->stored);
-  ASSERT_TRUE(Set("prices", {"key", Text("of prices")})->stored);
+  ASSERT_TRUE(Set("orders", {"key", SharedText("of orders")})->stored);
+  ASSERT_TRUE(Set("prices", {"key", SharedText("of prices")})->stored);
   EXPECT_EQ(Get("orders", "key"), "of orders");
   EXPECT_EQ(Get("prices", "key"), "of prices");
   EXPECT_EQ(Get("third", "key"), "(miss)");
@@ -85,12 +85,12 @@ TEST_F(SharedCacheTest, ThatThereIsNothingIsFoundAsWell) {
 }
 
 TEST_F(SharedCacheTest, ALookTellsWhatIsLeftOfTheTime) {
-  EXPECT_TRUE(Set("orders", {"key", Text("v"), Millis(10'000), {"a", "b"}}).ok());
+  EXPECT_TRUE(Set("orders", {"key", SharedText("v"), Millis(10'000), {"a", "b"}}).ok());
   clock_.Move(Millis(4'000));
   const auto look = cache_->Get("orders", "key");
   EXPECT_EQ(look->ttl_left, Millis(6'000));
   EXPECT_EQ(look->tags, (std::vector<std::string>{"a", "b"}));
-  EXPECT_TRUE(Set("orders", {"for ever", Text("v")}).ok());
+  EXPECT_TRUE(Set("orders", {"for ever", SharedText("v")}).ok());
   EXPECT_EQ(cache_->Get("orders", "for ever")->ttl_left, Millis(0));
 }
 
@@ -98,30 +98,33 @@ TEST_F(SharedCacheTest, WhatWasReadBeforeAnInvalidationOrASetIsRefused) {
   for (const cache::Names& names : {cache::Names{.keys = {"key"}}, cache::Names{.tags = {"tag"}}, cache::Names{.all = true}}) {
     const int64_t before = VersionOf("orders", "key");
     Invalidate("orders", names);
-    const auto refused = Set("orders", {"key", Text("old"), Millis(0), {"tag"}, before});
+    const auto refused = Set("orders", {"key", SharedText("old"), Millis(0), {"tag"}, before});
     ASSERT_TRUE(refused.ok());
     EXPECT_FALSE(refused->stored);
     EXPECT_EQ(Get("orders", "key"), "(miss)");
   }
   const int64_t before = VersionOf("orders", "key");
-  EXPECT_TRUE(Set("orders", {"key", Text("new")}).ok());
-  EXPECT_FALSE(Set("orders", {"key", Text("old"), Millis(0), {}, before})->stored);
+  EXPECT_TRUE(Set("orders", {"key", SharedText("new")}).ok());
+  EXPECT_FALSE(Set("orders", {"key", SharedText("old"), Millis(0), {}, before})->stored);
   EXPECT_EQ(Get("orders", "key"), "new");
   EXPECT_EQ(cache_->Usage().at(0).overtaken, 4);
 }
 
 TEST_F(SharedCacheTest, KeysValuesTagsAndNamesBeyondTheirLimitsAreRefusedAndTheLimitsThemselvesAreNot) {
   Make(8 << 20, 8 << 20);
-  const auto code = [&](HostCache::NewEntry entry) { return ErrorCode(Set("orders", std::move(entry)).status()); };
-  EXPECT_EQ(code({std::string(cache::kMaxKey, 'k'), Text(std::string(cache::kMaxValue, 'v')), Millis(0),
+  const auto code = [&](HostCache::NewEntry entry) {
+    const auto stored = Set("orders", std::move(entry));
+    return stored.ok() ? "" : ErrorCode(stored.status());
+  };
+  EXPECT_EQ(code({std::string(cache::kMaxKey, 'k'), SharedText(std::string(cache::kMaxValue, 'v')), Millis(0),
                   std::vector<std::string>(cache::kMaxTags, std::string(cache::kMaxTag, 't'))}),
             "");
-  EXPECT_EQ(code({std::string(cache::kMaxKey + 1, 'k'), Text("v")}), "INVALID_ARGUMENT");
-  EXPECT_EQ(code({"", Text("v")}), "INVALID_ARGUMENT");
-  EXPECT_EQ(code({"k", Text(std::string(cache::kMaxValue + 1, 'v'))}), "INVALID_ARGUMENT");
-  EXPECT_EQ(code({"k", Text("v"), Millis(0), std::vector<std::string>(cache::kMaxTags + 1, "t")}), "INVALID_ARGUMENT");
-  EXPECT_EQ(code({"k", Text("v"), Millis(0), {std::string(cache::kMaxTag + 1, 't')}}), "INVALID_ARGUMENT");
-  EXPECT_EQ(code({"k", Text("v"), Millis(0), {}, -1}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({std::string(cache::kMaxKey + 1, 'k'), SharedText("v")}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"", SharedText("v")}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"k", SharedText(std::string(cache::kMaxValue + 1, 'v'))}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"k", SharedText("v"), Millis(0), std::vector<std::string>(cache::kMaxTags + 1, "t")}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"k", SharedText("v"), Millis(0), {std::string(cache::kMaxTag + 1, 't')}}), "INVALID_ARGUMENT");
+  EXPECT_EQ(code({"k", SharedText("v"), Millis(0), {}, -1}), "INVALID_ARGUMENT");
   EXPECT_EQ(Get("orders", std::string(cache::kMaxKey + 1, 'k')), "error: INVALID_ARGUMENT");
   EXPECT_TRUE(*Invalidate("orders", {.keys = std::vector<std::string>(cache::kMaxNames, "k")}));
   EXPECT_FALSE(*Invalidate("orders", {.keys = std::vector<std::string>(cache::kMaxNames, "k"), .tags = {"t"}}));
@@ -130,7 +133,7 @@ TEST_F(SharedCacheTest, KeysValuesTagsAndNamesBeyondTheirLimitsAreRefusedAndTheL
 TEST_F(SharedCacheTest, AModuleHasItsBoundAndAllHaveTheirsWhereTheLargestGivesWay) {
   Make(100'000, 60'000);
   const auto fill = [&](const std::string& module, int entries) {
-    for (int i = 0; i < entries; ++i) EXPECT_TRUE(Set(module, {"key " + std::to_string(i), Text(std::string(1'000, 'x'))}).ok());
+    for (int i = 0; i < entries; ++i) EXPECT_TRUE(Set(module, {"key " + std::to_string(i), SharedText(std::string(1'000, 'x'))}).ok());
   };
   fill("large", 200);
   EXPECT_LE(cache_->Usage().at(0).bytes, 60'000u);
@@ -149,7 +152,7 @@ TEST_F(SharedCacheTest, AModuleHasItsBoundAndAllHaveTheirsWhereTheLargestGivesWa
 TEST_F(SharedCacheTest, WithoutAnyRoomNothingIsFoundAndInvalidationsAreToldAllTheSame) {
   Make(0, 1 << 20);
   auto worker = Leased("orders", "one");
-  EXPECT_FALSE(Set("orders", {"key", Text("v"), Millis(0), {}, VersionOf("orders", "key")})->stored);
+  EXPECT_FALSE(Set("orders", {"key", SharedText("v"), Millis(0), {}, VersionOf("orders", "key")})->stored);
   EXPECT_EQ(Get("orders", "key"), "(miss)");
   Invalidate("orders", {.keys = {"key"}});
   EXPECT_EQ(worker->Take().size(), 1u);
@@ -158,7 +161,7 @@ TEST_F(SharedCacheTest, WithoutAnyRoomNothingIsFoundAndInvalidationsAreToldAllTh
 
 TEST_F(SharedCacheTest, AnInvalidationIsAnsweredWhenEachWorkerWithALeaseHasDroppedWhatItNames) {
   auto one = Leased("orders", "one"), two = Leased("orders", "two"), other = Leased("prices", "three");
-  auto without = std::make_shared<Worker>();
+  auto without = std::make_shared<ListeningWorker>();
   cache_->Watch("orders", "four", without);
   const auto answered = Invalidate("orders", {.keys = {"a"}, .tags = {"t"}});
   EXPECT_FALSE(*answered);
@@ -177,10 +180,10 @@ TEST_F(SharedCacheTest, AnInvalidationIsAnsweredWhenEachWorkerWithALeaseHasDropp
 
 TEST_F(SharedCacheTest, ASetOfTheNewValueWaitsForTheOldOneToBeDroppedAndAFillForNobody) {
   auto one = Leased("orders", "one");
-  EXPECT_TRUE(Set("orders", {"key", Text("loaded"), Millis(0), {}, VersionOf("orders", "key")}).ok());
+  EXPECT_TRUE(Set("orders", {"key", SharedText("loaded"), Millis(0), {}, VersionOf("orders", "key")}).ok());
   EXPECT_EQ(one->Take().size(), 0u);
   auto answered = std::make_shared<bool>(false);
-  cache_->Set("orders", {"key", Text("new")}, [answered](const absl::StatusOr<HostCache::Stored>& stored) { *answered = stored.ok() && stored->stored; });
+  cache_->Set("orders", {"key", SharedText("new")}, [answered](const absl::StatusOr<HostCache::Stored>& stored) { *answered = stored.ok() && stored->stored; });
   EXPECT_FALSE(*answered);
   const auto news = one->Take();
   ASSERT_EQ(news.size(), 1u);
@@ -216,10 +219,10 @@ TEST_F(SharedCacheTest, AStreamThatEndsIsNoEndOfTheLeaseAndAProcessThatEndsIs) {
 }
 
 TEST_F(SharedCacheTest, OtherNodesAreToldOfWhatAModuleInvalidatesHereAndNotOfWhatTheySaid) {
-  EXPECT_TRUE(Set("orders", {"key", Text("v"), Millis(0), {"t"}, VersionOf("orders", "key")}).ok());
+  EXPECT_TRUE(Set("orders", {"key", SharedText("v"), Millis(0), {"t"}, VersionOf("orders", "key")}).ok());
   EXPECT_EQ(told_others_.size(), 0u);
   Invalidate("orders", {.tags = {"x"}});
-  EXPECT_TRUE(Set("orders", {"key", Text("w"), Millis(0), {"t"}}).ok());
+  EXPECT_TRUE(Set("orders", {"key", SharedText("w"), Millis(0), {"t"}}).ok());
   ASSERT_EQ(told_others_.size(), 2u);
   EXPECT_EQ(told_others_[0].second.tags, std::vector<std::string>{"x"});
   EXPECT_EQ(told_others_[1].second.keys, std::vector<std::string>{"key"});
@@ -227,10 +230,10 @@ TEST_F(SharedCacheTest, OtherNodesAreToldOfWhatAModuleInvalidatesHereAndNotOfWha
   const int64_t before = VersionOf("orders", "key");
   cache_->Heed("orders", {.tags = {"t"}});
   EXPECT_EQ(Get("orders", "key"), "(miss)");
-  EXPECT_FALSE(Set("orders", {"key", Text("old"), Millis(0), {"t"}, before})->stored);
+  EXPECT_FALSE(Set("orders", {"key", SharedText("old"), Millis(0), {"t"}, before})->stored);
   EXPECT_EQ(worker->Take().size(), 1u);
   cache_->Heed("unknown", {.all = true});
-  EXPECT_TRUE(Set("orders", {"key", Text("w"), Millis(0), {}, VersionOf("orders", "key")}).ok());
+  EXPECT_TRUE(Set("orders", {"key", SharedText("w"), Millis(0), {}, VersionOf("orders", "key")}).ok());
   cache_->ForgetAll();
   EXPECT_EQ(Get("orders", "key"), "(miss)");
   EXPECT_EQ(told_others_.size(), 2u);
@@ -252,7 +255,7 @@ TEST_F(SharedCacheTest, AModulesCacheIsEmptiedWhenItIsEnabledDisabledAndOfAnothe
     EXPECT_TRUE(adopted);
   };
   const auto kept = [&](std::map<std::string, std::string> versions) {
-    EXPECT_TRUE(Set("orders", {"key", Text("v")}).ok());
+    EXPECT_TRUE(Set("orders", {"key", SharedText("v")}).ok());
     publish(std::move(versions));
     return Get("orders", "key") == "v";
   };
