@@ -83,6 +83,14 @@ std::string SetKept(Millis& target, const std::string& value) {
   return "";
 }
 
+std::string SetCacheBytes(int64_t& target, const std::string& value) {
+  const auto bytes = value == "0" ? std::optional<double>(0) : ParseMemory(value);
+  if (!bytes || (*bytes != 0 && *bytes < static_cast<double>(limits::kMinCacheBytes)) || *bytes > static_cast<double>(limits::kMaxCacheBytes))
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no size such as 256MiB, from 1MiB to 1024GiB, or 0 for none.");
+  target = static_cast<int64_t>(*bytes);
+  return "";
+}
+
 std::string SetExtensions(Config& config, const std::string& value, const std::string&) {
   std::vector<std::string> names;
   if (absl::StripAsciiWhitespace(value) != "none") {
@@ -247,6 +255,12 @@ const std::vector<Setting>& Settings() {
       {"events.keepUnread", "BULKHEAD_EVENTS_KEEP_UNREAD", "--events-keep-unread", "DURATION",
        "how long events are kept that a subscriber, such as a disabled one, has not had (default 30d)",
        [](Config& c, const std::string& v, const std::string&) { return SetKept(c.events_kept_unread, v); }},
+      {"cache.maxBytes", "BULKHEAD_CACHE_MAX_BYTES", "--cache-max-bytes", "SIZE",
+       "memory for what the workers of all modules cache together, 0 for none (default 256MiB)",
+       [](Config& c, const std::string& v, const std::string&) { return SetCacheBytes(c.cache_bytes, v); }},
+      {"cache.maxBytesPerModule", "BULKHEAD_CACHE_MAX_BYTES_PER_MODULE", "--cache-max-bytes-per-module", "SIZE",
+       "of it, what one module may have at most (default 64MiB)",
+       [](Config& c, const std::string& v, const std::string&) { return SetCacheBytes(c.cache_bytes_per_module, v); }},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"log.moduleFiles", "BULKHEAD_LOG_MODULE_FILES", "--log-module-files", "N",

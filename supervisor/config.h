@@ -39,6 +39,8 @@ struct Config {
   std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
   Millis events_kept = limits::kEventsKept;               // events.keep, of those that every subscriber has
   Millis events_kept_unread = limits::kEventsKeptUnread;  // events.keepUnread, of all
+  int64_t cache_bytes = limits::kCacheBytes;                     // cache.maxBytes, of all modules; 0: nothing is kept
+  int64_t cache_bytes_per_module = limits::kCacheBytesPerModule;  // cache.maxBytesPerModule
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone

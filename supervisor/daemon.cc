@@ -28,6 +28,7 @@
 #include "supervisor/base/random.h"
 #include "supervisor/base/status.h"
 #include "supervisor/base/systemd.h"
+#include "supervisor/cache/cache.h"
 #include "supervisor/data_folder.h"
 #include "supervisor/events/events.h"
 #include "supervisor/flags/flags.h"
@@ -136,7 +137,8 @@ class Daemon {
       limits.statement_timeout = config_.migration_timeout;
       limits.under_way = &migrating_;
       RETURN_IF_ERROR(Migrate(*database_, "bulkhead", database_->conninfo(), OwnMigrations(), limits).status());
-      ASSIGN_OR_RETURN(std::string key, MasterKey(folder_.path + "/secrets/master.key"));
+      ASSIGN_OR_RETURN(const std::string key, MasterKey(folder_.path + "/secrets/master.key"));
+      master_key_ = key;
       registry_ = std::make_unique<Registry>(*database_, key, config_.store_extensions);
       RETURN_IF_ERROR(registry_->Open());
       credentials_ = std::make_unique<CredentialStore>(*database_);
@@ -167,6 +169,10 @@ class Daemon {
     publisher_.AddReader(jobs_.get());
     events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread});
     publisher_.AddReader(events_.get());
+    auto cache = Cache::Make(loop_, clock_, CacheOptions());
+    if (!cache.ok()) return FailStart(cache.status());
+    cache_ = *std::move(cache);
+    publisher_.AddReader(&cache_->shared());
     publisher_.AddReader(&worker_survey_);
 
     Reconciler::Options options;
@@ -215,6 +221,7 @@ class Daemon {
         queued.ok() ? done(absl::OkStatus(), queued->id, !queued->fresh) : done(queued.status(), "", false);
       });
     });
+    host_->ServeCache(cache_->shared());
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
     if (absl::Status listens = gateway_->ListenForModules(options.call_socket); !listens.ok()) return FailStart(listens);
     reconciler_->OnInstances([this](const std::string& token, const std::shared_ptr<const Manifest>& manifest, bool present) {
@@ -232,7 +239,7 @@ class Daemon {
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
                                                      *migrations_, *flags_, *records_, *logs_, events_->queries(),
                                                      {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
-                                                      access_log_.get()}}, std::move(given_grpc_));
+                                                      access_log_.get(), &cache_->shared()}}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
@@ -247,6 +254,12 @@ class Daemon {
       if (!status.ok()) return FailStart(status);
       Ready(failures);
     });
+  }
+
+  // A private database is no other node's.
+  Cache::Options CacheOptions() const {
+    const bool alone = config_.store_url.empty();
+    return {static_cast<size_t>(config_.cache_bytes), static_cast<size_t>(config_.cache_bytes_per_module), alone ? "" : database_->conninfo(), master_key_};
   }
 
   // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.
@@ -482,6 +495,7 @@ class Daemon {
   std::unique_ptr<Spawner> spawner_;
   std::unique_ptr<PrivatePostgres> postgres_;
   std::unique_ptr<Database> database_;
+  std::string master_key_;
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<SecretBox> secrets_;
   std::unique_ptr<Flags> flags_;
@@ -499,6 +513,7 @@ class Daemon {
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Jobs> jobs_;
   std::unique_ptr<Events> events_;
+  std::unique_ptr<Cache> cache_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;

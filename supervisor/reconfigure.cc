@@ -51,6 +51,8 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("store.migrationTimeout", now.migration_timeout == next.migration_timeout);
   compare("events.keep", now.events_kept == next.events_kept);
   compare("events.keepUnread", now.events_kept_unread == next.events_kept_unread);
+  compare("cache.maxBytes", now.cache_bytes == next.cache_bytes);
+  compare("cache.maxBytesPerModule", now.cache_bytes_per_module == next.cache_bytes_per_module);
   compare("discovery.development", now.discovery_development == next.discovery_development);
   compare("boot.onCriticalFailure", now.critical_failure_exits == next.critical_failure_exits);
   compare("log.moduleFiles", now.log_files == next.log_files);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "cache_watch.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -16,6 +17,8 @@ HostContext::HostContext(Facts facts, Json config, int64_t revision)
     : facts_(std::move(facts)),
       host_(facts_.host_socket, facts_.token),
       calls_(facts_.call_socket, facts_.token),
+      cache_([this](LevelOne& one) { return facts_.host_socket.empty() ? MakeNoLevelTwo(one) : MakeHostLevelTwo(facts_.host_socket, facts_.token, one); },
+             SteadyNow),
       config_(std::move(config)),
       revision_(revision),
       flags_(facts_.flags),
@@ -138,6 +141,7 @@ void HostContext::Freeze() {
   router_.Freeze();
   jobs_.Freeze();
   events_.Freeze();
+  cache_.Freeze();
 }
 
 void HostContext::Replace(Json config, int64_t revision) {
@@ -146,7 +150,8 @@ void HostContext::Replace(Json config, int64_t revision) {
   revision_ = revision;
 }
 
-void HostContext::CloseDatabase() {
+void HostContext::Close() {
+  cache_.Close();
   if (database_) database_->Close();
 }
 

@@ -14,6 +14,7 @@
 #include "health.h"
 #include "host_client.h"
 #include "module_calls.h"
+#include "worker_cache.h"
 
 namespace bulkhead::sdk {
 
@@ -46,6 +47,7 @@ class HostContext final : public Context {
   bool has_client(std::string_view name) const override { return clients_.contains(name); }
   const Logger& log() const override { return log_; }
   ModuleClient modules(std::string_view name) override { return {calls_, name}; }
+  Cache& cache() override { return cache_; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
@@ -61,7 +63,8 @@ class HostContext final : public Context {
   void Replace(Json config, int64_t revision);
   // Variables of the flags that differ from what was there.
   std::vector<std::string> ReplaceFlags(FlagStates flags);
-  void CloseDatabase();
+  void Close();  // database and cache
+  WorkerCache::Counts cache_counts() { return cache_.counts(); }
   HealthChecks& health() { return health_; }
   int worker_threads() const { return worker_threads_; }
   int max_waiting() const { return max_waiting_; }
@@ -78,6 +81,7 @@ class HostContext final : public Context {
   HostClient host_;
   ModuleCalls calls_;
   std::map<std::string, std::unique_ptr<ServiceClient>, std::less<>> clients_;  // constant after construction
+  WorkerCache cache_;
   mutable std::mutex config_mutex_;
   Json config_;
   int64_t revision_;

@@ -202,7 +202,7 @@ void ModuleHost::Stop(Clock::time_point deadline) {
       log_.Error("Stop failed", {{"error", "something that is no std::exception was thrown"}});
     }
   }
-  if (context_) context_->CloseDatabase();
+  if (context_) context_->Close();
 }
 
 void ModuleHost::Health(std::chrono::milliseconds budget, pb::HealthResponse& response) {
@@ -239,6 +239,16 @@ void ModuleHost::Metrics(pb::MetricsResponse& response) {
   HostContext* context = initialized_;
   if (!context) return;
   response.mutable_event_count()->set_published(context->events().published());
+  if (const WorkerCache::Counts cache = context->cache_counts(); cache.lookups() > 0) {
+    response.set_cache_hit_rate(cache.hit_rate());
+    pb::CacheCount& count = *response.mutable_cache();
+    count.set_hits(cache.one.hits);
+    count.set_shared_hits(cache.shared_hits);
+    count.set_misses(cache.misses);
+    count.set_evictions(cache.one.evictions);
+    count.set_bytes(int64_t(cache.one.bytes));
+    count.set_entries(int64_t(cache.one.entries));
+  }
   std::map<std::string, double> custom;
   context->Collect(custom);
   try {

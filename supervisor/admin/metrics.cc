@@ -55,6 +55,30 @@ void FillWorker(const WorkerSurvey::Worker& worker, admin::v1::WorkerMetrics& ou
   }
 }
 
+void FillRate(admin::v1::CacheLevel& level) {
+  const int64_t lookups = level.hits() + level.misses();
+  level.set_hit_rate(lookups == 0 ? 0 : Rounded(100.0 * double(level.hits()) / double(lookups)));
+}
+
+// What it misses it has asked of the next level.
+void AddLevelOne(const module::v1::CacheCount& count, admin::v1::CacheLevel& level) {
+  level.set_hits(level.hits() + count.hits());
+  level.set_misses(level.misses() + count.shared_hits() + count.misses());
+  level.set_evictions(level.evictions() + count.evictions());
+  level.set_bytes(level.bytes() + count.bytes());
+  level.set_entries(level.entries() + count.entries());
+  FillRate(level);
+}
+
+void FillLevelTwo(const CacheUsage& usage, admin::v1::CacheLevel& level) {
+  level.set_hits(usage.hits);
+  level.set_misses(usage.misses);
+  level.set_evictions(usage.evictions);
+  level.set_bytes(int64_t(usage.bytes));
+  level.set_entries(int64_t(usage.entries));
+  FillRate(level);
+}
+
 void AddWorker(const WorkerSurvey::Worker& worker, admin::v1::ModuleMetrics& module) {
   const auto& values = worker.values;
   FillWorker(worker, *module.add_workers());
@@ -65,6 +89,7 @@ void AddWorker(const WorkerSurvey::Worker& worker, admin::v1::ModuleMetrics& mod
   // The mean so far, moved on by one.
   if (std::isfinite(values.cache_hit_rate()))
     module.set_cache_hit_rate(module.cache_hit_rate() + (values.cache_hit_rate() - module.cache_hit_rate()) / module.workers_size());
+  AddLevelOne(values.cache(), *module.mutable_cache()->mutable_level_one());
 }
 
 }  // namespace
@@ -110,6 +135,8 @@ admin::v1::SystemMetrics ToSystemMetrics(const MetricsSources& sources, const Me
     module.set_avg_response_time(Rounded(traffic.latency.mean_ms()));
     FillTimes(traffic.latency, *module.mutable_response_times());
     module.mutable_event_count();  // zeros, and no null
+    module.mutable_cache()->mutable_level_one();
+    module.mutable_cache()->mutable_level_two();
     for (const WorkerView& worker : view.workers) {
       const bool ready = !worker.spare && (worker.state == ObservedState::kRunning || worker.state == ObservedState::kDegraded);
       if (ready) module.set_ready_workers(module.ready_workers() + 1);
@@ -118,6 +145,12 @@ admin::v1::SystemMetrics ToSystemMetrics(const MetricsSources& sources, const Me
   for (const WorkerSurvey::Worker& worker : reading.workers) {
     const auto module = answer.mutable_modules()->find(worker.module);
     if (module != answer.mutable_modules()->end()) AddWorker(worker, module->second);
+  }
+  if (sources.cache) {
+    for (const CacheUsage& usage : sources.cache->Usage()) {
+      const auto module = answer.mutable_modules()->find(usage.module);
+      if (module != answer.mutable_modules()->end()) FillLevelTwo(usage, *module->second.mutable_cache()->mutable_level_two());
+    }
   }
   *answer.mutable_collected_at() = ToTimestamp(now);
   return answer;

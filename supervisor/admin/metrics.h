@@ -8,6 +8,7 @@
 #include "bulkhead/admin/v1/system.pb.h"
 #include "supervisor/admin/worker_survey.h"
 #include "supervisor/base/blocking_pool.h"
+#include "supervisor/cache/shared_cache.h"
 #include "supervisor/lifecycle/modules.h"
 #include "supervisor/store/database.h"
 #include "supervisor/telemetry/access_log.h"
@@ -25,6 +26,7 @@ struct MetricsSources {
   const Database* database = nullptr;
   const Tracer* tracer = nullptr;
   const AccessLog* access_log = nullptr;
+  const SharedCache* cache = nullptr;
 };
 
 // What has to be waited for, at one moment.

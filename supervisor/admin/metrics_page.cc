@@ -136,6 +136,33 @@ void AddJobs(const JobMeters& jobs, Exposition& page) {
   for (const auto& [job, totals] : all) page.Sample({{"module", job.first}, {"job", job.second}}, totals.seconds);
 }
 
+// What the workers of a module share.
+void AddCache(const SharedCache& cache, Exposition& page) {
+  const std::vector<CacheUsage> all = cache.Usage();
+  page.Counter("bulkhead_cache_lookups_total", "Lookups in the cache that the workers of a module share, by whether something was found.");
+  for (const CacheUsage& usage : all) {
+    page.Sample({{"module", usage.module}, {"result", "hit"}}, double(usage.hits));
+    page.Sample({{"module", usage.module}, {"result", "miss"}}, double(usage.misses));
+  }
+  page.Counter("bulkhead_cache_sets_total",
+               "Values set there, by what became of them; overtaken: the value was read before an invalidation and came after it.");
+  for (const CacheUsage& usage : all) {
+    page.Sample({{"module", usage.module}, {"outcome", "stored"}}, double(usage.stored));
+    page.Sample({{"module", usage.module}, {"outcome", "overtaken"}}, double(usage.overtaken));
+    page.Sample({{"module", usage.module}, {"outcome", "too_large"}}, double(usage.too_large));
+  }
+  page.Counter("bulkhead_cache_invalidations_total", "Invalidations, also by other nodes and by values that were set anew.");
+  for (const CacheUsage& usage : all) page.Sample({{"module", usage.module}}, double(usage.invalidations));
+  page.Counter("bulkhead_cache_evictions_total", "Entries that had to make room.");
+  for (const CacheUsage& usage : all) page.Sample({{"module", usage.module}}, double(usage.evictions));
+  page.Gauge("bulkhead_cache_bytes", "Memory of the entries.");
+  for (const CacheUsage& usage : all) page.Sample({{"module", usage.module}}, double(usage.bytes));
+  page.Gauge("bulkhead_cache_entries", "Entries.");
+  for (const CacheUsage& usage : all) page.Sample({{"module", usage.module}}, double(usage.entries));
+  page.Gauge("bulkhead_cache_limit_bytes", "Memory that the entries of all modules may take.");
+  page.Sample(double(cache.max_bytes()));
+}
+
 void AddModules(const std::vector<ModuleView>& modules, Exposition& page) {
   page.Gauge("bulkhead_module_state", "1 for the state that the module is observed in, 0 for the others.");
   for (const ModuleView& view : modules) {
@@ -198,6 +225,25 @@ void AddWorkers(const std::vector<WorkerSurvey::Worker>& workers, Exposition& pa
   each([](const Worker& w) { return double(w.values.active_workers()); });
   page.Gauge("bulkhead_worker_cache_hit_ratio", "Share of cache lookups of the worker that found something, 0 to 1.");
   each([](const Worker& w) { return w.values.cache_hit_rate() / 100; });
+  page.Counter("bulkhead_worker_cache_lookups_total", "Cache lookups of the worker: found in its own memory, found in what the workers share, or not found.");
+  for (const Worker& w : workers) {
+    if (!w.at || !w.values.has_cache()) continue;
+    const std::pair<const char*, int64_t> results[] = {
+        {"memory", w.values.cache().hits()}, {"shared", w.values.cache().shared_hits()}, {"miss", w.values.cache().misses()}};
+    for (const auto& [result, count] : results)
+      page.Sample({{"module", w.module}, {"worker", std::to_string(w.slot)}, {"result", result}}, double(count));
+  }
+  const auto caching = [&](auto value) {
+    for (const Worker& w : workers) {
+      if (w.at && w.values.has_cache()) page.Sample({{"module", w.module}, {"worker", std::to_string(w.slot)}}, double(value(w.values.cache())));
+    }
+  };
+  page.Counter("bulkhead_worker_cache_evictions_total", "Entries in the memory of the worker that had to make room.");
+  caching([](const module::v1::CacheCount& count) { return count.evictions(); });
+  page.Gauge("bulkhead_worker_cache_bytes", "Cached values in the memory of the worker.");
+  caching([](const module::v1::CacheCount& count) { return count.bytes(); });
+  page.Gauge("bulkhead_worker_cache_entries", "Number of these values.");
+  caching([](const module::v1::CacheCount& count) { return count.entries(); });
   page.Counter("bulkhead_worker_events_published_total", "Events that the worker has published.");
   each([](const Worker& w) { return double(w.values.event_count().published()); });
   page.Counter("bulkhead_worker_events_received_total", "Events that the worker has received.");
@@ -220,6 +266,7 @@ std::string ToPrometheus(const MetricsSources& sources, const MetricsReading& re
   AddParts(sources, reading, pool, page);
   if (sources.gateway) AddGateway(*sources.gateway, page);
   if (sources.jobs) AddJobs(*sources.jobs, page);
+  if (sources.cache) AddCache(*sources.cache, page);
   AddModules(reading.modules, page);
   AddWorkers(reading.workers, page);
   return page.Text();

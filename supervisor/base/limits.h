@@ -155,6 +155,12 @@ inline constexpr Millis kDefaultJobTimeout{300'000};
 inline constexpr Millis kEventsKept{int64_t{7} * 86'400'000};         // of what every subscriber has, unless events.keep says otherwise
 inline constexpr Millis kEventsKeptUnread{int64_t{30} * 86'400'000};  // of what one has not, which is disabled, unless events.keepUnread says otherwise
 
+// The cache that the workers of a module share.
+inline constexpr int64_t kCacheBytes = int64_t{256} << 20;           // of all modules, unless cache.maxBytes says otherwise; beyond: entries go
+inline constexpr int64_t kCacheBytesPerModule = int64_t{64} << 20;   // unless cache.maxBytesPerModule says otherwise
+inline constexpr int64_t kMinCacheBytes = int64_t{1} << 20;          // what these may be, but for 0; below or beyond: CONFIG_INVALID
+inline constexpr int64_t kMaxCacheBytes = int64_t{1} << 40;
+
 // Authentication.
 inline constexpr size_t kMaxJwt = 8 * 1024;              // bytes of a JSON Web Token; beyond: 401
 inline constexpr size_t kMaxJwtDepth = 16;               // nesting of its header and claims; beyond: 401

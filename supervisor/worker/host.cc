@@ -11,6 +11,7 @@
 #include "bulkhead/host/v1/host.grpc.pb.h"
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/cache_calls.h"
 #include "supervisor/worker/flag_message.h"
 
 namespace bulkhead {
@@ -137,6 +138,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
         modules.erase(token);
       }
     });
+    if (!present && cache_ != nullptr) cache_->Gone(module, token);
   }
 
   void SetFlags(const std::map<std::string, HostFlag>& flags) override {
@@ -150,6 +152,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
 
   void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
   void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override { publish_ = std::move(publish); }
+  void ServeCache(HostCache& cache) override { cache_ = &cache; }
 
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
@@ -209,15 +212,36 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     });
     return call;
   }
-  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const host::v1::CacheGetRequest*, host::v1::CacheGetResponse*) override {
-    return NotYet(c, "CacheGet");
+  grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* context, const host::v1::CacheGetRequest* request,
+                                     host::v1::CacheGetResponse* response) override {
+    const auto module = CallerOf(*context);
+    if (!module || cache_ == nullptr) return NotYet(context, "CacheGet");
+    auto* reactor = context->DefaultReactor();
+    reactor->Finish(AnswerCacheGet(*cache_, *module, *request, *response));
+    return reactor;
   }
-  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* c, const host::v1::CacheSetRequest*, host::v1::CacheSetResponse*) override {
-    return NotYet(c, "CacheSet");
+  grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* context, const host::v1::CacheSetRequest* request,
+                                     host::v1::CacheSetResponse* response) override {
+    const auto module = CallerOf(*context);
+    if (!module || cache_ == nullptr) return NotYet(context, "CacheSet");
+    auto* call = new LaterCall(response);
+    AnswerCacheSet(*cache_, *module, *request, call->Answer());
+    return call;
   }
-  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* c, const host::v1::CacheInvalidateRequest*,
-                                            host::v1::CacheInvalidateResponse*) override {
-    return NotYet(c, "CacheInvalidate");
+  grpc::ServerUnaryReactor* CacheInvalidate(grpc::CallbackServerContext* context, const host::v1::CacheInvalidateRequest* request,
+                                            host::v1::CacheInvalidateResponse* response) override {
+    const auto module = CallerOf(*context);
+    if (!module || cache_ == nullptr) return NotYet(context, "CacheInvalidate");
+    auto* call = new LaterCall(response);
+    AnswerCacheInvalidate(*cache_, *module, *request, call->Answer());
+    return call;
+  }
+  grpc::ServerBidiReactor<host::v1::WatchCacheRequest, host::v1::CacheNews>* WatchCache(grpc::CallbackServerContext* context) override {
+    const auto module = CallerOf(*context);
+    if (!module) return RefuseToFollowCache(Unknown());
+    if (cache_ == nullptr) return RefuseToFollowCache({grpc::UNIMPLEMENTED, "WatchCache is not offered by this version of the supervisor"});
+    const auto token = context->client_metadata().find("x-bulkhead-token")->second;
+    return FollowCache(*cache_, *module, std::string(token.data(), token.size()));
   }
 
   std::shared_ptr<FlagStream::Streams> streams_ = std::make_shared<FlagStream::Streams>();
@@ -225,6 +249,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
   std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance, as is
   std::function<void(PublishedEvent, PublishDone)> publish_;
+  HostCache* cache_ = nullptr;
   std::unique_ptr<grpc::Server> server_;
 };
 

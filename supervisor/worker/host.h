@@ -1,7 +1,6 @@
 // What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
 // token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
-// This version answers Publish, Enqueue, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist
-// (proto/README.md).
+// WatchFlags is answered from here; what is behind the others is given by On… and Serve…, and without it they are UNIMPLEMENTED.
 // Thread-safe.
 #pragma once
 
@@ -16,6 +15,8 @@
 #include "supervisor/base/clock.h"
 
 namespace bulkhead {
+
+class HostCache;  // host_cache.h
 
 // A feature flag as modules are told of it.
 struct HostFlag {
@@ -48,6 +49,8 @@ class HostServer {
   virtual void OnEnqueue(std::function<void(const std::string& module, HostEnqueue run, Enqueued done)> enqueue) = 0;
   // The same for Publish, which writes an event of `module` and answers with its number.
   virtual void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) = 0;
+  // And for the calls of the cache, which must outlive the server.
+  virtual void ServeCache(HostCache& cache) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.

@@ -404,6 +404,9 @@ class Rest(SharedDaemonTest):
         echo = metrics["modules"]["echo"]
         self.assertShape("SystemMetrics.modules", echo)
         self.assertShape("SystemMetrics.modules.eventCount", echo["eventCount"])
+        self.assertShape("SystemMetrics.modules.cache", echo["cache"])
+        for level in ("levelOne", "levelTwo"):
+            self.assertShape("SystemMetrics.modules.cache.levelOne", echo["cache"][level])
         self.assertShape("SystemMetrics.modules.responseTimes", echo["responseTimes"])
         self.assertShape("SystemMetrics.modules.workers", echo["workers"][0])
 

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "bulkhead/cache.h"
 #include "bulkhead/calls.h"
 #include "bulkhead/client.h"
 #include "bulkhead/database.h"
@@ -82,6 +83,7 @@ class Context {
 
   // Another module, which must stand below `dependencies.modules` of this one's manifest; see calls.h. From any thread.
   virtual ModuleClient modules(std::string_view name) = 0;
+  virtual Cache& cache() = 0;
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;

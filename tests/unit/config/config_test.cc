@@ -417,6 +417,14 @@ TEST_F(ConfigTest, HowLongEventsAreKeptIsADurationAboveNothing) {
   for (const char* bad : {"0", "soon", "-1s", ""}) EXPECT_THAT(Bad({"serve", "--events-keep", bad}), HasSubstr("--events-keep: ")) << bad;
 }
 
+TEST_F(ConfigTest, TheCacheHasABoundForAllAndForEachModule) {
+  EXPECT_EQ(Good({"serve"}).cache_bytes, limits::kCacheBytes);
+  EXPECT_EQ(Good({"serve"}).cache_bytes_per_module, limits::kCacheBytesPerModule);
+  EXPECT_EQ(Good({"serve", "--cache-max-bytes", "512MiB"}).cache_bytes, int64_t{512} << 20);
+  EXPECT_EQ(Good({"serve", "--cache-max-bytes-per-module", "0"}).cache_bytes_per_module, 0);
+  for (const char* bad : {"512KiB", "2000GiB", "much", "-1"}) EXPECT_THAT(Bad({"serve", "--cache-max-bytes", bad}), HasSubstr("--cache-max-bytes: ")) << bad;
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);
