@@ -107,6 +107,33 @@ absl::Status NotQueued(const std::string& module, const EnqueueRequest& request,
   return why;
 }
 
+// claim_runs() with the parameters from $`first` on; `most` instead of the sixth.
+std::string ClaimCall(int first, const std::string& most) {
+  const auto n = [first](int i) { return absl::StrCat("$", first + i); };
+  return absl::StrCat("bulkhead_internal.claim_runs(", n(0), "::text[], ", n(1), "::text[], ", n(2), "::int[], ", n(3), "::int[], ", n(4), "::text[], ",
+                      most, ", ", n(6), ", ", n(7), "::float8 * interval '1 second')");
+}
+
+std::vector<SqlParam> ClaimParams(const std::vector<RunClaim>& claims, int most, const std::string& node) {
+  return {ArrayOf(claims, [](const RunClaim& c) { return c.module; }),
+          ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
+          ArrayOf(claims, [](const RunClaim& c) { return absl::StrCat(c.concurrency); }),
+          ArrayOf(claims, [](const RunClaim& c) { return absl::StrCat(c.places); }),
+          ArrayOf(claims, [](const RunClaim& c) { return absl::StrJoin(c.instances, " "); }),
+          absl::StrCat(most),
+          node,
+          Seconds(limits::kRunLease)};
+}
+
+std::vector<ClaimedRun> ClaimedOf(const Rows& rows) {
+  std::vector<ClaimedRun> claimed;
+  for (int i = 0; i < rows.size(); ++i) claimed.push_back({ToView(rows, i), rows.Int(i, "fence")});
+  std::sort(claimed.begin(), claimed.end(), [](const ClaimedRun& a, const ClaimedRun& b) {
+    return std::pair(-a.view.priority, a.view.queued_at) < std::pair(-b.view.priority, b.view.queued_at);
+  });
+  return claimed;
+}
+
 // So many waiting runs of $1 and $2 are there, without counting the others.
 std::string Full() {
   return absl::StrCat("(SELECT count(*) FROM (SELECT FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 AND status = 'QUEUED' LIMIT ",
@@ -188,64 +215,40 @@ absl::StatusOr<Enqueued> RunStore::Enqueue(const std::string& module, const Enqu
 
 absl::StatusOr<RunStore::Queued> RunStore::EnqueueAndClaim(const std::string& module, const EnqueueRequest& request,
                                                            const std::vector<RunClaim>& claims) {
-  Queued queued;
-  const auto enqueue = [&](Connection& connection) -> absl::Status {
-    auto rows = connection.Run(
-        "SELECT run_id, fresh FROM bulkhead_internal.enqueue_run($1, $2, $3::jsonb, $4::float8 * interval '1 second', $5, $6::int)",
-        {module, request.job, request.payload_json, Seconds(request.delay), NullIfEmpty(request.unique_key), absl::StrCat(request.priority)});
-    if (!rows.ok()) return NotQueued(module, request, rows.status());
-    queued.run = {rows->Text(0, "run_id"), rows->Bool(0, "fresh")};
-    return absl::OkStatus();
-  };
-  if (claims.empty()) {
-    RETURN_IF_ERROR(database_.With(enqueue));
-    return queued;
+  // One statement: the claim, which is a part of it, comes after the run is there, and both are committed together.
+  static const std::string kEnqueue =
+      " FROM bulkhead_internal.enqueue_run($1, $2, $3::jsonb, $4::float8 * interval '1 second', $5, $6::int) AS q";
+  static const std::string kAlone = absl::StrCat("SELECT q.run_id, q.fresh", kEnqueue);
+  static const std::string kWithClaim =
+      absl::StrCat("SELECT q.run_id, q.fresh,", kColumns, kEnqueue, " LEFT JOIN LATERAL ",
+                   ClaimCall(7, "CASE WHEN q.run_id IS NULL THEN 0 ELSE $12::int END"), " AS r ON true");
+  std::vector<SqlParam> params = {module, request.job, request.payload_json, Seconds(request.delay), NullIfEmpty(request.unique_key),
+                                  absl::StrCat(request.priority)};
+  if (!claims.empty()) {
+    for (SqlParam& param : ClaimParams(claims, claims[0].places, node_)) params.push_back(std::move(param));
   }
-  RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
-    RETURN_IF_ERROR(enqueue(connection));
-    ASSIGN_OR_RETURN(queued.claimed, ClaimOn(connection, claims, claims[0].places));
-    return absl::OkStatus();
-  }));
+  auto rows = database_.RunPrepared(claims.empty() ? kAlone : kWithClaim, params);
+  if (!rows.ok()) return NotQueued(module, request, rows.status());
+  Queued queued{{rows->Text(0, "run_id"), rows->Bool(0, "fresh")}, {}};
+  if (!claims.empty() && !rows->Null(0, "fence")) queued.claimed = ClaimedOf(*rows);
   return queued;
 }
 
 absl::StatusOr<std::vector<ClaimedRun>> RunStore::Claim(const std::vector<RunClaim>& claims, int limit) {
-  absl::StatusOr<std::vector<ClaimedRun>> claimed = std::vector<ClaimedRun>();
-  const absl::Status status = database_.With([&](Connection& connection) {
-    claimed = ClaimOn(connection, claims, limit);
-    return claimed.status();
-  });
-  if (!status.ok()) return status;
-  return claimed;
-}
-
-absl::StatusOr<std::vector<ClaimedRun>> RunStore::ClaimOn(Connection& connection, const std::vector<RunClaim>& claims, int limit) {
-  const auto text = [](int number) { return absl::StrCat(number); };
-  ASSIGN_OR_RETURN(
-      Rows rows,
-      connection.Run(absl::StrCat("SELECT", kColumns,
-                                  "FROM bulkhead_internal.claim_runs($1::text[], $2::text[], $3::int[], $4::int[], $5::text[], $6::int, $7,"
-                                  " $8::float8 * interval '1 second') AS r"),
-                     {ArrayOf(claims, [](const RunClaim& c) { return c.module; }), ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
-                      ArrayOf(claims, [&](const RunClaim& c) { return text(c.concurrency); }),
-                      ArrayOf(claims, [&](const RunClaim& c) { return text(c.places); }),
-                      ArrayOf(claims, [](const RunClaim& c) { return absl::StrJoin(c.instances, " "); }), text(limit), node_,
-                      Seconds(limits::kRunLease)}));
-  std::vector<ClaimedRun> claimed;
-  for (int i = 0; i < rows.size(); ++i) claimed.push_back({ToView(rows, i), rows.Int(i, "fence")});
-  std::sort(claimed.begin(), claimed.end(), [](const ClaimedRun& a, const ClaimedRun& b) {
-    return std::pair(-a.view.priority, a.view.queued_at) < std::pair(-b.view.priority, b.view.queued_at);
-  });
-  return claimed;
+  static const std::string kClaim = absl::StrCat("SELECT", kColumns, "FROM ", ClaimCall(1, "$6::int"), " AS r");
+  ASSIGN_OR_RETURN(const Rows rows, database_.RunPrepared(kClaim, ClaimParams(claims, limit, node_)));
+  return ClaimedOf(rows);
 }
 
 absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::Finish(const std::vector<FinishedRun>& runs) {
   using Run = FinishedRun;
   const auto column = [&](auto get) { return SqlParam(ArrayOf(runs, get)); };
-  auto rows = database_.Run(
+  static const std::string kFinish =
       absl::StrCat("SELECT", kColumns,
                    "FROM bulkhead_internal.finish_runs($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],"
-                   " $8::text[], $9::text[], $10::float8[], $11::text[]) AS r"),
+                   " $8::text[], $9::text[], $10::float8[], $11::text[]) AS r");
+  auto rows = database_.RunPrepared(
+      kFinish,
       {column([](const Run& r) { return r.id; }), column([](const Run& r) { return absl::StrCat(r.fence); }),
        column([](const Run& r) { return std::string(KindName(r.outcome.kind)); }),
        column([](const Run& r) { return std::string(RunStatusName(r.outcome.status)); }),

@@ -96,7 +96,6 @@ class RunStore {
   absl::StatusOr<RunView> Cancel(const std::string& id, const AuditRecord& audit);
 
  private:
-  absl::StatusOr<std::vector<ClaimedRun>> ClaimOn(Connection& connection, const std::vector<RunClaim>& claims, int limit);
   absl::StatusOr<std::vector<std::optional<RunView>>> FinishOneByOne(const std::vector<FinishedRun>& runs);
 
   Database& database_;

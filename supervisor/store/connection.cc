@@ -2,6 +2,7 @@
 #include <libpq-fe.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "supervisor/base/log.h"
@@ -89,6 +90,17 @@ absl::Status HasNul() {
   return Error("DATABASE_ERROR", std::string("the database refused a statement: ") + kSentence, {{.code = "22021", .message = kSentence}});
 }
 
+bool AnyNul(const std::vector<SqlParam>& params) {
+  return std::any_of(params.begin(), params.end(), [](const SqlParam& param) { return param && param->find('\0') != std::string::npos; });
+}
+
+std::vector<const char*> ValuesOf(const std::vector<SqlParam>& params) {
+  std::vector<const char*> values;
+  values.reserve(params.size());
+  for (const SqlParam& param : params) values.push_back(param ? param->c_str() : nullptr);
+  return values;
+}
+
 std::string_view Parameter(PGconn* conn, const char* name) {
   const char* value = PQparameterStatus(conn, name);
   return value ? value : "";
@@ -154,14 +166,29 @@ int Connection::TakeNotifications() {
 int Connection::socket() const { return PQsocket(conn_); }
 
 absl::StatusOr<Rows> Connection::Run(const std::string& sql, const std::vector<SqlParam>& params) {
-  if (sql.find('\0') != std::string::npos) return HasNul();
-  for (const SqlParam& param : params) {
-    if (param && param->find('\0') != std::string::npos) return HasNul();
+  if (sql.find('\0') != std::string::npos || AnyNul(params)) return HasNul();
+  const std::vector<const char*> values = ValuesOf(params);
+  return Taken(PQexecParams(conn_, sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0), sql);
+}
+
+absl::StatusOr<Rows> Connection::RunPrepared(const std::string& sql, const std::vector<SqlParam>& params) {
+  if (AnyNul(params)) return HasNul();
+  const std::vector<const char*> values = ValuesOf(params);
+  auto found = prepared_.find(sql);
+  if (found == prepared_.end()) {
+    const std::string name = "bulkhead_" + std::to_string(prepared_.size() + 1);
+    RETURN_IF_ERROR(Taken(PQprepare(conn_, name.c_str(), sql.c_str(), 0, nullptr), sql).status());
+    found = prepared_.emplace(sql, name).first;
   }
-  std::vector<const char*> values;
-  values.reserve(params.size());
-  for (const SqlParam& param : params) values.push_back(param ? param->c_str() : nullptr);
-  Result result(PQexecParams(conn_, sql.c_str(), static_cast<int>(params.size()), nullptr, values.data(), nullptr, nullptr, 0));
+  auto rows = Taken(PQexecPrepared(conn_, found->second.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0), sql);
+  if (rows.ok() || PQtransactionStatus(conn_) != PQTRANS_IDLE) return rows;
+  // Something between us and the server keeps no sessions, or another version of the supervisor has altered a table: nothing was done.
+  const std::string state = SqlState(rows.status());
+  return state == "26000" || state == "0A000" ? Run(sql, params) : rows;
+}
+
+absl::StatusOr<Rows> Connection::Taken(PGresult* taken, const std::string& sql) {
+  Result result(taken);
   const ExecStatusType status = PQresultStatus(result.get());
   if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
     EndCopy(conn_, status);

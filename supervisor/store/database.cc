@@ -103,6 +103,16 @@ absl::StatusOr<Rows> Database::Run(const std::string& sql, const std::vector<Sql
   return rows;
 }
 
+absl::StatusOr<Rows> Database::RunPrepared(const std::string& sql, const std::vector<SqlParam>& params) {
+  absl::StatusOr<Rows> rows = absl::UnknownError("not run");
+  absl::Status status = With([&](Connection& connection) {
+    rows = connection.RunPrepared(sql, params);
+    return rows.status();
+  });
+  if (!status.ok()) return status;
+  return rows;
+}
+
 absl::Status Database::Transaction(const std::function<absl::Status(Connection&)>& body) {
   return With([&](Connection& connection) { return connection.Transaction(body); });
 }

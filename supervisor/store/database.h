@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "supervisor/base/clock.h"
 
 struct pg_conn;
+struct pg_result;
 
 namespace bulkhead {
 
@@ -44,6 +46,8 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> Open(const std::string& conninfo);
   ~Connection();
   absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
+  // The same, parsed and planned once per connection: for the few texts that come often, all of them known when the program is written.
+  absl::StatusOr<Rows> RunPrepared(const std::string& sql, const std::vector<SqlParam>& params = {});
   // Several statements as one simple query (migration files). Stops at the first error, whose detail carries the line of the
   // script when the server named a position, as does its column. `completed`, when given, counts the statements that ended before
   // it. `while_waiting`, when given, is called now and then as long as no answer comes; not with this connection.
@@ -63,7 +67,9 @@ class Connection {
  private:
   explicit Connection(pg_conn* conn);
   void Await(const std::function<void()>& while_waiting);
+  absl::StatusOr<Rows> Taken(pg_result* result, const std::string& sql);
   pg_conn* conn_;
+  std::map<std::string, std::string, std::less<>> prepared_;  // text → name
   bool goodbye_ = false;  // the server said FATAL outside a statement: it is closing, even if the end of file is still to come
 };
 
@@ -75,6 +81,7 @@ class Database {
   // Lends a connection to `body`. A connection that broke is thrown away, never lent again; a broken idle one is replaced once.
   absl::Status With(const std::function<absl::Status(Connection&)>& body);
   absl::StatusOr<Rows> Run(const std::string& sql, const std::vector<SqlParam>& params = {});
+  absl::StatusOr<Rows> RunPrepared(const std::string& sql, const std::vector<SqlParam>& params = {});
   absl::Status Transaction(const std::function<absl::Status(Connection&)>& body);
   const std::string& conninfo() const { return conninfo_; }
   struct Usage {
