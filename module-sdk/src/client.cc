@@ -272,7 +272,7 @@ ClientResponse ServiceClient::Send(const ClientRequest& request) {
   }
 }
 
-ClientResponse ServiceClient::SendJson(const char* method, std::string path, const Json& body, CallOptions options) {
+ClientResponse ServiceClient::SendJson(const char* method, std::string path, const Json& body, ClientOptions options) {
   return Send({method, std::move(path), Dump(body), "application/json", std::move(options)});
 }
 

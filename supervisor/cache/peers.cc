@@ -50,7 +50,7 @@ std::vector<std::string> CacheNotifications(const SecretBox& box, const std::str
 
 CachePeers::CachePeers(std::string conninfo, const SecretBox& box, Heard heard)
     : box_(box), origin_(RandomHex(kOriginBytes)), heard_(std::move(heard)), database_(conninfo, 1), sender_([this] { Send(); }),
-      listener_(std::move(conninfo), kChannel, [this](const std::string& payload) { Received(payload); }) {}
+      listener_(std::move(conninfo), kChannel, heard_.missed, [this](const std::string& payload) { Received(payload); }) {}
 
 CachePeers::~CachePeers() {
   {
@@ -105,7 +105,6 @@ void CachePeers::Send() {
 }
 
 void CachePeers::Received(const std::string& payload) {
-  if (payload.empty()) return heard_.missed();
   const auto plain = box_.Open(payload, kPurpose);
   if (!plain.ok()) return;  // not of a node that shares our keys
   const json told = json::parse(*plain, nullptr, false);

@@ -79,7 +79,7 @@ struct ClientResponse {
   Json json() const;  // throws ClientError INVALID_ANSWER when the body is no JSON
 };
 
-struct CallOptions {
+struct ClientOptions {
   std::vector<std::pair<std::string, std::string>> query = {};  // encoded here, behind what the path has
   Headers headers = {};  // more headers; none that frames the message, nor one that the operator has set
   std::optional<std::chrono::milliseconds> timeout = {};  // of the whole call; the operator's when that is shorter, or without it
@@ -92,7 +92,7 @@ struct ClientRequest {
   std::string method = "GET";
   std::string path;
   std::string body = {}, content_type = {};
-  CallOptions options = {};
+  ClientOptions options = {};
 };
 
 enum class BreakerState { kClosed = 0, kHalfOpen = 1, kOpen = 2 };
@@ -106,11 +106,11 @@ class ServiceClient {
 
   // Throws ClientError, and RequestCancelled or JobCancelled when what this thread handles is over.
   ClientResponse Send(const ClientRequest& request);
-  ClientResponse Get(std::string path, CallOptions options = {}) { return Send({"GET", std::move(path), {}, {}, std::move(options)}); }
-  ClientResponse Delete(std::string path, CallOptions options = {}) { return Send({"DELETE", std::move(path), {}, {}, std::move(options)}); }
-  ClientResponse Post(std::string path, const Json& body, CallOptions options = {}) { return SendJson("POST", std::move(path), body, std::move(options)); }
-  ClientResponse Put(std::string path, const Json& body, CallOptions options = {}) { return SendJson("PUT", std::move(path), body, std::move(options)); }
-  ClientResponse Patch(std::string path, const Json& body, CallOptions options = {}) { return SendJson("PATCH", std::move(path), body, std::move(options)); }
+  ClientResponse Get(std::string path, ClientOptions options = {}) { return Send({"GET", std::move(path), {}, {}, std::move(options)}); }
+  ClientResponse Delete(std::string path, ClientOptions options = {}) { return Send({"DELETE", std::move(path), {}, {}, std::move(options)}); }
+  ClientResponse Post(std::string path, const Json& body, ClientOptions options = {}) { return SendJson("POST", std::move(path), body, std::move(options)); }
+  ClientResponse Put(std::string path, const Json& body, ClientOptions options = {}) { return SendJson("PUT", std::move(path), body, std::move(options)); }
+  ClientResponse Patch(std::string path, const Json& body, ClientOptions options = {}) { return SendJson("PATCH", std::move(path), body, std::move(options)); }
 
   const std::string& name() const;
   BreakerState breaker() const;
@@ -125,7 +125,7 @@ class ServiceClient {
   Counts counts() const;
 
  private:
-  ClientResponse SendJson(const char* method, std::string path, const Json& body, CallOptions options);
+  ClientResponse SendJson(const char* method, std::string path, const Json& body, ClientOptions options);
   struct Body;
   std::unique_ptr<Body> body_;
 };

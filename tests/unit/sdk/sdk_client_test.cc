@@ -362,9 +362,9 @@ TEST(ServiceClient, AnAuthorsMistakesAreToldBeforeAnythingIsSent) {
   ClientSettings settings = SettingsFor(server.url() + "/api");
   settings.headers = {{"x-tenant", "7"}};
   ServiceClient client(settings);
-  for (const CallOptions& options : {CallOptions{.headers = {{"x", "a\r\nevil: 1"}}}, CallOptions{.headers = {{"evil\r\n", "1"}}},
-                                     CallOptions{.headers = {{"Authorization", "mine"}}}, CallOptions{.headers = {{"X-Tenant", "8"}}},
-                                     CallOptions{.headers = {{"host", "other"}}}, CallOptions{.idempotency_key = "a\nb"}})
+  for (const ClientOptions& options : {ClientOptions{.headers = {{"x", "a\r\nevil: 1"}}}, ClientOptions{.headers = {{"evil\r\n", "1"}}},
+                                     ClientOptions{.headers = {{"Authorization", "mine"}}}, ClientOptions{.headers = {{"X-Tenant", "8"}}},
+                                     ClientOptions{.headers = {{"host", "other"}}}, ClientOptions{.idempotency_key = "a\nb"}})
     EXPECT_EQ(Code([&] { client.Get("/", options); }), "INVALID_REQUEST");
   for (const char* path : {"/../admin", "http://other/", "/a\r\nhost: other", "//..//"}) EXPECT_EQ(Code([&] { client.Get(path); }), "INVALID_REQUEST") << path;
   EXPECT_EQ(Code([&] { client.Send({"CONNECT", "/"}); }), "INVALID_REQUEST");
