@@ -5,9 +5,9 @@
 
 With the build in build/, or in $BULKHEAD_BUILD. One call at a time, on kept connections; the answers are the same bytes. A module's call goes
 through the gateway: token, dependency, permission and route are checked, a worker is chosen, the call is counted. The direct one does nothing of this: a
-blocking client and tests/bench/backend.cc, which answers whatever it is asked. CPU is what the kernel counts for all processes that take part. Each is
-measured with all of them on one CPU, which is what a call costs, and with the caller on another CPU than the rest, where waking an idle CPU costs more than
-all else.
+blocking client and tests/bench/backend.cc, which answers whatever it is asked. CPU is what the kernel counts for all processes that take part.
+Each is measured with all of them on one CPU, which is what a call costs, and with the caller on another CPU than the rest, where waking an
+idle CPU costs more than all else.
 """
 
 import argparse
