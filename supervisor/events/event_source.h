@@ -22,6 +22,7 @@ struct EventSight {
   EventStore& store;
   OutboxView outbox;              // taken before anything is read from `stream`
   EventStream* stream = nullptr;  // null: Redis is not used, or is away
+  WallTime oldest{};              // the outbox has all that was published since; what is older nobody may take from elsewhere
 };
 
 // What a window holds beyond a position.

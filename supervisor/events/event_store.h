@@ -18,7 +18,7 @@ namespace bulkhead {
 
 namespace limits {
 inline constexpr Millis kSubscriptionLease{10'000};    // after which another node takes a subscriber over
-inline constexpr Millis kStreamLease{3'000};           // after which another node relays into Redis; until then subscribers may wait for it
+inline constexpr Millis kStreamLease{5'000};           // after which another node relays into Redis; until then subscribers may wait for it
 inline constexpr size_t kMaxParkedEvents = 10'000;     // of one subscriber; beyond, nothing more is fetched for it until some are done
 inline constexpr int kMaxTrimmed = 5'000;              // events that one look at the retention removes
 }  // namespace limits

@@ -79,7 +79,7 @@ class StreamSource : public EventSource {
   };
   absl::Status Seek(const EventSight& sight, const EventPlace& from);
   absl::Status Fill(const EventSight& sight, const EventPlace& from);
-  Step StepFrom(const EventPlace& from, const OutboxView::Relayed& relayed) const;
+  Step StepFrom(const EventSight& sight, const EventPlace& from) const;
   EventPart Take(const EventPlace& from, const std::vector<std::string>& topics);
 
   OutboxSource outbox_;

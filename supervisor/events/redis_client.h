@@ -1,4 +1,5 @@
-// One connection to Redis (RESP2, by hiredis). Blocking, each wait at most limits::kRedisTimeout; belongs to one thread.
+// One connection to Redis (RESP2, by hiredis). Blocking, each wait at most limits::kRedisTimeout; belongs to one thread. The
+// process ignores SIGPIPE, which hiredis does not keep from it.
 #pragma once
 
 #include <memory>

@@ -201,7 +201,7 @@ absl::StatusOr<EventSight> Relay::Look(Instant now, bool& came) {
   ASSIGN_OR_RETURN(const bool relayed, stream_relay_->Turn(*store_, view.snapshot, now));
   came |= relayed;
   redis_fault_.With([&](std::string& fault) { fault = stream_relay_->fault(); });
-  return EventSight{*store_, std::move(view), stream_relay_->stream()};
+  return EventSight{*store_, std::move(view), stream_relay_->stream(), clock_.Wall() - options_.kept / 2};  // half: clocks differ
 }
 
 // A node that delivers nothing relays nothing.

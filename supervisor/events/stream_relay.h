@@ -11,7 +11,7 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr Millis kStreamRenewal{1'000};     // of the lease; a third of kStreamLease
+inline constexpr Millis kStreamRenewal{1'000};     // of the lease; a fifth of kStreamLease
 inline constexpr Millis kStreamClaim{1'000};       // between two looks whether another node has let go
 inline constexpr Millis kEmptyWindow{10'000};      // places of subscribers move at least so often though nothing is published
 inline constexpr int kRelayedParts = 8;            // of one turn

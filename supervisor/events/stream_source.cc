@@ -15,7 +15,7 @@ absl::StatusOr<std::optional<EventPart>> StreamSource::Next(const EventSight& si
   if (const absl::Status status = Seek(sight, from); !status.ok()) return outbox_.Next(sight, from, topics);
   while (true) {
     if (const absl::Status status = Fill(sight, from); !status.ok()) return outbox_.Next(sight, from, topics);
-    const Step step = StepFrom(from, *relayed);
+    const Step step = StepFrom(sight, from);
     switch (step.kind) {
       case Step::Kind::kTake: return Take(from, topics);
       case Step::Kind::kWait: return std::nullopt;
@@ -57,7 +57,8 @@ absl::Status StreamSource::Fill(const EventSight& sight, const EventPlace& from)
   return absl::OkStatus();
 }
 
-StreamSource::Step StreamSource::StepFrom(const EventPlace& from, const OutboxView::Relayed& relayed) const {
+StreamSource::Step StreamSource::StepFrom(const EventSight& sight, const EventPlace& from) const {
+  const OutboxView::Relayed& relayed = *sight.outbox.relayed;
   if (ahead_.empty()) {
     // Redis was read after `relayed`: what that tells of and is not there has been lost.
     if (Covers(from.done, relayed.reach)) return {Step::Kind::kWait, ""};
@@ -67,6 +68,8 @@ StreamSource::Step StreamSource::StepFrom(const EventPlace& from, const OutboxVi
   const StreamEntry& entry = ahead_.front();
   const EventPart& part = entry.part;
   if (Covers(from.done, part.reach)) return {Step::Kind::kSkip, ""};
+  // What its age has taken out of the outbox could be neither parked nor looked at.
+  if (!part.events.empty() && part.events.front().at < sight.oldest) return {Step::Kind::kSkip, ""};
   if (from.reach) {
     const bool same = part.done == from.done && part.reach == *from.reach;
     if (!same || entry.after > from.position) return {Step::Kind::kOutbox, *from.reach};

@@ -5,7 +5,8 @@
 
 One module publishes numbered events, each in the transaction that counts it; another writes each down in the transaction that remembers it
 (`once`). Meanwhile something is killed every little while, chosen by chance. At the end what was counted is compared with what was written down.
-With --engine redis events go through a Redis that is killed, too, and by chance comes back with what it had or with nothing. 200,000 events by default. Prints the seed and a table; ends with 1 when anything was lost, doubled, out of order or dead.
+With --engine redis events go through a Redis that is killed, too, and by chance comes back with what it had, with something older, or with nothing.
+200,000 events by default. Prints the seed and a table; ends with 1 when anything was lost, doubled, out of order or dead.
 """
 
 import argparse

@@ -40,6 +40,7 @@ bool TakesConnections(const std::string& path) {
 
 TestRedis::TestRedis(Keeps keeps) : keeps_(keeps), root_("/tmp/bulkhead-redis-XXXXXX") {
   if (access(kRedisServer, X_OK) != 0) EndWithRedis("there is no redis-server; sh deploy/packages.sh installs it");
+  signal(SIGPIPE, SIG_IGN);  // as the daemon has it
   if (!mkdtemp(root_.data())) EndWithRedis("mkdtemp failed");
   Start();
 }

@@ -35,9 +35,10 @@ TEST(RedisAddressTest, ASocketIsReadWithItsDatabase) {
 }
 
 TEST(RedisAddressTest, WhatIsNoAddressIsNone) {
-  for (const char* bad : {"", "redis:", "redis://", "http://h", "redis://h:", "redis://h:0", "redis://h:65536", "redis://h:6379x", "redis://h/x", "redis://h/-1",
-                          "redis://a:b:c", "redis://user@h", "redis://user:@h", "redis://:%4@h", "redis://:%zz@h", "redis://h#x", "redis://h?db=1", "unix://",
-                          "unix:///", "unix://run/r", "unix:///r?db=", "unix:///r?db=x", "unix:///r?x=1", "redis://h h", "redis://[::1", "redis://[]"}) {
+  for (const char* bad : {"", "redis:", "redis://", "http://h", "redis://h:", "redis://h:0", "redis://h:65536", "redis://h:6379x", "redis://h/x",
+                          "redis://h/-1", "redis://a:b:c", "redis://user@h", "redis://user:@h", "redis://:%4@h", "redis://:%zz@h", "redis://h#x",
+                          "redis://h?db=1", "unix://", "unix:///", "unix://run/r", "unix:///r?db=", "unix:///r?db=x", "unix:///r?x=1", "redis://h h",
+                          "redis://[::1", "redis://[]"}) {
     EXPECT_FALSE(ParseRedisUrl(bad)) << bad;
   }
   EXPECT_FALSE(ParseRedisUrl(std::string("redis://h\0x", 11)));

@@ -2,6 +2,7 @@
 #include "supervisor/events/event_stream.h"
 
 #include "supervisor/events/snapshot.h"
+#include "supervisor/events/subscription.h"
 #include "tests/unit/events/events_harness.h"
 
 namespace bulkhead::events_testing {
