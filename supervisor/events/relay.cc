@@ -98,7 +98,7 @@ void Relay::MaybeStopped(bool out_of_time) {
     if (status.ok()) status = LeaveRedis();
     if (status.ok() && sleeping_) status = store_->Wake();
     if (!status.ok()) LogWarn("events", "the last deliveries could not be written; they come again", {{"error", std::string(status.message())}});
-    loop_->Unwatch(store_->connection().socket());
+    loop_->Unwatch(watched_);
     store_.reset();
   }
   subscriptions_.clear();
@@ -113,7 +113,8 @@ void Relay::Connect() {
   auto store = std::make_unique<EventStore>(*std::move(connection), options_.node);
   if (const absl::Status status = store->Begin(); !status.ok()) return Disconnect(status);
   store_ = std::move(store);
-  loop_->Watch(store_->connection().socket(), EPOLLIN, [this](uint32_t) { OnSocket(); });
+  watched_ = store_->connection().socket();
+  loop_->Watch(watched_, EPOLLIN, [this](uint32_t) { OnSocket(); });
   if (std::exchange(away_said_, false)) LogInfo("events", "the database is back");
   reconnect_ = Millis(0);
   sleeping_ = true;  // an earlier life of this node may have been
@@ -125,7 +126,7 @@ void Relay::Connect() {
 // What was claimed is claimed anew: the rows know where.
 void Relay::Disconnect(const absl::Status& why) {
   if (!std::exchange(away_said_, true)) LogWarn("events", "events wait for the database", {{"error", std::string(why.message())}});
-  if (store_) loop_->Unwatch(store_->connection().socket());
+  if (store_) loop_->Unwatch(watched_);
   store_.reset();
   if (stream_relay_) stream_relay_->Forget();
   for (auto& [module, subscription] : subscriptions_) subscription->lost = true;

@@ -87,6 +87,7 @@ class Relay {
 
   // ---- the relay's thread ----
   std::unique_ptr<EventStore> store_;
+  int watched_ = -1;  // its socket, of which a lost connection knows no more
   std::optional<StreamRelay> stream_relay_;
   std::map<std::string, std::unique_ptr<Subscription>> subscriptions_;  // by module
   std::vector<std::string> ready_before_;

@@ -240,6 +240,27 @@ TEST_P(EventStreamTest, ASubscriberThatIsBehindTheOldestEntryReadsTheOutboxFirst
   EXPECT_EQ(stats_->Payloads(), Numbers(1, 30));
 }
 
+TEST_P(EventStreamTest, WhatItsAgeMayHaveTakenOutOfTheOutboxIsNotTakenFromTheStream) {
+  EventNode node("n1", where_);
+  Begin(node);
+  EmitAll(1, 3);
+  billing_->Await(3);
+  Until([&] { return !Entries().empty(); }, "nothing is relayed");
+  Sql("DELETE FROM bulkhead_internal.events");
+  EventStore store(*Connection::Open(conninfo_), "n2");
+  EventStream stream(redis_->address());
+  ASSERT_TRUE(stream.Ready(Clock::Real().Now()));
+  const auto view = store.Look();
+  ASSERT_TRUE(view.ok()) << view.status();
+  for (const bool old : {false, true}) {
+    const EventSight sight{store, *view, &stream, old ? Clock::Real().Wall() + 1h : WallTime()};
+    StreamSource source;
+    const auto part = source.Next(sight, {.done = Entries().front().part.done}, {"order.*"});
+    ASSERT_TRUE(part.ok() && *part) << part.status();
+    EXPECT_EQ((*part)->events.empty(), old);
+  }
+}
+
 TEST(RedisClientTest, WhatIsWrongIsSaidWithoutThePassword) {
   const auto away = RedisClient::Open({.socket = "/nowhere/redis.sock", .password = "secret"});
   EXPECT_EQ(away.status().code(), absl::StatusCode::kUnavailable);
