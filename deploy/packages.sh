@@ -5,6 +5,7 @@
 #   sh deploy/packages.sh --fuzz   also what tests/fuzz/run.sh needs
 # As root it also makes the system user `bulkhead`, to whom the daemon drops its privileges.
 # prometheus-cpp-dev: the text format of /metrics is written by Prometheus' own library.
+# No Redis is left running that this starts: tests start their own.
 # No PostgreSQL cluster of Debian's own is created or started: the daemon keeps a private one in its data folder.
 set -eu
 PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
@@ -12,10 +13,10 @@ PATH=/usr/local/sbin:/usr/sbin:/sbin:$PATH
 build='
   g++ cmake ninja-build mold ccache pkgconf
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libabsl-dev
-  libpq-dev libssl-dev libcurl4-openssl-dev prometheus-cpp-dev libargon2-dev
+  libpq-dev libssl-dev libcurl4-openssl-dev prometheus-cpp-dev libargon2-dev libhiredis-dev
   libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
 run='postgresql-common postgresql-15 tzdata ca-certificates curl'
-tests='libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
+tests='redis-server libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf'
 fuzz='clang libclang-rt-14-dev'
 
 lock_timeout_s=120 # how long to wait for another apt to finish
@@ -117,6 +118,7 @@ if [ -n "$missing" ]; then
   case " $missing " in *' postgresql-15 '*) install_postgresql ;; esac
   # shellcheck disable=SC2086
   apt_install $missing
+  case " $missing " in *' redis-server '*) systemctl disable --now redis-server >>"$log" 2>&1 || true ;; esac
   rm -f "$log"
 fi
 if is_root; then

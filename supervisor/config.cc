@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "supervisor/base/duration.h"
+#include "supervisor/base/redis_address.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/manifest.h"
 #include "supervisor/manifest/nearest.h"
@@ -88,6 +89,22 @@ std::string SetCacheBytes(int64_t& target, const std::string& value) {
   if (!bytes || (*bytes != 0 && *bytes < static_cast<double>(limits::kMinCacheBytes)) || *bytes > static_cast<double>(limits::kMaxCacheBytes))
     return absl::StrCat("\"", value.substr(0, 64), "\" is no size such as 256MiB, from 1MiB to 1024GiB, or 0 for none.");
   target = static_cast<int64_t>(*bytes);
+  return "";
+}
+
+std::string SetEventEngine(Config& config, const std::string& value, const std::string&) {
+  if (value != "postgres" && value != "redis") return absl::StrCat("\"", value.substr(0, 64), "\" is neither postgres nor redis.");
+  config.events_on_redis = value == "redis";
+  return "";
+}
+
+// No sentence repeats the value: a password may be in it.
+std::string SetEventsRedis(Config& config, const std::string& value, const std::string&) {
+  if (absl::StartsWith(value, "rediss://")) return "Redis is not spoken to through TLS: give redis:// of a proxy on this host, or a tunnel.";
+  if (!value.empty() && !ParseRedisUrl(value)) {
+    return "Redis must be given as redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE].";
+  }
+  config.events_redis = value;
   return "";
 }
 
@@ -255,6 +272,11 @@ const std::vector<Setting>& Settings() {
       {"events.keepUnread", "BULKHEAD_EVENTS_KEEP_UNREAD", "--events-keep-unread", "DURATION",
        "how long events are kept that a subscriber, such as a disabled one, has not had (default 30d)",
        [](Config& c, const std::string& v, const std::string&) { return SetKept(c.events_kept_unread, v); }},
+      {"events.engine", "BULKHEAD_EVENTS_ENGINE", "--events-engine", "ENGINE",
+       "postgres, or redis: subscribers read from Redis Streams, which are filled from PostgreSQL (default postgres)", SetEventEngine},
+      {"events.redis", "BULKHEAD_EVENTS_REDIS", "--events-redis", "URL",
+       "Redis 5 or later for events.engine redis, such as redis://127.0.0.1:6379 or unix:///run/redis.sock; a password is better in the variable or the "
+       "file, since others see a command line (default: none)", SetEventsRedis},
       {"cache.maxBytes", "BULKHEAD_CACHE_MAX_BYTES", "--cache-max-bytes", "SIZE",
        "memory for what the workers of all modules cache together, 0 for none (default 256MiB)",
        [](Config& c, const std::string& v, const std::string&) { return SetCacheBytes(c.cache_bytes, v); }},
@@ -340,6 +362,9 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
 void CheckWhole(Config& config, Mistakes& mistakes) {
   CheckClients(config, mistakes);
   if (config.environment.empty()) config.environment = config.discovery_development ? "development" : "production";
+  if (config.events_on_redis && config.events_redis.empty()) {
+    mistakes.Add("events.redis", 0, "The engine redis wants to know where Redis is: give events.redis, such as redis://127.0.0.1:6379.");
+  }
   if (config.listen == config.admin_listen && !absl::EndsWith(config.listen, ":0")) {
     mistakes.Add("adminListen", 0,
                  absl::StrCat("HTTP and gRPC can't both be served on ", config.listen, ": give --admin-listen another port."));

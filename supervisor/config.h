@@ -37,6 +37,8 @@ struct Config {
   std::string store_url;         // "" = private PostgreSQL
   Millis migration_timeout = limits::kMigrationStatementTimeout;  // store.migrationTimeout, of one statement; 0: none
   std::vector<std::string> store_extensions = DefaultExtensions();  // store.extensions: that modules may ask for
+  bool events_on_redis = false;  // events.engine: postgres | redis
+  std::string events_redis;      // events.redis; a password may be in it
   Millis events_kept = limits::kEventsKept;               // events.keep, of those that every subscriber has
   Millis events_kept_unread = limits::kEventsKeptUnread;  // events.keepUnread, of all
   int64_t cache_bytes = limits::kCacheBytes;                     // cache.maxBytes, of all modules; 0: nothing is kept

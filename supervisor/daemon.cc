@@ -167,7 +167,8 @@ class Daemon {
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get(), config_.store_url.empty()});
     publisher_.AddReader(gateway_.get());
     publisher_.AddReader(jobs_.get());
-    events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread});
+    events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread,
+                                                       config_.events_on_redis ? ParseRedisUrl(config_.events_redis) : std::nullopt});
     publisher_.AddReader(events_.get());
     auto cache = Cache::Make(loop_, clock_, CacheOptions());
     if (!cache.ok()) return FailStart(cache.status());

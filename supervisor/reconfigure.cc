@@ -49,6 +49,8 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("modulesDir", now.modules_dir == next.modules_dir);
   compare("store.url", now.store_url == next.store_url);
   compare("store.migrationTimeout", now.migration_timeout == next.migration_timeout);
+  compare("events.engine", now.events_on_redis == next.events_on_redis);
+  compare("events.redis", now.events_redis == next.events_redis);
   compare("events.keep", now.events_kept == next.events_kept);
   compare("events.keepUnread", now.events_kept_unread == next.events_kept_unread);
   compare("cache.maxBytes", now.cache_bytes == next.cache_bytes);

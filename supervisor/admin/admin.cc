@@ -99,7 +99,8 @@ class AdminServer : public Admin {
     services_.push_back(MakeEventsService(guard_, parts_.events, parts_.pool));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
-    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node));
+    services_.push_back(MakeSystemService(guard_, parts_.modules, parts_.clock, parts_.metrics, parts_.pool, parts_.node,
+                                          parts_.events));
     services_.push_back(MakeAuditService(guard_));
     services_.push_back(MakeFlagsService(guard_, parts_.flags, parts_.modules));
     services_.push_back(MakeTokensService(guard_, parts_.authenticator, parts_.pool));

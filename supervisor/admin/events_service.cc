@@ -7,6 +7,7 @@
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/parameters.h"
 #include "supervisor/admin/services.h"
+#include "supervisor/base/text.h"
 #include "supervisor/manifest/manifest.h"
 
 namespace bulkhead {
@@ -96,6 +97,10 @@ class EventsService : public pb::Events::CallbackService {
         auto open = events.OpenTransactions();
         if (!open.ok()) return call->Fail(open.status());
         pb::ListSubscriptionsResponse answer;
+        const EngineView engine = events.Engine();
+        answer.mutable_engine()->set_name(engine.name);
+        answer.mutable_engine()->set_status(engine.fault.empty() ? "up" : "degraded");
+        answer.mutable_engine()->set_message(ValidUtf8(engine.fault));
         for (const SubscriptionView& view : *views) Fill(view, *answer.add_subscriptions());
         for (const ::bulkhead::OpenTransaction& one : *open) {
           pb::OpenTransaction& message = *answer.add_open_transactions();

@@ -29,7 +29,7 @@ std::unique_ptr<grpc::Service> MakeLogsService(const Guard& guard, Modules& modu
 std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 struct NodeStatus;
 std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics,
-                                                 const BlockingPool& pool, const NodeStatus& node);
+                                                 const BlockingPool& pool, const NodeStatus& node, const EventQueries& events);
 std::unique_ptr<grpc::Service> MakeAuditService(const Guard& guard);
 std::unique_ptr<grpc::Service> MakeFlagsService(const Guard& guard, Flags& flags, Modules& modules);
 std::unique_ptr<grpc::Service> MakeTokensService(const Guard& guard, Authenticator& authenticator, BlockingPool& pool);

@@ -1,12 +1,14 @@
 // The service System: the whole node.
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "bulkhead/admin/v1/system.grpc.pb.h"
 #include "supervisor/admin/admin.h"
 #include "supervisor/admin/call.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/services.h"
 #include "supervisor/admin/views.h"
+#include "supervisor/base/text.h"
 
 namespace bulkhead {
 namespace {
@@ -23,14 +25,14 @@ using admin::v1::SystemMetrics;
 class SystemService : public admin::v1::System::CallbackService {
  public:
   SystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics, const BlockingPool& pool,
-                const NodeStatus& node)
-      : guard_(guard), modules_(modules), clock_(clock), metrics_(metrics), pool_(pool), node_(node) {}
+                const NodeStatus& node, const EventQueries& events)
+      : guard_(guard), modules_(modules), clock_(clock), metrics_(metrics), pool_(pool), node_(node), events_(events) {}
 
   grpc::ServerUnaryReactor* GetSystemHealth(grpc::CallbackServerContext* context, const GetSystemHealthRequest* request,
                                             SystemHealth* response) override {
     return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", request, response,
                  [this](CallPtr<SystemHealth> call, const GetSystemHealthRequest* request) {
-      modules_.List([call, &clock = clock_](absl::StatusOr<std::vector<ModuleView>> views) {
+      modules_.List([call, &clock = clock_, &events = events_](absl::StatusOr<std::vector<ModuleView>> views) {
         if (!views.ok()) return call->Fail(views.status());
         if (!call->live()) return;
         SystemHealth answer;
@@ -44,6 +46,13 @@ class SystemService : public admin::v1::System::CallbackService {
             answer.set_status(health.status());
           }
           (*answer.mutable_modules())[view.row.name] = std::move(health);
+        }
+        const EngineView engine = events.Engine();
+        auto& detail = (*answer.mutable_details())["events"];
+        detail.set_status(engine.fault.empty() ? "up" : "degraded");
+        if (!engine.fault.empty()) {
+          detail.set_message(absl::StrCat("Redis is away, and events come from the outbox: ", ValidUtf8(engine.fault)));
+          if (answer.status() == "healthy") answer.set_status("degraded");
         }
         *answer.mutable_checked_at() = ToTimestamp(clock.Wall());
         call->Answer(std::move(answer));
@@ -98,13 +107,14 @@ class SystemService : public admin::v1::System::CallbackService {
   const MetricsSources metrics_;
   const BlockingPool& pool_;
   const NodeStatus& node_;
+  const EventQueries& events_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeSystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics,
-                                                 const BlockingPool& pool, const NodeStatus& node) {
-  return std::make_unique<SystemService>(guard, modules, clock, metrics, pool, node);
+                                                 const BlockingPool& pool, const NodeStatus& node, const EventQueries& events) {
+  return std::make_unique<SystemService>(guard, modules, clock, metrics, pool, node, events);
 }
 
 }  // namespace bulkhead

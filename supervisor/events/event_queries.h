@@ -1,8 +1,10 @@
 // What the admin API asks of events and does to them. Blocking; thread-safe. What is changed here the node that delivers is told by a NOTIFY.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -53,9 +55,18 @@ struct DeadLetterPage {
   int total = 0;
 };
 
+// What carries events from the outbox to the subscribers, as this node sees it.
+struct EngineView {
+  std::string name = "postgres";  // or "redis"
+  std::string fault;              // why Redis is not used just now: events come from the outbox meanwhile
+};
+
 class EventQueries {
  public:
-  explicit EventQueries(Database& database) : database_(database) {}
+  explicit EventQueries(Database& database, std::function<EngineView()> engine = [] { return EngineView(); })
+      : database_(database), engine_(std::move(engine)) {}
+
+  EngineView Engine() const { return engine_(); }  // does not block
 
   struct Filter {
     std::string topic, key, source;  // empty: all; a topic may be "order.*"
@@ -78,6 +89,7 @@ class EventQueries {
 
  private:
   Database& database_;
+  const std::function<EngineView()> engine_;
 };
 
 }  // namespace bulkhead

@@ -71,7 +71,7 @@ std::string TopicPatterns(const std::vector<std::string>& topics) {
   std::vector<std::string> patterns;
   for (const std::string& topic : topics) {
     std::string pattern = absl::StrReplaceAll(topic, {{"\\", "\\\\"}, {"_", "\\_"}, {"%", "\\%"}});
-    if (absl::EndsWith(pattern, ".*")) pattern.back() = '%';
+    if (pattern == "*" || absl::EndsWith(pattern, ".*")) pattern.back() = '%';
     patterns.push_back(std::move(pattern));
   }
   return TextArray(patterns);
@@ -134,9 +134,13 @@ absl::StatusOr<std::vector<EventStore::ParkedRow>> EventStore::Parked(const std:
   return parked;
 }
 
-absl::StatusOr<std::string> EventStore::Snapshot() {
-  ASSIGN_OR_RETURN(Rows rows, connection_->Run("SELECT pg_current_snapshot()::text AS snapshot"));
-  return rows.Text(0, "snapshot");
+absl::StatusOr<OutboxView> EventStore::Look() {
+  ASSIGN_OR_RETURN(Rows rows, connection_->Run("SELECT pg_current_snapshot()::text AS snapshot, r.stream, r.reach::text AS reach,"
+                                               " coalesce(r.lease_until >= now(), false) AS kept_up"
+                                               " FROM (SELECT) AS always LEFT JOIN bulkhead_internal.event_relay r ON true"));
+  OutboxView view{.snapshot = rows.Text(0, "snapshot")};
+  if (!rows.Null(0, "stream")) view.relayed = OutboxView::Relayed{rows.Text(0, "stream"), rows.Text(0, "reach"), rows.Bool(0, "kept_up")};
+  return view;
 }
 
 absl::StatusOr<WindowSize> EventStore::Measure(const std::vector<std::string>& topics, const std::string& done, const std::string& reach,
@@ -211,6 +215,32 @@ absl::StatusOr<bool> EventStore::Settle(const std::string& module, int64_t fence
     return absl::OkStatus();
   }));
   return ours;
+}
+
+absl::StatusOr<std::optional<ClaimedRelay>> EventStore::ClaimRelay() {
+  // What was published since the last one let go is in no entry: `reach` says so, and subscribers get it from the outbox.
+  ASSIGN_OR_RETURN(Rows rows, connection_->Run(
+      "INSERT INTO bulkhead_internal.event_relay AS r (stream, reach, fence, node, lease_until)"
+      " VALUES ('bulkhead:events:' || gen_random_uuid(), pg_current_snapshot(), 1, $1, now() + $2::float8 * interval '1 second')"
+      " ON CONFLICT (one) DO UPDATE SET reach = pg_current_snapshot(), fence = r.fence + 1, node = excluded.node, lease_until = excluded.lease_until"
+      " WHERE r.node IS NULL OR r.node = $1 OR r.lease_until < now() RETURNING stream, reach::text, number, fence",
+      {node_, SecondsOf(limits::kStreamLease)}));
+  if (rows.size() == 0) return std::nullopt;
+  return ClaimedRelay{rows.Text(0, "stream"), rows.Text(0, "reach"), rows.Int(0, "number"), rows.Int(0, "fence")};
+}
+
+absl::StatusOr<bool> EventStore::MoveRelay(const ClaimedRelay& relay) {
+  ASSIGN_OR_RETURN(Rows rows, connection_->Run("UPDATE bulkhead_internal.event_relay SET reach = $3::pg_snapshot, number = $4::bigint,"
+                                               " lease_until = now() + $5::float8 * interval '1 second'"
+                                               " WHERE stream = $1 AND fence = $2::bigint AND node = $6 RETURNING fence",
+                                               {relay.stream, absl::StrCat(relay.fence), relay.reach, absl::StrCat(relay.number),
+                                                SecondsOf(limits::kStreamLease), node_}));
+  return rows.size() == 1;
+}
+
+absl::Status EventStore::ReleaseRelay(const ClaimedRelay& relay) {
+  return connection_->Run("UPDATE bulkhead_internal.event_relay SET node = NULL, lease_until = NULL"
+                          " WHERE stream = $1 AND fence = $2::bigint AND node = $3", {relay.stream, absl::StrCat(relay.fence), node_}).status();
 }
 
 absl::Status EventStore::Sleep() {

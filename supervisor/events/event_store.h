@@ -18,6 +18,7 @@ namespace bulkhead {
 
 namespace limits {
 inline constexpr Millis kSubscriptionLease{10'000};    // after which another node takes a subscriber over
+inline constexpr Millis kStreamLease{5'000};           // after which another node relays into Redis; until then subscribers may wait for it
 inline constexpr size_t kMaxParkedEvents = 10'000;     // of one subscriber; beyond, nothing more is fetched for it until some are done
 inline constexpr int kMaxTrimmed = 5'000;              // events that one look at the retention removes
 }  // namespace limits
@@ -33,6 +34,21 @@ struct ClaimedSubscription {
   std::vector<std::string> topics;  // "order.created", "order.*"
   EventPlace place;
   int64_t fence = 0;
+};
+
+// The outbox at one moment, and how far it has been relayed into Redis by then.
+struct OutboxView {
+  struct Relayed {
+    std::string stream, reach;  // key in Redis; what is visible in `reach` is in the stream, or never will be
+    bool kept_up = false;       // somebody holds the lease
+  };
+  std::string snapshot;
+  std::optional<Relayed> relayed;  // nullopt: nobody has begun
+};
+
+struct ClaimedRelay {
+  std::string stream, reach;
+  int64_t number = 0, fence = 0;
 };
 
 // What a window holds for one subscriber beyond a position.
@@ -60,13 +76,19 @@ class EventStore {
   // Rows of what is parked, the oldest first: all at most `limit`, or only fresh ones, which are not fresh afterwards.
   absl::StatusOr<std::vector<ParkedRow>> Parked(const std::string& module, int limit, bool only_fresh);
 
-  absl::StatusOr<std::string> Snapshot();
+  absl::StatusOr<OutboxView> Look();
   // `position`: only what is beyond.
   absl::StatusOr<WindowSize> Measure(const std::vector<std::string>& topics, const std::string& done, const std::string& reach, int64_t position);
   absl::StatusOr<std::vector<StoredEvent>> Fetch(const std::vector<std::string>& topics, const std::string& done, const std::string& reach,
                                                  int64_t position, int64_t first_new, int limit);
   // The place and the settlement as one; false when the fence is an old one, and then nothing is written.
   absl::StatusOr<bool> Settle(const std::string& module, int64_t fence, const EventPlace& place, const Settlement& settlement);
+
+  // Who relays into Redis. Whoever claims begins with what is not visible in `reach` of his claim. nullopt: another node does.
+  absl::StatusOr<std::optional<ClaimedRelay>> ClaimRelay();
+  // Where the relay is, and its lease renewed; false when the fence is an old one.
+  absl::StatusOr<bool> MoveRelay(const ClaimedRelay& relay);
+  absl::Status ReleaseRelay(const ClaimedRelay& relay);
 
   // This node is to be woken by whoever publishes, or looks by itself again.
   absl::Status Sleep();
@@ -81,7 +103,7 @@ class EventStore {
   const std::string node_;
 };
 
-// As PostgreSQL takes them. `patterns`: for LIKE, with "order.*" as 'order.%'.
+// As PostgreSQL takes them. `patterns`: for LIKE, with "order.*" as 'order.%' and "*" as '%'.
 std::string TextArray(const std::vector<std::string>& texts);
 std::string TopicPatterns(const std::vector<std::string>& topics);
 

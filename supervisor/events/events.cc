@@ -14,8 +14,10 @@ class EventsOfNode final : public Events {
  public:
   EventsOfNode(Loop& loop, Database& database, const Clock& clock, Options options)
       : loop_(loop),
-        queries_(database),
-        relay_({options.node, database.conninfo(), options.kept, options.kept_at_most}, recipients_, clock),
+        queries_(database, [this, redis = options.redis.has_value()] {
+          return redis ? EngineView{"redis", relay_.RedisFault()} : EngineView();
+        }),
+        relay_({options.node, database.conninfo(), options.kept, options.kept_at_most, options.redis}, recipients_, clock),
         publisher_(database.conninfo(), [this] { relay_.Nudge(); }) {}
 
   void Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) override {

@@ -50,7 +50,9 @@ bool Among(const std::vector<std::string>& sorted, const std::string& name) { re
 }  // namespace
 
 Relay::Relay(Options options, std::shared_ptr<Recipients> recipients, const Clock& clock)
-    : options_(std::move(options)), recipients_(std::move(recipients)), clock_(clock) {}
+    : options_(std::move(options)), recipients_(std::move(recipients)), clock_(clock) {
+  if (options_.redis) stream_relay_.emplace(*options_.redis);
+}
 
 Relay::~Relay() {
   loop_->Stop();
@@ -94,6 +96,7 @@ void Relay::MaybeStopped(bool out_of_time) {
       if (status.ok() && !subscription->lost) status = Write(*subscription, clock_.Now());
       if (status.ok() && !subscription->lost) status = store_->Release(module, subscription->fence());
     }
+    if (status.ok()) status = LeaveRedis();
     if (status.ok() && sleeping_) status = store_->Wake();
     if (!status.ok()) LogWarn("events", "the last deliveries could not be written; they come again", {{"error", std::string(status.message())}});
     Unwatch();
@@ -128,6 +131,7 @@ void Relay::Disconnect(const absl::Status& why) {
   if (!std::exchange(away_said_, true)) LogWarn("events", "events wait for the database", {{"error", std::string(why.message())}});
   Unwatch();
   store_.reset();
+  if (stream_relay_) stream_relay_->Forget();
   for (auto& [module, subscription] : subscriptions_) subscription->lost = true;
   reconnect_ = std::clamp(reconnect_ * 2, kFirstReconnect, kLastReconnect);
 }
@@ -179,22 +183,42 @@ absl::Status Relay::Work(Instant now, bool& came) {
       if (!subscription->lost) RETURN_IF_ERROR(subscription->LoadParked(*store_, true, now));
     }
   }
-  if (!subscriptions_.empty()) {
-    ASSIGN_OR_RETURN(const std::string snapshot, store_->Snapshot());
-    for (auto& [module, subscription] : subscriptions_) {
-      if (subscription->lost) continue;
-      ASSIGN_OR_RETURN(const bool some, subscription->Advance(*store_, snapshot, now));
-      came |= some;
-      Dispatch(*subscription, now);
-      if (subscription->Dirty(now) && now - subscription->written_at >= limits::kSettleInterval) RETURN_IF_ERROR(Write(*subscription, now));
-    }
-  }
+  RETURN_IF_ERROR(subscriptions_.empty() ? LeaveRedis() : Deliver(now, came));
   if (now - trimmed_ >= limits::kEventTrim) {
     trimmed_ = now;
     ASSIGN_OR_RETURN(const int removed, store_->Trim(options_.kept, options_.kept_at_most));
     if (removed == limits::kMaxTrimmed) trimmed_ = now - limits::kEventTrim + Millis(1'000);  // there are more
   }
   return absl::OkStatus();
+}
+
+absl::Status Relay::Deliver(Instant now, bool& came) {
+  ASSIGN_OR_RETURN(EventSight sight, Look(now, came));
+  for (auto& [module, subscription] : subscriptions_) {
+    if (subscription->lost) continue;
+    ASSIGN_OR_RETURN(const bool some, subscription->Advance(sight, now));
+    came |= some;
+    Dispatch(*subscription, now);
+    if (subscription->Dirty(now) && now - subscription->written_at >= limits::kSettleInterval) RETURN_IF_ERROR(Write(*subscription, now));
+  }
+  return absl::OkStatus();
+}
+
+// Relays first, so that what has just come is delivered in the same turn.
+absl::StatusOr<EventSight> Relay::Look(Instant now, bool& came) {
+  ASSIGN_OR_RETURN(OutboxView view, store_->Look());
+  if (!stream_relay_) return EventSight{*store_, std::move(view)};
+  ASSIGN_OR_RETURN(const bool relayed, stream_relay_->Turn(*store_, view.snapshot, now));
+  came |= relayed;
+  redis_fault_.With([&](std::string& fault) { fault = stream_relay_->fault(); });
+  return EventSight{*store_, std::move(view), stream_relay_->stream(), clock_.Wall() - options_.kept / 2};  // half: clocks differ
+}
+
+// A node that delivers nothing relays nothing.
+absl::Status Relay::LeaveRedis() { return stream_relay_ ? stream_relay_->LetGo(*store_) : absl::OkStatus(); }
+
+std::string Relay::RedisFault() const {
+  return redis_fault_.With([](const std::string& fault) { return fault; });
 }
 
 // Subscribers whose last worker here is gone: another node may have one.
@@ -235,7 +259,9 @@ absl::Status Relay::Claim(const std::vector<std::string>& ready, Instant now) {
   ASSIGN_OR_RETURN(std::vector<ClaimedSubscription> claimed, store_->Claim(wanted));
   for (ClaimedSubscription& one : claimed) {
     const std::string module = one.module;
-    auto subscription = std::make_unique<Subscription>(std::move(one), Random(random_.Next()), now);
+    std::unique_ptr<EventSource> source = std::make_unique<OutboxSource>();
+    if (stream_relay_) source = std::make_unique<StreamSource>();
+    auto subscription = std::make_unique<Subscription>(std::move(one), std::move(source), Random(random_.Next()), now);
     subscription->good_until = now + limits::kSubscriptionLease - kLeaseMargin;
     RETURN_IF_ERROR(subscription->LoadParked(*store_, false, now));
     LogDebug("events", "delivers", {{"module", module}, {"parked", std::to_string(subscription->lanes().parked())}});

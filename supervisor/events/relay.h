@@ -13,9 +13,11 @@
 #include <thread>
 
 #include "supervisor/base/fd.h"
+#include "supervisor/base/guarded.h"
 #include "supervisor/base/loop.h"
 #include "supervisor/base/random.h"
 #include "supervisor/events/recipients.h"
+#include "supervisor/events/stream_relay.h"
 #include "supervisor/events/subscription.h"
 
 namespace bulkhead {
@@ -37,6 +39,7 @@ class Relay {
   struct Options {
     std::string node, conninfo;
     Millis kept{0}, kept_at_most{0};  // retention: of what everybody has been given, of everything
+    std::optional<RedisAddress> redis;  // through which events go; without: from the outbox alone
   };
   Relay(Options options, std::shared_ptr<Recipients> recipients, const Clock& clock);
   ~Relay();
@@ -44,6 +47,8 @@ class Relay {
   // All thread-safe.
   void Start();
   void Nudge();  // something has changed: look now
+  // Why Redis is not used just now; empty when it is, or when nothing is known yet.
+  std::string RedisFault() const;
   // Begins no call; `stopped` (on the relay's thread) when those under way have ended or `grace` is over, and everything is written.
   void Stop(Millis grace, std::function<void()> stopped);
 
@@ -69,6 +74,9 @@ class Relay {
   void OnSocket();
   void Pace(bool came, Instant now);
   void MaybeStopped(bool out_of_time);
+  absl::Status Deliver(Instant now, bool& came);
+  absl::StatusOr<EventSight> Look(Instant now, bool& came);
+  absl::Status LeaveRedis();
 
   const Options options_;
   const std::shared_ptr<Recipients> recipients_;
@@ -76,11 +84,13 @@ class Relay {
   const std::shared_ptr<Loop> loop_ = std::make_shared<Loop>();  // calls that end late still post to it
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::atomic<bool> nudged_{false};
+  Guarded<std::string> redis_fault_;
   std::thread thread_;
 
   // ---- the relay's thread ----
   std::unique_ptr<EventStore> store_;
   UniqueFd watched_;  // its socket
+  std::optional<StreamRelay> stream_relay_;
   std::map<std::string, std::unique_ptr<Subscription>> subscriptions_;  // by module
   std::vector<std::string> ready_before_;
   Random random_ = Random::FromEntropy();

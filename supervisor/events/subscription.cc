@@ -16,8 +16,9 @@ bool SamePlace(const EventPlace& a, const EventPlace& b) { return a.done == b.do
 
 }  // namespace
 
-Subscription::Subscription(ClaimedSubscription claimed, Random random, Instant now)
-    : written_at(now), claimed_(std::move(claimed)), lanes_(random), done_(claimed_.place.done), written_(claimed_.place), batch_(kFirstBatch) {}
+Subscription::Subscription(ClaimedSubscription claimed, std::unique_ptr<EventSource> source, Random random, Instant now)
+    : written_at(now), claimed_(std::move(claimed)), source_(std::move(source)), lanes_(random), taken_(claimed_.place), written_(claimed_.place),
+      batch_(kFirstBatch) {}
 
 absl::Status Subscription::LoadParked(EventStore& store, bool only_fresh, Instant now) {
   const int limit = static_cast<int>(limits::kMaxParkedEvents);
@@ -32,46 +33,37 @@ bool Subscription::Room() const {
          lanes_.bytes() < limits::kMaxOpenBytes;
 }
 
-absl::Status Subscription::Open(EventStore& store, std::string done, const std::string& reach, int64_t position) {
-  ASSIGN_OR_RETURN(const WindowSize size, store.Measure(claimed_.topics, done, reach, position));
-  done_ = reach;
-  if (size.count == 0) return absl::OkStatus();
-  windows_.push_back({.done = std::move(done), .reach = reach, .first_new = size.first_new, .position = position, .left = size.count});
-  return absl::OkStatus();
-}
-
-absl::StatusOr<bool> Subscription::Advance(EventStore& store, const std::string& snapshot, Instant now) {
+absl::StatusOr<bool> Subscription::Advance(const EventSight& sight, Instant now) {
   if (claimed_.topics.empty()) return false;
-  if (more_parked_ && lanes_.parked() < limits::kMaxParkedEvents / 2 && lanes_.settled()) RETURN_IF_ERROR(LoadParked(store, false, now));
-  if (!resumed_) {
-    if (claimed_.place.reach) RETURN_IF_ERROR(Open(store, claimed_.place.done, *claimed_.place.reach, claimed_.place.position));
-    resumed_ = true;
-  }
+  if (more_parked_ && lanes_.parked() < limits::kMaxParkedEvents / 2 && lanes_.settled()) RETURN_IF_ERROR(LoadParked(sight.store, false, now));
   bool came = false;
   while (Room()) {
-    if (windows_.empty() || windows_.back().left == 0) {
-      if (snapshot == done_) break;
-      if (windows_.size() >= limits::kMaxWindows) MergeOldest();
-      RETURN_IF_ERROR(Open(store, done_, snapshot, 0));
-      continue;
-    }
-    Window& window = windows_.back();
-    const int wanted = static_cast<int>(std::min<int64_t>(window.left, limits::kEventPage));
-    ASSIGN_OR_RETURN(std::vector<StoredEvent> events,
-                     store.Fetch(claimed_.topics, window.done, window.reach, window.position, window.first_new, wanted));
-    window.left = static_cast<int>(events.size()) < wanted ? 0 : window.left - wanted;  // fewer: some went by their age
-    for (StoredEvent& event : events) {
-      const int64_t id = event.id;
-      window.position = id;
-      lanes_.Add(std::move(event), now);
-      if (!lanes_.IsOpen(id)) continue;
-      window.open.insert(id);
-      window_of_.emplace(id, &window);
-    }
-    came |= !events.empty();
+    ASSIGN_OR_RETURN(std::optional<EventPart> part, source_->Next(sight, taken_, claimed_.topics));
+    if (!part) break;
+    came |= !part->events.empty();
+    Take(*std::move(part), now);
   }
   Retire();
   return came;
+}
+
+void Subscription::Take(EventPart part, Instant now) {
+  const bool goes_on = taken_.reach && !windows_.empty() && windows_.back().done == part.done && windows_.back().reach == part.reach;
+  taken_ = part.last ? EventPlace{.done = part.reach} : EventPlace{part.done, part.reach, part.position};
+  if (!goes_on) {
+    if (part.events.empty() && part.last) return;
+    if (windows_.size() >= limits::kMaxWindows) MergeOldest();
+    windows_.push_back({.done = part.done, .reach = part.reach});
+  }
+  Window& window = windows_.back();
+  window.position = part.position;
+  for (StoredEvent& event : part.events) {
+    const int64_t id = event.id;
+    lanes_.Add(std::move(event), now);
+    if (!lanes_.IsOpen(id)) continue;
+    window.open.insert(id);
+    window_of_.emplace(id, &window);
+  }
 }
 
 void Subscription::Retire() {
@@ -82,10 +74,11 @@ void Subscription::Retire() {
     window->second->open.erase(id);
     window_of_.erase(window);
   }
-  while (!windows_.empty() && windows_.front().left == 0 && windows_.front().open.empty()) windows_.pop_front();
+  // The last one stays while more of it is to come.
+  while (windows_.size() > (taken_.reach ? 1u : 0u) && windows_.front().open.empty()) windows_.pop_front();
 }
 
-// One slow event holds up the first window, and not those behind it. Two of which all is fetched are one as well as two: what is settled of both
+// One slow event holds up the first window, and not those behind it. Two of which all is here are one as well as two: what is settled of both
 // is what is not open of either.
 void Subscription::MergeOldest() {
   Window& first = windows_[0];
@@ -98,7 +91,7 @@ void Subscription::MergeOldest() {
 }
 
 EventPlace Subscription::Place() const {
-  if (windows_.empty()) return {.done = done_};
+  if (windows_.empty()) return taken_;
   const Window& first = windows_.front();
   return {first.done, first.reach, first.open.empty() ? first.position : *first.open.begin() - 1};
 }

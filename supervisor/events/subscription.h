@@ -1,4 +1,4 @@
-// One subscriber while this node delivers to it: windows of the outbox on one side, lanes on the other, and the place that may be written down.
+// One subscriber while this node delivers to it: windows of its source on one side, lanes on the other, and the place that may be written down.
 // Belongs to the thread of the relay. Pure but for the store that it is handed.
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "supervisor/events/event_store.h"
+#include "supervisor/events/event_source.h"
 #include "supervisor/events/lanes.h"
 
 namespace bulkhead {
@@ -17,17 +17,16 @@ namespace limits {
 inline constexpr size_t kMaxOpenEvents = 4'096;              // of one subscriber in memory, fetched and not settled; beyond, nothing is fetched
 inline constexpr size_t kMaxOpenBytes = size_t{32} << 20;
 inline constexpr size_t kMaxWindows = 64;                    // begun and not settled; beyond, the oldest two become one
-inline constexpr int kEventPage = 1'000;                     // events of one fetch
 }  // namespace limits
 
 class Subscription {
  public:
-  Subscription(ClaimedSubscription claimed, Random random, Instant now);
+  Subscription(ClaimedSubscription claimed, std::unique_ptr<EventSource> source, Random random, Instant now);
 
   // Rows of what is parked: all of them once, first; then fresh ones.
   absl::Status LoadParked(EventStore& store, bool only_fresh, Instant now);
-  // Fetches as much as there is room for of what is visible in `snapshot`. True when something came.
-  absl::StatusOr<bool> Advance(EventStore& store, const std::string& snapshot, Instant now);
+  // Takes as much as there is room for of what its source has. True when something came.
+  absl::StatusOr<bool> Advance(const EventSight& sight, Instant now);
 
   // There is something to write: what came of deliveries, or the place has moved.
   bool Dirty(Instant now);
@@ -51,24 +50,22 @@ class Subscription {
  private:
   struct Window {
     std::string done, reach;
-    int64_t first_new = 0;
-    int64_t position = 0;    // of the last that was fetched
-    int64_t left = 0;        // to be fetched
-    std::set<int64_t> open;  // fetched, and neither acknowledged nor parked
+    int64_t position = 0;    // of the last that came
+    std::set<int64_t> open;  // came, and neither acknowledged nor parked
   };
   bool Room() const;
-  absl::Status Open(EventStore& store, std::string done, const std::string& reach, int64_t position);
+  void Take(EventPart part, Instant now);
   void Retire();  // windows that are settled
   void MergeOldest();
   EventPlace Place() const;
 
   ClaimedSubscription claimed_;
+  const std::unique_ptr<EventSource> source_;
   Lanes lanes_;
-  std::deque<Window> windows_;                         // in order; the first is the oldest that is not settled, all but the last are fetched
+  std::deque<Window> windows_;                         // in order; the first is the oldest that is not settled, all but the last are here
   std::unordered_map<int64_t, Window*> window_of_;     // of open events
-  std::string done_;                                   // what is visible in it is settled, or in a window
+  EventPlace taken_;                                   // what came; while it is in a window, that is the last of windows_
   EventPlace written_;
-  bool resumed_ = false;       // a window that an earlier holder had begun is opened again
   bool more_parked_ = false;   // more rows than may be here at once
   bool closed_any_ = false;    // since the place was written
   size_t batch_;

@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Measures events beside Redis Streams and beside the ceiling of PostgreSQL, and prints a table.
 
-    /usr/bin/python3 -B tests/bench/events.py [--seconds S] [--only bulkhead,postgres,redis] [--json]
+    /usr/bin/python3 -B tests/bench/events.py [--seconds S] [--only bulkhead,engine,postgres,redis] [--json]
 
 Needs a machine that does nothing else. All of Bulkhead's and PostgreSQL's figures are of one private PostgreSQL as the daemon sets it up, which waits for
 the disk at each commit; Redis has `appendonly yes` and `appendfsync always`, on the same disk. Publishing is measured by pgbench as the module's role:
 `SELECT bulkhead.publish(…)` in a transaction each, by one session and by eight, and 100 in a transaction; the ceiling is the same with inserts into a table of
 the module's own. Redis by redis-benchmark: XADD one by one, by one connection and by eight, and 100 in a pipeline. Then what was published is delivered to a
 handler that does nothing, and at last events come at 1,000 a second, each with the time it was published at.
+`engine` is the same by a daemon with `events.engine: redis`: published is into PostgreSQL there, too, and delivered through a Redis on the loopback.
 """
 
 import argparse
@@ -24,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 
 from harness import BUILD, Daemon, wait_until  # noqa: E402
 from machine import free_port  # noqa: E402
+from own_redis import Redis  # noqa: E402
 from peers import install_packages  # noqa: E402
 
 MODULES = BUILD / "tests" / "bench" / "event_modules"
@@ -86,10 +88,10 @@ def redis_rates(seconds):
     return rates
 
 
-def bulkhead(seconds, only):
-    """{column: {way: events per second}}, and what was delivered."""
+def bulkhead(seconds, measured, engine=None):
+    """{column: {way: events per second}}, and what was delivered. `measured`: "publish", "insert". `engine`: options of a daemon."""
     columns, delivered = {}, {}
-    daemon = Daemon(modules=["eventbench"], modules_dir=MODULES, private_store=True)
+    daemon = Daemon(modules=["eventbench"], modules_dir=MODULES, private_store=True, **(engine or {}))
     try:
         daemon.start()
         database = Database(daemon)
@@ -98,12 +100,13 @@ def bulkhead(seconds, only):
         def received():
             return daemon.get(f"{api}/received").data
 
-        if "postgres" in only:
+        if "insert" in measured:
             columns["plain inserts"] = {name: database.rate(INSERT if batch == 1 else INSERT_MANY, connections, seconds, batch)
                                         for name, connections, batch in WAYS}
-        if "bulkhead" in only:
-            columns["bulkhead.publish"] = {name: database.rate(PUBLISH if batch == 1 else PUBLISH_MANY, connections, seconds, batch)
-                                           for name, connections, batch in WAYS}
+        if "publish" in measured:
+            column = "publish, engine redis" if engine else "bulkhead.publish"
+            columns[column] = {name: database.rate(PUBLISH if batch == 1 else PUBLISH_MANY, connections, seconds, batch)
+                               for name, connections, batch in WAYS}
 
             def settled():
                 return daemon.get("/api/v1/events/subscriptions").data["subscriptions"][0]["lag"] == 0
@@ -114,11 +117,13 @@ def bulkhead(seconds, only):
             wait_until(lambda: daemon.get("/api/v1/events/subscriptions").data["subscriptions"][0]["lag"] == 0, "the pause")
             daemon.post(f"{api}/reset")
             count = 50_000
+            # With the engine redis a place between two of its windows, or all would be read from the outbox.
+            place = daemon.sql("SELECT coalesce((SELECT reach FROM bulkhead_internal.event_relay), pg_current_snapshot())")[0][0]
             daemon.sql("SELECT count(bulkhead_internal.append_event('eventbench', 'bench.event', 'k' || (i % 100), '{\"n\": 1}'))"
                        f" FROM generate_series(1, {count}) i")
             began = time.monotonic()
-            daemon.sql("UPDATE bulkhead_internal.event_subscriptions SET topics = '{bench.*}', fence = fence + 1, done = '1:1:', reach = pg_current_snapshot(),"
-                       f" position = (SELECT max(id) - {count} FROM bulkhead_internal.events)")
+            daemon.sql("UPDATE bulkhead_internal.event_subscriptions SET topics = '{bench.*}', fence = fence + 1, reach = NULL, position = 0,"
+                       f" done = '{place}'")
             daemon.sql("SELECT pg_notify('bulkhead_events', '')")
             wait_until(lambda: received()["events"] >= count, "the delivery", 300)
             delivered["delivered, events/s"] = count / (time.monotonic() - began)
@@ -137,11 +142,20 @@ def bulkhead(seconds, only):
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--seconds", type=int, default=10, help="of each measurement")
-    options.add_argument("--only", default="bulkhead,postgres,redis")
+    options.add_argument("--only", default="bulkhead,engine,postgres,redis")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     only = given.only.split(",")
-    columns, delivered = bulkhead(given.seconds, only) if {"bulkhead", "postgres"} & set(only) else ({}, {})
+    wanted = [measured for measured, word in (("publish", "bulkhead"), ("insert", "postgres")) if word in only]
+    columns, delivered = bulkhead(given.seconds, wanted) if wanted else ({}, {})
+    if "engine" in only:
+        redis = Redis()
+        try:
+            more, also_delivered = bulkhead(given.seconds, ["publish"], redis.options())
+        finally:
+            redis.end()
+        columns |= more
+        delivered |= {f"{name} (engine redis)": value for name, value in also_delivered.items()}
     if "redis" in only:
         columns["Redis Streams, always"] = redis_rates(given.seconds)
     if given.json:
@@ -151,7 +165,7 @@ def main():
     for name, _connections, _batch in WAYS:
         print(f"{name:28}" + "".join(f"{column[name]:24,.0f}" for column in columns.values()))
     for name, value in delivered.items():
-        print(f"{name:40} {json.dumps(value) if isinstance(value, dict) else f'{value:,.0f}'}")
+        print(f"{name:60} {json.dumps(value) if isinstance(value, dict) else f'{value:,.0f}'}")
 
 
 if __name__ == "__main__":

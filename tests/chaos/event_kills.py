@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Events under kill -9 of workers, of the supervisor and of PostgreSQL: none lost, none out of order within its key, no effect twice.
+"""Events under kill -9 of workers, of the supervisor, of PostgreSQL and of Redis: none lost, none out of order within its key, no effect twice.
 
-    /usr/bin/python3 -B tests/chaos/event_kills.py [--events N] [--keys N] [--pause S] [--seed N]
+    /usr/bin/python3 -B tests/chaos/event_kills.py [--events N] [--keys N] [--pause S] [--seed N] [--engine redis]
 
 One module publishes numbered events, each in the transaction that counts it; another writes each down in the transaction that remembers it
 (`once`). Meanwhile something is killed every little while, chosen by chance. At the end what was counted is compared with what was written down.
+With --engine redis events go through a Redis that is killed, too, and by chance comes back with what it had, with something older, or with nothing.
 200,000 events by default. Prints the seed and a table; ends with 1 when anything was lost, doubled, out of order or dead.
 """
 
@@ -22,6 +23,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
 from harness import BUILD, SLOW, Daemon, wait_until  # noqa: E402
+from own_redis import Redis  # noqa: E402
 
 MODULES = BUILD / "tests" / "events" / "modules"
 KINDS = {"worker of the subscriber": 5, "worker of the publisher": 2, "PostgreSQL": 2, "supervisor": 2}
@@ -62,8 +64,14 @@ class Sender:
             thread.join()
 
 
-def kill_one(kind, daemon, chance):
+def kill_one(kind, daemon, redis, chance):
     """True when something was killed."""
+    if kind == "Redis":
+        redis.kill()
+        redis.keeps = chance.random() < 0.5
+        time.sleep(chance.uniform(0, 1))
+        redis.start()
+        return True
     if kind == "supervisor":
         daemon.kill()
         daemon.start()
@@ -86,19 +94,21 @@ def kill_one(kind, daemon, chance):
         return False
 
 
-def run(events, keys, pause, seed):
+def run(events, keys, pause, seed, engine):
     chance = random.Random(seed)
-    daemon = Daemon(modules=["sender", "ledger"], modules_dir=MODULES, private_store=True)
+    redis = Redis(keeps=True) if engine == "redis" else None
+    kinds = {**KINDS, "Redis": 4} if redis else KINDS
+    daemon = Daemon(modules=["sender", "ledger"], modules_dir=MODULES, private_store=True, **(redis.options() if redis else {}))
     sender, kills, never = None, collections.Counter(), threading.Event()
     began = time.monotonic()
     try:
         daemon.start()
         sender = Sender(daemon, events, keys)
-        while not sender.done.is_set() or sum(kills.values()) < len(KINDS):
+        while not sender.done.is_set() or sum(kills.values()) < len(kinds):
             never.wait(chance.uniform(0.3, 1.7) * pause)
-            missing = [kind for kind in KINDS if kind not in kills]
-            kind = missing[0] if sender.done.is_set() and missing else chance.choices(list(KINDS), list(KINDS.values()))[0]
-            if kill_one(kind, daemon, chance):
+            missing = [kind for kind in kinds if kind not in kills]
+            kind = missing[0] if sender.done.is_set() and missing else chance.choices(list(kinds), list(kinds.values()))[0]
+            if kill_one(kind, daemon, redis, chance):
                 kills[kind] += 1
         sender.stop()
         published_s = time.monotonic() - began
@@ -125,6 +135,8 @@ def run(events, keys, pause, seed):
         if sender:
             sender.stop()
         daemon.clean_up()
+        if redis:
+            redis.end()
 
 
 def main():
@@ -133,9 +145,10 @@ def main():
     options.add_argument("--keys", type=int, default=200)
     options.add_argument("--pause", type=float, default=2.0, help="seconds between two kills, on average")
     options.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    options.add_argument("--engine", choices=("postgres", "redis"), default="postgres")
     given = options.parse_args()
     print(f"seed {given.seed}", flush=True)
-    result = run(given.events, given.keys, given.pause, given.seed)
+    result = run(given.events, given.keys, given.pause, given.seed, given.engine)
     for name, value in result.items():
         print(f"{name:24} {json.dumps(value)}", flush=True)
     wrong = [name for name in ("lost", "done twice", "out of order", "dead letters") if result[name] != 0]

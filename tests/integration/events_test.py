@@ -7,6 +7,7 @@ import time
 import unittest
 
 import harness
+import own_redis
 from harness import BUILD, SLOW, DaemonTest, SharedDaemonTest, wait_until
 
 EVENTS = BUILD / "tests" / "events" / "modules"
@@ -158,6 +159,8 @@ class Trouble(EventsTest):
 
 
 class Lives(DaemonTest):
+    options = OPTIONS
+
     def entries(self, daemon, key):
         return daemon.get(f"/api/v1/m/ledger/keys/{key}").data
 
@@ -166,7 +169,7 @@ class Lives(DaemonTest):
         self.assertEqual(answer.status, 200, answer)
 
     def test_what_is_published_while_its_subscriber_is_disabled_comes_when_it_is_enabled(self):
-        daemon = self.daemon(**OPTIONS)
+        daemon = self.daemon(**self.options)
         self.assertEqual(daemon.post("/api/v1/modules/ledger/disable").status, 200)
         for n in range(1, 21):
             self.publish(daemon, "kept", n)
@@ -177,7 +180,7 @@ class Lives(DaemonTest):
         self.assertEqual([e["n"] for e in self.entries(daemon, "kept")], list(range(1, 21)))
 
     def test_a_worker_that_is_killed_while_it_handles_an_event_costs_nothing(self):
-        daemon = self.daemon(**OPTIONS)
+        daemon = self.daemon(**self.options)
         for n in range(1, 9):
             self.publish(daemon, f"slow{n}", 1, ms=300)
         for worker in daemon.module("ledger")["workers"]:
@@ -187,7 +190,7 @@ class Lives(DaemonTest):
         self.assertEqual(daemon.get("/api/v1/events/dead-letters").data, [])
 
     def test_a_clean_restart_loses_nothing_and_makes_nothing_a_dead_letter(self):
-        daemon = self.daemon(**OPTIONS)
+        daemon = self.daemon(**self.options)
         for n in range(1, 31):
             self.publish(daemon, "restarted", n, ms=50)
         code, took = daemon.stop()
@@ -197,6 +200,72 @@ class Lives(DaemonTest):
         self.assertEqual([e["n"] for e in self.entries(daemon, "restarted")], list(range(1, 31)))
         self.assertEqual({e["attempt"] for e in self.entries(daemon, "restarted")}, {1})
         self.assertEqual(daemon.get("/api/v1/events/dead-letters").data, [])
+
+
+class ByRedis:
+    """The same once more with the engine redis."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = own_redis.Redis()
+        cls.options = {**OPTIONS, **cls.redis.options()}
+        try:
+            super().setUpClass()
+        except BaseException:
+            cls.redis.end()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.redis.end()
+
+
+class PublishingByRedis(ByRedis, Publishing):
+    def test_events_go_through_the_stream(self):
+        self.publish("ledger.entry", "streamed", {"n": 1})
+        self.wait_entries("streamed", 1)
+        stream = wait_until(lambda: self.daemon.sql("SELECT stream FROM bulkhead_internal.event_relay WHERE node IS NOT NULL"), "a relay")[0][0]
+        before = int(self.redis.cli("XLEN", stream) or 0)
+        self.publish("ledger.entry", "streamed", {"n": 2})
+        self.wait_entries("streamed", 2)
+        self.assertGreater(int(self.redis.cli("XLEN", stream)), before)
+        self.assertEqual(self.daemon.get("/api/v1/events/subscriptions").data["engine"], {"name": "redis", "status": "up", "message": ""})
+
+
+class TroubleByRedis(ByRedis, Trouble):
+    pass
+
+
+class LivesByRedis(ByRedis, Lives):
+    def test_a_redis_that_is_killed_holds_up_nothing_and_its_loss_is_shown(self):
+        daemon = self.daemon(**self.options)
+        engine = lambda: daemon.get("/api/v1/events/subscriptions").data["engine"]["status"]  # noqa: E731
+        health = lambda: daemon.get("/api/v1/system/modules").data  # noqa: E731
+        self.publish(daemon, "before", 1)
+        wait_until(lambda: len(self.entries(daemon, "before")) == 1, "the first event")
+        self.assertEqual((engine(), health()["details"]["events"]["status"]), ("up", "up"))
+        self.redis.kill()
+        try:
+            for n in range(1, 21):
+                self.publish(daemon, "meanwhile", n)
+            wait_until(lambda: len(self.entries(daemon, "meanwhile")) == 20, "the events without Redis")
+            wait_until(lambda: engine() == "degraded", "the loss to be shown")
+            detail = health()["details"]["events"]
+            self.assertEqual((health()["status"], detail["status"]), ("degraded", "degraded"))
+            self.assertIn("Redis is away", detail["message"])
+        finally:
+            self.redis.start()
+        wait_until(lambda: engine() == "up", "Redis to be back")
+        for n in range(21, 41):
+            self.publish(daemon, "meanwhile", n)
+        wait_until(lambda: len(self.entries(daemon, "meanwhile")) == 40, "the rest")
+        self.assertEqual([e["n"] for e in self.entries(daemon, "meanwhile")], list(range(1, 41)))
+        self.assertEqual(daemon.log().count("Redis is away"), 1)
+        self.assertEqual(daemon.log().count("Redis is back"), 1)
+        self.assertNotIn(own_redis.PASSWORD, daemon.log())
 
 
 if __name__ == "__main__":

@@ -425,6 +425,23 @@ TEST_F(ConfigTest, TheCacheHasABoundForAllAndForEachModule) {
   for (const char* bad : {"512KiB", "2000GiB", "much", "-1"}) EXPECT_THAT(Bad({"serve", "--cache-max-bytes", bad}), HasSubstr("--cache-max-bytes: ")) << bad;
 }
 
+TEST_F(ConfigTest, TheEngineRedisWantsToKnowWhereRedisIsAndNoSentenceShowsItsPassword) {
+  EXPECT_FALSE(Good({"serve"}).events_on_redis);
+  EXPECT_THAT(Bad({"serve", "--events-engine", "redis"}), HasSubstr("events.redis: The engine redis wants to know where Redis is"));
+  EXPECT_THAT(Bad({"serve", "--events-engine", "kafka"}), HasSubstr("\"kafka\" is neither postgres nor redis"));
+  EXPECT_THAT(Bad({"serve", "--events-redis", "rediss://h"}), HasSubstr("TLS"));
+  for (const char* good : {"redis://127.0.0.1", "redis://:s%40cret@redis.example.org:6380/3", "redis://[::1]:6379", "unix:///run/redis.sock",
+                           "unix://bulkhead:secret@/run/redis.sock?db=2"}) {
+    const Config config = Good({"serve", "--events-engine", "redis", "--events-redis", good});
+    EXPECT_TRUE(config.events_on_redis);
+    EXPECT_EQ(config.events_redis, good);
+  }
+  for (const char* bad : {"127.0.0.1:6379", "redis://", "redis://:secret@h:0", "redis://secret@h", "redis://:secret@h/x", "redis://:secret@h:99999",
+                          "redis://:%zsecret@h", "unix://", "unix://run/secret", "unix:///run/redis.sock?secret=1", "redis://:secret@h h"}) {
+    EXPECT_THAT(Bad({"serve", "--events-redis", bad}), testing::AllOf(HasSubstr("--events-redis: "), testing::Not(HasSubstr("secret")))) << bad;
+  }
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);

@@ -17,7 +17,7 @@ class EventQueriesTest : public EventsTest {
   EventQueries queries_{database_};
 };
 
-TEST_F(EventQueriesTest, EventsAreListedNewestFirstByTopicKeyAndTime) {
+TEST_P(EventQueriesTest, EventsAreListedNewestFirstByTopicKeyAndTime) {
   Emit("order.created", "a", "1");
   Emit("order.paid", "b", "2");
   Emit("price.updated", "a", R"({"cents": 3})");
@@ -38,8 +38,8 @@ TEST_F(EventQueriesTest, EventsAreListedNewestFirstByTopicKeyAndTime) {
   EXPECT_EQ(queries_.Find({.page_size = 1})->total, 3);
 }
 
-TEST_F(EventQueriesTest, TheLagCountsWhatIsNotAcknowledged) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventQueriesTest, TheLagCountsWhatIsNotAcknowledged) {
+  EventNode node("n1", where_);
   billing_->Say([](const pb::Event& event) { return event.key() == "bad" ? Verdict::RETRY : Verdict::ACK; });
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "bad", "1");
@@ -59,8 +59,8 @@ TEST_F(EventQueriesTest, TheLagCountsWhatIsNotAcknowledged) {
   EXPECT_EQ(queries_.Subscriptions()->at(0).lag, 2);
 }
 
-TEST_F(EventQueriesTest, ADeadLetterIsLookedAtDeliveredAgainAndDropped) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventQueriesTest, ADeadLetterIsLookedAtDeliveredAgainAndDropped) {
+  EventNode node("n1", where_);
   std::atomic<bool> dead = true;
   billing_->Say([&](const pb::Event&) { return dead ? Verdict::DEAD : Verdict::ACK; });
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
@@ -90,8 +90,8 @@ TEST_F(EventQueriesTest, ADeadLetterIsLookedAtDeliveredAgainAndDropped) {
   EXPECT_EQ(Count("audit"), 2);
 }
 
-TEST_F(EventQueriesTest, AllDeadLettersOfAModuleAreDeliveredAgainInTheirOrder) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventQueriesTest, AllDeadLettersOfAModuleAreDeliveredAgainInTheirOrder) {
+  EventNode node("n1", where_);
   std::atomic<bool> dead = true;
   billing_->Say([&](const pb::Event&) { return dead ? Verdict::DEAD : Verdict::ACK; });
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
@@ -103,8 +103,8 @@ TEST_F(EventQueriesTest, AllDeadLettersOfAModuleAreDeliveredAgainInTheirOrder) {
   for (int i = 0; i < 30; ++i) EXPECT_EQ(came[30 + i].payload_json(), std::to_string(i));
 }
 
-TEST_F(EventQueriesTest, AReplayDeliversAgainWhatWasPublishedSinceATimeAndTheRestOfTheLagOnce) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventQueriesTest, AReplayDeliversAgainWhatWasPublishedSinceATimeAndTheRestOfTheLagOnce) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "a", "1");
   Sql("UPDATE bulkhead_internal.events SET at = at - interval '1 hour'");
@@ -122,7 +122,7 @@ TEST_F(EventQueriesTest, AReplayDeliversAgainWhatWasPublishedSinceATimeAndTheRes
   EXPECT_EQ(ErrorCode(queries_.Replay("nobody", Clock::Real().Wall(), false, Audit("events.replay")).status()), "SUBSCRIPTION_NOT_FOUND");
 }
 
-TEST_F(EventQueriesTest, AReplayForgetsWhatWasDoneOnlyWhenItIsToldTo) {
+TEST_P(EventQueriesTest, AReplayForgetsWhatWasDoneOnlyWhenItIsToldTo) {
   Emit("order.created", "a", "1");
   Sql("INSERT INTO bulkhead_internal.event_inbox SELECT 'billing', id FROM bulkhead_internal.events");
   const WallTime before = Clock::Real().Wall() - std::chrono::minutes(1);
@@ -132,7 +132,7 @@ TEST_F(EventQueriesTest, AReplayForgetsWhatWasDoneOnlyWhenItIsToldTo) {
   EXPECT_EQ(Count("event_inbox"), 0);
 }
 
-TEST_F(EventQueriesTest, WhatEverybodyHasGoesByItsAgeAndWhatSomebodyLacksLater) {
+TEST_P(EventQueriesTest, WhatEverybodyHasGoesByItsAgeAndWhatSomebodyLacksLater) {
   for (int i = 0; i < 3; ++i) Emit("order.created", "a", std::to_string(i));
   auto connection = Connection::Open(conninfo_);
   ASSERT_TRUE(connection.ok());
@@ -150,7 +150,7 @@ TEST_F(EventQueriesTest, WhatEverybodyHasGoesByItsAgeAndWhatSomebodyLacksLater) 
   EXPECT_EQ(store.Trim(7 * kDay, 30 * kDay).value_or(-1), 1);
 }
 
-TEST_F(EventQueriesTest, ASubscriptionBeginsWhenItsModuleIsFirstEnabledAndFollowsTheManifest) {
+TEST_P(EventQueriesTest, ASubscriptionBeginsWhenItsModuleIsFirstEnabledAndFollowsTheManifest) {
   Register("stats", R"({"subscribes": ["order.paid"]})", "REGISTERED");
   EXPECT_EQ(queries_.Subscriptions()->size(), 1u);
   Emit("order.paid", "a", "1");
@@ -165,6 +165,8 @@ TEST_F(EventQueriesTest, ASubscriptionBeginsWhenItsModuleIsFirstEnabledAndFollow
   EXPECT_THAT(queries_.Subscriptions()->at(1).topics, ElementsAre("order.*"));
   EXPECT_EQ(queries_.Subscriptions()->at(1).lag, 2);
 }
+
+INSTANTIATE_TEST_SUITE_P(Engines, EventQueriesTest, testing::Values(Engine::kPostgres, Engine::kRedis), EngineName);
 
 }  // namespace
 }  // namespace bulkhead::events_testing

@@ -12,6 +12,7 @@
 #include "supervisor/base/status.h"
 #include "supervisor/events/events.h"
 #include "tests/fakes/postgres_fixture.h"
+#include "tests/fakes/redis_fixture.h"
 
 namespace bulkhead::events_testing {
 
@@ -124,11 +125,18 @@ class FakeSubscriber : public ControlPort {
   std::vector<std::function<void(absl::Status)>> held_;
 };
 
+// What supervisors of a cluster share.
+struct SharedStores {
+  std::string conninfo;
+  std::optional<RedisAddress> redis;
+};
+
 // The events of one supervisor.
 class EventNode {
  public:
-  EventNode(const std::string& name, const std::string& conninfo)
-      : database_(conninfo, 4), events_(Events::Make(loop_, database_, Clock::Real(), {.node = name})), thread_([this] { loop_.Run(); }) {
+  EventNode(const std::string& name, const SharedStores& where)
+      : database_(where.conninfo, 4), events_(Events::Make(loop_, database_, Clock::Real(), {.node = name, .redis = where.redis})),
+        thread_([this] { loop_.Run(); }) {
     OnLoop([&] { events_->Start(); });
   }
   ~EventNode() {
@@ -184,7 +192,10 @@ class EventNode {
   bool stopped_ = false;
 };
 
-class EventsTest : public testing::Test {
+enum class Engine { kPostgres, kRedis };
+inline std::string EngineName(const testing::TestParamInfo<Engine>& info) { return info.param == Engine::kRedis ? "Redis" : "Postgres"; }
+
+class EventsTest : public testing::TestWithParam<Engine> {
  protected:
   // Registered as the lifecycle does it; ENABLED unless `status` says otherwise.
   void Register(const std::string& name, const std::string& events_json, const std::string& status = "ENABLED") {
@@ -211,11 +222,17 @@ class EventsTest : public testing::Test {
   }
 
   EventsTest() {
+    if (GetParam() == Engine::kRedis) {
+      redis_.emplace();
+      where_.redis = redis_->address();
+    }
     Register("orders", R"({"publishes": ["order.created", "order.paid", "price.updated"],
       "schemas": {"price.updated": {"type": "object", "required": ["cents"], "properties": {"cents": {"type": "integer", "minimum": 1}}}}})");
     Register("billing", R"({"subscribes": ["order.*"]})");
   }
   std::string conninfo_ = TestPostgres::Instance().FreshDatabase();
+  SharedStores where_{conninfo_, std::nullopt};
+  std::optional<TestRedis> redis_;
   Database database_{conninfo_, 4};
   std::shared_ptr<FakeSubscriber> billing_ = std::make_shared<FakeSubscriber>();
 };

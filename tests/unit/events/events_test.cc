@@ -10,8 +10,8 @@ using testing::HasSubstr;
 using testing::UnorderedElementsAre;
 using Verdict = pb::EventOutcome;
 
-TEST_F(EventsTest, ASubscriberIsGivenWhatItsTopicsMatchAndNothingElse) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ASubscriberIsGivenWhatItsTopicsMatchAndNothingElse) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("price.updated", "p", R"({"cents": 5})");
   Emit("order.created", "o1", R"({"n": 1})");
@@ -25,8 +25,8 @@ TEST_F(EventsTest, ASubscriberIsGivenWhatItsTopicsMatchAndNothingElse) {
   EXPECT_NEAR(came[0].at_ms(), std::chrono::duration_cast<Millis>(Clock::Real().Wall().time_since_epoch()).count(), 60'000);
 }
 
-TEST_F(EventsTest, AnOpenTransactionDelaysItsOwnEventsAndNoOthers) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, AnOpenTransactionDelaysItsOwnEventsAndNoOthers) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   auto open = Connection::Open(conninfo_);
   ASSERT_TRUE(open.ok());
@@ -48,8 +48,8 @@ TEST_F(EventsTest, AnOpenTransactionDelaysItsOwnEventsAndNoOthers) {
   EXPECT_EQ(came.size(), 501u);
 }
 
-TEST_F(EventsTest, ATransactionThatRollsBackHasPublishedNothing) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ATransactionThatRollsBackHasPublishedNothing) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   EXPECT_FALSE(database_.Transaction([&](Connection& c) -> absl::Status {
     RETURN_IF_ERROR(c.Run(Append("order.created", "a", "1")).status());
@@ -60,8 +60,8 @@ TEST_F(EventsTest, ATransactionThatRollsBackHasPublishedNothing) {
   EXPECT_THAT(billing_->Payloads(), ElementsAre("2"));
 }
 
-TEST_F(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterleave) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterleave) {
+  EventNode node("n1", where_);
   auto second = std::make_shared<FakeSubscriber>();
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}, {"b.1", second}}}}});
   constexpr int kSessions = 4, kEach = 200;
@@ -103,8 +103,8 @@ TEST_F(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterl
   }
 }
 
-TEST_F(EventsTest, AFailedEventIsTriedAgainAndHoldsUpItsKeyAlone) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, AFailedEventIsTriedAgainAndHoldsUpItsKeyAlone) {
+  EventNode node("n1", where_);
   std::atomic<int> tries = 0;
   billing_->Say([&](const pb::Event& event) {
     return event.payload_json() == "1" && ++tries == 1 ? Verdict::RETRY : Verdict::ACK;
@@ -121,8 +121,8 @@ TEST_F(EventsTest, AFailedEventIsTriedAgainAndHoldsUpItsKeyAlone) {
   Until([&] { return Count("event_deliveries") == 0; }, "rows of acknowledged events are left");
 }
 
-TEST_F(EventsTest, ASlowEventHoldsUpItsKeyAndNothingElse) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ASlowEventHoldsUpItsKeyAndNothingElse) {
+  EventNode node("n1", where_);
   billing_->Hold("slow");
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "slow", "0");
@@ -137,8 +137,8 @@ TEST_F(EventsTest, ASlowEventHoldsUpItsKeyAndNothingElse) {
   Until([&] { return node.events().queries().Subscriptions()->at(0).lag == 0; }, "not all is acknowledged");
 }
 
-TEST_F(EventsTest, WhatAWorkerTookAlongWhenItDiedComesToAnother) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, WhatAWorkerTookAlongWhenItDiedComesToAnother) {
+  EventNode node("n1", where_);
   billing_->Die(absl::UnavailableError("gone"));
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "a", "1");
@@ -150,9 +150,9 @@ TEST_F(EventsTest, WhatAWorkerTookAlongWhenItDiedComesToAnother) {
   EXPECT_EQ(Count("event_dead_letters"), 0);
 }
 
-TEST_F(EventsTest, WhatWasNotAcknowledgedComesAgainAfterARestartAndWhatWasDoesNot) {
+TEST_P(EventsTest, WhatWasNotAcknowledgedComesAgainAfterARestartAndWhatWasDoesNot) {
   {
-    EventNode node("n1", conninfo_);
+    EventNode node("n1", where_);
     billing_->Say([](const pb::Event& event) { return event.payload_json() == "2" ? Verdict::RETRY : Verdict::ACK; });
     node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
     for (const char* n : {"1", "2", "3"}) Emit("order.created", n, n);
@@ -162,14 +162,14 @@ TEST_F(EventsTest, WhatWasNotAcknowledgedComesAgainAfterARestartAndWhatWasDoesNo
   }
   Emit("order.created", "4", "4");
   auto later = std::make_shared<FakeSubscriber>();
-  EventNode node("n1", conninfo_);
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.1", later}}}}});
   later->Await(2);
   EXPECT_THAT(later->Payloads(), UnorderedElementsAre("2", "4"));
 }
 
-TEST_F(EventsTest, AShutdownGivesBackWhatIsUnderWayAndMakesNothingADeadLetter) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, AShutdownGivesBackWhatIsUnderWayAndMakesNothingADeadLetter) {
+  EventNode node("n1", where_);
   billing_->Hold();
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   for (int i = 0; i < 50; ++i) Emit("order.created", std::to_string(i), std::to_string(i));
@@ -179,13 +179,13 @@ TEST_F(EventsTest, AShutdownGivesBackWhatIsUnderWayAndMakesNothingADeadLetter) {
   EXPECT_EQ(Count("event_dead_letters"), 0);
   EXPECT_EQ(Count("event_deliveries"), 0);
   auto later = std::make_shared<FakeSubscriber>();
-  EventNode next("n1", conninfo_);
+  EventNode next("n1", where_);
   next.Publish({{"billing", {{"order.*"}, {{"b.1", later}}}}});
   for (const auto& event : later->Await(50)) EXPECT_EQ(event.attempt(), 1);
 }
 
-TEST_F(EventsTest, ADrainWaitsForTheCallsThatAreUnderWay) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ADrainWaitsForTheCallsThatAreUnderWay) {
+  EventNode node("n1", where_);
   billing_->Hold();
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "a", "1");
@@ -200,21 +200,21 @@ TEST_F(EventsTest, ADrainWaitsForTheCallsThatAreUnderWay) {
   EXPECT_EQ(billing_->came().size(), 1u);
 }
 
-TEST_F(EventsTest, WhatIsPublishedWhileASubscriberIsDisabledIsKeptForIt) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, WhatIsPublishedWhileASubscriberIsDisabledIsKeptForIt) {
+  EventNode node("n1", where_);
   node.Publish({});
   for (int i = 0; i < 20; ++i) Emit("order.created", "a", std::to_string(i));
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   billing_->Await(20);
 }
 
-TEST_F(EventsTest, OneNodeDeliversAndAnotherTakesOverWhenItLeaves) {
-  auto first = std::make_unique<EventNode>("n1", conninfo_);
+TEST_P(EventsTest, OneNodeDeliversAndAnotherTakesOverWhenItLeaves) {
+  auto first = std::make_unique<EventNode>("n1", where_);
   first->Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "a", "1");
   billing_->Await(1);
   auto other = std::make_shared<FakeSubscriber>();
-  EventNode second("n2", conninfo_);
+  EventNode second("n2", where_);
   second.Publish({{"billing", {{"order.*"}, {{"c.0", other}}}}});
   for (int i = 2; i <= 100; ++i) Emit("order.created", "a", std::to_string(i));
   billing_->Await(100);
@@ -224,8 +224,8 @@ TEST_F(EventsTest, OneNodeDeliversAndAnotherTakesOverWhenItLeaves) {
   EXPECT_EQ(other->Await(1)[0].payload_json(), "101");
 }
 
-TEST_F(EventsTest, ALostDatabaseIsWaitedForAndNothingIsLost) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ALostDatabaseIsWaitedForAndNothingIsLost) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Emit("order.created", "a", "1");
   billing_->Await(1);
@@ -237,8 +237,8 @@ TEST_F(EventsTest, ALostDatabaseIsWaitedForAndNothingIsLost) {
   billing_->Await([](const auto& came) { return !came.empty() && came.back().payload_json() == "3"; }, "what came after the loss");
 }
 
-TEST_F(EventsTest, ALostConnectionIsMadeAnewAsOftenAsItTakes) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, ALostConnectionIsMadeAnewAsOftenAsItTakes) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   for (int i = 1; i <= 5; ++i) {
     Emit("order.created", "a", std::to_string(i));
@@ -248,8 +248,8 @@ TEST_F(EventsTest, ALostConnectionIsMadeAnewAsOftenAsItTakes) {
   }
 }
 
-TEST_F(EventsTest, AnIdleNodeSleepsAndTheNextPublicationWakesIt) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, AnIdleNodeSleepsAndTheNextPublicationWakesIt) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   Until([&] { return Count("event_sleepers") == 1; }, "it does not sleep");
   const Instant published = Clock::Real().Now();
@@ -259,8 +259,8 @@ TEST_F(EventsTest, AnIdleNodeSleepsAndTheNextPublicationWakesIt) {
   Until([&] { return Count("event_sleepers") == 0; }, "it is woken by each publication");
 }
 
-TEST_F(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse) {
-  EventNode node("n1", conninfo_);
+TEST_P(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse) {
+  EventNode node("n1", where_);
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}}}}});
   std::vector<std::promise<absl::StatusOr<int64_t>>> answers(40);
   for (size_t i = 0; i < answers.size(); ++i) {
@@ -283,7 +283,7 @@ TEST_F(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse
   EXPECT_EQ(ErrorCode(node.Send("order.created", "k", "1", "billing").status()), "INVALID_ARGUMENT");
 }
 
-TEST_F(EventsTest, ARoleOfAModulePublishesAsThatModuleAndRemembersWhatItHasDone) {
+TEST_P(EventsTest, ARoleOfAModulePublishesAsThatModuleAndRemembersWhatItHasDone) {
   Sql("DROP ROLE IF EXISTS bh_events_orders");
   Sql("CREATE ROLE bh_events_orders LOGIN");
   Sql("GRANT USAGE ON SCHEMA bulkhead TO bh_events_orders");
@@ -306,6 +306,8 @@ TEST_F(EventsTest, ARoleOfAModulePublishesAsThatModuleAndRemembersWhatItHasDone)
   ASSERT_TRUE(c.Run("ROLLBACK").ok());
   EXPECT_TRUE(c.Run("SELECT bulkhead.once('8') AS first")->Bool(0, "first"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Engines, EventsTest, testing::Values(Engine::kPostgres, Engine::kRedis), EngineName);
 
 }  // namespace
 }  // namespace bulkhead::events_testing
