@@ -214,6 +214,11 @@ class Daemon {
       });
     });
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
+    static_assert(limits::kMaxArtifactBytes == limits::kMaxUpload);
+    host_->OnArtifact([this](HostArtifact file, HostServer::ArtifactDone done) {
+      ArtifactUpload upload{file.run_id, file.fence, file.name, file.content_type, std::move(file.data)};
+      jobs_->KeepArtifact(file.module, std::move(upload), [done = std::move(done)](const absl::StatusOr<Artifact>& kept) { done(kept.status()); });
+    });
     reconciler_->OnInstances([this](const std::string& token, const std::string& module, bool present) {
       host_->SetInstance(token, module, present);
     });

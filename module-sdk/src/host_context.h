@@ -58,6 +58,7 @@ class HostContext final : public Context {
   std::vector<std::string> ReplaceFlags(FlagStates flags);
   void CloseDatabase();
   HealthChecks& health() { return health_; }
+  HostClient& host() { return host_; }
   int worker_threads() const { return worker_threads_; }
   int max_waiting() const { return max_waiting_; }
   void Collect(std::map<std::string, double>& custom) const;

@@ -11,6 +11,7 @@
 #include "bulkhead/host/v1/host.grpc.pb.h"
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/artifact_upload.h"
 #include "supervisor/worker/flag_message.h"
 
 namespace bulkhead {
@@ -151,6 +152,8 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
   void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override { publish_ = std::move(publish); }
 
+  void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) override { keep_ = std::move(keep); }
+
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
   }
@@ -209,6 +212,11 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     });
     return call;
   }
+  grpc::ServerReadReactor<host::v1::PutArtifactRequest>* PutArtifact(grpc::CallbackServerContext* context, host::v1::PutArtifactResponse* response) override {
+    const auto module = CallerOf(*context);
+    grpc::Status refused = !module ? Unknown() : keep_ ? grpc::Status::OK : grpc::Status(grpc::UNIMPLEMENTED, "PutArtifact is not offered here");
+    return ReceiveArtifact(context, response, module.value_or(""), uploads_, keep_, std::move(refused));
+  }
   grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* c, const host::v1::CacheGetRequest*, host::v1::CacheGetResponse*) override {
     return NotYet(c, "CacheGet");
   }
@@ -225,6 +233,8 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   Guarded<std::map<std::string, std::string>> modules_;  // token → module
   std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance, as is
   std::function<void(PublishedEvent, PublishDone)> publish_;
+  std::function<void(HostArtifact, ArtifactDone)> keep_;
+  const std::shared_ptr<UploadPlaces> uploads_ = std::make_shared<UploadPlaces>();
   std::unique_ptr<grpc::Server> server_;
 };
 

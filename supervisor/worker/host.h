@@ -1,6 +1,6 @@
 // What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
 // token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
-// This version answers Publish, Enqueue, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist
+// This version answers Publish, Enqueue, PutArtifact, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist
 // (proto/README.md).
 // Thread-safe.
 #pragma once
@@ -32,6 +32,17 @@ struct HostEnqueue {
   int priority = 0;
 };
 
+// A file that a run of a job has made (host.proto).
+struct HostArtifact {
+  std::string module, run_id;
+  int64_t fence = 0;
+  std::string name, content_type, data;
+};
+
+namespace limits {
+inline constexpr int64_t kMaxUpload = 16 << 20;  // bytes of such a file; beyond: INVALID_ARGUMENT
+}
+
 class HostServer {
  public:
   using Enqueued = std::function<void(absl::Status status, const std::string& run_id, bool existed)>;  // once, any thread
@@ -48,6 +59,9 @@ class HostServer {
   virtual void OnEnqueue(std::function<void(const std::string& module, HostEnqueue run, Enqueued done)> enqueue) = 0;
   // The same for Publish, which writes an event of `module` and answers with its number.
   virtual void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) = 0;
+  using ArtifactDone = std::function<void(const absl::Status& status)>;  // once, any thread
+  // The same for PutArtifact, with the whole file, of at most 16 MiB.
+  virtual void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.
