@@ -1,5 +1,5 @@
 // The layers of the configuration, lowest first: file, environment, flags. Each knows how to name the place of a wrong value.
-// Private to config.cc, config_file.cc, config_auth.cc and command_line.cc.
+// Private to config.cc, config_file.cc, config_auth.cc, config_notifications.cc and command_line.cc.
 #pragma once
 
 #include <functional>
@@ -43,6 +43,9 @@ class Mistakes {
 // The mapping below `auth`, at `pointer` of the file. `wrong` is told of each mistake: its pointer, its key, a sentence. config_auth.cc.
 using Blame = std::function<void(const std::string& pointer, const std::string& key, std::string sentence)>;
 void ReadAuth(const nlohmann::json& value, const std::string& pointer, const std::string& cwd, JwtSettings& jwt, const Blame& wrong);
+
+// The mapping below `notifications`, likewise. config_notifications.cc.
+void ReadNotifications(const nlohmann::json& value, const std::string& pointer, const std::string& cwd, NotificationSettings& settings, const Blame& wrong);
 
 void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,

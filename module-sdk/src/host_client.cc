@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "bulkhead/host/v1/host.grpc.pb.h"
+#include "bulkhead/host/v1/notifications.grpc.pb.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -23,6 +24,7 @@ bool MayPass(grpc::StatusCode code) {
 }  // namespace
 
 struct HostClient::Connection {
+  std::unique_ptr<::bulkhead::host::v1::Notifications::Stub> notifications;
   std::unique_ptr<::bulkhead::host::v1::Host::Stub> stub;
 };
 
@@ -33,7 +35,9 @@ HostClient::Connection& HostClient::connection() {
   std::lock_guard lock(mutex_);
   if (!connection_) {
     connection_ = std::make_unique<Connection>();
-    connection_->stub = ::bulkhead::host::v1::Host::NewStub(grpc::CreateChannel("unix:" + host_socket_, grpc::InsecureChannelCredentials()));
+    const auto channel = grpc::CreateChannel("unix:" + host_socket_, grpc::InsecureChannelCredentials());
+    connection_->stub = ::bulkhead::host::v1::Host::NewStub(channel);
+    connection_->notifications = ::bulkhead::host::v1::Notifications::NewStub(channel);
   }
   return *connection_;
 }
@@ -78,6 +82,20 @@ void HostClient::PutArtifact(const std::string& run_id, int64_t fence, std::stri
   call->WritesDone();
   const grpc::Status status = call->Finish();
   if (!status.ok()) throw HostError(status.error_message(), MayPass(status.error_code()));
+}
+
+std::string HostClient::Notify(std::string_view channel, std::string message_json) {
+  if (host_socket_.empty()) throw HostError("there is no supervisor to send a notification", false);
+  ::bulkhead::host::v1::NotifyRequest request;
+  request.set_channel(Utf8(channel));
+  request.set_message_json(std::move(message_json));
+  grpc::ClientContext context;
+  context.AddMetadata("x-bulkhead-token", token_);
+  context.set_deadline(std::chrono::system_clock::now() + kHostDeadline);
+  ::bulkhead::host::v1::NotifyResponse response;
+  const grpc::Status status = connection().notifications->Notify(&context, request, &response);
+  if (!status.ok()) throw HostError(status.error_message(), MayPass(status.error_code()));
+  return response.run_id();
 }
 
 std::string HostClient::Publish(std::string_view topic, std::string_view key, std::string payload_json) {

@@ -45,6 +45,8 @@ class HostContext final : public Context {
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
   std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload, const EnqueueOptions& options) override;
+  std::string Notify(const Notification& notification) override;
+  std::string Notify(Transaction& transaction, const Notification& notification) override;
   Events& events() override { return events_; }
   void AddHealthCheck(std::string name, HealthCheck check) override;
   Counter& counter(std::string name) override;

@@ -20,7 +20,7 @@ namespace pb = ::bulkhead::module::v1;
 namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kProgressEvery = std::chrono::milliseconds(100);
-constexpr auto kArtifactPause = std::chrono::milliseconds(100);  // before the second try, doubled for each further one
+constexpr std::chrono::milliseconds kArtifactPause{100}, kMaxArtifactPause{1'000};  // before the second try, doubled for each further one
 constexpr auto kArtifactPatience = std::chrono::seconds(30);
 constexpr int kMaxLogLines = 1'000;          // of one run; the rest is counted
 constexpr size_t kMaxLogMessage = 4 * 1024;  // bytes; the rest is cut
@@ -87,7 +87,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
     ThrowIfCancelled();
     if (static_cast<int64_t>(bytes.size()) > kMaxArtifact) throw HostError("an artifact has at most 16 MiB", false);
     const Clock::time_point give_up = Clock::now() + kArtifactPatience;
-    for (auto pause = kArtifactPause;; pause *= 2) {
+    for (std::chrono::milliseconds pause = kArtifactPause;; pause = std::min(2 * pause, kMaxArtifactPause)) {
       try {
         return host_->PutArtifact(run_id_, fence_, name, content_type, bytes);
       } catch (const HostError& error) {

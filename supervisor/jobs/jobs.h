@@ -125,8 +125,8 @@ class Jobs : public DirectoryReader {
   virtual void GetRun(const std::string& id, Done<RunView> done) = 0;  // RUN_NOT_FOUND
   // Lines behind `after`, of all attempts. RUN_NOT_FOUND.
   virtual void ListLogs(const std::string& id, int64_t after, int limit, Done<std::vector<RunLogLine>> done) = 0;
-  // Keeps a file of the attempt; one of the same name is replaced. Its size is bounded by who has read it. INVALID_ARGUMENT, FailedPrecondition when the attempt
-  // is not the one under way, OutOfRange when it has as much as it may, DATABASE_UNAVAILABLE.
+  // Keeps a file of the attempt; one of the same name is replaced. Its size is bounded by who has read it. INVALID_ARGUMENT, FailedPrecondition when
+  // the attempt is not the one under way, OutOfRange when it has as much as it may, DATABASE_UNAVAILABLE.
   virtual void KeepArtifact(const std::string& module, ArtifactUpload upload, Done<Artifact> done) = 0;
   virtual void FindArtifact(const std::string& run_id, const std::string& name, Done<Artifact> done) = 0;  // RUN_NOT_FOUND, ARTIFACT_NOT_FOUND
   // The n-th part (from 0) of limits::kArtifactPart bytes, the last one what remains. ARTIFACT_NOT_FOUND: it has gone meanwhile.

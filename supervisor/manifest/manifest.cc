@@ -140,6 +140,7 @@ void ReadCapabilities(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (const json* api = capabilities.Object("api")) ReadRoutes(*api, "/capabilities/api", manifest, out);
   if (const json* jobs = capabilities.Object("jobs")) ReadJobs(*jobs, "/capabilities/jobs", manifest, out);
   if (const json* events = capabilities.Object("events")) ReadEvents(*events, "/capabilities/events", manifest, out);
+  ReadChannels(capabilities, out);
   if (const json* ui = capabilities.Object("ui")) ReadUi(*ui, "/capabilities/ui", manifest, out);
   capabilities.WarnUnknown();
 }

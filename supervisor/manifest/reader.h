@@ -93,6 +93,8 @@ void ReadJobs(const nlohmann::json& jobs, const std::string& path, Manifest& man
 void ReadEvents(const nlohmann::json& events, const std::string& path, Manifest& manifest, Findings& out);
 // Payloads of what it publishes; they are read from the manifest's text by the database.
 void ReadEventSchemas(const nlohmann::json& schemas, const std::string& path, const std::vector<std::string>& publishes, Findings& out);
+// The channels of `capabilities.notifications`; the database reads them from the manifest's text.
+void ReadChannels(ObjectReader& capabilities, Findings& out);
 void ReadUi(const nlohmann::json& ui, const std::string& path, Manifest& manifest, Findings& out);
 void ReadConfigSchema(const nlohmann::json& config, const std::string& path, Manifest& manifest, Findings& out);
 void ReadDependencies(const nlohmann::json& dependencies, const std::string& path, Manifest& manifest, Findings& out);

@@ -113,9 +113,9 @@ grpc::ServerReadReactor<host::v1::PutArtifactRequest>* ReceiveArtifact(grpc::Cal
                                                                        const std::function<void(HostArtifact, HostServer::ArtifactDone)>& keep,
                                                                        grpc::Status refused) {
   if (!refused.ok()) return new Upload(std::move(refused));
-  if (context->deadline() > std::chrono::system_clock::now() + limits::kMaxUploadTime)
-    return new Upload({grpc::INVALID_ARGUMENT, "PutArtifact needs a deadline of at most 300 s."});
-  if (!places->Enter(module)) return new Upload({grpc::RESOURCE_EXHAUSTED, "As many artifacts are on their way as may be; try again soon."});
+  if (context->deadline() > Clock::Real().Wall() + limits::kMaxUploadTime)
+    return new Upload(grpc::Status(grpc::INVALID_ARGUMENT, "PutArtifact needs a deadline of at most 300 s."));
+  if (!places->Enter(module)) return new Upload(grpc::Status(grpc::RESOURCE_EXHAUSTED, "As many artifacts are on their way as may be; try again soon."));
   auto place = std::make_shared<Place>(std::move(places), module);
   return new Upload(response, std::move(module), std::move(place), keep);
 }

@@ -1,7 +1,7 @@
 // What modules may call on the supervisor (proto/bulkhead/host/v1), on one Unix socket for all of them. A caller is known by the
 // token of its instance, sent as `x-bulkhead-token`; without a valid one every call is UNAUTHENTICATED.
-// This version answers Publish, Enqueue, PutArtifact, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms behind them exist
-// (proto/README.md).
+// This version answers Publish, Enqueue, PutArtifact, Notify, and WatchFlags again after each change; the other calls are UNIMPLEMENTED until the rooms
+// behind them exist (proto/README.md).
 // Thread-safe.
 #pragma once
 
@@ -62,6 +62,12 @@ class HostServer {
   using ArtifactDone = std::function<void(const absl::Status& status)>;  // once, any thread
   // The same for PutArtifact, with the whole file, of at most 16 MiB.
   virtual void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) = 0;
+  struct Notice {
+    std::string module, channel, message_json;
+  };
+  using NoticeDone = std::function<void(absl::StatusOr<std::string> run_id)>;  // once, any thread
+  // The same for Notify of the service Notifications.
+  virtual void OnNotify(std::function<void(Notice, NoticeDone)> notify) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.

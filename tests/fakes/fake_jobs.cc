@@ -124,7 +124,8 @@ void FakeJobs::KeepArtifact(const std::string&, ArtifactUpload upload, Done<Arti
   loop_.Post([this, upload = std::move(upload), done = std::move(done)] {
     RunView* run = Find(upload.run_id);
     if (run == nullptr) return done(absl::FailedPreconditionError("There is no such run."));
-    run->artifacts.push_back({upload.name, upload.content_type, static_cast<int64_t>(upload.data.size()), clock_.Wall(), static_cast<int64_t>(artifacts_.size())});
+    run->artifacts.push_back({upload.name, upload.content_type, static_cast<int64_t>(upload.data.size()), clock_.Wall(),
+                              static_cast<int64_t>(artifacts_.size())});
     artifacts_.push_back(upload.data);
     done(run->artifacts.back());
   });

@@ -122,6 +122,10 @@ def config_keys():
     auth = (SOURCE / "supervisor/config_auth.cc").read_text()
     tables = {name: re.findall(r'"(\w+)"', re.search(rf"{name}\{{(.*?)\}};", auth).group(1)) for name in ("kJwtKeys", "kKeyKeys")}
     keys |= {f"auth.jwt.{name}" for name in tables["kJwtKeys"] if name != "keys"} | {f"auth.jwt.keys.{name}" for name in tables["kKeyKeys"]}
+    notifications = (SOURCE / "supervisor/config_notifications.cc").read_text()
+    for name, prefix in (("kSmtpKeys", "smtp"), ("kWebhookKeys", "webhooks.<name>")):
+        members_of = re.findall(r'"(\w+)"', re.search(rf"{name}\{{(.*?)\}};", notifications).group(1))
+        keys |= {f"notifications.{prefix}.{member}" for member in members_of}
     return keys | {f"modules.<name>.{member}" for member in re.findall(r"\w+", members)}
 
 

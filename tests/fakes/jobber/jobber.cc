@@ -69,6 +69,7 @@ class Jobber : public Module {
     Router& router = context.router();
     router.Post("/enqueue", [this](Request& request) { return EnqueueOne(request); });
     router.Post("/enqueue-sql", [this](Request& request) { return EnqueueInTransaction(request); });
+    router.Post("/notify", [this](Request& request) { return NotifyOne(request); });
     router.Post("/fill", [this](Request& request) { return Fill(request); });
     router.Get("/effects", [this](Request&) {
       Database& database = context_->database();
@@ -175,6 +176,28 @@ class Jobber : public Module {
         id = context_->Enqueue(transaction, body.at("job").get<std::string>(), body.value("payload", Json()), OptionsOf(body));
         if (body.value("rollback", false)) throw std::runtime_error("as it was told");
       });
+    } catch (const DatabaseError& error) {
+      throw HttpError(400, "DATABASE_ERROR", std::string(error.what()) + " " + error.sqlstate());
+    } catch (const std::runtime_error&) {
+      return Ok({{"id", id}, {"rolledBack", true}});
+    }
+    return Ok({{"id", id}});
+  }
+
+  // The notification; "sql": in a transaction, which "rollback" takes back.
+  Response NotifyOne(Request& request) {
+    const Json body = Json::parse(request.body());
+    const Notification notification{body.at("channel").get<std::string>(), body.value("to", std::vector<std::string>()), body.value("subject", ""),
+                                    body.value("text", ""), body.value("html", ""), body.value("data", Json())};
+    std::string id;
+    try {
+      if (!body.value("sql", false)) return Ok({{"id", context_->Notify(notification)}});
+      context_->database().Transact([&](Transaction& transaction) {
+        id = context_->Notify(transaction, notification);
+        if (body.value("rollback", false)) throw std::runtime_error("as it was told");
+      });
+    } catch (const HostError& error) {
+      throw HttpError(error.transient() ? 503 : 400, "HOST_ERROR", error.what());
     } catch (const DatabaseError& error) {
       throw HttpError(400, "DATABASE_ERROR", std::string(error.what()) + " " + error.sqlstate());
     } catch (const std::runtime_error&) {
