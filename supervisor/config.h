@@ -17,6 +17,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/service_client.h"
 #include "supervisor/cli/command.h"
+#include "supervisor/notify/settings.h"
 #include "supervisor/store/extensions.h"
 #include "supervisor/telemetry/access_log.h"
 #include "supervisor/telemetry/tracer.h"
@@ -59,6 +60,7 @@ struct Config {
   ServiceClients clients;               // clients; what lies in files is read by ReadClientFiles()
   std::map<std::string, ModuleSettings> modules;
   JwtSettings jwt;                      // auth.jwt: in the file only
+  NotificationSettings notifications;   // in the file only
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads

@@ -41,6 +41,7 @@ class FileReader {
     if (!root.is_object()) return Wrong("", "", "The file must hold keys and values.");
     std::vector<std::string> known{"flags", "clients", "modules"};
     known.emplace_back("auth");
+    known.emplace_back("notifications");
     for (const Setting& setting : Settings())
       known.push_back(std::string(setting.key).substr(0, std::string(setting.key).find('.')));
     for (const auto& [key, value] : root.items()) {
@@ -60,6 +61,10 @@ class FileReader {
       } else if (key == "auth") {
         ReadAuth(value, pointer, cwd_, config_.jwt,
                  [this](const std::string& at, const std::string& name, std::string sentence) { Wrong(at, name, std::move(sentence)); });
+      } else if (key == "notifications") {
+        Remember(pointer, key);
+        ReadNotifications(value, pointer, cwd_, config_.notifications,
+                          [this](const std::string& at, const std::string& name, std::string sentence) { Wrong(at, name, std::move(sentence)); });
       } else {
         Scalars(key, value, pointer);
       }

@@ -1,5 +1,5 @@
 // The layers of the configuration, lowest first: file, environment, flags. Each knows how to name the place of a wrong value.
-// Private to config.cc, config_file.cc, config_auth.cc, config_clients.cc and command_line.cc.
+// Private to config.cc, config_file.cc, config_auth.cc, config_clients.cc, config_notifications.cc and command_line.cc.
 #pragma once
 
 #include <functional>
@@ -50,6 +50,8 @@ void ReadClients(const nlohmann::json& value, const std::string& pointer, const 
 bool ApplyClientVariable(const std::string& variable, const std::string& value, Config& config, Mistakes& mistakes);
 // Clients that want a secret and have none from anywhere.
 void CheckClients(const Config& config, Mistakes& mistakes);
+// The mapping below `notifications`, likewise. config_notifications.cc.
+void ReadNotifications(const nlohmann::json& value, const std::string& pointer, const std::string& cwd, NotificationSettings& settings, const Blame& wrong);
 
 void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,

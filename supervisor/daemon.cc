@@ -35,6 +35,7 @@
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/greeting.h"
 #include "supervisor/jobs/jobs.h"
+#include "supervisor/notify/notifier.h"
 #include "supervisor/lifecycle/reconciler.h"
 #include "supervisor/logs/module_logs.h"
 #include "supervisor/process/instance_journal.h"
@@ -166,7 +167,10 @@ class Daemon {
     access_log_ = std::make_unique<AccessLog>(config_.access_log, clock_);
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get(), config_.store_url.empty()});
     publisher_.AddReader(gateway_.get());
-    publisher_.AddReader(jobs_.get());
+    notifier_ = std::make_unique<Notifier>(*database_, clock_, config_.notifications);
+    notified_jobs_ = std::make_unique<WithNotifications>(*jobs_, notifier_->module());
+    publisher_.AddReader(notified_jobs_.get());
+    notified_jobs_->Adopt(publisher_.current(), [] {});  // its jobs need no module to be there
     events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread,
                                                        config_.events_on_redis ? ParseRedisUrl(config_.events_redis) : std::nullopt});
     publisher_.AddReader(events_.get());
@@ -224,6 +228,15 @@ class Daemon {
     });
     host_->ServeCache(cache_->shared());
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
+    static_assert(limits::kMaxArtifactBytes == limits::kMaxUpload);
+    host_->OnArtifact([this](HostArtifact file, HostServer::ArtifactDone done) {
+      ArtifactUpload upload{file.run_id, file.fence, file.name, file.content_type, std::move(file.data)};
+      jobs_->KeepArtifact(file.module, std::move(upload), [done = std::move(done)](const absl::StatusOr<Artifact>& kept) { done(kept.status()); });
+    });
+    host_->OnNotify([this](HostServer::Notice notice, const HostServer::NoticeDone& done) {
+      const bool taken = pool_.Submit([this, notice = std::move(notice), done] { done(notifier_->Queue(notice.module, notice.channel, notice.message_json)); });
+      if (!taken) done(absl::UnavailableError("The supervisor is too busy; try again later."));
+    });
     if (absl::Status listens = gateway_->ListenForModules(options.call_socket); !listens.ok()) return FailStart(listens);
     reconciler_->OnInstances([this](const std::string& token, const std::shared_ptr<const Manifest>& manifest, bool present) {
       host_->SetInstance(token, manifest->name, present);
@@ -512,7 +525,9 @@ class Daemon {
   DirectoryPublisher publisher_{loop_};
   std::unique_ptr<ModuleLogs> logs_;
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Notifier> notifier_;
   std::unique_ptr<Jobs> jobs_;
+  std::unique_ptr<WithNotifications> notified_jobs_;
   std::unique_ptr<Events> events_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<HostServer> host_;

@@ -63,6 +63,7 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("telemetry.otlp.endpoint", now.otlp.endpoint == next.otlp.endpoint);
   compare("telemetry.otlp.headers", now.otlp.headers == next.otlp.headers);
   compare("telemetry.otlp.sampleRatio", now.otlp.sample_ratio == next.otlp.sample_ratio);
+  compare("notifications", now.notifications == next.notifications);
   compare("isolation.off", now.isolation_off == next.isolation_off);
   compare("isolation.uids", now.first_uid == next.first_uid && now.last_uid == next.last_uid);
   for (const std::string& name : NamesOf(now.modules, next.modules)) {

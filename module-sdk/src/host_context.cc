@@ -11,6 +11,16 @@ namespace {
 constexpr int kDefaultWorkers = 8;
 constexpr int kDefaultWaiting = 1'024;
 constexpr size_t kMaxInstruments = 1'000;
+
+std::string MessageOf(const Notification& notification) {
+  Json message = Json::object();
+  if (!notification.to.empty()) message["to"] = notification.to;
+  if (!notification.subject.empty()) message["subject"] = notification.subject;
+  if (!notification.text.empty()) message["text"] = notification.text;
+  if (!notification.html.empty()) message["html"] = notification.html;
+  if (!notification.data.is_null()) message["data"] = notification.data;
+  return Dump(message);
+}
 }  // namespace
 
 HostContext::HostContext(Facts facts, Json config, int64_t revision)
@@ -101,6 +111,13 @@ std::string HostContext::Enqueue(Transaction& transaction, std::string_view job,
   const Rows rows = transaction.Query("SELECT bulkhead.enqueue($1, $2::jsonb, $3::float8 * interval '1 second', $4, $5::int) AS id",
                                       {Param(job), Param(Dump(payload)), Param(static_cast<double>(options.delay.count()) / 1000),
                                        Param(options.unique_key), Param(options.priority)});
+  return rows[0].Get<std::string>("id");
+}
+
+std::string HostContext::Notify(const Notification& notification) { return host_.Notify(notification.channel, MessageOf(notification)); }
+
+std::string HostContext::Notify(Transaction& transaction, const Notification& notification) {
+  const Rows rows = transaction.Query("SELECT bulkhead.notify($1, $2::jsonb) AS id", {Param(notification.channel), Param(MessageOf(notification))});
   return rows[0].Get<std::string>("id");
 }
 

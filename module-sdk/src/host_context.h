@@ -52,6 +52,8 @@ class HostContext final : public Context {
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
   std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload, const EnqueueOptions& options) override;
+  std::string Notify(const Notification& notification) override;
+  std::string Notify(Transaction& transaction, const Notification& notification) override;
   Events& events() override { return events_; }
   void AddHealthCheck(std::string name, HealthCheck check) override;
   Counter& counter(std::string name) override;
@@ -66,6 +68,7 @@ class HostContext final : public Context {
   void Close();  // database and cache
   WorkerCache::Counts cache_counts() { return cache_.counts(); }
   HealthChecks& health() { return health_; }
+  HostClient& host() { return host_; }
   int worker_threads() const { return worker_threads_; }
   int max_waiting() const { return max_waiting_; }
   void Collect(std::map<std::string, double>& custom) const;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "current_work.h"
+#include "host_client.h"
 #include "json_text.h"
 
 namespace bulkhead::sdk {
@@ -20,6 +21,8 @@ namespace pb = ::bulkhead::module::v1;
 namespace {
 using Clock = std::chrono::steady_clock;
 constexpr auto kProgressEvery = std::chrono::milliseconds(100);
+constexpr std::chrono::milliseconds kArtifactPause{100}, kMaxArtifactPause{1'000};  // before the second try, doubled for each further one
+constexpr auto kArtifactPatience = std::chrono::seconds(30);
 constexpr int kMaxLogLines = 1'000;          // of one run; the rest is counted
 constexpr size_t kMaxLogMessage = 4 * 1024;  // bytes; the rest is cut
 }  // namespace
@@ -27,8 +30,9 @@ constexpr size_t kMaxLogMessage = 4 * 1024;  // bytes; the rest is cut
 // Owned by its gRPC call until OnDone, and by its handler's thread.
 class JobRun final : public JobRuns::Reactor, public JobContext, public std::enable_shared_from_this<JobRun> {
  public:
-  explicit JobRun(const pb::RunJobRequest& request)
-      : run_id_(request.run_id()),
+  JobRun(const pb::RunJobRequest& request, HostClient* host)
+      : host_(host),
+        run_id_(request.run_id()),
         job_(request.job()),
         attempt_(request.attempt()),
         fence_(request.fence()),
@@ -78,6 +82,20 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   void Log(std::string_view level, std::string_view message) override {
     if (++log_lines_ > kMaxLogLines) return;
     PushLog(level, message);
+  }
+
+  void Artifact(std::string_view name, std::string_view content_type, std::string_view bytes) override {
+    ThrowIfCancelled();
+    if (static_cast<int64_t>(bytes.size()) > kMaxArtifact) throw HostError("an artifact has at most 16 MiB", false);
+    const Clock::time_point give_up = Clock::now() + kArtifactPatience;
+    for (std::chrono::milliseconds pause = kArtifactPause;; pause = std::min(2 * pause, kMaxArtifactPause)) {
+      try {
+        return host_->PutArtifact(run_id_, fence_, name, content_type, bytes);
+      } catch (const HostError& error) {
+        if (!error.transient() || Clock::now() + pause > give_up) throw;
+      }
+      if (!WaitFor(pause)) throw JobCancelled();
+    }
   }
 
   // ---- the call ----
@@ -210,6 +228,7 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
     StartWrite(&current_);
   }
 
+  HostClient* const host_;
   const std::string run_id_, job_;
   const int attempt_;
   const int64_t fence_;
@@ -230,8 +249,8 @@ class JobRun final : public JobRuns::Reactor, public JobContext, public std::ena
   std::shared_ptr<JobRun> keep_;
 };
 
-JobRuns::Reactor* JobRuns::Begin(const pb::RunJobRequest& request, const Jobs* jobs) {
-  auto run = std::make_shared<JobRun>(request);
+JobRuns::Reactor* JobRuns::Begin(const pb::RunJobRequest& request, const Jobs* jobs, HostClient* host) {
+  auto run = std::make_shared<JobRun>(request, host);
   run->Keep();
   JobRuns::Reactor* reactor = run.get();
   const JobHandler* handler = jobs ? jobs->Find(request.job()) : nullptr;

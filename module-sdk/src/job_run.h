@@ -15,13 +15,14 @@
 
 namespace bulkhead::sdk {
 
+class HostClient;
 class JobRun;
 
 class JobRuns {
  public:
   using Reactor = grpc::ServerWriteReactor<::bulkhead::module::v1::RunJobUpdate>;
-  // Answers the call; starts the handler's thread. `jobs` null: the module has not started.
-  Reactor* Begin(const ::bulkhead::module::v1::RunJobRequest& request, const Jobs* jobs);
+  // Answers the call; starts the handler's thread. `jobs` null: the module has not started. `host` keeps what the run leaves.
+  Reactor* Begin(const ::bulkhead::module::v1::RunJobRequest& request, const Jobs* jobs, HostClient* host);
   // Tells every handler to stop; new runs are refused as INTERRUPTED.
   void Interrupt();
   bool WaitIdle(std::chrono::steady_clock::time_point until);

@@ -263,7 +263,7 @@ void ModuleHost::Metrics(pb::MetricsResponse& response) {
 
 JobRuns::Reactor* ModuleHost::RunJob(const pb::RunJobRequest& request) {
   HostContext* context = started_ ? initialized_.load() : nullptr;
-  return runs_.Begin(request, context ? &context->jobs() : nullptr);
+  return runs_.Begin(request, context ? &context->jobs() : nullptr, context ? &context->host() : nullptr);
 }
 
 void ModuleHost::DeliverEvents(const pb::DeliverEventsRequest& request, pb::DeliverEventsResponse& response, std::function<void()> done) {

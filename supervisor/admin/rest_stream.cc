@@ -1,6 +1,7 @@
 // A server stream of the admin API through the in-process channel, to a client that may take it slowly or leave.
 #include "supervisor/admin/rest_events.h"
 #include "supervisor/admin/rest_exchange.h"
+#include "supervisor/admin/rest_file.h"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
@@ -10,7 +11,7 @@ namespace bulkhead {
 class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>,
                                 public std::enable_shared_from_this<Rest::EventStream> {
  public:
-  explicit EventStream(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)) {}
+  explicit EventStream(std::shared_ptr<Exchange> exchange) : exchange_(std::move(exchange)), file_(exchange_->match.route->rest.file()) {}
 
   void Begin(grpc::GenericStub& stub) {
     self_ = shared_from_this();
@@ -27,10 +28,25 @@ class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer,
       if (ok) exchange_->context.TryCancel();
       return Release();
     }
+    if (file_) return ReadFile(*message);
     if (!out_) {
       HeaderList headers = {{"content-type", "text/event-stream"}, {"cache-control", "no-store"}, {"x-accel-buffering", "no"}};
       out_ = exchange_->responder->Stream(200, std::move(headers), kHeartbeatText, [self = shared_from_this()] { self->Left(); });
     }
+    Give(EventText(*exchange_->match.route, *message));
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    const std::shared_ptr<EventStream> self = std::move(self_);
+    if (!out_) return exchange_->Answer(status.ok() ? grpc::Status(grpc::StatusCode::INTERNAL, "The stream has ended before it began.") : status);
+    if (!file_ && !status.ok()) out_->Write(EndText(exchange_->Failure(status), exchange_->request.request_id), nullptr);
+    // A file of which a part is missing is broken off.
+    if (!file_ || (status.ok() && file_left_ == 0)) out_->End();
+    out_.reset();
+  }
+
+ private:
+  void Give(std::string text) {
     bool left = false;
     {
       std::lock_guard lock(mutex_);
@@ -39,18 +55,24 @@ class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer,
     }
     if (left) return Release();
     // Who leaves from here on finds that nothing is read, and `then` is not called or does nothing.
-    out_->Write(EventText(*exchange_->match.route, *message), [self = shared_from_this()] { self->Taken(); });
+    out_->Write(std::move(text), [self = shared_from_this()] { self->Taken(); });
   }
 
-  void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<EventStream> self = std::move(self_);
-    if (!out_) return exchange_->Answer(status.ok() ? grpc::Status(grpc::StatusCode::INTERNAL, "The stream has ended before it began.") : status);
-    if (!status.ok()) out_->Write(EndText(exchange_->Failure(status), exchange_->request.request_id), nullptr);
-    out_->End();
-    out_.reset();
+  // Its head, or a part of it.
+  void ReadFile(const google::protobuf::Message& message) {
+    if (!out_) {
+      FileHead head = FileHeadOf(message);
+      file_left_ = head.bytes;
+      out_ = exchange_->responder->Stream(200, std::move(head.headers), "", [self = shared_from_this()] { self->Left(); });
+      return Give("");
+    }
+    std::string part = FilePartOf(message);
+    file_left_ -= static_cast<int64_t>(part.size());
+    if (file_left_ >= 0) return Give(std::move(part));
+    exchange_->context.TryCancel();
+    Release();
   }
 
- private:
   void Taken() {
     {
       std::lock_guard lock(mutex_);
@@ -81,6 +103,8 @@ class Rest::EventStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer,
   }
 
   const std::shared_ptr<Exchange> exchange_;
+  const bool file_;        // its answer is one file, not events
+  int64_t file_left_ = 0;  // bytes that are still to come
   std::unique_ptr<LocalStream> out_;  // from the first message on
   std::shared_ptr<EventStream> self_;  // until the call has ended
   std::mutex mutex_;

@@ -32,6 +32,7 @@ void CheckFields(const RestRoute& route, const std::vector<std::string>& segment
   const auto* data = route.rest.data().empty() ? nullptr : output.FindFieldByName(route.rest.data());
   BULKHEAD_CHECK(route.rest.data().empty() || data != nullptr);
   BULKHEAD_CHECK(route.rest.stream() == route.method->server_streaming());
+  BULKHEAD_CHECK(!route.rest.file() || (route.rest.stream() && output.FindFieldByName("artifact") && output.FindFieldByName("data")));
   BULKHEAD_CHECK(!route.rest.raw() || data == nullptr || (data->type() == data->TYPE_STRING && !data->is_repeated()));
   if (route.rest.location().empty()) return;
   BULKHEAD_CHECK(data != nullptr && data->message_type() != nullptr && !data->is_repeated());

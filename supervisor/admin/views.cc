@@ -250,6 +250,15 @@ admin::v1::Module ToMessage(const ModuleView& view) {
   return m;
 }
 
+admin::v1::Artifact ToMessage(const Artifact& artifact) {
+  admin::v1::Artifact a;
+  a.set_name(artifact.name);
+  a.set_content_type(artifact.content_type);
+  a.set_bytes(artifact.bytes);
+  *a.mutable_at() = ToTimestamp(artifact.at);
+  return a;
+}
+
 admin::v1::Run ToMessage(const RunView& view) {
   admin::v1::Run r;
   r.set_id(view.id);
@@ -277,6 +286,7 @@ admin::v1::Run ToMessage(const RunView& view) {
   if (view.not_before) *r.mutable_not_before() = ToTimestamp(*view.not_before);
   r.set_cancel_requested(view.cancel_requested);
   r.set_max_attempts(view.max_attempts);
+  for (const Artifact& artifact : view.artifacts) *r.add_artifacts() = ToMessage(artifact);
   return r;
 }
 

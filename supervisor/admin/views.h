@@ -17,6 +17,7 @@ namespace bulkhead {
 
 admin::v1::Module ToMessage(const ModuleView& view);
 admin::v1::Run ToMessage(const RunView& view);
+admin::v1::Artifact ToMessage(const Artifact& artifact);
 admin::v1::Job ToMessage(const JobView& view);
 admin::v1::Token ToMessage(const TokenRow& row);
 admin::v1::User ToMessage(const UserRow& row);  // without its password

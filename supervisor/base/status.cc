@@ -64,6 +64,8 @@ constexpr CodeEntry kErrorCodes[] = {
      "The module has no job of this name. Its jobs are listed at /api/v1/modules/:name/jobs."},
     {"RUN_NOT_FOUND", Code::kNotFound, 404,
      "There is no run with this id; old runs are deleted after a time."},
+    {"ARTIFACT_NOT_FOUND", Code::kNotFound, 404,
+     "The run's latest attempt has left no file of this name. GET /api/v1/runs/:id/artifacts lists those that it has; they go with the run."},
     {"SUBSCRIPTION_NOT_FOUND", Code::kNotFound, 404,
      "The module has never been enabled with a subscription to events. GET /api/v1/events/subscriptions lists those that are there."},
     {"DEAD_LETTER_NOT_FOUND", Code::kNotFound, 404,

@@ -1,6 +1,7 @@
 // Answers: from a module's stream, checked before a byte of them is sent, and from the gateway itself.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "supervisor/base/limits.h"
@@ -264,7 +265,8 @@ void Client::BeginLocal(uint64_t id, int status, const HeaderList& headers, std:
   if (state_ != State::kLocalWait || local_id_ != id) return;
   if (hangup_) return PeerGone();  // as with a module's answer that has begun
   DecidePersistence();
-  framing_ = head_only_ ? Framing::kNone : http10_ ? Framing::kUntilClose : Framing::kChunked;
+  const bool known = std::any_of(headers.begin(), headers.end(), [](const auto& header) { return header.first == "content-length"; });
+  framing_ = head_only_ ? Framing::kNone : known ? Framing::kLength : http10_ ? Framing::kUntilClose : Framing::kChunked;
   if (framing_ == Framing::kUntilClose) keep_alive_ = false;
   std::string& out = Out();
   AppendStatusLine(out, status);

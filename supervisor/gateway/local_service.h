@@ -47,7 +47,8 @@ class LocalResponder {
   virtual ~LocalResponder() = default;
   // A whole answer; ends the exchange.
   virtual void Respond(int status, HeaderList headers, std::string body) = 0;
-  // Begins an answer of unknown length, instead. `idle` is sent whenever nothing else was for limits::kStreamHeartbeat. `gone` is called once,
+  // Begins an answer that goes on, instead: of unknown length, or of as many bytes as the header content-length says, which then all are written
+  // before End(). `idle` is sent whenever nothing else was for limits::kStreamHeartbeat. `gone` is called once,
   // from any thread, when nobody takes the rest: the client has left, asked with HEAD, or the gateway ends; not after End(). It must not block.
   virtual std::unique_ptr<LocalStream> Stream(int status, HeaderList headers, std::string idle, std::function<void()> gone) = 0;
 };

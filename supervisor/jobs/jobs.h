@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "supervisor/base/blocking_pool.h"
 #include "supervisor/base/loop.h"
+#include "supervisor/jobs/artifact.h"
 #include "supervisor/lifecycle/directory.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/database.h"
@@ -40,6 +41,7 @@ struct RunView {
   int priority = 0;
   std::optional<WallTime> not_before;  // of a queued run
   bool cancel_requested = false;       // and not ended yet
+  std::vector<Artifact> artifacts;     // of the latest attempt, by name
 };
 
 struct RunLogLine {
@@ -123,6 +125,12 @@ class Jobs : public DirectoryReader {
   virtual void GetRun(const std::string& id, Done<RunView> done) = 0;  // RUN_NOT_FOUND
   // Lines behind `after`, of all attempts. RUN_NOT_FOUND.
   virtual void ListLogs(const std::string& id, int64_t after, int limit, Done<std::vector<RunLogLine>> done) = 0;
+  // Keeps a file of the attempt; one of the same name is replaced. Its size is bounded by who has read it. INVALID_ARGUMENT, FailedPrecondition when
+  // the attempt is not the one under way, OutOfRange when it has as much as it may, DATABASE_UNAVAILABLE.
+  virtual void KeepArtifact(const std::string& module, ArtifactUpload upload, Done<Artifact> done) = 0;
+  virtual void FindArtifact(const std::string& run_id, const std::string& name, Done<Artifact> done) = 0;  // RUN_NOT_FOUND, ARTIFACT_NOT_FOUND
+  // The n-th part (from 0) of limits::kArtifactPart bytes, the last one what remains. ARTIFACT_NOT_FOUND: it has gone meanwhile.
+  virtual void ReadArtifact(const Artifact& artifact, int part, Done<std::string> done) = 0;
   // The run as it is when it has ended, or after `wait`. RUN_NOT_FOUND, RUN_ENDED; one that is CANCELLED already is answered.
   virtual void Cancel(const std::string& id, Millis wait, AuditRecord audit, Done<RunView> done) = 0;
   // `wake` (any thread) when Next() has something again after kNothing; it must not call back. Lines behind `after`. RUN_NOT_FOUND, OVERLOADED.

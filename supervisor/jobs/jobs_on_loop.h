@@ -65,6 +65,21 @@ class JobsOnLoop final : public Jobs {
   void ListLogs(const std::string& id, int64_t after, int limit, Done<std::vector<RunLogLine>> done) override {
     OnLoop([=, this] { store_.Call([=](RunStore& store) { return store.Logs(id, after, limit); }, done); });
   }
+  void KeepArtifact(const std::string& module, ArtifactUpload upload, Done<Artifact> done) override {
+    OnLoop([this, module, upload = std::make_shared<ArtifactUpload>(std::move(upload)), done = std::move(done)] {
+      store_.Call([module, upload](RunStore& store) { return store.KeepArtifact(module, *upload); },
+                  [this, fence = upload->fence, done](absl::StatusOr<Artifact> kept) {
+                    if (kept.ok()) runner_.Kept(fence, *kept);
+                    done(std::move(kept));
+                  });
+    });
+  }
+  void FindArtifact(const std::string& run_id, const std::string& name, Done<Artifact> done) override {
+    OnLoop([=, this] { store_.Call([=](RunStore& store) { return store.FindArtifact(run_id, name); }, done); });
+  }
+  void ReadArtifact(const Artifact& artifact, int part, Done<std::string> done) override {
+    OnLoop([=, this] { store_.Call([=](RunStore& store) { return store.ReadArtifact(artifact, part); }, done); });
+  }
   void Cancel(const std::string& id, Millis wait, AuditRecord audit, Done<RunView> done) override {
     OnLoop([this, id, wait, audit = std::move(audit), done = std::move(done)] { DoCancel(id, wait, audit, done); });
   }

@@ -22,6 +22,21 @@ constexpr char kColumns[] =
     " r.result::text AS result, r.error_code, r.error_message, r.error_stack, r.queued_at, r.started_at, r.finished_at, r.node, "
     "r.worker, r.fence, r.priority, r.not_before, r.cancel_requested_at IS NOT NULL AS cancel ";
 
+// And what the latest attempt has left, for those who look at runs.
+constexpr char kWithArtifacts[] =
+    ", (SELECT jsonb_agg(jsonb_build_array(a.id, a.name, a.content_type, a.bytes, extract(epoch FROM a.at) * 1000) ORDER BY a.name COLLATE \"C\")"
+    " FROM bulkhead_internal.run_artifacts a WHERE a.run_id = r.id AND a.fence = r.fence)::text AS artifacts ";
+
+std::vector<Artifact> ReadArtifacts(const Rows& rows, int row) {
+  std::vector<Artifact> artifacts;
+  if (rows.Null(row, "artifacts")) return artifacts;
+  for (const nlohmann::json& a : nlohmann::json::parse(rows.Text(row, "artifacts"))) {
+    artifacts.push_back({a[1].get<std::string>(), a[2].get<std::string>(), a[3].get<int64_t>(),
+                         WallTime(Millis(static_cast<int64_t>(a[4].get<double>()))), a[0].get<int64_t>()});
+  }
+  return artifacts;
+}
+
 RunView ToView(const Rows& rows, int row) {
   RunView view;
   view.id = rows.Text(row, "id");
@@ -72,15 +87,6 @@ bool IsContentError(const absl::Status& status) { return absl::StartsWith(SqlSta
 std::string Seconds(Millis time) { return absl::StrCat(time.count() / 1000, ".", absl::Dec(time.count() % 1000, absl::kZeroPad3)); }
 
 SqlParam NullIfEmpty(const std::string& text) { return text.empty() ? SqlParam() : SqlParam(text); }
-
-bool IsUuid(const std::string& id) {
-  if (id.size() != 36) return false;
-  for (size_t i = 0; i < id.size(); ++i) {
-    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (dash ? id[i] != '-' : !absl::ascii_isxdigit(id[i])) return false;
-  }
-  return true;
-}
 
 std::string_view KindName(RunOutcome::Kind kind) {
   switch (kind) {
@@ -141,6 +147,15 @@ std::string Full() {
 }
 
 }  // namespace
+
+bool IsRunId(const std::string& id) {
+  if (id.size() != 36) return false;
+  for (size_t i = 0; i < id.size(); ++i) {
+    const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (dash ? id[i] != '-' : !absl::ascii_isxdigit(id[i])) return false;
+  }
+  return true;
+}
 
 absl::StatusOr<std::optional<RunView>> RunStore::InsertTick(const std::string& module, const JobSpec& spec, WallTime slot, bool made_up_for) {
   // A run that is to begin later keeps no tick away.
@@ -364,15 +379,17 @@ absl::Status RunStore::CountBacklog(const std::vector<std::string>& modules) {
 }
 
 absl::StatusOr<RunView> RunStore::Get(const std::string& id) {
-  if (!IsUuid(id)) return NoRun(id);
+  if (!IsRunId(id)) return NoRun(id);
   ASSIGN_OR_RETURN(Rows rows,
-                   database_.Run(absl::StrCat("SELECT", kColumns, "FROM bulkhead_internal.runs r WHERE r.id = $1::uuid"), {id}));
+                   database_.Run(absl::StrCat("SELECT", kColumns, kWithArtifacts, "FROM bulkhead_internal.runs r WHERE r.id = $1::uuid"), {id}));
   if (rows.size() == 0) return NoRun(id);
-  return ToView(rows, 0);
+  RunView run = ToView(rows, 0);
+  run.artifacts = ReadArtifacts(rows, 0);
+  return run;
 }
 
 absl::StatusOr<RunView> RunStore::Cancel(const std::string& id, const AuditRecord& audit) {
-  if (!IsUuid(id)) return NoRun(id);
+  if (!IsRunId(id)) return NoRun(id);
   std::optional<RunView> cancelled;
   RETURN_IF_ERROR(database_.Transaction([&](Connection& connection) -> absl::Status {
     cancelled.reset();
@@ -422,10 +439,13 @@ absl::StatusOr<RunPage> RunStore::List(const RunFilter& filter, int page, int pa
   RunPage result;
   result.total = static_cast<int>(count.Int(0, "total"));
   const int64_t offset = static_cast<int64_t>(page - 1) * page_size;
-  ASSIGN_OR_RETURN(Rows rows, database_.Run(absl::StrCat("SELECT", kColumns, where, " ORDER BY r.queued_at DESC, r.id LIMIT ",
+  ASSIGN_OR_RETURN(Rows rows, database_.Run(absl::StrCat("SELECT", kColumns, kWithArtifacts, where, " ORDER BY r.queued_at DESC, r.id LIMIT ",
                                                          page_size, " OFFSET ", offset),
                                             params));
-  for (int i = 0; i < rows.size(); ++i) result.runs.push_back(ToView(rows, i));
+  for (int i = 0; i < rows.size(); ++i) {
+    result.runs.push_back(ToView(rows, i));
+    result.runs.back().artifacts = ReadArtifacts(rows, i);
+  }
   return result;
 }
 

@@ -17,6 +17,8 @@ inline constexpr Millis kMaxInterruptedAge{86'400'000};  // a run that a shutdow
 inline constexpr int kMaxRunLogLines = 1'000;            // of one attempt that are kept
 }  // namespace limits
 
+bool IsRunId(const std::string& id);  // others name no run
+
 // A run together with what only its executor needs.
 struct ClaimedRun {
   RunView view;
@@ -92,6 +94,10 @@ class RunStore {
   absl::StatusOr<RunView> Get(const std::string& id);  // RUN_NOT_FOUND
   absl::StatusOr<RunPage> List(const RunFilter& filter, int page, int page_size);
   absl::StatusOr<std::vector<RunLogLine>> Logs(const std::string& id, int64_t after, int limit);  // RUN_NOT_FOUND
+  // As Jobs has them.
+  absl::StatusOr<Artifact> KeepArtifact(const std::string& module, const ArtifactUpload& upload);
+  absl::StatusOr<Artifact> FindArtifact(const std::string& run_id, const std::string& name);
+  absl::StatusOr<std::string> ReadArtifact(const Artifact& artifact, int part);
   // RUN_NOT_FOUND, RUN_ENDED. `audit` in the same transaction.
   absl::StatusOr<RunView> Cancel(const std::string& id, const AuditRecord& audit);
 

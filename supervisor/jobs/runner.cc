@@ -211,6 +211,19 @@ void Runner::NoteNews(Flight& flight, const RunMailbox::News& news) {
   });
 }
 
+void Runner::Kept(int64_t fence, const Artifact& artifact) {
+  Flight* flight = Find(fence);
+  if (flight == nullptr) return;
+  std::vector<Artifact>& artifacts = flight->run.view.artifacts;
+  auto at = std::lower_bound(artifacts.begin(), artifacts.end(), artifact, [](const Artifact& a, const Artifact& b) { return a.name < b.name; });
+  if (at != artifacts.end() && at->name == artifact.name) {
+    *at = artifact;
+  } else {
+    artifacts.insert(at, artifact);
+  }
+  events_.news(flight->run.view, {});
+}
+
 void Runner::WriteProgress(Flight& flight) {
   const RunView& view = flight.run.view;
   store_.Call([id = view.id, fence = flight.run.fence, progress = view.progress,
@@ -475,7 +488,8 @@ void Runner::Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vec
   std::set<Millis> delays;
   for (size_t i = 0; i < fences.size(); ++i) {
     Flight& flight = *flights_.at(fences[i]);
-    const std::optional<RunView>& row = (*written)[i];
+    std::optional<RunView>& row = (*written)[i];
+    if (row) row->artifacts = flight.run.view.artifacts;  // all come through here
     // Without a row the lease was lost, and somebody else runs it now.
     if (row && !flight.announced) row->status == RunStatus::kQueued ? events_.news(*row, {}) : events_.ended(*row);
     if (flight.outcome->delay > Millis(0)) delays.insert(flight.outcome->delay);

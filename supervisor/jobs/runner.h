@@ -71,6 +71,9 @@ class Runner {
   // Renews the leases; `done` afterwards, whether or not it worked.
   void Heartbeat(std::function<void()> done);
 
+  // The attempt has left a file.
+  void Kept(int64_t fence, const Artifact& artifact);
+
   size_t size() const { return flights_.size(); }
   Load load() const;
   bool RunsId(const std::string& run_id) const;

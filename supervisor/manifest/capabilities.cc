@@ -20,6 +20,7 @@ using nlohmann::json;
 constexpr size_t kMaxJobs = 200;
 constexpr size_t kMaxEvents = 500;
 constexpr size_t kMaxTopic = 128;
+constexpr size_t kMaxChannels = 65, kMaxChannel = 71;
 constexpr int kMaxCatchUp = 1'000;
 constexpr size_t kMaxRange = 1'024;
 constexpr size_t kMaxDependencies = 100;
@@ -244,6 +245,19 @@ void ReadClientUses(const json& clients, const std::string& path, Manifest& mani
     } else {
       manifest.clients.push_back(std::move(use));
     }
+  }
+}
+
+void ReadChannels(ObjectReader& capabilities, Findings& out) {
+  const std::vector<std::string> channels = capabilities.Strings("notifications", kMaxChannels, kMaxChannel);
+  for (size_t i = 0; i < channels.size(); ++i) {
+    absl::string_view name = channels[i];
+    const bool webhook = absl::ConsumePrefix(&name, "webhook:") && !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-' || c == '_';
+                         });
+    if (channels[i] != "smtp" && !webhook)
+      out.Error(PointerTo(capabilities.PathOf("notifications"), i), "INVALID_CHANNEL",
+                "A channel is \"smtp\", or \"webhook:NAME\" of a webhook that the operator has configured.");
   }
 }
 

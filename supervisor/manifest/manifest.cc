@@ -141,6 +141,7 @@ void ReadCapabilities(ObjectReader& top, Manifest& manifest, Findings& out) {
   if (const json* jobs = capabilities.Object("jobs")) ReadJobs(*jobs, "/capabilities/jobs", manifest, out);
   if (const json* events = capabilities.Object("events")) ReadEvents(*events, "/capabilities/events", manifest, out);
   if (const json* clients = capabilities.Array("clients", kMaxClients)) ReadClientUses(*clients, "/capabilities/clients", manifest, out);
+  ReadChannels(capabilities, out);
   if (const json* ui = capabilities.Object("ui")) ReadUi(*ui, "/capabilities/ui", manifest, out);
   capabilities.WarnUnknown();
 }

@@ -95,6 +95,8 @@ void ReadEvents(const nlohmann::json& events, const std::string& path, Manifest&
 void ReadEventSchemas(const nlohmann::json& schemas, const std::string& path, const std::vector<std::string>& publishes, Findings& out);
 inline constexpr size_t kMaxClients = 32;
 void ReadClientUses(const nlohmann::json& clients, const std::string& path, Manifest& manifest, Findings& out);
+// The channels of `capabilities.notifications`; the database reads them from the manifest's text.
+void ReadChannels(ObjectReader& capabilities, Findings& out);
 void ReadUi(const nlohmann::json& ui, const std::string& path, Manifest& manifest, Findings& out);
 void ReadConfigSchema(const nlohmann::json& config, const std::string& path, Manifest& manifest, Findings& out);
 void ReadDependencies(const nlohmann::json& dependencies, const std::string& path, Manifest& manifest, Findings& out);

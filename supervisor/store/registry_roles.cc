@@ -236,7 +236,8 @@ absl::Status Registry::DropSchema(Connection& c, const std::string& module) {
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migrations WHERE owner = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_log WHERE owner = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.migration_runs WHERE owner = $1", {module}).status());
-  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1", {module}).status());
+  RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.runs WHERE module = $1 OR id IN (SELECT run_id FROM bulkhead_internal.notifications WHERE module = $1)",
+                        {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_subscriptions WHERE module = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_dead_letters WHERE module = $1", {module}).status());
   RETURN_IF_ERROR(c.Run("DELETE FROM bulkhead_internal.event_inbox WHERE module = $1", {module}).status());

@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "bulkhead/host/v1/host.grpc.pb.h"
+#include "bulkhead/host/v1/notifications.grpc.pb.h"
 #include "supervisor/base/guarded.h"
 #include "supervisor/base/status.h"
+#include "supervisor/worker/artifact_upload.h"
 #include "supervisor/worker/cache_calls.h"
 #include "supervisor/worker/flag_message.h"
 
@@ -111,6 +113,33 @@ class LaterCall final : public grpc::ServerUnaryReactor {
   const std::shared_ptr<Handle> handle_;
 };
 
+// The service beside Host on the same socket.
+class NotificationsService final : public host::v1::Notifications::CallbackService {
+ public:
+  using CallerOf = std::function<std::optional<std::string>(const grpc::CallbackServerContext&)>;
+  explicit NotificationsService(CallerOf caller_of) : caller_of_(std::move(caller_of)) {}
+  void OnNotify(std::function<void(HostServer::Notice, HostServer::NoticeDone)> notify) { notify_ = std::move(notify); }
+
+  grpc::ServerUnaryReactor* Notify(grpc::CallbackServerContext* context, const host::v1::NotifyRequest* request, host::v1::NotifyResponse* response) override {
+    const auto module = caller_of_(*context);
+    auto* call = new LaterCall(response);
+    const auto answer = call->Answer();
+    if (!module || !notify_) {
+      const char unknown[] = "x-bulkhead-token is missing or not of a running instance";
+      answer(module ? absl::UnimplementedError("Notify is not offered here") : absl::UnauthenticatedError(unknown), [](host::v1::NotifyResponse&) {});
+      return call;
+    }
+    notify_({*module, request->channel(), request->message_json()}, [answer](absl::StatusOr<std::string> run_id) {
+      answer(run_id.status(), [&](host::v1::NotifyResponse& queued) { queued.set_run_id(*run_id); });
+    });
+    return call;
+  }
+
+ private:
+  const CallerOf caller_of_;
+  std::function<void(HostServer::Notice, HostServer::NoticeDone)> notify_;  // set before the first instance
+};
+
 class HostServerImpl final : public HostServer, private host::v1::Host::CallbackService {
  public:
   explicit HostServerImpl(const std::map<std::string, HostFlag>& flags) : flags_(std::make_shared<const host::v1::Flags>(ToMessage(flags))) {}
@@ -122,6 +151,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     builder.AddListeningPort("unix:" + socket, grpc::InsecureServerCredentials());
     builder.SetMaxReceiveMessageSize(kMaxMessage);
     builder.RegisterService(this);
+    builder.RegisterService(&notifications_);
     server_ = builder.BuildAndStart();
     if (!server_) return Error("LISTEN_FAILED", "the host socket " + socket + " can't be made");
     // Every module's uid may connect; who it is, the token says.
@@ -153,6 +183,10 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
   void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override { publish_ = std::move(publish); }
   void ServeCache(HostCache& cache) override { cache_ = &cache; }
+
+  void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) override { keep_ = std::move(keep); }
+
+  void OnNotify(std::function<void(Notice, NoticeDone)> notify) override { notifications_.OnNotify(std::move(notify)); }
 
   void Stop() override {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
@@ -212,6 +246,11 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     });
     return call;
   }
+  grpc::ServerReadReactor<host::v1::PutArtifactRequest>* PutArtifact(grpc::CallbackServerContext* context, host::v1::PutArtifactResponse* response) override {
+    const auto module = CallerOf(*context);
+    grpc::Status refused = !module ? Unknown() : keep_ ? grpc::Status::OK : grpc::Status(grpc::UNIMPLEMENTED, "PutArtifact is not offered here");
+    return ReceiveArtifact(context, response, module.value_or(""), uploads_, keep_, std::move(refused));
+  }
   grpc::ServerUnaryReactor* CacheGet(grpc::CallbackServerContext* context, const host::v1::CacheGetRequest* request,
                                      host::v1::CacheGetResponse* response) override {
     const auto module = CallerOf(*context);
@@ -250,6 +289,9 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue_;  // set before the first instance, as is
   std::function<void(PublishedEvent, PublishDone)> publish_;
   HostCache* cache_ = nullptr;
+  std::function<void(HostArtifact, ArtifactDone)> keep_;
+  const std::shared_ptr<UploadPlaces> uploads_ = std::make_shared<UploadPlaces>();
+  NotificationsService notifications_{[this](const grpc::CallbackServerContext& context) { return CallerOf(context); }};
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -33,6 +33,17 @@ struct HostEnqueue {
   int priority = 0;
 };
 
+// A file that a run of a job has made (host.proto).
+struct HostArtifact {
+  std::string module, run_id;
+  int64_t fence = 0;
+  std::string name, content_type, data;
+};
+
+namespace limits {
+inline constexpr int64_t kMaxUpload = 16 << 20;  // bytes of such a file; beyond: INVALID_ARGUMENT
+}
+
 class HostServer {
  public:
   using Enqueued = std::function<void(absl::Status status, const std::string& run_id, bool existed)>;  // once, any thread
@@ -51,6 +62,15 @@ class HostServer {
   virtual void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) = 0;
   // And for the calls of the cache, which must outlive the server.
   virtual void ServeCache(HostCache& cache) = 0;
+  using ArtifactDone = std::function<void(const absl::Status& status)>;  // once, any thread
+  // The same for PutArtifact, with the whole file, of at most 16 MiB.
+  virtual void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) = 0;
+  struct Notice {
+    std::string module, channel, message_json;
+  };
+  using NoticeDone = std::function<void(absl::StatusOr<std::string> run_id)>;  // once, any thread
+  // The same for Notify of the service Notifications.
+  virtual void OnNotify(std::function<void(Notice, NoticeDone)> notify) = 0;
   // An instance has been started with this token, or is gone.
   virtual void SetInstance(const std::string& token, const std::string& module, bool present) = 0;
   // Ends all calls. Blocking.

@@ -120,6 +120,32 @@ void FakeJobs::Cancel(const std::string& id, Millis, AuditRecord, Done<RunView> 
   });
 }
 
+void FakeJobs::KeepArtifact(const std::string&, ArtifactUpload upload, Done<Artifact> done) {
+  loop_.Post([this, upload = std::move(upload), done = std::move(done)] {
+    RunView* run = Find(upload.run_id);
+    if (run == nullptr) return done(absl::FailedPreconditionError("There is no such run."));
+    run->artifacts.push_back({upload.name, upload.content_type, static_cast<int64_t>(upload.data.size()), clock_.Wall(),
+                              static_cast<int64_t>(artifacts_.size())});
+    artifacts_.push_back(upload.data);
+    done(run->artifacts.back());
+  });
+}
+
+void FakeJobs::FindArtifact(const std::string& run_id, const std::string& name, Done<Artifact> done) {
+  loop_.Post([this, run_id, name, done = std::move(done)] {
+    RunView* run = Find(run_id);
+    if (run == nullptr) return done(Error("RUN_NOT_FOUND", "There is no run \"" + run_id + "\"."));
+    const auto found = std::find_if(run->artifacts.begin(), run->artifacts.end(), [&](const Artifact& a) { return a.name == name; });
+    found == run->artifacts.end() ? done(Error("ARTIFACT_NOT_FOUND", "There is no artifact \"" + name + "\".")) : done(*found);
+  });
+}
+
+void FakeJobs::ReadArtifact(const Artifact& artifact, int part, Done<std::string> done) {
+  loop_.Post([this, artifact, part, done = std::move(done)] {
+    done(artifacts_[static_cast<size_t>(artifact.key)].substr(static_cast<size_t>(part) * limits::kArtifactPart, limits::kArtifactPart));
+  });
+}
+
 void FakeJobs::Follow(const std::string& id, int64_t after, std::function<void()> wake, Done<std::shared_ptr<RunFollower>> done) {
   loop_.Post([this, id, after, wake = std::move(wake), done = std::move(done)] {
     const RunView* run = Find(id);

@@ -27,6 +27,9 @@ class FakeJobs : public Jobs {
   void GetRun(const std::string& id, Done<RunView> done) override;
   void ListLogs(const std::string& id, int64_t after, int limit, Done<std::vector<RunLogLine>> done) override;  // none
   void Cancel(const std::string& id, Millis wait, AuditRecord audit, Done<RunView> done) override;              // at once
+  void KeepArtifact(const std::string& module, ArtifactUpload upload, Done<Artifact> done) override;
+  void FindArtifact(const std::string& run_id, const std::string& name, Done<Artifact> done) override;
+  void ReadArtifact(const Artifact& artifact, int part, Done<std::string> done) override;
   void Follow(const std::string& id, int64_t after, std::function<void()> wake, Done<std::shared_ptr<RunFollower>> done) override;
   void Enqueue(const std::string& module, EnqueueRequest request, Done<Enqueued> done) override;
 
@@ -46,6 +49,7 @@ class FakeJobs : public Jobs {
   const Clock& clock_;
   std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
   std::vector<RunView> runs_;                                    // oldest first
+  std::vector<std::string> artifacts_;                           // the bytes of each, by key
   RunFollowers followers_;
   std::multimap<std::string, std::shared_ptr<Waiter>> waiters_;  // by run
   bool hold_ = false;

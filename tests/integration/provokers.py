@@ -147,6 +147,12 @@ def _(_test, ask):
     return ask("Jobs.GetRun", id=str(uuid.uuid4()))
 
 
+@provokes("ARTIFACT_NOT_FOUND")
+def _(test, ask):
+    run = test.daemon.post("/api/v1/modules/echo/jobs/work/run?wait=30s").data["id"]
+    return ask("Jobs.GetArtifact", id=run, name="nothing")
+
+
 @provokes("SUBSCRIPTION_NOT_FOUND")
 def _(_test, ask):
     return ask("Events.ReplayEvents", module="nobody", since="2026-01-01T00:00:00Z")

@@ -129,6 +129,10 @@ def config_keys():
         names = re.findall(r'"(\w+)"', re.search(rf"{table}\{{(.*?)\}};", clients, re.S).group(1))
         keys |= {f"clients.<name>.{prefix}{name}" for name in names if name not in ("auth", "breaker")}
     keys = keys - {"clients.<name>"} | {"clients.<name>.headers"}
+    notifications = (SOURCE / "supervisor/config_notifications.cc").read_text()
+    for name, prefix in (("kSmtpKeys", "smtp"), ("kWebhookKeys", "webhooks.<name>")):
+        members_of = re.findall(r'"(\w+)"', re.search(rf"{name}\{{(.*?)\}};", notifications).group(1))
+        keys |= {f"notifications.{prefix}.{member}" for member in members_of}
     return keys | {f"modules.<name>.{member}" for member in re.findall(r"\w+", members)}
 
 

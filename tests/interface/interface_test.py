@@ -98,9 +98,9 @@ class CommandLine(DaemonTest):
         def flat(document, prefix=""):
             for key, value in document.items():
                 name = f"{prefix}{key}"
-                if prefix in ("flags.", "clients.", "modules."):
+                if prefix in ("flags.", "clients.", "modules.", "notifications.webhooks."):
                     name = f"{prefix}<name>"
-                if isinstance(value, dict) and name not in ("clients.<name>.headers", "modules.<name>.config"):
+                if isinstance(value, dict) and name not in ("clients.<name>.headers", "modules.<name>.config", "notifications.webhooks.<name>.headers"):
                     yield from flat(value, f"{name}.")
                 elif isinstance(value, list) and isinstance(value[0], dict):
                     yield from {f"{name}.{member}" for entry in value for member in entry}

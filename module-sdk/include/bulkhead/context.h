@@ -55,6 +55,14 @@ class Gauge {  // the value now
   std::atomic<double> value_{0};
 };
 
+// A notification. For "smtp": `to`, `subject`, `text` or `html` or both. For a webhook, whose body is JSON with these fields: whatever is set, and any `data`.
+struct Notification {
+  std::string channel;          // "smtp" or "webhook:NAME", as the manifest's `capabilities.notifications` names it
+  std::vector<std::string> to;  // up to 50 plain addresses, name@host
+  std::string subject, text, html;
+  Json data = nullptr;
+};
+
 class Context {
  public:
   virtual ~Context() = default;
@@ -93,6 +101,11 @@ class Context {
   // The same inside a transaction of the module's: the run begins when that has been committed, and there is none when it is rolled back. The id
   // is that of the run, or of the one that waits under the key. Throws DatabaseError.
   virtual std::string Enqueue(Transaction& transaction, std::string_view job, const Json& payload = nullptr, const EnqueueOptions& options = {}) = 0;
+  // Has the supervisor send a notification, which it tries again until it is taken or refused; who gets it may get it twice. The id of the run that sends
+  // it. Blocks, for 5 s at most. Throws HostError: a channel that the manifest does not name, a message that is no good, over 100 a minute.
+  virtual std::string Notify(const Notification& notification) = 0;
+  // The same inside a transaction of the module's: it is sent when that has been committed, and never when it is rolled back. Throws DatabaseError.
+  virtual std::string Notify(Transaction& transaction, const Notification& notification) = 0;
   virtual Events& events() = 0;
   // Whether this module does the event for the first time. It is remembered with `transaction`, so that the effects of a handler and that it has
   // had them commit together: false, and the handler has nothing to do any more. Of two at once the second waits for the first.

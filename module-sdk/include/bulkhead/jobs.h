@@ -17,6 +17,7 @@
 namespace bulkhead::sdk {
 
 inline constexpr int kMaxConcurrentJobs = 16;        // per worker process
+inline constexpr int64_t kMaxArtifact = 16 << 20;    // bytes of one file that a run leaves
 inline constexpr size_t kMaxJobResult = 256 * 1024;  // bytes of the result as JSON; beyond the run fails with RESULT_TOO_LARGE
 
 // One run. Belongs to the thread of the handler, except cancelled().
@@ -39,6 +40,14 @@ class JobContext {
   // A line of the run's own log. `level` debug, info, warn, error. At most 1,000 lines a run; the rest is dropped and counted in
   // one last line.
   virtual void Log(std::string_view level, std::string_view message) = 0;
+
+  // Leaves a file with the run, such as a screenshot or a report, which people download from it. It is stored when this returns, and one of this attempt
+  // with the same name is replaced. It belongs to the attempt: a later one begins with none. `name` is that of a file alone, at most 128 bytes; an empty
+  // `content_type` is application/octet-stream. At most 16 of an attempt, kMaxArtifact each and 64 MiB together. Blocks; while the supervisor can't take it, it
+  // is tried again for up to 30 s. Throws HostError, and JobCancelled.
+  virtual void Artifact(std::string_view name, std::string_view content_type, std::string_view bytes);  // here: HostError, nobody keeps it
+  // The same with what is in the file at `path` now. Throws HostError also when that can't be read.
+  void ArtifactFile(std::string_view name, std::string_view content_type, const std::string& path);
 
   // True once the run was cancelled, its deadline has passed, or the module stops. The handler should return or throw soon;
   // what it returns then is ignored. Any thread.

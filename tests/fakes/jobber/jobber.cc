@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <string>
 #include <thread>
 
@@ -56,6 +57,7 @@ class Jobber : public Module {
     jobs.Handle("once", [this](JobContext& job) { return Once(job); });
     jobs.Handle("single", [this](JobContext& job) { return Once(job); });
     jobs.Handle("talk", Talk);
+    jobs.Handle("leave", [this](JobContext& job) { return Leave(job); });
     // Does not look whether it was cancelled.
     const auto stubborn = [](JobContext&) -> Json {
       std::this_thread::sleep_for(kDeaf);
@@ -67,6 +69,7 @@ class Jobber : public Module {
     Router& router = context.router();
     router.Post("/enqueue", [this](Request& request) { return EnqueueOne(request); });
     router.Post("/enqueue-sql", [this](Request& request) { return EnqueueInTransaction(request); });
+    router.Post("/notify", [this](Request& request) { return NotifyOne(request); });
     router.Post("/fill", [this](Request& request) { return Fill(request); });
     router.Get("/effects", [this](Request&) {
       Database& database = context_->database();
@@ -113,6 +116,35 @@ class Jobber : public Module {
     return lines;
   }
 
+  // payload: {"files": [{"name", "type", "text" or "size", "byPath"}], "ms": rest behind them, "failAt", "dieAt": attempt, "onlyAt": attempt that leaves}
+  Json Leave(JobContext& job) {
+    const Json& payload = job.payload();
+    Json refused = Json::array();
+    if (payload.value("onlyAt", job.attempt()) == job.attempt()) {
+      for (const Json& file : payload.at("files")) {
+        std::string bytes = file.value("text", "");
+        for (int64_t i = 0, size = file.value("size", int64_t{0}); i < size; ++i) bytes += static_cast<char>((i * 31 + i / 256) % 251);
+        const std::string name = file.at("name").get<std::string>(), type = file.value("type", "");
+        try {
+          if (file.value("byPath", false)) {
+            const std::string path = context_->data_dir() + "/" + job.run_id();
+            std::ofstream(path, std::ios::binary) << bytes;
+            job.ArtifactFile(name, type, path);
+            unlink(path.c_str());
+          } else {
+            job.Artifact(name, type, bytes);
+          }
+        } catch (const HostError& error) {
+          refused.push_back({{"name", name}, {"why", error.what()}, {"transient", error.transient()}});
+        }
+      }
+    }
+    job.WaitFor(milliseconds(payload.value("ms", 0)));
+    if (payload.value("dieAt", 0) == job.attempt()) _exit(7);
+    if (payload.value("failAt", 0) == job.attempt()) throw JobFailure("AS_TOLD", "the run was told to fail");
+    return {{"refused", refused}, {"attempt", job.attempt()}};
+  }
+
   // payload: {"n": number, "at": when it was queued, seconds since 1970}
   Json Stamp(JobContext& job) {
     const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -144,6 +176,28 @@ class Jobber : public Module {
         id = context_->Enqueue(transaction, body.at("job").get<std::string>(), body.value("payload", Json()), OptionsOf(body));
         if (body.value("rollback", false)) throw std::runtime_error("as it was told");
       });
+    } catch (const DatabaseError& error) {
+      throw HttpError(400, "DATABASE_ERROR", std::string(error.what()) + " " + error.sqlstate());
+    } catch (const std::runtime_error&) {
+      return Ok({{"id", id}, {"rolledBack", true}});
+    }
+    return Ok({{"id", id}});
+  }
+
+  // The notification; "sql": in a transaction, which "rollback" takes back.
+  Response NotifyOne(Request& request) {
+    const Json body = Json::parse(request.body());
+    const Notification notification{body.at("channel").get<std::string>(), body.value("to", std::vector<std::string>()), body.value("subject", ""),
+                                    body.value("text", ""), body.value("html", ""), body.value("data", Json())};
+    std::string id;
+    try {
+      if (!body.value("sql", false)) return Ok({{"id", context_->Notify(notification)}});
+      context_->database().Transact([&](Transaction& transaction) {
+        id = context_->Notify(transaction, notification);
+        if (body.value("rollback", false)) throw std::runtime_error("as it was told");
+      });
+    } catch (const HostError& error) {
+      throw HttpError(error.transient() ? 503 : 400, "HOST_ERROR", error.what());
     } catch (const DatabaseError& error) {
       throw HttpError(400, "DATABASE_ERROR", std::string(error.what()) + " " + error.sqlstate());
     } catch (const std::runtime_error&) {
