@@ -243,7 +243,7 @@ class LivesByRedis(ByRedis, Lives):
     def test_a_redis_that_is_killed_holds_up_nothing_and_its_loss_is_shown(self):
         daemon = self.daemon(**self.options)
         engine = lambda: daemon.get("/api/v1/events/subscriptions").data["engine"]["status"]  # noqa: E731
-        health = lambda: daemon.get("/api/v1/system/modules").data  # noqa: E731
+        health = lambda: daemon.get("/api/v1/system/modules").json  # noqa: E731
         self.publish(daemon, "before", 1)
         wait_until(lambda: len(self.entries(daemon, "before")) == 1, "the first event")
         self.assertEqual((engine(), health()["details"]["events"]["status"]), ("up", "up"))
