@@ -10,7 +10,6 @@
 #include <deque>
 #include <functional>
 #include <iterator>
-#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -35,7 +34,6 @@ struct Entry {
   std::vector<std::string> tags;
   int64_t expires = 0;  // nanoseconds of the owner's clock; 0: never
   int64_t version = 0;  // of the cache when the value was read, or later
-  bool visited = false;
 };
 
 // What an invalidation names.
@@ -56,15 +54,14 @@ class Memory {
 
   // Null when it is not there, or not any more.
   const Entry* Find(std::string_view key, int64_t now) {
-    auto found = by_key_.find(key);
-    if (found == by_key_.end()) return nullptr;
-    Entry& entry = *found->second;
-    if (entry.expires != 0 && entry.expires <= now) {
-      Erase(found->second);
+    auto found = nodes_.find(key);
+    if (found == nodes_.end()) return nullptr;
+    if (found->expires != 0 && found->expires <= now) {
+      Erase(found);
       return nullptr;
     }
-    entry.visited = true;
-    return &entry;
+    found->visited = true;
+    return &*found;
   }
 
   // Whether something of `version` may be out of date: since then the key, one of the tags or everything was invalidated.
@@ -87,15 +84,16 @@ class Memory {
     if (Overtaken(entry.key, entry.tags, entry.version)) return Outcome::kOvertaken;
     const size_t cost = Cost(entry);
     if (cost > max_bytes_) return Outcome::kTooLarge;
-    if (auto found = by_key_.find(entry.key); found != by_key_.end()) {
-      if (found->second->version > entry.version) return Outcome::kOvertaken;
-      Erase(found->second);
+    if (auto found = nodes_.find(entry.key); found != nodes_.end()) {
+      if (found->version > entry.version) return Outcome::kOvertaken;
+      Erase(found);
     }
     while (bytes_ + cost > max_bytes_ && EvictOne()) {
     }
-    entries_.push_front(std::move(entry));
-    Entry& stored = entries_.front();
-    by_key_.emplace(stored.key, entries_.begin());
+    const Node& stored = *nodes_.emplace(std::move(entry)).first;
+    stored.older = newest_;
+    (newest_ != nullptr ? newest_->newer : oldest_) = &stored;
+    newest_ = &stored;
     for (const std::string& tag : stored.tags) by_tag_[tag].insert(&stored);
     bytes_ += cost;
     return Outcome::kStored;
@@ -106,48 +104,47 @@ class Memory {
     if (names.all) return Clear(version);
     for (const std::string& key : names.keys) {
       Remember(KeyName(key), version);
-      if (auto found = by_key_.find(key); found != by_key_.end() && found->second->version < version) Erase(found->second);
+      if (auto found = nodes_.find(key); found != nodes_.end() && found->version < version) Erase(found);
     }
     for (const std::string& tag : names.tags) {
       Remember(TagName(tag), version);
       auto tagged = by_tag_.find(tag);
       if (tagged == by_tag_.end()) continue;
-      std::vector<std::string_view> old;
-      for (const Entry* entry : tagged->second) {
-        if (entry->version < version) old.push_back(entry->key);
+      std::vector<const Node*> old;
+      for (const Node* node : tagged->second) {
+        if (node->version < version) old.push_back(node);
       }
-      for (std::string_view key : old) Erase(by_key_.find(key)->second);
+      for (const Node* node : old) Erase(nodes_.find(node->key));
     }
   }
 
   void Clear(int64_t version) {
-    for (auto entry = entries_.begin(); entry != entries_.end();) {
-      auto next = std::next(entry);
-      if (entry->version < version) Erase(entry);
-      entry = next;
+    for (auto node = nodes_.begin(); node != nodes_.end();) {
+      auto next = std::next(node);
+      if (node->version < version) Erase(node);
+      node = next;
     }
     if (version > floor_) floor_ = version;
   }
 
   // Drops all entries, whatever their version, and remembers nothing of it.
   void Forget() {
-    by_key_.clear();
     by_tag_.clear();
-    entries_.clear();
-    hand_ = entries_.end();
+    nodes_.clear();
+    newest_ = oldest_ = hand_ = nullptr;
     bytes_ = 0;
   }
 
   // False when there is none.
   bool EvictOne() {
-    if (entries_.empty()) return false;
-    auto at = hand_ == entries_.end() ? std::prev(entries_.end()) : hand_;
+    if (oldest_ == nullptr) return false;
+    const Node* at = hand_ != nullptr ? hand_ : oldest_;
     while (at->visited) {
       at->visited = false;
-      at = at == entries_.begin() ? std::prev(entries_.end()) : std::prev(at);
+      at = at->newer != nullptr ? at->newer : oldest_;
     }
     hand_ = at;
-    Erase(at);
+    Erase(nodes_.find(at->key));
     ++evictions_;
     return true;
   }
@@ -159,7 +156,7 @@ class Memory {
   }
 
   size_t bytes() const { return bytes_; }
-  size_t entries() const { return by_key_.size(); }
+  size_t entries() const { return nodes_.size(); }
   int64_t evictions() const { return evictions_; }
 
   static size_t Cost(const Entry& entry) {
@@ -169,7 +166,26 @@ class Memory {
   }
 
  private:
-  using Place = std::list<Entry>::iterator;
+  // One block of memory for an entry, so that a lookup waits for few. What a set does not order by may change in it.
+  struct Node : Entry {
+    explicit Node(Entry entry) : Entry(std::move(entry)) {}
+    mutable bool visited = false;
+    mutable const Node* newer = nullptr;
+    mutable const Node* older = nullptr;
+  };
+  struct KeyHash {
+    using is_transparent = void;
+    // Not noexcept: the library keeps hashes of such with the nodes, instead of computing them from keys that it would have to fetch.
+    size_t operator()(std::string_view key) const { return std::hash<std::string_view>()(key); }
+    size_t operator()(const Node& node) const { return (*this)(std::string_view(node.key)); }
+  };
+  struct SameKey {
+    using is_transparent = void;
+    bool operator()(std::string_view key, const Node& node) const { return key == node.key; }
+    bool operator()(const Node& node, std::string_view key) const { return key == node.key; }
+    bool operator()(const Node& one, const Node& other) const { return one.key == other.key; }
+  };
+  using Nodes = std::unordered_set<Node, KeyHash, SameKey>;
 
   // Two names that meet here only make more be dropped than must be.
   static size_t KeyName(std::string_view key) { return std::hash<std::string_view>()(key); }
@@ -185,27 +201,29 @@ class Memory {
     if (auto found = invalidated_.find(oldest); found != invalidated_.end() && found->second == at) invalidated_.erase(found);
   }
 
-  void Erase(Place entry) {
+  void Erase(Nodes::const_iterator node) {
     // The hand goes on to the next newer one; behind the newest it begins anew.
-    if (hand_ == entry) hand_ = entry == entries_.begin() ? entries_.end() : std::prev(entry);
-    for (const std::string& tag : entry->tags) {
+    if (hand_ == &*node) hand_ = node->newer;
+    (node->newer != nullptr ? node->newer->older : newest_) = node->older;
+    (node->older != nullptr ? node->older->newer : oldest_) = node->newer;
+    for (const std::string& tag : node->tags) {
       auto tagged = by_tag_.find(tag);
       if (tagged == by_tag_.end()) continue;  // a tag that was given twice
-      tagged->second.erase(&*entry);
+      tagged->second.erase(&*node);
       if (tagged->second.empty()) by_tag_.erase(tagged);
     }
-    bytes_ -= Cost(*entry);
-    by_key_.erase(entry->key);
-    entries_.erase(entry);
+    bytes_ -= Cost(*node);
+    nodes_.erase(node);
   }
 
   size_t max_bytes_;
   size_t bytes_ = 0;
   int64_t evictions_ = 0;
-  std::list<Entry> entries_;  // the newest first
-  Place hand_ = entries_.end();
-  std::unordered_map<std::string_view, Place> by_key_;  // views of the entries' own keys
-  std::unordered_map<std::string, std::unordered_set<const Entry*>> by_tag_;
+  Nodes nodes_;
+  const Node* newest_ = nullptr;
+  const Node* oldest_ = nullptr;
+  const Node* hand_ = nullptr;  // where the eviction goes on; null: at the oldest
+  std::unordered_map<std::string, std::unordered_set<const Node*>> by_tag_;
   std::unordered_map<size_t, int64_t> invalidated_;  // by name, the last time
   std::deque<std::pair<size_t, int64_t>> order_;     // of these, the oldest first
   int64_t floor_;  // whatever is of an older version is overtaken
