@@ -28,13 +28,15 @@ def leave(daemon, files, wait="30s", **payload):
 class Download:
     """GET of an artifact, read to its end."""
 
-    def __init__(self, daemon, path, method="GET", token=None, read=True):
+    def __init__(self, daemon, path, method="GET", read=True, keep=False):
         host, port = daemon.address.rsplit(":", 1)
         self.connection = http.client.HTTPConnection(host, int(port), timeout=60 * SLOW)
-        self.connection.request(method, path, headers={"Authorization": f"Bearer {token or daemon.token}"})
+        self.connection.request(method, path, headers={"Authorization": f"Bearer {daemon.token}"})
         self.answer = self.connection.getresponse()
         self.status, self.header = self.answer.status, self.answer.getheader
         self.body = self.answer.read() if read else b""
+        if read and not keep:
+            self.connection.close()
 
 
 class Artifacts(SharedDaemonTest):
@@ -61,7 +63,8 @@ class Artifacts(SharedDaemonTest):
 
     def test_the_connection_serves_on_behind_a_download_and_a_head_has_no_body(self):
         run = leave(self.daemon, [{"name": "a.bin", "size": 300_000}, {"name": "empty"}])
-        got = Download(self.daemon, f"/api/v1/runs/{run['id']}/artifacts/a.bin")
+        got = Download(self.daemon, f"/api/v1/runs/{run['id']}/artifacts/a.bin", keep=True)
+        self.addCleanup(got.connection.close)
         for method, name, length, body in (("HEAD", "a.bin", "300000", b""), ("GET", "empty", "0", b""), ("GET", "a.bin", "300000", pattern(300_000))):
             got.connection.request(method, f"/api/v1/runs/{run['id']}/artifacts/{name}", headers={"Authorization": f"Bearer {self.daemon.token}"})
             answer = got.connection.getresponse()
@@ -141,6 +144,7 @@ class Artifacts(SharedDaemonTest):
     def test_a_file_that_goes_while_it_is_downloaded_is_broken_off(self):
         run = leave(self.daemon, [{"name": "large.bin", "size": 16 * MIB}], wait="120s")["id"]
         slow = Download(self.daemon, f"/api/v1/runs/{run}/artifacts/large.bin", read=False)
+        self.addCleanup(slow.connection.close)
         self.assertEqual(slow.status, 200)
         self.daemon.sql(f"DELETE FROM bulkhead_internal.runs WHERE id = '{run}'")
         with self.assertRaises((http.client.IncompleteRead, ConnectionError)):
