@@ -294,7 +294,7 @@ class Lifecycle(SharedDaemonTest):
             return answer if answer.json["modules"].get(MODULE, {}).get("lastChecked") else None
 
         answer = wait_until(checked, "a first health check")
-        self.assertEqual(set(answer.json), {"status", "modules", "checkedAt"})
+        self.assertEqual(set(answer.json), {"status", "modules", "checkedAt", "details"})
         self.assertIn(answer.json["modules"][MODULE]["status"], ("healthy", "degraded", "unhealthy"))
 
     def test_delete_keeps_the_data_and_purge_drops_it(self):
