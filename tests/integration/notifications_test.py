@@ -200,7 +200,8 @@ class Notifications(DaemonTest):
     def test_a_supervisor_that_is_killed_while_it_sends_loses_none(self):
         server = self.mail_server()
         daemon = self.daemon(config=smtp(server.port), **JOBBER)
-        server.hold = daemon.kill  # after the mail has been taken, before anybody knows
+        killed = threading.Event()
+        server.hold = lambda: (daemon.kill(), killed.set())  # after the mail has been taken, before anybody knows
         run = self.notify(daemon, **MAIL)
         others = []
         for _ in range(5):
@@ -210,7 +211,7 @@ class Notifications(DaemonTest):
                     others.append(answer.json.get("data", answer.json)["id"])
             except OSError:
                 break
-        wait_until(lambda: not daemon.running(), "its end", 20 * SLOW)
+        self.assertTrue(killed.wait(20 * SLOW), "its end")
         daemon.start()
         for one in [run] + others:
             self.assertEqual(self.ended(daemon, one, 60 * SLOW)["status"], "SUCCEEDED")

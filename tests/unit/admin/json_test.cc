@@ -57,7 +57,7 @@ TEST(Print, WritesNumbersTimesEnumsAndMapsAsTheInterfaceHasThem) {
       Print(health),
       R"({"status":"","modules":{"a":{"status":"healthy","observed":"UNSPECIFIED","details":{},"lastChecked":null},)"
       R"("b":{"status":"","observed":"UNSPECIFIED","details":{"db":{"status":"","latency":0.25,"message":""}},"lastChecked":null}},)"
-      R"("checkedAt":null})");
+      R"("checkedAt":null,"details":{}})");
 }
 
 TEST(Print, RepairsTextThatIsNotUtf8) {

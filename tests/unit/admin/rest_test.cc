@@ -361,7 +361,7 @@ TEST_F(SystemApi, TellsTheWorstOfAllEnabledModulesRaw) {
     view.health.status = "healthy";
   });
   const json system = Get("/api/v1/system/modules").json();
-  EXPECT_THAT(Keys(system), UnorderedElementsAre("status", "modules", "checkedAt"));
+  EXPECT_THAT(Keys(system), UnorderedElementsAre("status", "modules", "checkedAt", "details"));
   EXPECT_EQ(system["status"], "unhealthy");
   EXPECT_THAT(Keys(system["modules"]), ElementsAre("ill", "tired", "well"));
   EXPECT_EQ(system["modules"]["ill"]["status"], "unhealthy");
@@ -383,7 +383,7 @@ TEST_F(JobsApi, ARunIs202WithItsPlaceOrWhenWaitedFor200WithItsResult) {
   EXPECT_THAT(Keys(queued.data()),
               UnorderedElementsAre("id", "module", "job", "status", "attempt", "trigger", "slot", "payload", "progress", "result",
                                    "error", "queuedAt", "startedAt", "finishedAt", "node", "worker", "priority", "notBefore",
-                                   "cancelRequested", "maxAttempts"));
+                                   "cancelRequested", "maxAttempts", "artifacts"));
   const Reply waited =
       Post("/api/v1/modules/meter/jobs/collect/run?wait=10s", {{"payload", {{"n", 1}, {"list", {1, 2.5, nullptr}}}}});
   ASSERT_EQ(waited.status, 200) << waited.body;
