@@ -162,10 +162,9 @@ class Attempts(DaemonTest):
 
     def test_a_failed_run_keeps_what_its_last_attempt_has_left(self):
         daemon = self.daemon(**JOBBER)
-        run = leave(daemon, [{"name": "screenshot.png", "type": "image/png", "text": "PNG"}], wait="false", failAt=1)["id"]
-        waiting = wait_until(lambda: (lambda r: r if r["status"] == "QUEUED" and r["error"] else None)(run_of(daemon, run)), "the next attempt")
-        self.assertEqual([a["name"] for a in waiting["artifacts"]], ["screenshot.png"])
-        self.assertEqual(Download(daemon, f"/api/v1/runs/{run}/artifacts/screenshot.png").body, b"PNG")
+        run = leave(daemon, [{"name": "screenshot.png", "type": "image/png", "text": "PNG"}], wait="60s", fails=True)
+        self.assertEqual((run["status"], run["attempt"], [a["name"] for a in run["artifacts"]]), ("FAILED", 3, ["screenshot.png"]), run)
+        self.assertEqual(Download(daemon, f"/api/v1/runs/{run['id']}/artifacts/screenshot.png").body, b"PNG")
 
     def test_they_are_there_after_a_restart_and_go_with_the_module(self):
         daemon = self.daemon(**JOBBER)

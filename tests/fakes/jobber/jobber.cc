@@ -116,7 +116,8 @@ class Jobber : public Module {
     return lines;
   }
 
-  // payload: {"files": [{"name", "type", "text" or "size", "byPath"}], "ms": rest behind them, "failAt", "dieAt": attempt, "onlyAt": attempt that leaves}
+  // payload: {"files": [{"name", "type", "text" or "size", "byPath"}], "ms": rest behind them, "fails": each attempt does, "dieAt": attempt,
+  // "onlyAt": attempt that leaves}
   Json Leave(JobContext& job) {
     const Json& payload = job.payload();
     Json refused = Json::array();
@@ -141,7 +142,7 @@ class Jobber : public Module {
     }
     job.WaitFor(milliseconds(payload.value("ms", 0)));
     if (payload.value("dieAt", 0) == job.attempt()) _exit(7);
-    if (payload.value("failAt", 0) == job.attempt()) throw JobFailure("AS_TOLD", "the run was told to fail");
+    if (payload.value("fails", false)) throw JobFailure("AS_TOLD", "the run was told to fail");
     return {{"refused", refused}, {"attempt", job.attempt()}};
   }
 
