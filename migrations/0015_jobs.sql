@@ -105,6 +105,21 @@ BEGIN
 END
 $$;
 
+-- The module whose session this is, for the functions that modules call.
+CREATE FUNCTION bulkhead_internal.calling_module() RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  caller text;
+BEGIN
+  SELECT r.module INTO caller FROM bulkhead_internal.module_roles r WHERE r.role = session_user;
+  IF caller IS NULL THEN
+    RAISE EXCEPTION 'role % belongs to no module', session_user USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN caller;
+END
+$$;
+
 -- Queues a run of one of the calling module's jobs, which begins when the transaction has been committed, and is not there when it is rolled back.
 -- Answers the run's id, or that of the run which waits under the same key.
 CREATE FUNCTION bulkhead.enqueue(job text, payload jsonb DEFAULT 'null', delay interval DEFAULT '0', unique_key text DEFAULT NULL,
@@ -113,13 +128,9 @@ RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  caller text;
+  caller text := bulkhead_internal.calling_module();
   queued record;
 BEGIN
-  SELECT r.module INTO caller FROM bulkhead_internal.module_roles r WHERE r.role = session_user;
-  IF caller IS NULL THEN
-    RAISE EXCEPTION 'role % belongs to no module', session_user USING ERRCODE = 'insufficient_privilege';
-  END IF;
   SELECT * INTO queued FROM bulkhead_internal.enqueue_run(caller, enqueue.job, enqueue.payload, enqueue.delay, enqueue.unique_key, enqueue.priority);
   -- One for the whole transaction, however many runs it queues.
   IF queued.fresh THEN PERFORM pg_notify('bulkhead_runs', ''); END IF;
@@ -248,6 +259,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
+  bulkhead_internal.calling_module(),
   bulkhead_internal.keep_module_jobs(),
   bulkhead_internal.enqueue_run(text, text, jsonb, interval, text, integer),
   bulkhead_internal.claim_runs(text[], text[], integer[], integer[], text[], integer, text, interval),

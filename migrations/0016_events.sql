@@ -229,12 +229,8 @@ RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  caller text;
+  caller text := bulkhead_internal.calling_module();
 BEGIN
-  SELECT r.module INTO caller FROM bulkhead_internal.module_roles r WHERE r.role = session_user;
-  IF caller IS NULL THEN
-    RAISE EXCEPTION 'role % belongs to no module', session_user USING ERRCODE = 'insufficient_privilege';
-  END IF;
   RETURN bulkhead_internal.append_event(caller, topic, key, payload);
 END
 $$;
@@ -246,12 +242,8 @@ RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  caller text;
+  caller text := bulkhead_internal.calling_module();
 BEGIN
-  SELECT r.module INTO caller FROM bulkhead_internal.module_roles r WHERE r.role = session_user;
-  IF caller IS NULL THEN
-    RAISE EXCEPTION 'role % belongs to no module', session_user USING ERRCODE = 'insufficient_privilege';
-  END IF;
   INSERT INTO bulkhead_internal.event_inbox (module, event_id) VALUES (caller, event::bigint) ON CONFLICT DO NOTHING;
   RETURN FOUND;
 END

@@ -97,12 +97,8 @@ CREATE FUNCTION bulkhead.notify(channel text, message jsonb) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  caller text;
+  caller text := bulkhead_internal.calling_module();
 BEGIN
-  SELECT r.module INTO caller FROM bulkhead_internal.module_roles r WHERE r.role = session_user;
-  IF caller IS NULL THEN
-    RAISE EXCEPTION 'role % belongs to no module', session_user USING ERRCODE = 'insufficient_privilege';
-  END IF;
   RETURN bulkhead_internal.queue_notification(caller, notify.channel, notify.message);
 END
 $$;
