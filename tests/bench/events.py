@@ -50,7 +50,12 @@ class Database:
     def __init__(self, daemon):
         self.daemon = daemon
         self.role = daemon.sql("SELECT role FROM bulkhead_internal.module_roles WHERE module = 'eventbench'")[0][0]
+        self.own = daemon.sql(f"SELECT rolpassword FROM pg_authid WHERE rolname = '{self.role}'")[0][0]
         daemon.sql(f"ALTER ROLE {self.role} PASSWORD 'bench' CONNECTION LIMIT -1")
+
+    def give_back(self):
+        """The module's own password, which it needs for further connections."""
+        self.daemon.sql(f"ALTER ROLE {self.role} PASSWORD '{self.own}'")
 
     def rate(self, statement, connections, seconds, events):
         """Events per second."""
@@ -111,6 +116,7 @@ def bulkhead(seconds, measured, engine=None):
             def settled():
                 return daemon.get("/api/v1/events/subscriptions").data["subscriptions"][0]["lag"] == 0
 
+            database.give_back()
             wait_until(settled, "the end of the lag", 300)
             # A lag that is caught up: delivery alone.
             daemon.sql("UPDATE bulkhead_internal.event_subscriptions SET topics = '{}', fence = fence + 1")
