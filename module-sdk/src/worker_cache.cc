@@ -92,7 +92,10 @@ CacheValue WorkerCache::GetOrLoad(std::string_view key, const CacheOptions& opti
     return value;
   }
   try {
-    CacheValue value = Load(key, options, load, flight.get());
+    // The load of another may have ended between the look above and Join: what it got is there then.
+    LevelOne::Look look = one_.Find(key, now);
+    CacheValue value = look.found ? std::move(look.value) : Load(key, options, load, flight.get());
+    if (look.found) flight->Land(value);
     one_.Leave(key, flight);
     return value;
   } catch (...) {

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -324,10 +325,14 @@ class Calls(Told, SharedDaemonTest):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(4 * MAX_CONNECTIONS, hard), hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         with contextlib.ExitStack() as stack:
-            for _ in range(MAX_CONNECTIONS):
-                stack.enter_context(Private(told))
-            last = stack.enter_context(Private(told))
-            answer = last.answer()
+            connections = [stack.enter_context(Private(told)) for _ in range(MAX_CONNECTIONS + 1)]
+            # The gateway's threads accept side by side: it need not be the last one.
+            poll = select.poll()
+            for connection in connections:
+                poll.register(connection.socket, select.POLLIN)
+            refused = wait_until(lambda: poll.poll(0), "one of them is refused")
+            self.assertEqual(len(refused), 1)
+            [answer] = [connection.answer() for connection in connections if connection.socket.fileno() == refused[0][0]]
             self.assertError(answer, 503, "OVERLOADED")
             self.assertEqual(answer.header("Retry-After"), "1")
             self.assertEqual(self.asked("back", "/echo", by="closed")["subject"], "module:closed")
