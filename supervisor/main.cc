@@ -2,9 +2,13 @@
 #include <absl/synchronization/mutex.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
@@ -17,6 +21,26 @@ extern char** environ;
 namespace {
 
 constexpr int kServeRefused = 1;  // a configuration that `serve` can't use
+
+// `ps` shows a process's arguments to everybody: what is the password of a URL there becomes asterisks. Of the spawner too, forked later.
+void MaskPasswords(int argc, char** argv) {
+  auto mask = [](char* begin, const char* end) { std::fill(begin, begin + (end - begin), '*'); };
+  for (int i = 1; i < argc; ++i) {
+    char* const scheme = strstr(argv[i], "://");
+    if (scheme == nullptr) continue;
+    char* const login = scheme + 3;
+    char* const path = login + strcspn(login, "/?");
+    if (auto* at = static_cast<char*>(memrchr(login, '@', size_t(path - login)))) {
+      char* const colon = std::find(login, at, ':');
+      if (colon != at) mask(colon + 1, at);
+    }
+    constexpr std::string_view kQuery = "password=";
+    for (char* query = path; (query = strstr(query, kQuery.data())) != nullptr;) {
+      query += kQuery.size();
+      mask(query, query + strcspn(query, "&"));
+    }
+  }
+}
 
 }  // namespace
 
@@ -33,7 +57,14 @@ int main(int argc, char** argv) {
   }
   std::error_code error;
   std::string cwd = std::filesystem::current_path(error).string();
-  auto line = bulkhead::ParseCommandLine(argc, argv, environment, geteuid() == 0, error ? "/" : cwd);
+  const std::vector<std::string> arguments(argv, argv + argc);
+  auto parse = [arguments, environment, cwd = error ? "/" : cwd, root = geteuid() == 0] {
+    std::vector<const char*> pointers;
+    for (const std::string& argument : arguments) pointers.push_back(argument.c_str());
+    return bulkhead::ParseCommandLine(int(pointers.size()), pointers.data(), environment, root, cwd);
+  };
+  auto line = parse();
+  MaskPasswords(argc, argv);
   if (!line.ok()) {
     fprintf(stderr, "bulkhead: %s\n", std::string(line.status().message()).c_str());
     for (const auto& detail : bulkhead::ErrorDetails(line.status())) {
@@ -53,10 +84,10 @@ int main(int argc, char** argv) {
   }
   bulkhead::ConfigureLog(line->config.log_level, line->config.log_format);
   for (const std::string& warning : line->config.warnings) bulkhead::LogWarn("config", warning);
-  auto reread = [argc, argv, environment, cwd = error ? "/" : cwd, root = geteuid() == 0]() -> absl::StatusOr<bulkhead::Config> {
-    auto again = bulkhead::ParseCommandLine(argc, argv, environment, root, cwd);
+  auto reread = [parse]() -> absl::StatusOr<bulkhead::Config> {
+    auto again = parse();
     if (!again.ok()) return again.status();
     return std::move(again->config);
   };
-  return bulkhead::RunDaemon(line->config, std::move(reread));
+  return bulkhead::RunDaemon(line->config, reread);
 }

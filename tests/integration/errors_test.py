@@ -18,7 +18,7 @@ from misbehaving import write_misbehaving
 from modules_test import echo_like
 from provoked import Grpc, Refusal, Rest
 from provokers import GATEWAY_ALONE, PROVOKERS
-from store_test import PrivateServer, postmaster
+import store_test  # as a module: its tests are not ours
 
 sys.path.insert(0, str(harness.SOURCE / "tests/interface"))
 
@@ -221,10 +221,10 @@ class Broken(Provoked, DaemonTest):
         self.assertBoth("SECRET_UNREADABLE", "System.RotateSecrets")
 
     def test_DATABASE_UNAVAILABLE_is_answered_while_it_hangs(self):
-        pid, _addresses = postmaster(self.running)
+        pid, _addresses = store_test.postmaster(self.running)
         os.kill(pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: not PrivateServer.cut_off(pid), "no connection is left")
+            wait_until(lambda: not store_test.PrivateServer.cut_off(pid), "no connection is left")
             self.assertBoth("DATABASE_UNAVAILABLE", "Jobs.ListRuns", module="echo", job="work")
         finally:
             os.kill(pid, signal.SIGCONT)

@@ -228,6 +228,17 @@ class OwnServerTest(DaemonTest):
         self.assertEqual(daemon.module("echo")["observed"]["state"], "RUNNING")
         self.assertIn("the manifest that aaa was registered with is not valid any more: /name: ", daemon.log())
 
+    def test_the_password_of_the_url_is_in_no_command_line(self):
+        url = f"{self.server.url}?password={self.server.password}"
+        daemon = self.daemon(args=["--store-url", url])
+        self.assertEqual(daemon.get("/api/v1/modules").status, 200)
+        daemon.process.send_signal(signal.SIGHUP)  # reads the command line again
+        wait_until(lambda: "the configuration was read again, nothing has changed" in daemon.log(), "it was")
+        pids = [daemon.process.pid, *(pid for pid, _started in harness.descendants(daemon.process.pid))]
+        lines = {pid: harness._read(f"/proc/{pid}/cmdline").decode() for pid in pids}
+        self.assertIn(f"operator:{'*' * len(self.server.password)}@", lines[daemon.process.pid])
+        self.assertNotIn(self.server.password, "".join(lines.values()))
+
     def test_a_node_with_another_master_key_is_refused(self):
         first = self.daemon(config=self.config)
         first.stop()
