@@ -24,7 +24,7 @@ import urllib.parse
 from machine import awaited_pids, free_port
 
 VARIABLE = "BULKHEAD_TEST_STORE_URL"
-CONNECTIONS = 200        # of daemons and modules together, with two tests side by side
+CONNECTIONS = 300        # of daemons and modules together, with three tests side by side
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 POLL_S = 0.02
