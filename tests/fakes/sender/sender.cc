@@ -75,8 +75,9 @@ Response PublishOne(Context& context, Request& request) {
 
 // body: {"events": [{"topic", "key", "payload"}, …]}
 Response PublishMany(Context& context, Request& request) {
+  const Json body = request.json();
   std::vector<Publication> events;
-  for (const Json& event : request.json().at("events")) events.push_back({event.at("topic"), event.value("key", ""), event.at("payload")});
+  for (const Json& event : body.at("events")) events.push_back({event.at("topic"), event.value("key", ""), event.at("payload")});
   try {
     return Ok({{"ids", context.database().Transact([&](Transaction& t) { return context.events().PublishMany(t, events); })}});
   } catch (const DatabaseError& error) {
