@@ -29,6 +29,18 @@ BEGIN
 END
 $$;
 
+-- NULL: by now there is nothing against it, because the manifest has changed since; the transaction may be tried again.
+CREATE FUNCTION bulkhead_internal.refuse_event(fault text) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  IF fault IS NULL THEN
+    RAISE EXCEPTION 'the manifest has changed while an event was published; try again' USING ERRCODE = 'serialization_failure';
+  END IF;
+  RAISE EXCEPTION '%', fault USING ERRCODE = 'invalid_parameter_value';
+END
+$$;
+
 -- One event of `source`, which is checked. Faults of what was given are class 22.
 CREATE OR REPLACE FUNCTION bulkhead_internal.append_event(source text, topic text, key text, payload jsonb)
 RETURNS bigint
@@ -48,8 +60,7 @@ BEGIN
       AND (t.schema IS NULL OR bulkhead_internal.schema_fault(t.schema, append_event.payload, '') IS NULL)
     RETURNING id, EXISTS (SELECT FROM bulkhead_internal.event_sleepers) INTO made, asleep;
   IF made IS NULL THEN
-    RAISE EXCEPTION '%', COALESCE(bulkhead_internal.event_fault(source, topic, key, payload), 'the manifest has changed meanwhile; publish it again')
-      USING ERRCODE = 'invalid_parameter_value';
+    PERFORM bulkhead_internal.refuse_event(bulkhead_internal.event_fault(source, topic, key, payload));
   END IF;
   IF asleep THEN
     PERFORM pg_catalog.pg_notify('bulkhead_events', '');
@@ -60,8 +71,7 @@ $$;
 
 -- Many events at once, in one statement. One that is refused refuses all, and the error names the first such. The numbers are in the order of what was
 -- given.
-DROP FUNCTION bulkhead_internal.append_events(text[], text[], text[], text[]);
-CREATE FUNCTION bulkhead_internal.append_events(sources text[], topics text[], keys text[], payloads jsonb[])
+CREATE FUNCTION bulkhead_internal.append_many(sources text[], topics text[], keys text[], payloads jsonb[])
 RETURNS bigint[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -89,12 +99,22 @@ BEGIN
       FROM (SELECT u.n, bulkhead_internal.event_fault(u.source, u.topic, u.key, COALESCE(u.payload, 'null')) AS fault
             FROM unnest(sources, topics, keys, payloads) WITH ORDINALITY AS u(source, topic, key, payload, n)) AS e
       WHERE e.fault IS NOT NULL ORDER BY e.n LIMIT 1;
-    RAISE EXCEPTION '%', COALESCE(fault, 'the manifest has changed meanwhile; publish them again') USING ERRCODE = 'invalid_parameter_value';
+    PERFORM bulkhead_internal.refuse_event(fault);
   END IF;
   IF asleep THEN
     PERFORM pg_notify('bulkhead_events', '');
   END IF;
   RETURN COALESCE(made, '{}');
+END
+$$;
+
+-- The same for what comes to a supervisor, which has payloads as text.
+CREATE OR REPLACE FUNCTION bulkhead_internal.append_events(sources text[], topics text[], keys text[], payloads text[])
+RETURNS SETOF bigint
+LANGUAGE plpgsql
+AS $$
+BEGIN
+  RETURN QUERY SELECT pg_catalog.unnest(bulkhead_internal.append_many(sources, topics, keys, payloads::jsonb[]));
 END
 $$;
 
@@ -114,9 +134,10 @@ BEGIN
   ELSIF given > 10000 THEN
     RAISE EXCEPTION 'at most 10000 events are published at once, not %; give them in parts', given USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  RETURN bulkhead_internal.append_events(array_fill(caller, ARRAY[given]), topics, keys, payloads);
+  RETURN bulkhead_internal.append_many(array_fill(caller, ARRAY[given]), topics, keys, payloads);
 END
 $$;
 
 REVOKE ALL ON FUNCTION bulkhead_internal.event_fits(text, jsonb), bulkhead_internal.event_fault(text, text, text, jsonb),
-  bulkhead_internal.append_events(text[], text[], text[], jsonb[]), bulkhead.publish_many(text[], text[], jsonb[]) FROM PUBLIC;
+  bulkhead_internal.refuse_event(text), bulkhead_internal.append_many(text[], text[], text[], jsonb[]),
+  bulkhead.publish_many(text[], text[], jsonb[]) FROM PUBLIC;

@@ -90,7 +90,7 @@ absl::StatusOr<std::vector<int64_t>> Publisher::Append(const std::vector<Waiting
     keys.push_back(batch[i].publication.key);
     payloads.push_back(batch[i].publication.payload_json);
   }
-  ASSIGN_OR_RETURN(Rows rows, database_.RunPrepared("SELECT unnest(bulkhead_internal.append_events($1, $2, $3, $4::text[]::jsonb[])) AS id",
+  ASSIGN_OR_RETURN(Rows rows, database_.RunPrepared("SELECT bulkhead_internal.append_events($1, $2, $3, $4) AS id",
                                                     {TextArray(sources), TextArray(topics), TextArray(keys), TextArray(payloads)}));
   std::vector<int64_t> ids;
   for (int i = 0; i < rows.size(); ++i) ids.push_back(rows.Int(i, "id"));

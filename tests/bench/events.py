@@ -9,7 +9,8 @@ the disk at each commit; Redis has `appendonly yes` and `appendfsync always`, on
 inserts into a table of the module's own, which has one index and no checks. Nobody subscribes meanwhile, as nobody reads Redis; the column "delivered" is
 the same while a subscriber is given all of it, by the same two or more cores. Redis by redis-benchmark: XADD one by one, by one connection and by eight, and
 100 in a pipeline. What part the disk has is said first: `fdatasync` of 8 KiB within a file, and commits of a row of one integer.
-Then what was published is delivered to a handler that does nothing, and at last events come at 1,000 a second, each with the time it was published at.
+Then what was published is delivered to a handler that does nothing, events come at 1,000 a second, each with the time it was published at, and at last
+many callers publish by RPC.
 `engine` is the same by a daemon with `events.engine: redis`: published is into PostgreSQL there, too, and delivered through a Redis on the loopback.
 """
 
@@ -32,6 +33,7 @@ from peers import install_packages  # noqa: E402
 
 MODULES = BUILD / "tests" / "bench" / "event_modules"
 BATCH = 100
+CALLERS = 32  # that publish by RPC at once, and so share transactions
 PUBLISH = "SELECT bulkhead.publish('bench.event', 'k' || (random() * 100)::int, '{\"n\": 1}');"
 PUBLISH_MANY = "SELECT bulkhead.publish_many(:topics, :keys, :payloads);"
 PUBLISH_CALLS = f"SELECT bulkhead.publish('bench.event', 'k' || (i % 100), '{{\"n\": 1}}') FROM generate_series(1, {BATCH}) i;"
@@ -174,6 +176,9 @@ def bulkhead(seconds, measured, engine=None):
                 times = received()
                 delivered[f"publish→handler {kind}, ms"] = {name: times[name] for name in ("p50", "p99", "max")}
                 delivered[f"published {kind}, events/s"] = answer["published"] / answer["seconds"]
+            subscribe("{}", place())
+            answer = daemon.post(f"{api}/publish", {"count": 5_000 * seconds, "threads": CALLERS, "transaction": False}).data
+            delivered[f"published by RPC as fast as {CALLERS} callers can, events/s"] = answer["published"] / answer["seconds"]
     finally:
         daemon.clean_up()
     return columns, delivered

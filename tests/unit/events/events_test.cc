@@ -83,7 +83,7 @@ TEST_P(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterl
                          " SELECT bulkhead_internal.append_event('orders', 'order.paid', $1, to_jsonb(n)) FROM next", {key}).status();
           }
           return t.Run("WITH next AS (UPDATE counters SET n = n + 3 WHERE key = $1 RETURNING n)"
-                       " SELECT bulkhead_internal.append_events('{orders,orders,orders}', '{order.paid,order.paid,order.paid}', ARRAY[$1, $1, $1],"
+                       " SELECT bulkhead_internal.append_many('{orders,orders,orders}', '{order.paid,order.paid,order.paid}', ARRAY[$1, $1, $1],"
                        " ARRAY[to_jsonb(n - 2), to_jsonb(n - 1), to_jsonb(n)]) FROM next", {key}).status();
         });
         ASSERT_TRUE(status.ok()) << status;
