@@ -8,7 +8,7 @@ the disk at each commit; Redis has `appendonly yes` and `appendfsync always`, on
 `SELECT bulkhead.publish(…)` in a transaction each, by one session and by eight, and `SELECT bulkhead.publish_many(…)` of 100; the ceiling is the same with
 inserts into a table of the module's own, which has one index and no checks. Nobody subscribes meanwhile, as nobody reads Redis; the column "delivered" is
 the same while a subscriber is given all of it, by the same two or more cores. Redis by redis-benchmark: XADD one by one, by one connection and by eight, and
-100 in a pipeline. What part the disk has is said first: `fdatasync` of 8 KiB within a file, and commits of a row of one integer.
+100 in a pipeline. What part the disk has stands below: `fdatasync` of 8 KiB within a file, and commits of a row of one integer.
 Then what was published is delivered to a handler that does nothing, events come at 1,000 a second, each with the time it was published at, and at last
 many callers publish by RPC.
 `engine` is the same by a daemon with `events.engine: redis`: published is into PostgreSQL there, too, and delivered through a Redis on the loopback.
