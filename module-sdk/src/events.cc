@@ -27,6 +27,19 @@ std::string Events::Publish(Transaction& transaction, std::string_view topic, st
   return rows.front().Get<std::string>(0);
 }
 
+std::vector<std::string> Events::PublishMany(Transaction& transaction, const std::vector<Publication>& events) {
+  std::vector<std::string> topics, keys, payloads, ids;
+  for (const Publication& event : events) {
+    topics.push_back(event.topic);
+    keys.push_back(event.key);
+    payloads.push_back(Dump(event.payload));
+  }
+  const Rows rows = transaction.Query("SELECT unnest(bulkhead.publish_many($1, $2, $3))::text", {topics, keys, payloads});
+  for (const Row& row : rows) ids.push_back(row.Get<std::string>(0));
+  published_.fetch_add(int64_t(ids.size()), std::memory_order_relaxed);
+  return ids;
+}
+
 std::string Events::Publish(std::string_view topic, std::string_view key, const Json& payload) {
   if (!publish_) throw HostError("there is no supervisor to publish to", false);
   std::string id = publish_(topic, key, Dump(payload));

@@ -135,9 +135,9 @@ absl::StatusOr<std::vector<EventStore::ParkedRow>> EventStore::Parked(const std:
 }
 
 absl::StatusOr<OutboxView> EventStore::Look() {
-  ASSIGN_OR_RETURN(Rows rows, connection_->Run("SELECT pg_current_snapshot()::text AS snapshot, r.stream, r.reach::text AS reach,"
-                                               " coalesce(r.lease_until >= now(), false) AS kept_up"
-                                               " FROM (SELECT) AS always LEFT JOIN bulkhead_internal.event_relay r ON true"));
+  ASSIGN_OR_RETURN(Rows rows, connection_->RunPrepared("SELECT pg_current_snapshot()::text AS snapshot, r.stream, r.reach::text AS reach,"
+                                                       " coalesce(r.lease_until >= now(), false) AS kept_up"
+                                                       " FROM (SELECT) AS always LEFT JOIN bulkhead_internal.event_relay r ON true"));
   OutboxView view{.snapshot = rows.Text(0, "snapshot")};
   if (!rows.Null(0, "stream")) view.relayed = OutboxView::Relayed{rows.Text(0, "stream"), rows.Text(0, "reach"), rows.Bool(0, "kept_up")};
   return view;

@@ -78,7 +78,7 @@ void Publisher::Run() {
       batch.assign(std::make_move_iterator(queue_.begin()), std::make_move_iterator(end));
       queue_.erase(queue_.begin(), end);
     }
-    Write(std::move(batch));
+    Write(batch, 0, batch.size());
   }
 }
 
@@ -90,34 +90,27 @@ absl::StatusOr<std::vector<int64_t>> Publisher::Append(const std::vector<Waiting
     keys.push_back(batch[i].publication.key);
     payloads.push_back(batch[i].publication.payload_json);
   }
-  ASSIGN_OR_RETURN(Rows rows, database_.Run("SELECT bulkhead_internal.append_events($1::text[], $2::text[], $3::text[], $4::text[]) AS id",
-                                            {TextArray(sources), TextArray(topics), TextArray(keys), TextArray(payloads)}));
+  ASSIGN_OR_RETURN(Rows rows, database_.RunPrepared("SELECT bulkhead_internal.append_events($1, $2, $3, $4) AS id",
+                                                    {TextArray(sources), TextArray(topics), TextArray(keys), TextArray(payloads)}));
   std::vector<int64_t> ids;
   for (int i = 0; i < rows.size(); ++i) ids.push_back(rows.Int(i, "id"));
   return ids;
 }
 
-void Publisher::Write(std::vector<Waiting> batch) {
-  const auto all = Append(batch, 0, batch.size());
-  if (all.ok() && all->size() == batch.size()) {
+// One that is refused spoils what is written with it: the halves are tried apart, so that it costs the others few transactions.
+void Publisher::Write(std::vector<Waiting>& batch, size_t begin, size_t end) {
+  const auto ids = Append(batch, begin, end);
+  if (ids.ok()) {
+    BULKHEAD_CHECK(ids->size() == end - begin);
     published_();
-    for (size_t i = 0; i < batch.size(); ++i) batch[i].done((*all)[i]);
-    return;
+    for (size_t i = begin; i < end; ++i) batch[i].done((*ids)[i - begin]);
+  } else if (ids.status().code() == absl::StatusCode::kUnavailable || end - begin == 1) {
+    for (size_t i = begin; i < end; ++i) batch[i].done(AsRefusal(ids.status()));
+  } else {
+    const size_t middle = begin + (end - begin) / 2;
+    Write(batch, begin, middle);
+    Write(batch, middle, end);
   }
-  if (all.status().code() == absl::StatusCode::kUnavailable || batch.size() == 1) {
-    for (Waiting& one : batch) one.done(AsRefusal(all.status()));
-    return;
-  }
-  // One of them spoils the rest: each by itself.
-  for (size_t i = 0; i < batch.size(); ++i) {
-    const auto one = Append(batch, i, i + 1);
-    if (one.ok() && one->size() == 1) {
-      batch[i].done((*one)[0]);
-    } else {
-      batch[i].done(AsRefusal(one.status()));
-    }
-  }
-  published_();
 }
 
 }  // namespace bulkhead

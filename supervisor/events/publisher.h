@@ -40,7 +40,7 @@ class Publisher {
     Done done;
   };
   void Run();
-  void Write(std::vector<Waiting> batch);
+  void Write(std::vector<Waiting>& batch, size_t begin, size_t end);
   absl::StatusOr<std::vector<int64_t>> Append(const std::vector<Waiting>& batch, size_t begin, size_t end);
 
   Database database_;

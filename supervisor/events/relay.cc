@@ -299,6 +299,10 @@ void Relay::Pace(bool came, Instant now) {
   if (subscriptions_.empty()) {
     // Of what was lost just now the claim is not put off.
     delay = recipients_->Ready().empty() ? limits::kEventTrim : claimed_ == Instant{} ? limits::kEventPoll : limits::kSubscriptionClaim;
+    if (sleeping_) {  // nothing is to be woken for
+      if (const absl::Status status = store_->Wake(); !status.ok()) return Disconnect(status), Pace(false, now);
+      sleeping_ = false;
+    }
   } else if (!sleeping_ && interval_ >= limits::kEventSleep) {
     if (const absl::Status status = store_->Sleep(); !status.ok()) return Disconnect(status), Pace(false, now);
     sleeping_ = true;

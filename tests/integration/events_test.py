@@ -64,6 +64,29 @@ class Publishing(EventsTest):
         self.assertEqual(self.publish("ledger.note", "notes", {"text": "a"}).status, 200)
         self.wait_entries("notes", 1)
 
+    def test_many_events_published_at_once_come_in_their_order(self):
+        events = [{"topic": "ledger.note" if n % 3 == 0 else "ledger.entry", "key": "hundred", "payload": {"text": str(n)} if n % 3 == 0 else {"n": n}}
+                  for n in range(1, 101)]
+        answer = self.daemon.post("/api/v1/m/sender/publish-many", {"events": events})
+        self.assertEqual(answer.status, 200, answer)
+        ids = answer.data["ids"]
+        self.assertEqual(len(ids), 100)
+        self.assertEqual(ids, [str(number) for number in sorted(map(int, ids))])
+        self.assertEqual([entry["event"] for entry in self.wait_entries("hundred", 100)], ids)
+        self.assertEqual(self.daemon.post("/api/v1/m/sender/publish-many", {"events": []}).data["ids"], [])
+
+    def test_one_bad_event_among_a_hundred_publishes_none_and_is_named(self):
+        for bad, sentence in (({"topic": "ledger.stolen", "payload": {}}, 'does not declare the event "ledger.stolen"'),
+                              ({"topic": "ledger.note", "payload": {"text": 5}}, "/text must be of type"),
+                              ({"topic": "ledger.entry", "payload": {}, "key": "k" * 513}, "at most 512 bytes, not 513")):
+            events = [{"topic": "ledger.entry", "key": "spoilt", "payload": {"n": n}} for n in range(1, 101)]
+            events[56] = bad
+            answer = self.daemon.post("/api/v1/m/sender/publish-many", {"events": events})
+            self.assertEqual(answer.status, 400, answer)
+            self.assertIn("event 57 of 100: ", answer.error["message"])
+            self.assertIn(sentence, answer.error["message"])
+        self.assertEqual(self.daemon.get("/api/v1/events?topic=ledger.entry&key=spoilt").json["meta"]["total"], 0)
+
     def test_events_are_listed_newest_first_by_topic_and_time(self):
         first = self.publish("other.entry", "listed", {"n": 1}).data["id"]
         second = self.publish("other.entry", "listed", {"n": 2}).data["id"]

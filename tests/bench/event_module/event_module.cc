@@ -30,7 +30,7 @@ void Take(const Event& event) {
   times_us.push_back(took);
 }
 
-// body: {"count", "perSecond": 0 for as many as go, "transaction": true | false}
+// body: {"count", "perSecond": 0 for as many as go, "transaction": true | false, "threads"}
 Response Publish(Context& context, Request& request) {
   const Json body = request.json();
   const int count = body.value("count", 1'000), per_second = body.value("perSecond", 0);
@@ -50,7 +50,7 @@ Response Publish(Context& context, Request& request) {
     }
   };
   std::vector<std::thread> threads;
-  for (int i = 0; i < kThreads; ++i) threads.emplace_back(work);
+  for (int i = body.value("threads", kThreads); i > 0; --i) threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
   return Ok({{"published", count}, {"seconds", std::chrono::duration<double>(Clock::now() - began).count()}});
 }

@@ -18,8 +18,17 @@ constexpr std::chrono::milliseconds kPause{50};
 constexpr int64_t kSleep = 1'000;  // ms of one statement
 
 // The next numbers of these keys, in one transaction. Sorted, so that two of them don't wait for each other in a circle.
-void SendOnce(Database& database, const std::vector<std::string>& keys) {
-  database.Transact([&](Transaction& t) {
+void SendOnce(Context& context, const std::vector<std::string>& keys, bool at_once) {
+  context.database().Transact([&](Transaction& t) {
+    if (at_once) {
+      std::vector<Publication> events;
+      for (const std::string& key : keys) {
+        Rows next = t.Query("INSERT INTO counters AS c VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = c.n + 1 RETURNING n", {key});
+        events.push_back({"ledger.entry", key, {{"n", next.front().Get<int64_t>(0)}}});
+      }
+      context.events().PublishMany(t, events);
+      return;
+    }
     for (const std::string& key : keys) {
       t.Query("WITH next AS (INSERT INTO counters AS c VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = c.n + 1 RETURNING n)"
               " SELECT bulkhead.publish('ledger.entry', $1, jsonb_build_object('n', n)) FROM next", {key});
@@ -38,7 +47,7 @@ Response Send(Context& context, Request& request) {
     std::sort(keys.begin(), keys.end());
     for (int tries = 1;; ++tries) {
       try {
-        SendOnce(context.database(), keys);
+        SendOnce(context, keys, chance() % 2 == 0);
         break;
       } catch (const DatabaseError& error) {
         if (!error.transient() || tries == kTries) throw;
@@ -64,6 +73,18 @@ Response PublishOne(Context& context, Request& request) {
   }
 }
 
+// body: {"events": [{"topic", "key", "payload"}, …]}
+Response PublishMany(Context& context, Request& request) {
+  const Json body = request.json();
+  std::vector<Publication> events;
+  for (const Json& event : body.at("events")) events.push_back({event.at("topic"), event.value("key", ""), event.at("payload")});
+  try {
+    return Ok({{"ids", context.database().Transact([&](Transaction& t) { return context.events().PublishMany(t, events); })}});
+  } catch (const DatabaseError& error) {
+    throw HttpError(error.transient() ? 503 : 400, "NOT_PUBLISHED", error.what());
+  }
+}
+
 // Publishes, and keeps the transaction open for ?ms=.
 Response Hold(Context& context, Request& request) {
   const int64_t ms = request.query_int("ms", 1000, 0, 100'000);
@@ -80,6 +101,7 @@ class Sender : public Module {
     Router& router = context.router();
     router.Post("/send", [&context](Request& request) { return Send(context, request); });
     router.Post("/publish", [&context](Request& request) { return PublishOne(context, request); });
+    router.Post("/publish-many", [&context](Request& request) { return PublishMany(context, request); });
     router.Post("/hold", [&context](Request& request) { return Hold(context, request); });
     router.Get("/sent", [&context](Request&) {
       return Ok({{"events", context.database().Query("SELECT coalesce(sum(n), 0)::bigint FROM counters").front().Get<int64_t>(0)}});

@@ -212,6 +212,14 @@ class EventsTest : public testing::TestWithParam<Engine> {
     return "SELECT bulkhead_internal.append_event('orders', '" + topic + "', '" + key + "', '" + payload + "')";
   }
   void Emit(const std::string& topic, const std::string& key, const std::string& payload) { Sql(Append(topic, key, payload)); }
+  // The session is the module's from then on.
+  void BecomeOrders(Connection& c) {
+    Sql("DO $$ BEGIN CREATE ROLE bh_events_orders LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$");  // databases share their roles
+    Sql("GRANT USAGE ON SCHEMA bulkhead TO bh_events_orders");
+    Sql("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA bulkhead TO bh_events_orders");
+    Sql("INSERT INTO bulkhead_internal.module_roles VALUES ('bh_events_orders', 'orders', 'orders')");
+    ASSERT_TRUE(c.Run("SET SESSION AUTHORIZATION bh_events_orders").ok());
+  }
   int Count(const std::string& table) { return static_cast<int>(Sql("SELECT count(*) AS n FROM bulkhead_internal." + table).Int(0, "n")); }
   void Until(const std::function<bool()>& holds, const char* what) {
     for (const Instant end = Clock::Real().Now() + 20s; Clock::Real().Now() < end;) {

@@ -7,6 +7,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::MatchesRegex;
 using testing::UnorderedElementsAre;
 using Verdict = pb::EventOutcome;
 
@@ -64,7 +65,7 @@ TEST_P(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterl
   EventNode node("n1", where_);
   auto second = std::make_shared<FakeSubscriber>();
   node.Publish({{"billing", {{"order.*"}, {{"b.0", billing_}, {"b.1", second}}}}});
-  constexpr int kSessions = 4, kEach = 200;
+  constexpr int kSessions = 4, kEach = 200, kEvents = kSessions / 2 * kEach * (1 + 3);
   Sql("CREATE TABLE counters (key text PRIMARY KEY, n int NOT NULL)");
   for (int k = 0; k < 5; ++k) Sql("INSERT INTO counters VALUES ('k" + std::to_string(k) + "', 0)");
   std::vector<std::thread> sessions;
@@ -77,15 +78,20 @@ TEST_P(EventsTest, EventsOfAKeyComeInOrderThoughTransactionsOfManySessionsInterl
         // The transaction has its number long before the row's lock says whose turn it is.
         const absl::Status status = (*c)->Transaction([&](Connection& t) -> absl::Status {
           RETURN_IF_ERROR(t.Run("SELECT pg_current_xact_id()").status());
-          return t.Run("WITH next AS (UPDATE counters SET n = n + 1 WHERE key = $1 RETURNING n)"
-                       " SELECT bulkhead_internal.append_event('orders', 'order.paid', $1, to_jsonb(n)) FROM next", {key}).status();
+          if (s % 2 == 0) {
+            return t.Run("WITH next AS (UPDATE counters SET n = n + 1 WHERE key = $1 RETURNING n)"
+                         " SELECT bulkhead_internal.append_event('orders', 'order.paid', $1, to_jsonb(n)) FROM next", {key}).status();
+          }
+          return t.Run("WITH next AS (UPDATE counters SET n = n + 3 WHERE key = $1 RETURNING n)"
+                       " SELECT bulkhead_internal.append_many('{orders,orders,orders}', '{order.paid,order.paid,order.paid}', ARRAY[$1, $1, $1],"
+                       " ARRAY[to_jsonb(n - 2), to_jsonb(n - 1), to_jsonb(n)]) FROM next", {key}).status();
         });
         ASSERT_TRUE(status.ok()) << status;
       }
     });
   }
   for (auto& session : sessions) session.join();
-  Until([&] { return billing_->came().size() + second->came().size() >= kSessions * kEach; }, "not all have come");
+  Until([&] { return billing_->came().size() + second->came().size() >= kEvents; }, "not all have come");
   for (int k = 0; k < 5; ++k) {
     const std::string key = "k" + std::to_string(k);
     std::vector<std::pair<int64_t, int>> seen;  // by when it was delivered, which over both workers only the ids tell
@@ -257,6 +263,9 @@ TEST_P(EventsTest, AnIdleNodeSleepsAndTheNextPublicationWakesIt) {
   billing_->Await(1);
   EXPECT_LT(Clock::Real().Now() - published, 900ms);  // its own next look would be a second away
   Until([&] { return Count("event_sleepers") == 0; }, "it is woken by each publication");
+  Until([&] { return Count("event_sleepers") == 1; }, "it sleeps again");
+  node.Publish({});
+  Until([&] { return Count("event_sleepers") == 0; }, "who has nothing to deliver is not to be woken");
 }
 
 TEST_P(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse) {
@@ -283,17 +292,55 @@ TEST_P(EventsTest, AModulePublishesByRpcWhatItDeclaresAndARefusalHurtsNobodyElse
   EXPECT_EQ(ErrorCode(node.Send("order.created", "k", "1", "billing").status()), "INVALID_ARGUMENT");
 }
 
+TEST_P(EventsTest, ThreeRefusedEventsAmongAThousandCostTheOthersFewTransactions) {
+  EventNode node("n1", where_);
+  constexpr size_t kMany = 1'000;
+  std::vector<std::promise<absl::StatusOr<int64_t>>> answers(kMany);
+  const auto bad = [](size_t i) { return i == 400 || i == 401 || i == 900; };
+  for (size_t i = 0; i < kMany; ++i) {
+    node.events().Publish({"orders", "order.created", "k", bad(i) ? R"("\u0000")" : std::to_string(i)},  // JSON, but nothing that PostgreSQL keeps
+                          [&, i](absl::StatusOr<int64_t> id) { answers[i].set_value(std::move(id)); });
+  }
+  int64_t last = 0;
+  for (size_t i = 0; i < kMany; ++i) {
+    const auto id = answers[i].get_future().get();
+    ASSERT_EQ(id.ok(), !bad(i)) << i << id.status();
+    if (!id.ok()) continue;
+    EXPECT_GT(*id, last);
+    last = *id;
+  }
+  EXPECT_EQ(Count("events"), int(kMany) - 3);
+  EXPECT_LT(Sql("SELECT count(DISTINCT xid) AS n FROM bulkhead_internal.events").Int(0, "n"), 200);
+}
+
+TEST_P(EventsTest, ManyEventsArePublishedAtOnceOrNoneIsAndTheRefusedOneIsNamed) {
+  auto session = Connection::Open(conninfo_);
+  ASSERT_TRUE(session.ok());
+  Connection& c = **session;
+  BecomeOrders(c);
+  const auto many = [&](const std::string& topics, const std::string& keys, const std::string& payloads) {
+    return c.Run("SELECT array_to_string(bulkhead.publish_many($1, $2, $3), ',') AS ids", {topics, keys, payloads});
+  };
+  EXPECT_THAT(many("{order.paid,price.updated}", "{a,NULL}", R"({"1","{\"cents\": 5}"})")->Text(0, "ids"), MatchesRegex("[0-9]+,[0-9]+"));
+  EXPECT_EQ(many("{}", "{}", "{}")->Text(0, "ids"), "");
+  for (const auto& [topics, sentence] : {std::pair("{order.paid,order.stolen}", "event 2 of 2: the manifest of orders does not declare"),
+                                         std::pair("{order.paid,price.updated}", "event 2 of 2: the payload of \"price.updated\" is not what"),
+                                         std::pair("{order.paid}", "1 topics, 2 keys and 2 payloads")}) {
+    const absl::Status refused = many(topics, "{a,a}", "{1,2}").status();
+    EXPECT_EQ(SqlState(refused), "22023");
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(sentence));
+  }
+  EXPECT_EQ(Sql("SELECT count(*) AS n FROM bulkhead_internal.events WHERE topic = 'order.paid'").Int(0, "n"), 1);
+  EXPECT_EQ(SqlState(c.Run("SELECT bulkhead.publish_many(array_fill('order.paid'::text, '{10001}'), array_fill('a'::text, '{10001}'),"
+                           " array_fill('1'::jsonb, '{10001}'))").status()), "22023");
+}
+
 TEST_P(EventsTest, ARoleOfAModulePublishesAsThatModuleAndRemembersWhatItHasDone) {
-  const std::string role = GetParam() == Engine::kRedis ? "bh_events_orders_redis" : "bh_events_orders";  // the databases share their roles
-  Sql("CREATE ROLE " + role + " LOGIN");
-  Sql("GRANT USAGE ON SCHEMA bulkhead TO " + role);
-  Sql("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA bulkhead TO " + role);
-  Sql("INSERT INTO bulkhead_internal.module_roles VALUES ('" + role + "', 'orders', 'orders')");
   auto session = Connection::Open(conninfo_);
   ASSERT_TRUE(session.ok());
   Connection& c = **session;
   EXPECT_EQ(SqlState(c.Run("SELECT bulkhead.publish('order.created', 'a', '1')").status()), "42501");  // the supervisor is no module
-  ASSERT_TRUE(c.Run("SET SESSION AUTHORIZATION " + role).ok());
+  BecomeOrders(c);
   EXPECT_TRUE(c.Run("SELECT bulkhead.publish('order.created', 'a', '1')").ok());
   EXPECT_EQ(SqlState(c.Run("SELECT bulkhead.publish('order.stolen', 'a', '1')").status()), "22023");
   EXPECT_EQ(SqlState(c.Run("SELECT bulkhead.publish('price.updated', 'a', '{\"cents\": \"5\"}')").status()), "22023");

@@ -4,3 +4,6 @@ CREATE TABLE plain (
   key     text NOT NULL,
   payload jsonb NOT NULL
 );
+
+-- What a commit costs at the least.
+CREATE TABLE least (n integer);
