@@ -75,7 +75,7 @@ class CommandLine(DaemonTest):
             _code, out, _err = run_serve(*command.split(), "--help")
             options, _, commands = out.partition("Subcommands:")
             found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", options.partition("Options:")[2].partition("\n\n")[0]))
-            found |= set(re.findall(r"^  (\w+)", commands, re.M))
+            found |= set(re.findall(r"^  ([\w-]+)", commands, re.M))
             self.assertEqual(sorted(found), recorded[command], command)
         commands = {f"{command} {name}".strip() for command in recorded for name in recorded[command] if not name.startswith("-")}
         self.assertEqual(set(recorded), {""} | commands)
