@@ -87,21 +87,21 @@ class Jobs(CliTest):
         return self.as_json("jobs", "run", "jobber", job, "--payload", json.dumps(payload), *more)["data"]
 
     def test_jobs_are_listed_with_schedule_next_run_and_last_result(self):
-        run = self.daemon.post("/api/v1/modules/jobber/jobs/talk/run?wait=30s").data
+        run = self.daemon.post("/api/v1/modules/jobber/jobs/talk/run?wait=30s", {"payload": {}}).data
         lines = self.done("jobs", "jobber").splitlines()
         self.assertRegex(lines[0], r"^MODULE +JOB +SCHEDULE +TIME ZONE +NEXT RUN +LAST RUN +RESULT$")
         rows = {line.split()[1]: line for line in lines[1:]}
         self.assertRegex(rows["yearly"], rf"^jobber +yearly +0 5 1 1 \* +Europe/Berlin +\d{{4}}-01-01T04:00:00Z +never$")
-        self.assertRegex(rows["talk"], rf"^jobber +talk +manual +- +{re.escape(run['queuedAt'][:19])}Z +SUCCEEDED$")
+        self.assertRegex(rows["talk"], rf"^jobber +talk +manual +- +- +{re.escape(run['queuedAt'][:19])}Z +SUCCEEDED$")
         self.assertEqual(len({line.index("SCHEDULE") if n == 0 else re.search(r"manual|0 5", line).start() for n, line in enumerate(lines)}), 1, lines)
         self.assertEqual(self.done("jobs"), "\n".join(lines) + "\n", "of all modules")
         self.assertEqual(self.as_json("jobs", "jobber"), self.daemon.get("/api/v1/modules/jobber/jobs").json)
         self.refused("jobs", "nobody", code="MODULE_NOT_FOUND", says=["bulkhead migrate status"])
 
     def test_a_job_is_run_with_a_payload_from_anywhere(self):
-        out = self.done("jobs", "run", "jobber", "talk")
+        out = self.done("jobs", "run", "jobber", "talk", "--payload", "{}")
         run_id = re.fullmatch(r"Queued as (\S+)\. `bulkhead runs \1 --follow` shows how it goes on\.\n", out).group(1)
-        self.assertIn("3\n", self.cli("runs", run_id, "--follow")[1])
+        self.assertIn("  result     3\n", self.done("runs", run_id, "--follow"))
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             file.write('{"lines": 4}')
             file.flush()
