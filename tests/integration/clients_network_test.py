@@ -218,6 +218,13 @@ class Names(FieldTest):
                 self.assertEqual(answer.get("status"), 200, answer)
                 daemon.stop()
 
+    def test_an_answer_that_is_too_long_for_udp_is_fetched_over_tcp(self):
+        service = self.secure_service(SERVICE)
+        daemon = self.shopper_there(clients(shop=self.trusting(service)))
+        self.server.truncates = True
+        answer = self.call(daemon)
+        self.assertEqual(answer.get("status"), 200, answer)
+
     def test_a_name_in_etc_hosts_needs_no_name_server(self):
         service = self.secure_service(ELSEWHERE)
         daemon = self.shopper_there(clients(shop=self.trusting(service, ELSEWHERE)), hosts=[f"127.0.0.1 {ELSEWHERE}"])

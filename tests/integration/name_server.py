@@ -11,24 +11,30 @@ NO_ERROR, NO_SUCH_NAME = 0, 3
 
 
 class NameServer:
-    """Answers A and AAAA over UDP. `names`: {name: [IPv4 address]}; `asked`: the names that it was asked for; `silent`: it answers nothing."""
+    """Answers A and AAAA. `names`: {name: [IPv4 address]}; `asked`: the names that it was asked for; `silent`: it answers nothing; `truncates`: answers are
+    too long for UDP, so that they must be asked for over TCP (RFC 7766)."""
 
     def __init__(self, names):
-        self.names, self.asked, self.silent = dict(names), [], False
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.names, self.asked, self.silent, self.truncates = dict(names), [], False, False
+        self.socket, self.listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for _ in range(20):
             self.address = f"127.{random.randint(10, 250)}.{random.randint(1, 250)}.{random.randint(1, 250)}"
             try:
                 self.socket.bind((self.address, 53))
+                self.listener.bind((self.address, 53))
                 break
             except OSError:
                 continue
         else:
             raise AssertionError("no loopback address has its port 53 free")
+        self.listener.listen()
         threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._serve_tcp, daemon=True).start()
 
     def close(self):
         self.socket.close()
+        self.listener.close()
 
     def _serve(self):
         while True:
@@ -37,9 +43,20 @@ class NameServer:
             except OSError:
                 return
             if not self.silent:
-                self.socket.sendto(self._answer(query), client)
+                self.socket.sendto(self._answer(query, self.truncates), client)
 
-    def _answer(self, query):
+    def _serve_tcp(self):
+        while True:
+            try:
+                client, _address = self.listener.accept()
+            except OSError:
+                return
+            with client, client.makefile("rb") as queries:
+                while length := queries.read(2):
+                    answer = self._answer(queries.read(struct.unpack("!H", length)[0]), False)
+                    client.sendall(struct.pack("!H", len(answer)) + answer)
+
+    def _answer(self, query, truncated):
         labels, at = [], 12
         while query[at]:
             labels.append(query[at + 1:at + 1 + query[at]].decode())
@@ -47,6 +64,8 @@ class NameServer:
         name, question = ".".join(labels).lower(), query[12:at + 5]
         kind = struct.unpack("!H", query[at + 1:at + 3])[0]
         self.asked.append(name)
+        if truncated:
+            return query[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + question
         addresses = self.names.get(name)
         code = NO_SUCH_NAME if addresses is None else NO_ERROR
         records = b"".join(struct.pack("!HHHIH", 0xC00C, A, IN, 0, 4) + socket.inet_aton(one) for one in (addresses or []) if kind == A)

@@ -21,7 +21,7 @@ using testing::Not;
 using testing::Pair;
 using testing::UnorderedElementsAre;
 
-constexpr char kSecret[] = "a-secret-of-somebody";
+constexpr char kHiddenText[] = "a-secret-of-somebody";
 
 class NotificationSettingsTest : public testing::Test {
  protected:
@@ -47,7 +47,7 @@ class NotificationSettingsTest : public testing::Test {
   std::string Bad(const std::string& notifications) {
     auto config = Parse(notifications);
     if (config.ok()) return "nothing wrong";
-    EXPECT_THAT(std::string(config.status().message()), Not(HasSubstr(kSecret)));
+    EXPECT_THAT(std::string(config.status().message()), Not(HasSubstr(kHiddenText)));
     return std::string(config.status().message());
   }
   void File(const std::string& name, const std::string& content) {
@@ -60,14 +60,14 @@ class NotificationSettingsTest : public testing::Test {
 };
 
 TEST_F(NotificationSettingsTest, SecretsComeFromFiles) {
-  File("mail", std::string(kSecret) + "\n");
+  File("mail", std::string(kHiddenText) + "\n");
   File("url", "https://hooks.example.org/services/T0/B0\r\n");
   File("signing", "sixteen characters and more");
   File("header", "Bearer abc");
   const auto settings = Good("{smtp: {host: h, from: a@b, user: u, passwordFile: mail},"
                              " webhooks: {ops: {urlFile: url, secretFile: signing, headers: {X-Team: ops}, headerFiles: {Authorization: header}}}}")
                             .notifications;
-  EXPECT_EQ(settings.smtp->password, kSecret);
+  EXPECT_EQ(settings.smtp->password, kHiddenText);
   const WebhookSettings& ops = settings.webhooks.at("ops");
   EXPECT_EQ(ops.url, "https://hooks.example.org/services/T0/B0");
   EXPECT_EQ(ops.secret, "sixteen characters and more");
@@ -75,12 +75,12 @@ TEST_F(NotificationSettingsTest, SecretsComeFromFiles) {
 }
 
 TEST_F(NotificationSettingsTest, VariablesCountForMoreThanTheFile) {
-  environment_ = {{"BULKHEAD_SMTP_PASSWORD", kSecret}, {"BULKHEAD_WEBHOOK_ON_CALL_SECRET", "a secret of the environment"},
+  environment_ = {{"BULKHEAD_SMTP_PASSWORD", kHiddenText}, {"BULKHEAD_WEBHOOK_ON_CALL_SECRET", "a secret of the environment"},
                   {"BULKHEAD_WEBHOOK_ON_CALL_URL", "https://elsewhere.example.org/x"}, {"BULKHEAD_WEBHOOK_ON_CALL_HEADER_X_API_KEY", "key"},
                   {"BULKHEAD_WEBHOOK_ON_CALL_HEADER_AUTHORIZATION", "Bearer env"}, {"BULKHEAD_WEBHOOK_OTHER_SECRET", "of none that is there"}};
   const Config config = Good("{smtp: {host: h, from: a@b, user: u, passwordFile: not-read},"
                              " webhooks: {on-call: {url: 'https://a', secretFile: not-read, headerFiles: {Authorization: not-read}}}}");
-  EXPECT_EQ(config.notifications.smtp->password, kSecret);
+  EXPECT_EQ(config.notifications.smtp->password, kHiddenText);
   const WebhookSettings& webhook = config.notifications.webhooks.at("on-call");
   EXPECT_EQ(webhook.url, "https://elsewhere.example.org/x");
   EXPECT_EQ(webhook.secret, "a secret of the environment");
@@ -91,7 +91,7 @@ TEST_F(NotificationSettingsTest, VariablesCountForMoreThanTheFile) {
 TEST_F(NotificationSettingsTest, WhatIsNoGoodIsNamedWithoutBeingShown) {
   File("short", "short");
   File("lines", "two\nlines");
-  File("no-url", std::string("ftp://") + kSecret);
+  File("no-url", std::string("ftp://") + kHiddenText);
   const std::string smtp = "smtp: {host: h, from: a@b, ", webhook = "webhooks: {ops: {";
   EXPECT_THAT(Bad(smtp + "user: u}"), AllOf(HasSubstr("b.yaml"), HasSubstr("BULKHEAD_SMTP_PASSWORD")));
   EXPECT_THAT(Bad(smtp + "passwordFile: short}"), HasSubstr("belong together"));
@@ -104,22 +104,22 @@ TEST_F(NotificationSettingsTest, WhatIsNoGoodIsNamedWithoutBeingShown) {
   EXPECT_THAT(Bad(webhook + "urlFile: no-url}}"), HasSubstr("http:// or https://"));
   EXPECT_THAT(Bad(webhook + "url: 'https://a', secretFile: short}}"), HasSubstr("16 characters"));
   EXPECT_THAT(Bad(webhook + "url: 'https://a', headers: {A: b}, headerFiles: {a: short}}}"), HasSubstr("in headers and in headerFiles"));
-  environment_ = {{"BULKHEAD_WEBHOOK_OPS_HEADER_A", std::string(kSecret) + "\n"}};
+  environment_ = {{"BULKHEAD_WEBHOOK_OPS_HEADER_A", std::string(kHiddenText) + "\n"}};
   EXPECT_THAT(Bad(webhook + "url: 'https://a'}}"), AllOf(HasSubstr("BULKHEAD_WEBHOOK_OPS_HEADER_A"), HasSubstr("printable")));
 }
 
 TEST_F(NotificationSettingsTest, ChangesAreToldWithoutSecrets) {
-  const Config before = Good("{smtp: {host: old, from: a@b, user: u, password: " + std::string(kSecret) + "},"
-                             " webhooks: {gone: {url: 'https://a'}, ops: {url: 'https://u:" + kSecret + "@hooks.example.org:444/" + kSecret + "'}}}");
-  const Config after = Good("{smtp: {host: new, from: a@b, user: u, password: " + std::string(kSecret) + "},"
-                            " webhooks: {ops: {url: 'https://hooks.example.org:444/" + kSecret + "/x', headers: {A: " + kSecret + "}}}}");
+  const Config before = Good("{smtp: {host: old, from: a@b, user: u, password: " + std::string(kHiddenText) + "},"
+                             " webhooks: {gone: {url: 'https://a'}, ops: {url: 'https://u:" + kHiddenText + "@hooks.example.org:444/" + kHiddenText + "'}}}");
+  const Config after = Good("{smtp: {host: new, from: a@b, user: u, password: " + std::string(kHiddenText) + "},"
+                            " webhooks: {ops: {url: 'https://hooks.example.org:444/" + kHiddenText + "/x', headers: {A: " + kHiddenText + "}}}}");
   const auto delta = CompareConfigs(before, after);
   ASSERT_TRUE(delta.ok()) << delta.status();
   EXPECT_TRUE(delta->notifications);
   std::vector<std::string> keys;
   for (const auto& changed : delta->changed) {
     keys.push_back(changed.key);
-    EXPECT_THAT(changed.before + changed.after, Not(HasSubstr(kSecret)));
+    EXPECT_THAT(changed.before + changed.after, Not(HasSubstr(kHiddenText)));
   }
   EXPECT_THAT(keys, ElementsAre("notifications.smtp", "notifications.webhooks.gone", "notifications.webhooks.ops"));
   EXPECT_EQ(delta->changed[0].after, "new, port by default, tls starttls, from a@b, user u, timeout 30s");
@@ -136,9 +136,9 @@ TEST_F(NotificationSettingsTest, AnotherSecretIsAChangeThatShowsNothingOfIt) {
 }
 
 TEST_F(NotificationSettingsTest, WhatNobodyMaySeeIsKnown) {
-  const auto settings = Good("webhooks: {ops: {url: 'https://hooks.example.org/" + std::string(kSecret) + "', headers: {A: an-api-key, B: short}}}").notifications;
+  const auto settings = Good("webhooks: {ops: {url: 'https://hooks.example.org/" + std::string(kHiddenText) + "', headers: {A: an-api-key, B: short}}}").notifications;
   EXPECT_THAT(SecretTexts(settings.webhooks.at("ops")),
-              UnorderedElementsAre("https://hooks.example.org/" + std::string(kSecret), "/" + std::string(kSecret), "an-api-key"));
+              UnorderedElementsAre("https://hooks.example.org/" + std::string(kHiddenText), "/" + std::string(kHiddenText), "an-api-key"));
 }
 
 }  // namespace
