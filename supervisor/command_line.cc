@@ -258,18 +258,19 @@ struct EventsArguments {
 
   void Add(CLI::App& app, ClientOptions& options, std::string& token_file) {
     const char* many = "as many at most, 1 to 500 (default 50)";
+    const char* since = "from a time such as 2026-01-31T09:30:00Z, or so long before now as in 10m";
     const char* unasked = "don't ask whether to go on; needed where nobody can be asked";
     command = app.add_subcommand("events", "what modules have published, who has come how far, and what could not be delivered");
     command->require_subcommand(0, 1);
     command->add_option("--topic", list.topic, "such as order.created or order.*")->type_name("TOPIC")->take_last();
-    command->add_option("--since", list.since, "from a time such as 2026-01-31T09:30:00Z, or so long before now as in 10m")->type_name("TIME")->take_last();
+    command->add_option("--since", list.since, since)->type_name("TIME")->take_last();
     command->add_option("--key", list.key, "of one key")->type_name("KEY")->take_last();
     command->add_option("--source", list.source, "that this module has published")->type_name("NAME")->take_last();
     command->add_option("--limit", limit, many)->type_name("N")->take_last();
     subscriptions = command->add_subcommand("subscriptions", "each subscriber with its lag, and the open transactions whose events wait for their end");
     replay = command->add_subcommand("replay", "deliver to a module again what was published since a time");
     replay->add_option("NAME", again.module, "the module")->required();
-    replay->add_option("--since", again.since, "a time such as 2026-01-31T09:30:00Z, or so long before now as in 10m")->type_name("TIME")->take_last()->required();
+    replay->add_option("--since", again.since, since)->type_name("TIME")->take_last()->required();
     replay->add_flag("--forget", again.forget, "also forget what it has done with once(): its effects are had again");
     replay->add_flag("--yes", again.yes, unasked);
     letters = command->add_subcommand("dead-letters", "what could not be delivered; one with its payload");

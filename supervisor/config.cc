@@ -349,7 +349,8 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
     if (absl::StartsWith(name, kFlagPrefix) && name.size() >= sizeof kFlagPrefix && !value.empty()) {
       ApplyFlagVariable(name, value, config, mistakes);
     } else if (absl::StartsWith(name, "BULKHEAD_") && std::find(known.begin(), known.end(), name) == known.end() &&
-               !MadeByKubernetes(name) && (value.empty() || !(ApplyClientVariable(name, value, config, mistakes) || ApplyNotificationVariable(name, value, config, mistakes)))) {
+               !MadeByKubernetes(name) && (value.empty() || !(ApplyClientVariable(name, value, config, mistakes) ||
+                                                              ApplyNotificationVariable(name, value, config, mistakes)))) {
       config.warnings.push_back(absl::StrCat("The variable ", name, " is read by nothing here.", DidYouMean(name, known)));
     }
   }

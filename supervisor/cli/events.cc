@@ -52,7 +52,8 @@ void PrintLetter(const admin::v1::DeadLetter& letter, Terminal& terminal) {
   line("key", Escaped(event.key()));
   line("source", event.source());
   line("published", FormatWall(FromTimestamp(event.at())));
-  line("died", FormatWall(FromTimestamp(letter.died_at())) + ", after " + std::to_string(letter.attempts()) + (letter.attempts() == 1 ? " attempt" : " attempts"));
+  line("died", FormatWall(FromTimestamp(letter.died_at())));
+  line("attempts", std::to_string(letter.attempts()));
   line("error", Escaped(letter.error()));
   line("payload", Inline(event.payload()));
   terminal.Out(text);

@@ -87,8 +87,9 @@ Outcome Run(Session& session, const JobsCommand& command) {
     const bool manual = job.schedule().empty();
     std::string result = *last ? admin::v1::RunStatus::Enum_Name((*last)->status()) : "";
     if (*last && (*last)->has_error()) result += " " + (*last)->error().code();
-    table.Add({job.module(), job.name(), manual ? "manual" : job.schedule(), manual ? "-" : job.time_zone(),
-               job.has_next_run_at() ? Moment(job.next_run_at()) : job.active() ? "-" : "module is off", *last ? Moment((*last)->queued_at()) : "never", result});
+    const std::string next = job.has_next_run_at() ? Moment(job.next_run_at()) : job.active() ? "-" : "module is off";
+    table.Add({job.module(), job.name(), manual ? "manual" : job.schedule(), manual ? "-" : job.time_zone(), next,
+               *last ? Moment((*last)->queued_at()) : "never", result});
   }
   session.terminal.Out(table.Text(session.terminal.columns()));
   return Outcome::kDone;

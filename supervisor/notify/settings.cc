@@ -95,7 +95,8 @@ std::vector<std::string> SecretTexts(const SmtpSettings& smtp) {
 
 std::vector<std::string> SecretTexts(const WebhookSettings& webhook) {
   std::vector<std::string> texts{webhook.url, webhook.secret};
-  if (const size_t path = webhook.url.find(HostOf(webhook.url)) + HostOf(webhook.url).size(); path < webhook.url.size()) texts.push_back(webhook.url.substr(path));
+  const size_t path = webhook.url.find_first_of("/?", webhook.url.find("://") + 3);
+  if (path < webhook.url.size()) texts.push_back(webhook.url.substr(path));
   for (const auto& [name, value] : webhook.headers) texts.push_back(value);
   std::erase_if(texts, [](const std::string& text) { return text.size() < kMinHiddenText; });
   return texts;

@@ -270,7 +270,7 @@ class Events(CliTest):
         self.assertRegex(lines[0], r"^LETTER +MODULE +TOPIC +KEY +DIED +ATTEMPTS +ERROR$")
         self.assertTrue(any(re.match(rf"{numbers[0]} +ledger +ledger\.entry +dead +{MOMENT} +1 +told to refuse$", line) for line in lines), lines)
         one = self.done("events", "dead-letters", numbers[0])
-        for part in (f"Dead letter {numbers[0]} for ledger\n", "  key        dead\n", "  error      told to refuse\n", ", after 1 attempt\n",
+        for part in (f"Dead letter {numbers[0]} for ledger\n", "  key        dead\n", "  error      told to refuse\n", "  attempts   1\n",
                      '"trouble":"refuse"'):
             self.assertIn(part, one)
         self.assertEqual(self.as_json("events", "dead-letters", numbers[0]), self.daemon.get(f"/api/v1/events/dead-letters/{numbers[0]}").json)
