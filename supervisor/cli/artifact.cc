@@ -1,4 +1,6 @@
 // bulkhead runs artifact: a file that a run has left, downloaded.
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -16,7 +18,8 @@ namespace {
 // A file that is there whole or not at all: it is written under another name, and renamed when it is complete.
 class NewFile {
  public:
-  explicit NewFile(std::string path) : path_(std::move(path)), part_(path_ + ".part"), file_(fopen(part_.c_str(), "wb")), fault_(file_ ? 0 : errno) {}
+  explicit NewFile(std::string path)
+      : path_(std::move(path)), part_(path_ + ".part-" + std::to_string(getpid())), file_(fopen(part_.c_str(), "wbx")), fault_(file_ ? 0 : errno) {}
   ~NewFile() {
     if (!file_) return;
     fclose(file_);

@@ -82,6 +82,7 @@ Outcome Run(Session& session, const JobsCommand& command) {
   }
   Table table({"MODULE", "JOB", "SCHEDULE", "TIME ZONE", "NEXT RUN", "LAST RUN", "RESULT"});
   for (const auto& job : answer->jobs()) {
+    session.terminal.Progress(job.module() + "/" + job.name());
     const auto last = LastRun(session, job);
     if (!last.ok()) return Failed(session, last.status());
     const bool manual = job.schedule().empty();

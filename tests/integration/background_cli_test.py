@@ -13,7 +13,7 @@ import unittest
 import harness
 from artifacts_test import pattern
 from events_test import OPTIONS as EVENTS
-from harness import SLOW, SharedDaemonTest, copies, run_serve, wait_until
+from harness import SLOW, DaemonTest, SharedDaemonTest, copies, run_serve, wait_until
 from jobs_queue_test import JOBBER, begun
 
 DONE, REFUSED, USAGE, UNREACHABLE, UNFINISHED, UNSUCCESSFUL = range(6)
@@ -213,6 +213,20 @@ class Jobs(CliTest):
         code, _out, err = run_serve("runs", env={"BULKHEAD_SERVER": "127.0.0.1:1", "BULKHEAD_TOKEN": "x"})
         self.assertEqual(code, UNREACHABLE)
         self.assertIn("bulkhead serve", err)
+
+
+class Ends(DaemonTest):
+    def test_who_follows_a_run_while_the_supervisor_stops_is_told_so(self):
+        daemon = self.daemon(**JOBBER)
+        run = daemon.post("/api/v1/modules/jobber/jobs/talk/run", {"payload": {"lines": 1000, "ms": 100}}).data
+        env = {**os.environ, "BULKHEAD_SERVER": daemon.admin_address, "BULKHEAD_TOKEN": daemon.token}
+        follower = subprocess.Popen([harness.BINARY, "runs", run["id"], "--follow"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertIn("line 1", follower.stdout.readline())
+        daemon.stop()
+        _out, err = follower.communicate(timeout=WITHIN)
+        self.assertEqual(follower.returncode, REFUSED, err)
+        self.assertIn("SHUTTING_DOWN", err)
+        self.assertIn("goes on when a supervisor is there again", err)
 
 
 class Events(CliTest):
