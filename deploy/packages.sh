@@ -16,7 +16,7 @@ build='
   libpq-dev libssl-dev libcurl4-openssl-dev prometheus-cpp-dev libargon2-dev libhiredis-dev
   libre2-dev libvalijson-dev libyaml-cpp-dev libspdlog-dev libcli11-dev nlohmann-json3-dev'
 run='postgresql-common postgresql-15 tzdata ca-certificates curl'
-tests='redis-server libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf python3-aiosmtpd openssl'
+tests='redis-server libgtest-dev libgmock-dev python3 python3-grpcio python3-protobuf python3-aiosmtpd python3-h2 openssl'
 fuzz='clang libclang-rt-14-dev'
 
 lock_timeout_s=120 # how long to wait for another apt to finish

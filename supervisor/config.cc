@@ -349,7 +349,8 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
     if (absl::StartsWith(name, kFlagPrefix) && name.size() >= sizeof kFlagPrefix && !value.empty()) {
       ApplyFlagVariable(name, value, config, mistakes);
     } else if (absl::StartsWith(name, "BULKHEAD_") && std::find(known.begin(), known.end(), name) == known.end() &&
-               !MadeByKubernetes(name) && (value.empty() || !ApplyClientVariable(name, value, config, mistakes))) {
+               !MadeByKubernetes(name) && (value.empty() || !(ApplyClientVariable(name, value, config, mistakes) ||
+                                                              ApplyNotificationVariable(name, value, config, mistakes)))) {
       config.warnings.push_back(absl::StrCat("The variable ", name, " is read by nothing here.", DidYouMean(name, known)));
     }
   }
@@ -361,6 +362,7 @@ void ApplyEnvironment(const std::map<std::string, std::string>& environment, con
 
 void CheckWhole(Config& config, Mistakes& mistakes) {
   CheckClients(config, mistakes);
+  CheckNotifications(config, mistakes);
   if (config.environment.empty()) config.environment = config.discovery_development ? "development" : "production";
   if (config.events_on_redis && config.events_redis.empty()) {
     mistakes.Add("events.redis", 0, "The engine redis wants to know where Redis is: give events.redis, such as redis://127.0.0.1:6379.");
@@ -369,6 +371,11 @@ void CheckWhole(Config& config, Mistakes& mistakes) {
     mistakes.Add("adminListen", 0,
                  absl::StrCat("HTTP and gRPC can't both be served on ", config.listen, ": give --admin-listen another port."));
   }
+}
+
+absl::Status ReadSecretFiles(Config& config) {
+  RETURN_IF_ERROR(ReadClientFiles(config.clients));
+  return ReadNotificationFiles(config.notifications);
 }
 
 absl::StatusOr<Config> MakeConfig(const std::string& config_file, const std::map<std::string, std::string>& options,

@@ -57,15 +57,19 @@ struct Config {
   std::map<std::string, bool> flags;    // flags.<name> of the file
   std::map<std::string, bool> environment_flags;  // FEATURE_FLAG_<NAME>, which counts for more; the name in lower case
   std::string secrets_keys;             // BULKHEAD_SECRETS_KEYS; "": the key file in the data folder
-  ServiceClients clients;               // clients; what lies in files is read by ReadClientFiles()
+  ServiceClients clients;               // clients; what lies in files is read by ReadSecretFiles()
   std::map<std::string, ModuleSettings> modules;
   JwtSettings jwt;                      // auth.jwt: in the file only
-  NotificationSettings notifications;   // in the file only
+  NotificationSettings notifications;   // in the file, and secrets in variables; likewise
   std::vector<std::string> disable;     // --disable NAME…: not started in this run
   std::string environment;              // BULKHEAD_ENVIRONMENT, as /health shows it; else "development" or "production" by discovery
   std::vector<std::string> warnings;    // sentences for the log: BULKHEAD_* variables that nothing reads
   std::map<std::string, std::string> places;  // "file:line" of the keys of the file; also "modules.NAME", "clients.NAME"
 };
+
+// Reads what the configuration names by its files but for the keys of auth: secrets and certificates of clients and notifications. Blocking. CONFIG_INVALID
+// names the key and the file.
+absl::Status ReadSecretFiles(Config& config);
 
 enum class Command { kServe, kClient, kVersion, kHelp };
 struct CommandLine {

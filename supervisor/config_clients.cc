@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/base/duration.h"
+#include "supervisor/base/secret_file.h"
 #include "supervisor/config_layers.h"
 #include "supervisor/manifest/document.h"
 #include "supervisor/manifest/nearest.h"
@@ -226,7 +227,7 @@ bool ApplyClientVariable(const std::string& variable, const std::string& value, 
   const auto named = [&](const auto& one) { return SecretVariableOf(one.first) == variable && one.second.auth != Auth::kNone; };
   const auto found = std::find_if(config.clients.begin(), config.clients.end(), named);
   if (found == config.clients.end()) return false;
-  if (!IsPrintable(value, kMaxClientSecret)) {
+  if (!IsPrintable(value, kMaxSecretFile)) {
     mistakes.Add(variable, 0, "The secret of a client is one line of printable ASCII, at most 16 KiB long.");
     return true;
   }

@@ -52,6 +52,10 @@ bool ApplyClientVariable(const std::string& variable, const std::string& value, 
 void CheckClients(const Config& config, Mistakes& mistakes);
 // The mapping below `notifications`, likewise. config_notifications.cc.
 void ReadNotifications(const nlohmann::json& value, const std::string& pointer, const std::string& cwd, NotificationSettings& settings, const Blame& wrong);
+// BULKHEAD_SMTP_PASSWORD and BULKHEAD_WEBHOOK_<NAME>_{SECRET,URL,HEADER_<HEADER>}, likewise. False when nothing of the file wants it.
+bool ApplyNotificationVariable(const std::string& variable, const std::string& value, Config& config, Mistakes& mistakes);
+// What lacks its secret or address, or has two.
+void CheckNotifications(const Config& config, Mistakes& mistakes);
 
 void ApplyFile(const std::string& path, const std::string& cwd, Config& config, Mistakes& mistakes);
 void ApplyEnvironment(const std::map<std::string, std::string>& environment, const std::string& cwd, Config& config,

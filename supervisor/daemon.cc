@@ -168,7 +168,7 @@ class Daemon {
     jobs_ = Jobs::Make(loop_, pool_, *database_, clock_, {node, &job_meters_, tracer_.get(), config_.store_url.empty()});
     publisher_.AddReader(gateway_.get());
     notifier_ = std::make_unique<Notifier>(*database_, clock_, config_.notifications);
-    notified_jobs_ = std::make_unique<WithNotifications>(*jobs_, notifier_->module());
+    notified_jobs_ = std::make_unique<WithNotifications>(*jobs_, *notifier_);
     publisher_.AddReader(notified_jobs_.get());
     notified_jobs_->Adopt(publisher_.current(), [] {});  // its jobs need no module to be there
     events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread,
@@ -257,8 +257,8 @@ class Daemon {
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
-    reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, *reconciler_, node}, reread_, config_,
-                                       jwt_keys_);
+    reload_ = std::make_unique<Reload>(Reload::Parts{loop_, pool_, *flags_, *registry_, *authenticator_, *database_, *reconciler_, *notified_jobs_,
+                                                     node}, reread_, config_, jwt_keys_);
     FollowStore();
     gateway_->Start(*authenticator_, *admin_, {tracer_.get(), access_log_.get()});
     jobs_->Start();
@@ -566,7 +566,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Make(Config config, RereadConfig reread)
   ASSIGN_OR_RETURN(ServedSockets given, SocketsOf(environment));
   RaiseFileLimit();
   ASSIGN_OR_RETURN(std::vector<VerificationKey> jwt_keys, ReadKeyFiles(config.jwt));
-  RETURN_IF_ERROR(ReadClientFiles(config.clients));
+  RETURN_IF_ERROR(ReadSecretFiles(config));
   // The ports first: when one is taken, nothing is made.
   if (!given.grpc) RETURN_IF_ERROR(Admin::CheckListen(config.admin_listen));
   int threads = std::clamp(UsableCpus(), 1, kMaxGatewayThreads);

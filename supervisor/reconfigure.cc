@@ -63,13 +63,29 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("telemetry.otlp.endpoint", now.otlp.endpoint == next.otlp.endpoint);
   compare("telemetry.otlp.headers", now.otlp.headers == next.otlp.headers);
   compare("telemetry.otlp.sampleRatio", now.otlp.sample_ratio == next.otlp.sample_ratio);
-  compare("notifications", now.notifications == next.notifications);
   compare("isolation.off", now.isolation_off == next.isolation_off);
   compare("isolation.uids", now.first_uid == next.first_uid && now.last_uid == next.last_uid);
   for (const std::string& name : NamesOf(now.modules, next.modules)) {
     if (ModuleText(now.modules, name) != ModuleText(next.modules, name)) keys.push_back("modules." + name);
   }
   return keys;
+}
+
+// One thing of a map or an optional, before and after.
+template <typename Settings>
+void CompareShown(const std::string& key, const Settings* now, const Settings* next, bool& told, std::vector<ConfigDelta::Changed>& changed) {
+  if (now == next || (now != nullptr && next != nullptr && *now == *next)) return;
+  const std::string was = now ? Shown(*now) : "not set", is = next ? Shown(*next) : "not set";
+  told = true;
+  changed.push_back({key, was, was == is ? is + ", with other contents of what is not shown" : is});
+}
+
+template <typename Map>
+void CompareShownMaps(const std::string& keys, const Map& now, const Map& next, bool& told, std::vector<ConfigDelta::Changed>& changed) {
+  for (const std::string& name : NamesOf(now, next)) {
+    const auto before = now.find(name), after = next.find(name);
+    CompareShown(keys + name, before == now.end() ? nullptr : &before->second, after == next.end() ? nullptr : &after->second, told, changed);
+  }
 }
 
 }  // namespace
@@ -101,14 +117,10 @@ absl::StatusOr<ConfigDelta> CompareConfigs(const Config& now, const Config& next
   add(delta.log, "log.level", std::string(LogLevelName(now.log_level)), std::string(LogLevelName(next.log_level)));
   add(delta.log, "log.format", format(now.log_format), format(next.log_format));
   for (const std::string& name : NamesOf(now.flags, next.flags)) add(delta.flags, "flags." + name, OnOff(now.flags, name), OnOff(next.flags, name));
-  for (const std::string& name : NamesOf(now.clients, next.clients)) {
-    const auto before = now.clients.find(name), after = next.clients.find(name);
-    const bool had = before != now.clients.end(), has = after != next.clients.end();
-    if (had && has && before->second == after->second) continue;
-    const std::string was = had ? Shown(before->second) : "not set", is = has ? Shown(after->second) : "not set";
-    delta.clients = true;
-    delta.changed.push_back({"clients." + name, was, was == is ? is + ", with other contents of what is not shown" : is});
-  }
+  CompareShownMaps("clients.", now.clients, next.clients, delta.clients, delta.changed);
+  const auto &smtp = now.notifications.smtp, &next_smtp = next.notifications.smtp;
+  CompareShown("notifications.smtp", smtp ? &*smtp : nullptr, next_smtp ? &*next_smtp : nullptr, delta.notifications, delta.changed);
+  CompareShownMaps("notifications.webhooks.", now.notifications.webhooks, next.notifications.webhooks, delta.notifications, delta.changed);
   add(delta.jwt, "auth.jwt", JwtText(now.jwt), JwtText(next.jwt));
   return delta;
 }

@@ -15,8 +15,8 @@ struct ConfigDelta {
     std::string key;            // as in the file: "log.level"
     std::string before, after;  // for people; without secrets
   };
-  std::vector<Changed> changed;  // in the order of the keys in `serve --help`, then flags, clients and auth; empty: nothing
-  bool log = false, flags = false, jwt = false, extensions = false, clients = false;  // what has to be told
+  std::vector<Changed> changed;  // in the order of the keys in `serve --help`, then flags, clients, notifications and auth; empty: nothing
+  bool log = false, flags = false, jwt = false, extensions = false, clients = false, notifications = false;  // what has to be told
 };
 
 // The keys that differ between the configuration in force and `next`, each the outcome of all its layers: a key that an option or a

@@ -51,7 +51,7 @@ Reload::Outcome Reload::Apply() {
   std::string keys;
   outcome.status = [&]() -> absl::Status {
     ASSIGN_OR_RETURN(outcome.config, reread_());
-    RETURN_IF_ERROR(ReadClientFiles(outcome.config.clients));
+    RETURN_IF_ERROR(ReadSecretFiles(outcome.config));
     ASSIGN_OR_RETURN(ConfigDelta delta, CompareConfigs(config_, outcome.config));
     ASSIGN_OR_RETURN(outcome.keys, ReadKeyFiles(outcome.config.jwt));
     if (!delta.jwt && !(KeySet(outcome.keys) == KeySet(keys_))) {
@@ -62,6 +62,9 @@ Reload::Outcome Reload::Apply() {
     if (delta.extensions) parts_.registry.AllowExtensions(outcome.config.store_extensions);
     if (delta.flags) parts_.flags.SetFile(outcome.config.flags);
     if (delta.clients) parts_.loop.Post([this, clients = outcome.config.clients] { parts_.reconciler.SetClients(clients); });
+    if (delta.notifications) {
+      parts_.loop.Post([this, notifications = outcome.config.notifications] { parts_.notifications.Configure(notifications); });
+    }
     if (delta.jwt) parts_.authenticator.Configure(outcome.config.jwt, outcome.keys);
     for (const auto& changed : delta.changed) {
       before[changed.key] = changed.before;

@@ -12,6 +12,7 @@
 #include "supervisor/config.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/lifecycle/reconciler.h"
+#include "supervisor/notify/notifier.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/registry.h"
 
@@ -30,6 +31,7 @@ class Reload {
     Authenticator& authenticator;
     Database& database;
     Reconciler& reconciler;
+    WithNotifications& notifications;
     std::string node;
   };
   Reload(Parts parts, RereadConfig reread, Config config, std::vector<VerificationKey> keys)

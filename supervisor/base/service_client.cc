@@ -1,7 +1,6 @@
 #include "supervisor/base/service_client.h"
 
 #include <arpa/inet.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -10,8 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "supervisor/base/duration.h"
-#include "supervisor/base/fd.h"
-#include "supervisor/base/log.h"
+#include "supervisor/base/secret_file.h"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
@@ -26,23 +24,6 @@ bool UrlText(const std::string& text) {
 }
 
 std::string Basic(const ServiceClient& client) { return absl::Base64Escape(client.user + ":" + client.secret); }
-
-absl::Status Unreadable(const std::string& key, const std::string& file, const absl::Status& why) {
-  return Error("CONFIG_INVALID", key + ": the file " + file + " can't be read: " + std::string(why.message()) + ".");
-}
-
-absl::Status ReadSecret(const std::string& key, ServiceClient& client) {
-  auto content = ReadFile(client.secret_file, kMaxClientSecret);
-  if (!content.ok()) return Unreadable(key, client.secret_file, content.status());
-  struct stat info;
-  if (stat(client.secret_file.c_str(), &info) == 0 && (info.st_mode & 007) != 0)
-    LogWarn("config", "everybody on this host can read the secret of a client; run chmod o-rwx on it", {{"file", client.secret_file}});
-  while (content->ends_with('\n') || content->ends_with('\r')) content->pop_back();
-  const bool printable = std::all_of(content->begin(), content->end(), [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
-  if (content->empty() || !printable) return Error("CONFIG_INVALID", key + ": the file " + client.secret_file + " must hold one line of printable ASCII.");
-  client.secret = *std::move(content);
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -139,13 +120,12 @@ std::string Shown(const ServiceClient& client) {
 absl::Status ReadClientFiles(ServiceClients& clients) {
   for (auto& [name, client] : clients) {
     const std::string key = "clients." + name;
-    if (!client.secret_file.empty()) RETURN_IF_ERROR(ReadSecret(key + ".auth", client));
-    if (client.ca_file.empty()) continue;
-    auto content = ReadFile(client.ca_file, kMaxClientCertificates);
-    if (!content.ok()) return Unreadable(key + ".caFile", client.ca_file, content.status());
-    if (content->find("-----BEGIN CERTIFICATE-----") == std::string::npos)
-      return Error("CONFIG_INVALID", key + ".caFile: the file " + client.ca_file + " holds no certificate in PEM.");
-    client.ca_pem = *std::move(content);
+    if (!client.secret_file.empty()) {
+      ASSIGN_OR_RETURN(client.secret, ReadSecretFile(key + ".auth", client.secret_file));
+    }
+    if (!client.ca_file.empty()) {
+      ASSIGN_OR_RETURN(client.ca_pem, ReadCertificateFile(key + ".caFile", client.ca_file));
+    }
   }
   return absl::OkStatus();
 }

@@ -17,8 +17,6 @@ namespace bulkhead {
 inline constexpr size_t kMaxServiceClients = 64;          // in a configuration; a manifest may name 32
 inline constexpr size_t kMaxClientHeaders = 32;           // of one client
 inline constexpr size_t kMaxClientUrl = 2'048;            // bytes
-inline constexpr size_t kMaxClientSecret = 16 << 10;      // bytes of a secret's file
-inline constexpr size_t kMaxClientCertificates = 1 << 20;  // bytes of a file of certificates
 
 struct ServiceClient {
   enum class Auth : uint8_t { kNone, kBasic, kBearer, kHeader, kQuery };

@@ -14,6 +14,7 @@ enum class Outcome : int {
   kUsage = 2,        // the command line or the token can't be used
   kUnreachable = 3,  // no answer from the supervisor
   kUnfinished = 4,   // what was asked for still goes on
+  kUnsuccessful = 5, // a run that was followed has ended, and not with success
 };
 
 Outcome RunClient(const ClientRequest& request, Terminal& terminal);

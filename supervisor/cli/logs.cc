@@ -2,6 +2,7 @@
 #include "bulkhead/admin/v1/logs.grpc.pb.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/cli/commands.h"
+#include "supervisor/cli/format.h"
 #include "supervisor/cli/report.h"
 
 namespace bulkhead {
@@ -11,23 +12,6 @@ using admin::v1::FollowModuleLogsRequest;
 using admin::v1::FollowModuleLogsResponse;
 using admin::v1::GetModuleLogsRequest;
 using LogsStub = admin::v1::Logs::Stub;
-
-// Nothing that a terminal would obey: what is shown was written by a module.
-std::string Escaped(std::string_view text) {
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string safe;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\t' || (byte >= 0x20 && byte != 0x7f)) {
-      safe += c;
-    } else {
-      safe += "\\x";
-      safe += kDigits[byte >> 4];
-      safe += kDigits[byte & 15];
-    }
-  }
-  return safe;
-}
 
 // "2026-01-31T09:30:00.123Z WARN  0 stock is low  {"sku":"a-1"}"
 std::string ForPeople(const admin::v1::LogLine& line) {
@@ -39,12 +23,6 @@ std::string ForPeople(const admin::v1::LogLine& line) {
     PrintMessage(line.fields(), fields);
     text += "  " + Escaped(fields);
   }
-  return text + "\n";
-}
-
-std::string AsJson(const google::protobuf::Message& message) {
-  std::string text;
-  PrintMessage(message, text);
   return text + "\n";
 }
 
@@ -68,7 +46,7 @@ Outcome FollowLogs(Session& session, const LogsCommand& command) {
         if (event.has_missed()) terminal.Err("bulkhead: " + std::to_string(event.missed().lines()) + " lines are nowhere any more\n");
         terminal.Flush();
       });
-  return end.ok() ? Outcome::kDone : ReportError(end, AdminConnection::LastRequestId(), session.options, terminal);
+  return end.ok() ? Outcome::kDone : Failed(session, end);
 }
 
 }  // namespace
@@ -76,7 +54,7 @@ Outcome FollowLogs(Session& session, const LogsCommand& command) {
 Outcome Run(Session& session, const LogsCommand& command) {
   if (command.follow) return FollowLogs(session, command);
   const auto answer = session.connection.Call(&LogsStub::GetModuleLogs, RequestOf<GetModuleLogsRequest>(command));
-  if (!answer.ok()) return ReportError(answer.status(), AdminConnection::LastRequestId(), session.options, session.terminal);
+  if (!answer.ok()) return Failed(session, answer.status());
   if (session.options.json) {
     PrintJson(*answer, "lines", session.terminal);
     return Outcome::kDone;

@@ -2,11 +2,11 @@
 #include <future>
 
 #include "bulkhead/admin/v1/migrations.grpc.pb.h"
-#include "bulkhead/admin/v1/modules.grpc.pb.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/base/duration.h"
 #include "supervisor/base/status.h"
 #include "supervisor/cli/commands.h"
+#include "supervisor/cli/format.h"
 #include "supervisor/cli/report.h"
 
 namespace bulkhead {
@@ -14,7 +14,6 @@ namespace {
 
 using admin::v1::GetMigrationsRequest;
 using admin::v1::GetMigrationsResponse;
-using admin::v1::ListModulesRequest;
 using admin::v1::MigrateDownRequest;
 using admin::v1::MigrateResponse;
 using admin::v1::MigrateUpRequest;
@@ -25,17 +24,10 @@ using admin::v1::PlanMigrationsRequest;
 using Migrations = admin::v1::Migrations::Stub;
 
 constexpr char kOwn[] = "bulkhead";
-constexpr int kPageSize = 500;
 constexpr Millis kWait{600'000};           // the longest that the API waits
 constexpr Millis kWaitMargin{30'000};      // for its answer behind that
 constexpr Millis kProgressEvery{500};
 constexpr size_t kShownDigits = 12;        // of a checksum
-
-Outcome Failed(Session& session, const absl::Status& status) {
-  return ReportError(status, AdminConnection::LastRequestId(), session.options, session.terminal);
-}
-
-std::string Took(int64_t ms) { return ms < 10'000 ? std::to_string(ms) + " ms" : std::to_string(ms / 1'000) + " s"; }
 
 std::string StateName(const Migration& file) {
   switch (file.state()) {
@@ -83,18 +75,6 @@ absl::StatusOr<GetMigrationsResponse> Get(Session& session, const std::string& m
   GetMigrationsRequest request;
   request.set_name(module);
   return session.connection.Call(&Migrations::GetMigrations, request);
-}
-
-absl::StatusOr<std::vector<std::string>> ModuleNames(Session& session) {
-  std::vector<std::string> names;
-  ListModulesRequest request;
-  request.set_page_size(kPageSize);
-  for (int page = 1;; ++page) {
-    request.set_page(page);
-    ASSIGN_OR_RETURN(const auto list, session.connection.Call(&admin::v1::Modules::Stub::ListModules, request));
-    for (const auto& module : list.modules()) names.push_back(module.name());
-    if (list.modules_size() == 0 || static_cast<int>(names.size()) >= list.meta().total()) return names;
-  }
 }
 
 // One line per module. One whose answer is an error has it in its line, and skips nobody else.

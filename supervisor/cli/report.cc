@@ -1,17 +1,32 @@
 #include "supervisor/cli/report.h"
 
+#include <utility>
+
 #include "supervisor/admin/json.h"
 #include "supervisor/base/status.h"
 
 namespace bulkhead {
 namespace {
 
+constexpr std::pair<const char*, const char*> kNextSteps[] = {
+    {"SERVER_UNREACHABLE", "Is `bulkhead serve` running there? Another one is named by --server HOST:PORT or BULKHEAD_SERVER."},
+    {"SHUTTING_DOWN", "What was begun goes on when a supervisor is there again; ask again then."},
+    {"UNAUTHENTICATED", "Give a token with --token-file FILE or in BULKHEAD_TOKEN."},
+    {"FORBIDDEN", "Ask an administrator for a token with that permission."},
+    {"MODULE_NOT_FOUND", "`bulkhead migrate status` lists the modules."},
+    {"JOB_NOT_FOUND", "`bulkhead jobs NAME` lists the jobs of a module."},
+    {"RUN_NOT_FOUND", "`bulkhead runs` lists the runs that are kept."},
+    {"RUN_ENDED", "`bulkhead runs ID` shows what came of it."},
+    {"ARTIFACT_NOT_FOUND", "`bulkhead runs ID` lists the files of a run."},
+    {"SUBSCRIPTION_NOT_FOUND", "`bulkhead events subscriptions` lists the subscribers."},
+    {"DEAD_LETTER_NOT_FOUND", "`bulkhead events dead-letters` lists them."},
+};
+
 // What a person does next, where the sentence of the error does not say it.
 std::string NextStep(const std::string& code) {
-  if (code == "SERVER_UNREACHABLE") return "Is `bulkhead serve` running there? Another one is named by --server HOST:PORT or BULKHEAD_SERVER.";
-  if (code == "UNAUTHENTICATED") return "Give a token with --token-file FILE or in BULKHEAD_TOKEN.";
-  if (code == "FORBIDDEN") return "Ask an administrator for a token with that permission.";
-  if (code == "MODULE_NOT_FOUND") return "`bulkhead migrate status` lists the modules.";
+  for (const auto& [of, step] : kNextSteps) {
+    if (code == of) return step;
+  }
   if (code.starts_with("MIGRATION_")) return "`bulkhead migrate status NAME` shows what is applied.";
   return "";
 }

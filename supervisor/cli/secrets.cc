@@ -9,7 +9,7 @@ namespace bulkhead {
 Outcome Run(Session& session, const RotateSecretsCommand&) {
   constexpr Millis kTimeout{600'000};  // every configuration is sealed anew, one after another
   auto answer = session.connection.Call(&admin::v1::System::Stub::RotateSecrets, admin::v1::RotateSecretsRequest(), kTimeout);
-  if (!answer.ok()) return ReportError(answer.status(), AdminConnection::LastRequestId(), session.options, session.terminal);
+  if (!answer.ok()) return Failed(session, answer.status());
   if (session.options.json) {
     std::string body;  // as REST answers it, without an envelope
     PrintMessage(*answer, body);

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int kGap = 2;            // between two columns
 constexpr int kLeastLast = 12;     // a last column is never cut below this
+constexpr int kMostOfOne = 40;     // what any other column takes at most
 constexpr char kClearLine[] = "\r\x1b[K";
 
 // The character at the start of `text`: its code and length. What is no UTF-8 is one character per byte.
@@ -69,7 +70,7 @@ int DisplayWidth(std::string_view text) {
 Terminal Terminal::Standard() {
   winsize size{};
   const bool out = isatty(STDOUT_FILENO), known = out && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
-  return Terminal(stdout, stderr, known ? size.ws_col : 0, isatty(STDERR_FILENO));
+  return Terminal(stdout, stderr, known ? size.ws_col : 0, isatty(STDERR_FILENO), isatty(STDIN_FILENO) && isatty(STDERR_FILENO) ? stdin : nullptr);
 }
 
 void Terminal::Clear() {
@@ -97,6 +98,17 @@ void Terminal::Progress(std::string_view text) {
   progress_ = true;
 }
 
+std::optional<bool> Terminal::Ask(std::string_view question) {
+  if (in_ == nullptr) return std::nullopt;
+  Err(std::string(question) + " [y/N] ");
+  fflush(err_);
+  char line[64] = "";
+  if (fgets(line, sizeof line, in_) == nullptr) return false;
+  std::string answer(line);
+  answer.erase(answer.find_last_not_of(" \n") + 1);
+  return answer == "y" || answer == "Y" || answer == "yes";
+}
+
 std::string Table::Text(int columns) const {
   std::vector<std::vector<std::string>> rows = rows_;
   std::vector<int> widths(rows_[0].size());
@@ -106,6 +118,9 @@ std::string Table::Text(int columns) const {
       row[c] = Harmless(row[c]);
       widths[c] = std::max(widths[c], DisplayWidth(row[c]));
     }
+  }
+  if (columns > 0) {
+    for (size_t c = 0; c + 1 < widths.size(); ++c) widths[c] = std::min(widths[c], kMostOfOne);
   }
   int before_last = 0;
   for (size_t c = 0; c + 1 < widths.size(); ++c) before_last += widths[c] + kGap;

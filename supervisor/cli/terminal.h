@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,8 +11,8 @@ namespace bulkhead {
 
 class Terminal {
  public:
-  // columns 0: as wide as it gets, for files and pipes.
-  Terminal(FILE* out, FILE* err, int columns, bool watched) : out_(out), err_(err), columns_(columns), watched_(watched) {}
+  // columns 0: as wide as it gets, for files and pipes. `in`: where somebody answers; null when nobody does.
+  Terminal(FILE* out, FILE* err, int columns, bool watched, FILE* in = nullptr) : out_(out), err_(err), in_(in), columns_(columns), watched_(watched) {}
   static Terminal Standard();
 
   void Out(std::string_view text);
@@ -19,6 +20,8 @@ class Terminal {
   void Flush() { fflush(out_); }  // for who reads it as it comes
   // A line on stderr that the next one replaces, and any other output removes; nothing unless somebody watches.
   void Progress(std::string_view text);
+  // Asks on stderr; anything but "y" and "yes" is a no. nullopt: there is nobody to be asked.
+  std::optional<bool> Ask(std::string_view question);
   bool watched() const { return watched_; }
   int columns() const { return columns_; }
 
@@ -26,12 +29,14 @@ class Terminal {
   void Clear();
   FILE* out_;
   FILE* err_;
+  FILE* in_;
   const int columns_;
   const bool watched_;
   bool progress_ = false;
 };
 
-// Rows under headings, each column as wide as its widest cell; on a terminal the last column is cut to what is left of the line.
+// Rows under headings, each column as wide as its widest cell; on a terminal no column but the last is wider than 40, and the last is cut to what is left
+// of the line.
 class Table {
  public:
   explicit Table(std::vector<std::string> headings) : rows_{std::move(headings)} {}

@@ -8,6 +8,8 @@
 namespace bulkhead {
 namespace {
 
+constexpr uint16_t kDnsPort = 53;  // over TCP come the answers that are too long for UDP, which is open to all then (RFC 7766)
+
 bool IsOrHolds(const std::string& folder, const std::string& path) { return path == folder || path.rfind(folder + "/", 0) == 0; }
 
 bool NeedsTcp(const Manifest& manifest, const StoreReach& store) { return manifest.has_database && store.tcp; }
@@ -33,6 +35,7 @@ void GrantNetwork(const Manifest& manifest, const NodeAccess& node, ReachSpec& r
   };
   for (uint16_t port : database ? store.ports : std::vector<uint16_t>()) permit(port, store.by_name);
   for (const auto& [name, client] : clients) permit(PlaceOf(client).port, PlaceOf(client).by_name);
+  if (reach.lookups) permit(kDnsPort, true);
 }
 
 // A network that the manifest itself does not want is a conflict whether the client is configured or not.

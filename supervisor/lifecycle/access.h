@@ -29,7 +29,8 @@ struct NodeAccess {
 ServiceClients ClientsOf(const Manifest& manifest, const NodeAccess& node);
 
 // What a module of this manifest reaches beside its own folders, which are the worker's to name. Of the network what is declared, and else
-// nothing but its database and its clients; with kPorts the ports of these are always among them.
+// nothing but its database and its clients; with kPorts the ports of these are always among them, and that of
+// name servers where one has to be asked.
 ReachSpec ModuleReach(const Manifest& manifest, const NodeAccess& node);
 
 // ACCESS_CONFLICT: it wants what it can't have here: its database or a client through a network that it does not want, the supervisor's own

@@ -321,7 +321,8 @@ void Reconciler::SetClients(ServiceClients clients) {
     if (code == "CLIENT_NOT_CONFIGURED" || code == "ACCESS_CONFLICT") {
       Dispatch(entry, event::Retry{});
     } else if (Routed(entry->state)) {
-      LogInfo("lifecycle", "a client of the module has changed: its workers have it from their next start", {{"module", name}});
+      LogWarn("lifecycle", "a client of the module has changed: its workers have it from their next start",
+              {{"module", name}, {"next", "POST /api/v1/modules/" + name + "/reload"}});
     }
   }
 }

@@ -41,7 +41,7 @@ void Append(List& list, const std::string& text) { list.reset(curl_slist_append(
 // What both have in common.
 class Curl {
  public:
-  Curl(Millis timeout, const std::string& ca_file, const std::function<bool()>& stopped) {
+  Curl(Millis timeout, const std::string& ca_pem, const std::function<bool()>& stopped) {
     static const bool ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
     curl_.reset(ready ? curl_easy_init() : nullptr);
     if (!curl_) return;
@@ -56,7 +56,10 @@ class Curl {
     Set(CURLOPT_NOPROGRESS, 0L);
     Set(CURLOPT_XFERINFOFUNCTION, &Ask);
     Set(CURLOPT_XFERINFODATA, static_cast<void*>(&transfer));
-    if (!ca_file.empty()) Set(CURLOPT_CAINFO, ca_file.c_str());
+    if (ca_pem.empty()) return;
+    curl_blob certificates{const_cast<char*>(ca_pem.data()), ca_pem.size(), CURL_BLOB_COPY};
+    Set(CURLOPT_CAINFO_BLOB, &certificates);
+    Set(CURLOPT_CAPATH, static_cast<char*>(nullptr));
   }
   template <typename Value>
   void Set(CURLoption option, Value value) {
@@ -83,7 +86,7 @@ Delivered Unusable() { return {Delivered::Kind::kFailed, 0, "libcurl is not usab
 }  // namespace
 
 Delivered SendMail(const SmtpSettings& smtp, const Notification& notification, WallTime now, const std::function<bool()>& stopped) {
-  Curl curl(smtp.timeout, smtp.ca_file, stopped);
+  Curl curl(smtp.timeout, smtp.ca_pem, stopped);
   if (!curl) return Unusable();
   const std::string mail = MailText(smtp, notification, now);
   const bool wrapped = smtp.tls == SmtpSettings::Tls::kTls;
@@ -135,7 +138,7 @@ std::string WebhookSignature(const std::string& secret, int64_t seconds, const s
 
 Delivered CallWebhook(const WebhookSettings& webhook, const std::string& channel, const Notification& notification, WallTime now,
                       const std::function<bool()>& stopped) {
-  Curl curl(webhook.timeout, webhook.ca_file, stopped);
+  Curl curl(webhook.timeout, webhook.ca_pem, stopped);
   if (!curl) return Unusable();
   const std::string body = WebhookBody(notification, channel);
   List headers;

@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
 #include "supervisor/base/status.h"
+#include "supervisor/base/text.h"
 #include "supervisor/notify/delivery.h"
 
 namespace bulkhead {
@@ -18,6 +19,7 @@ namespace {
 constexpr size_t kMaxWaiting = 64;        // for a thread; the jobs send no more than limits::kMaxRunsPerWorker
 constexpr Millis kRunMargin{10'000};      // of a run beyond the timeout of its channel
 constexpr size_t kMaxMessage = 256 * 1024;
+constexpr char kSmtp[] = "smtp";
 constexpr char kWebhook[] = "webhook:";
 
 // Why queue_notification() refused, as the host API answers (host/v1/notifications.proto).
@@ -52,9 +54,13 @@ class Sending : public JobCall {
 // The worker of that module: its runs are attempts to send. Thread-safe.
 class Notifier::Port : public ControlPort {
  public:
-  Port(Database& database, const Clock& clock, NotificationSettings settings)
-      : database_(database), clock_(clock), settings_(std::move(settings)), pool_(limits::kNotificationThreads, kMaxWaiting) {}
+  Port(Database& database, const Clock& clock) : database_(database), clock_(clock), pool_(limits::kNotificationThreads, kMaxWaiting) {}
   ~Port() override { Stop(); }
+
+  void Configure(std::shared_ptr<const NotificationSettings> settings) {
+    std::lock_guard lock(mutex_);
+    settings_ = std::move(settings);
+  }
 
   void Stop() {
     stopping_ = true;
@@ -103,17 +109,24 @@ class Notifier::Port : public ControlPort {
     use(fences_);
   }
 
+  std::shared_ptr<const NotificationSettings> settings() {
+    std::lock_guard lock(mutex_);
+    return settings_;
+  }
+
   module::v1::RunJobUpdate Send(const std::string& id, const std::string& channel, const std::function<bool()>& stopped) {
     auto rows = database_.Run("SELECT module, message::text AS message FROM bulkhead_internal.notifications WHERE run_id = $1::uuid", {id});
     if (!rows.ok()) return Failure("DATABASE_UNAVAILABLE", std::string(rows.status().message()), true);
     if (rows->size() == 0) return Failure("NOTIFICATION_LOST", "The notification is not in the database any more.", false);
     const Notification notification{id, rows->Text(0, "module"), rows->Text(0, "message")};
-    Delivered delivered;
-    if (channel == "smtp") {
-      delivered = SendMail(*settings_.smtp, notification, clock_.Wall(), stopped);
-    } else {
-      delivered = CallWebhook(settings_.webhooks.at(channel.substr(sizeof kWebhook - 1)), channel, notification, clock_.Wall(), stopped);
-    }
+    const auto now = settings();
+    const auto webhook = channel == kSmtp ? now->webhooks.end() : now->webhooks.find(channel.substr(sizeof kWebhook - 1));
+    if (channel == kSmtp ? !now->smtp : webhook == now->webhooks.end())
+      return Failure("NOTIFICATION_FAILED", "The channel is not configured any more; the notification waits for it.", true);
+    Delivered delivered = channel == kSmtp ? SendMail(*now->smtp, notification, clock_.Wall(), stopped)
+                                           : CallWebhook(webhook->second, channel, notification, clock_.Wall(), stopped);
+    // A server may say again what it was sent.
+    delivered.message = MaskSecrets(delivered.message, channel == kSmtp ? SecretTexts(*now->smtp) : SecretTexts(webhook->second));
     const std::string status = std::to_string(delivered.status);
     if (delivered.kind == Delivered::Kind::kSent) {
       LogInfo("notify", "a notification was sent", {{"module", notification.module}, {"channel", channel}, {"run", id}, {"status", status}});
@@ -137,19 +150,25 @@ class Notifier::Port : public ControlPort {
 
   Database& database_;
   const Clock& clock_;
-  const NotificationSettings settings_;
   std::atomic<bool> stopping_{false};
   std::mutex mutex_;
-  std::set<int64_t> fences_;  // of attempts that have not ended, under mutex_
+  std::shared_ptr<const NotificationSettings> settings_;  // under mutex_, as what follows
+  std::set<int64_t> fences_;                              // of attempts that have not ended
   BlockingPool pool_;
 };
 
-Notifier::Notifier(Database& database, const Clock& clock, NotificationSettings settings) : database_(database) {
+Notifier::Notifier(Database& database, const Clock& clock, NotificationSettings settings)
+    : database_(database), port_(std::make_shared<Port>(database, clock)) {
+  Configure(std::move(settings));
+}
+
+void Notifier::Configure(NotificationSettings settings) {
   auto manifest = std::make_shared<Manifest>();
   manifest->name = kNotificationModule;
-  if (settings.smtp) manifest->jobs.push_back(SpecOf("smtp", settings.smtp->timeout));
+  if (settings.smtp) manifest->jobs.push_back(SpecOf(kSmtp, settings.smtp->timeout));
   for (const auto& [name, webhook] : settings.webhooks) manifest->jobs.push_back(SpecOf(kWebhook + name, webhook.timeout));
-  port_ = std::make_shared<Port>(database, clock, std::move(settings));
+  port_->Configure(std::make_shared<const NotificationSettings>(std::move(settings)));
+  module_ = nullptr;
   if (manifest->jobs.empty()) return;
   auto module = std::make_shared<DirectoryModule>();
   module->name = kNotificationModule;
@@ -172,10 +191,17 @@ absl::StatusOr<std::string> Notifier::Queue(const std::string& module, const std
 }
 
 void WithNotifications::Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) {
-  if (module_ == nullptr) return jobs_.Adopt(std::move(directory), std::move(adopted));
+  directory_ = directory;
+  const auto module = notifier_.module();
+  if (module == nullptr) return jobs_.Adopt(std::move(directory), std::move(adopted));
   auto more = std::make_shared<Directory>(*directory);
-  more->modules[module_->name] = module_;
+  more->modules[module->name] = module;
   jobs_.Adopt(std::move(more), std::move(adopted));
+}
+
+void WithNotifications::Configure(NotificationSettings settings) {
+  notifier_.Configure(std::move(settings));
+  if (directory_ != nullptr) Adopt(directory_, [] {});
 }
 
 }  // namespace bulkhead

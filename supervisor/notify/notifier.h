@@ -31,7 +31,9 @@ class Notifier {
 
   // The id of its run. Blocking; thread-safe. PermissionDenied, InvalidArgument, ResourceExhausted with a sentence; DATABASE_UNAVAILABLE.
   absl::StatusOr<std::string> Queue(const std::string& module, const std::string& channel, const std::string& message_json);
-  // Itself as the jobs see it; null when no channel is configured.
+  // What is sent from now on, of runs that are queued already, too. Control loop; the jobs are to be told of the new module().
+  void Configure(NotificationSettings settings);
+  // Itself as the jobs see it; null when no channel is configured. Control loop.
   std::shared_ptr<const DirectoryModule> module() const { return module_; }
 
  private:
@@ -44,14 +46,17 @@ class Notifier {
 // Hands the jobs each Directory with that module in it. Control loop.
 class WithNotifications : public DirectoryReader {
  public:
-  // The same module in all; null: none. `jobs` outlives it.
-  WithNotifications(DirectoryReader& jobs, std::shared_ptr<const DirectoryModule> module) : jobs_(jobs), module_(std::move(module)) {}
+  // Both outlive it.
+  WithNotifications(DirectoryReader& jobs, Notifier& notifier) : jobs_(jobs), notifier_(notifier) {}
   void Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) override;
   void Drain(const std::string& instance, std::function<void()> drained) override { jobs_.Drain(instance, std::move(drained)); }
+  // Other channels, without waiting for another Directory.
+  void Configure(NotificationSettings settings);
 
  private:
   DirectoryReader& jobs_;
-  const std::shared_ptr<const DirectoryModule> module_;
+  Notifier& notifier_;
+  std::shared_ptr<const Directory> directory_;  // the last one; null: none yet
 };
 
 }  // namespace bulkhead

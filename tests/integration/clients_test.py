@@ -346,7 +346,8 @@ class Sighup(ClientsTest):
         self.assertNotIn(SECRET, json.dumps(row))
         self.assertEqual(self.call(daemon)["status"], 200)
         self.assertEqual((len(first.came), len(second.came)), (2, 0))
-        wait_until(lambda: "its workers have it from their next start" in daemon.log(), "the line of the log")
+        wait_until(lambda: "its workers have it from their next start  module=shopper  next=POST /api/v1/modules/shopper/reload" in daemon.log(),
+                   "the line of the log")
         self.assertEqual(daemon.post("/api/v1/modules/shopper/reload").status, 200)
         self.assertEqual(self.call(daemon)["status"], 200)
         self.assertEqual(second.came[0]["headers"]["authorization"], f"Bearer {SECRET}-2")

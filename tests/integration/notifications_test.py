@@ -8,6 +8,7 @@ import hmac
 import http.server
 import json
 import os
+import signal
 import ssl
 import subprocess
 import threading
@@ -283,12 +284,96 @@ class Notifications(DaemonTest):
         self.assertEqual(daemon.delete("/api/v1/modules/jobber?purge=true").status, 200)
         self.assertEqual(daemon.sql("SELECT (SELECT count(*) FROM bulkhead_internal.notifications) + (SELECT count(*) FROM bulkhead_internal.runs)"), [["0"]])
 
+    # ---- secrets apart, and SIGHUP
+
+    def secret(self, text):
+        path = self.temporary_folder(0o755) / "secret"
+        path.write_text(text + "\n")
+        path.chmod(0o644)  # the daemon has dropped root when it reads it again
+        return path
+
+    def reload(self, daemon, config):
+        """SIGHUP with this file, and the modules as before; answers the row of the audit."""
+        def rows():
+            return daemon.get("/api/v1/audit?action=config.reload").data
+
+        modules = daemon.config_path.read_text().partition("\nmodules:")[2]
+        daemon.config_path.write_text(config + "\nmodules:" + modules)
+        before = len(rows())
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(rows()) > before, "the row of the audit")
+        return rows()[0]
+
+    def test_secrets_come_from_files_and_variables_and_are_shown_nowhere(self):
+        def login(_server, _session, _envelope, _mechanism, data):
+            return AuthResult(success=(data.login, data.password) == (b"u", PASSWORD.encode()))
+
+        server, hook = self.mail_server(authenticator=login, auth_required=True, auth_require_tls=False), self.hook()
+        header, url = "Bearer of-the-webhooks-header", f"http://127.0.0.1:{hook.port}/services/T0-a-path-that-is-secret"
+        config = smtp(server.port, f", user: u, passwordFile: {self.secret(PASSWORD)}")
+        config += f"  webhooks:\n    ops: {{urlFile: {self.secret(url)}, headerFiles: {{Authorization: {self.secret(header)}}}}}\n"
+        daemon = self.daemon(config=config + "log: {level: debug}\n", env={"BULKHEAD_WEBHOOK_OPS_SECRET": SECRET}, **JOBBER)
+        self.assertEqual(self.ended(daemon, self.notify(daemon, **MAIL))["status"], "SUCCEEDED")
+        self.assertEqual(self.ended(daemon, self.notify(daemon, channel="webhook:ops", text="x"))["status"], "SUCCEEDED")
+        headers, _body = hook.calls[0]
+        self.assertEqual(headers["Authorization"], header)
+        self.assertIn("X-Bulkhead-Signature", headers)
+        hook.stop()
+        lost = self.notify(daemon, channel="webhook:ops", text="x")
+        wait_until(lambda: run_of(daemon, lost)["error"], "the first attempt", 30 * SLOW)
+        self.reload(daemon, config.replace("timeout: 10s", "timeout: 9s") + "log: {level: debug}\n")
+        told = {path: daemon.get(path).body.decode() for path in ("/api/v1/runs", f"/api/v1/runs/{lost}", "/api/v1/audit", "/api/v1/modules",
+                                                                  "/api/v1/system/metrics", "/metrics", "/health")}
+        told["the log"] = daemon.log()
+        self.assertIn("notifications.smtp", told["/api/v1/audit"])
+        for place, text in told.items():
+            for hidden in (PASSWORD, SECRET, "of-the-webhooks-header", "a-path-that-is-secret"):
+                self.assertNotIn(hidden, text, place)
+
+    def test_what_sighup_changes_counts_for_what_is_queued_already(self):
+        away, server, hook = harness.free_port(), self.mail_server(), self.hook()
+        daemon = self.daemon(config=smtp(away), **JOBBER)
+        mail = self.notify(daemon, **MAIL)
+        waiting = self.notify(daemon, channel="webhook:ops", text="before there was such a channel")
+        wait_until(lambda: run_of(daemon, mail)["error"], "an attempt at the server that is away", 30 * SLOW)
+        self.assertEqual(run_of(daemon, waiting)["attempt"], 0)
+        row = self.reload(daemon, smtp(server.port) + f"  webhooks:\n    ops: {{url: 'http://127.0.0.1:{hook.port}/', secret: {SECRET}}}\n")
+        self.assertIn("notifications.smtp, notifications.webhooks.ops", row["message"])
+        self.assertEqual(self.ended(daemon, waiting)["status"], "SUCCEEDED")
+        self.assertEqual(self.ended(daemon, mail, 60 * SLOW)["status"], "SUCCEEDED")
+        self.assertEqual((len(server.mails), len(hook.calls)), (1, 1))
+        self.assertIn("X-Bulkhead-Signature", hook.calls[0][0])
+        # A channel that is gone keeps what it has, until it is there again.
+        self.reload(daemon, "")
+        kept = self.notify(daemon, **MAIL)
+        self.assertEqual(run_of(daemon, kept)["status"], "QUEUED")
+        self.reload(daemon, smtp(server.port))
+        self.assertEqual(self.ended(daemon, kept)["status"], "SUCCEEDED")
+
+    def test_sighup_takes_all_or_nothing(self):
+        server, secret = self.mail_server(), self.secret("a-first-password")
+        config = smtp(server.port, f", user: u, passwordFile: {secret}").replace("localhost", "127.0.0.1")
+        daemon = self.daemon(config=config + "log: {level: info}\n", **JOBBER)
+        secret.unlink()
+        row = self.reload(daemon, config.replace(str(server.port), "1") + "log: {level: debug}\n")
+        self.assertEqual(row["outcome"], "CONFIG_INVALID", row)
+        self.assertIn("notifications.smtp.passwordFile", row["message"])
+        self.assertEqual(self.ended(daemon, self.notify(daemon, **MAIL))["status"], "SUCCEEDED", "by the settings of before")
+        self.assertNotIn("log.level", daemon.log())
+        secret.write_text("another-password\n")
+        secret.chmod(0o644)
+        row = self.reload(daemon, config + "log: {level: info}\n")
+        self.assertIn("other contents of what is not shown", json.dumps(row))
+        self.assertNotIn("another-password", json.dumps(row) + daemon.log())
+
     def test_a_configuration_that_is_no_good_is_refused_without_its_secrets(self):
         for wrong, place in ((f"smtp: {{host: h, from: a@b, user: u, password: {PASSWORD}, tls: none}}", "over TLS only"),
                              (f"smtp: {{host: h, password: {PASSWORD}}}", "needs host and from"), ("smtp: {host: h, from: 'A <a@b>'}", "plain address"),
                              ("smtp: {hots: h}", "no such key"), ("webhooks: {Ops: {url: 'https://a'}}", "webhook's name"),
                              ("webhooks: {ops: {url: 'ftp://a'}}", "http://"), ("webhooks: {ops: {url: 'https://a', secret: short}}", "16 characters"),
-                             ("webhooks: {ops: {url: 'https://a', headers: {A: \"b\\r\\nC: d\"}}}", "printable"), ("pager: {}", "no such key")):
+                             ("webhooks: {ops: {url: 'https://a', headers: {A: \"b\\r\\nC: d\"}}}", "printable"), ("pager: {}", "no such key"),
+                             (f"smtp: {{host: h, from: a@b, user: u, password: {PASSWORD}, passwordFile: f}}", "not both"),
+                             ("smtp: {host: h, from: a@b, user: u}", "BULKHEAD_SMTP_PASSWORD"), ("webhooks: {ops: {urlFile: /nowhere}}", "/nowhere")):
             folder = self.temporary_folder()
             path = os.path.join(folder, "bulkhead.yaml")
             with open(path, "w", encoding="utf-8") as file:

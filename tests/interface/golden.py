@@ -110,6 +110,12 @@ def variables():
     known[prefix + "<NAME>"] = ["flags.<name>"]
     secret = re.search(r'kSecretVariable\[\] = "(\w+)";\s*constexpr char kSecretEnding\[\] = "(\w+)"', (SOURCE / "supervisor/config_clients.cc").read_text())
     known["<NAME>".join(secret.groups())] = ["clients.<name>.auth"]
+    notifications = (SOURCE / "supervisor/config_notifications.cc").read_text()
+    part = {name: re.search(rf'{name}\[\] = "(\w+)"', notifications).group(1)
+            for name in ("kPasswordVariable", "kWebhookVariable", "kUrlEnding", "kWebhookSecretEnding", "kHeaderMiddle")}
+    known[part["kPasswordVariable"]] = ["notifications.smtp.password"]
+    for ending, key in ((part["kUrlEnding"], "url"), (part["kWebhookSecretEnding"], "secret"), (part["kHeaderMiddle"] + "<HEADER>", "headers")):
+        known[part["kWebhookVariable"] + "<NAME>" + ending] = [f"notifications.webhooks.<name>.{key}"]
     for key, variable, option in settings():
         known[variable] = [key, option]
     return known

@@ -75,5 +75,42 @@ TEST_F(Client, AnErrorIsJsonOnStdoutForMachines) {
   EXPECT_EQ(answer["error"]["code"], "SERVER_UNREACHABLE");
 }
 
+TEST_F(Client, WhatChangesMuchIsNotDoneWhereNobodyCanBeAsked) {
+  request_.options.token = "secret";
+  request_.command = DropDeadLettersCommand{.ids = {"7"}};
+  EXPECT_EQ(Run(), Outcome::kUsage);
+  EXPECT_THAT(err_, HasSubstr("Dead letter 7 is given up for good. Nobody is there to be asked: say --yes"));
+  request_.command = DropDeadLettersCommand{.ids = {"7"}, .yes = true};
+  EXPECT_EQ(Run(), Outcome::kUnreachable);
+}
+
+TEST_F(Client, APayloadThatIsNoneIsToldBeforeAnythingIsAsked) {
+  request_.options.token = "secret";
+  for (const char* none : {"{", "@/nowhere/at/all"}) {
+    request_.command = RunJobCommand{.module = "orders", .job = "sum", .payload = none};
+    EXPECT_EQ(Run(), Outcome::kUsage) << none;
+    EXPECT_THAT(err_, HasSubstr("The payload")) << none;
+  }
+  std::ofstream(folder_ + "/payload") << "{\"n\": 1}";
+  request_.command = RunJobCommand{.module = "orders", .job = "sum", .payload = "@" + folder_ + "/payload"};
+  EXPECT_EQ(Run(), Outcome::kUnreachable) << err_;
+}
+
+TEST_F(Client, AFileThatIsThereIsNotOverwrittenUnasked) {
+  request_.options.token = "secret";
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder_);
+  std::ofstream("report.txt") << "mine";
+  request_.command = ArtifactCommand{.id = "1", .name = "report.txt"};
+  EXPECT_EQ(Run(), Outcome::kUsage);
+  EXPECT_THAT(err_, HasSubstr("report.txt is there already"));
+  request_.command = ArtifactCommand{.id = "1", .name = "../report.txt"};
+  EXPECT_EQ(Run(), Outcome::kUsage);
+  request_.command = ArtifactCommand{.id = "1", .name = "other.txt"};
+  EXPECT_EQ(Run(), Outcome::kUnreachable);
+  std::filesystem::current_path(before);
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/other.txt"));
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -52,6 +52,13 @@ TEST(Table, CutsTheLastColumnToTheTerminalAndNothingForAPipe) {
   EXPECT_NE(table.Text(0).find("for it\n"), std::string::npos);
 }
 
+TEST(Table, OnATerminalNoColumnTakesTheRoomOfTheOthers) {
+  Table table({"A", "B"});
+  table.Add({std::string(100, 'x'), "y"});
+  EXPECT_EQ(table.Text(80), "A" + std::string(41, ' ') + "B\n" + std::string(39, 'x') + "…  y\n");
+  EXPECT_NE(table.Text(0).find(std::string(100, 'x')), std::string::npos);
+}
+
 TEST(Table, CountsColumnsAndNotBytesOrCharacters) {
   EXPECT_EQ(DisplayWidth("größe"), 5);
   EXPECT_EQ(DisplayWidth("日本"), 4);
@@ -76,6 +83,26 @@ TEST(TerminalOutput, ProgressIsForWhoWatchesAndGoesBeforeWhatFollows) {
   EXPECT_EQ(watched.out(), "done\n");
   Recorded piped(0, false);
   piped.terminal.Progress("one");
+  EXPECT_EQ(piped.err(), "");
+}
+
+TEST(TerminalOutput, AQuestionWaitsForAYesAndNobodyIsNotAsked) {
+  for (const auto& [said, meant] : {std::pair("y\n", true), {"yes\n", true}, {"n\n", false}, {"\n", false}, {"", false}, {"yesterday\n", false}}) {
+    char *out = nullptr, *err = nullptr;
+    size_t out_size = 0, err_size = 0;
+    FILE *out_file = open_memstream(&out, &out_size), *err_file = open_memstream(&err, &err_size), *in = tmpfile();
+    fputs(said, in);
+    rewind(in);
+    Terminal terminal(out_file, err_file, 0, true, in);
+    EXPECT_EQ(terminal.Ask("All of it?"), meant) << said;
+    for (FILE* file : {out_file, err_file, in}) fclose(file);
+    EXPECT_STREQ(err, "All of it? [y/N] ");
+    EXPECT_STREQ(out, "");
+    free(out);
+    free(err);
+  }
+  Recorded piped(0, false);
+  EXPECT_EQ(piped.terminal.Ask("All of it?"), std::nullopt);
   EXPECT_EQ(piped.err(), "");
 }
 
