@@ -96,6 +96,7 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs, streams_, parts_.clock));
+    if (parts_.files) services_.push_back(MakeFilesService(guard_, parts_.modules, *parts_.files, streams_, parts_.clock));
     services_.push_back(MakeEventsService(guard_, parts_.events, parts_.pool));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
