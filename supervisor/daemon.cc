@@ -559,20 +559,6 @@ class Daemon {
   int exit_code_ = 0;
 };
 
-absl::StatusOr<UniqueFd> BlockSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGHUP);
-  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoStatus(errno, "pthread_sigmask");
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_DFL);  // ignored until now, see Make()
-  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd) return ErrnoStatus(errno, "signalfd");
-  return fd;
-}
-
 absl::StatusOr<std::unique_ptr<Daemon>> Make(Config config, RereadConfig reread) {
   umask(022);
   signal(SIGHUP, SIG_IGN);  // who reads the configuration for the first time need not be told to read it again

@@ -26,13 +26,13 @@ struct FileQuota {
 
 // What a module has on this node.
 struct FileUsage {
-  int64_t bytes = 0, files = 0;                    // stored, without what is on its way
-  FileQuota quota;                                 // that holds now
+  int64_t bytes = 0, files = 0;                       // stored, without what is on its way
+  FileQuota quota;                                    // that holds now
   int64_t refused_by_quota = 0, refused_by_disk = 0;  // since the supervisor started
 };
 
-// Thread-safe. Calls block for the disk, but for List, Count and Usage, so others make them on the threads behind Run(). Errors: INVALID_ARGUMENT, FILE_NOT_FOUND,
-// QUOTA_EXCEEDED, DISK_FULL, INTERNAL. A module sees what is its own and nothing else.
+// Thread-safe. Calls block for the disk, but for List, Count and Usage, so others make them on the threads behind Run(). Errors:
+// INVALID_ARGUMENT, FILE_NOT_FOUND, QUOTA_EXCEEDED, DISK_FULL, INTERNAL. A module sees what is its own and nothing else.
 class HostFiles {
  public:
   // A file on its way in; one thread at a time. What is not committed leaves nothing behind when the Writer goes, which blocks, too. After an error it is
