@@ -22,7 +22,7 @@ TEST(FileName, PathsOfAnyScriptAreNames) {
 }
 
 TEST(FileName, WhatCouldLeaveTheFolderOrBeTwoThingsIsNone) {
-  for (const std::string name : {std::string(), std::string("/"), std::string("/etc/passwd"), std::string("a/"), std::string("a//b"), std::string("."),
+  for (const std::string& name : {std::string(), std::string("/"), std::string("/etc/passwd"), std::string("a/"), std::string("a//b"), std::string("."),
                                  std::string(".."), std::string("../a"), std::string("a/../b"), std::string("a/.."), std::string("a/./b"),
                                  std::string("a\\b"), std::string("a\0b", 3), std::string("a\nb"), std::string("a\x7f"), std::string("\xff"),
                                  std::string("\xc0\xae\xc0\xae/a"), std::string("\xed\xa0\x80"), std::string(limits::kMaxFileName + 1, 'n')}) {
