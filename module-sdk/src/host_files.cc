@@ -21,10 +21,10 @@ FileInfo InfoOf(const files_pb::StoredFile& file) {
   return {file.name(), file.bytes(), std::chrono::system_clock::time_point(std::chrono::milliseconds(file.modified_ms()))};
 }
 
-// What the protocol takes for text; the supervisor looks at the rest.
+// What the protocol takes for text, and no message too long; the supervisor looks at the rest.
 std::string Name(std::string_view name) {
   std::string text = Utf8(name);
-  if (text != name) throw std::invalid_argument("the name of a file is UTF-8");
+  if (text != name || text.size() > kMaxFileName) throw std::invalid_argument("the name of a file has 1 to 240 bytes of UTF-8");
   return text;
 }
 

@@ -18,11 +18,24 @@ using admin::v1::ListFilesRequest;
 using admin::v1::ListFilesResponse;
 
 constexpr size_t kFileMessage = 256 * 1024;  // bytes of the file in one message
+constexpr size_t kListStep = 1'000;          // files that are looked at without a pause
 
 void FillStored(const StoredFile& file, admin::v1::StoredFile& message) {
   message.set_name(file.name);
   message.set_bytes(file.bytes);
   *message.mutable_at() = ToTimestamp(file.modified);
+}
+
+// In steps, so that the module waits for no long list.
+std::vector<StoredFile> FilesBehind(HostFiles& files, const std::string& module, const std::string& prefix, size_t skip, size_t limit) {
+  std::string after;
+  while (skip > 0) {
+    const HostFiles::Page page = files.List(module, prefix, after, std::min(skip, kListStep));
+    if (!page.more) return {};
+    skip -= page.files.size();
+    after = page.files.back().name;
+  }
+  return files.List(module, prefix, after, limit).files;
 }
 
 absl::Status TooBusy() { return Error("OVERLOADED", "The supervisor has too much to do with files, or stops; try again soon."); }
@@ -41,14 +54,11 @@ class FilesAdminService : public admin::v1::Files::CallbackService {
         if (!view.ok()) return call->Fail(view.status());
         // Not for the disk, but because there may be many.
         const bool taken = files.Run([call, &files, page, module, prefix] {
-          const size_t size = static_cast<size_t>(page.size), before = (static_cast<size_t>(page.number) - 1) * size;
-          const size_t total = files.Count(module, prefix);
+          const size_t size = static_cast<size_t>(page.size);
           ListFilesResponse answer;
-          if (before < total) {
-            const std::vector<StoredFile> found = files.List(module, prefix, "", before + size).files;
-            for (size_t i = before; i < found.size(); ++i) FillStored(found[i], *answer.add_files());
-          }
-          answer.mutable_meta()->set_total(static_cast<int>(total));
+          for (const StoredFile& file : FilesBehind(files, module, prefix, (static_cast<size_t>(page.number) - 1) * size, size))
+            FillStored(file, *answer.add_files());
+          answer.mutable_meta()->set_total(static_cast<int>(files.Count(module, prefix)));
           answer.mutable_meta()->set_page(page.number);
           answer.mutable_meta()->set_page_size(page.size);
           call->Answer(std::move(answer));

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +21,8 @@
 #include "bulkhead/errors.h"
 
 namespace bulkhead::sdk {
+
+inline constexpr size_t kMaxFileName = 240;  // bytes
 
 struct FileInfo {
   std::string name;
