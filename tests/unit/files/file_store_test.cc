@@ -12,6 +12,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
 #include <string>
 #include <thread>
@@ -247,6 +248,92 @@ TEST_F(FileStoreTest, AModuleSeesNothingOfAnotherAndItsEndTakesItsFilesAlone) {
   ASSERT_TRUE(store_->Purge("nobody").ok());
   store_->SetInstance("again", "m", {kMiB, 100}, true);
   EXPECT_TRUE(Put("a", "anew").ok());
+}
+
+// One step of a process that is killed in the middle of its steps.
+struct Step {
+  char what = 0;  // p: put `size` times `of` to `name`, r: remove, m: rename to `other`
+  char name = 0, other = 0, of = 0;
+  int32_t size = 0;
+  using Contents = std::map<std::string, std::pair<char, int64_t>>;
+  void ApplyTo(Contents& contents) const {
+    const std::string from(1, name), to(1, other);
+    if (what == 'p') contents[from] = {of, size};
+    if (what == 'r') contents.erase(from);
+    if (what != 'm' || !contents.contains(from) || from == to) return;
+    contents[to] = contents[from];
+    contents.erase(from);
+  }
+};
+
+// Says each step before it and behind it, until it is killed.
+[[noreturn]] void StepOn(const std::string& folder, uint64_t seed, int said) {
+  auto opened = FileStore::Open(folder, 64 * kMiB);
+  (*opened)->SetInstance("t", "m", {kMiB, 100}, true);
+  for (std::mt19937_64 random(seed);;) {
+    Step step{"pppprm"[random() % 6], static_cast<char>('a' + random() % 4), static_cast<char>('a' + random() % 4), static_cast<char>('A' + random() % 26),
+              static_cast<int32_t>(1 + random() % 60'000)};
+    if (write(said, &step, sizeof step) != sizeof step) _exit(1);
+    if (step.what == 'p') {
+      auto writer = (*opened)->Create("m", std::string(1, step.name), 0);
+      for (int32_t left = step.size; left > 0; left -= 10'000)
+        if (!(*writer)->Write(std::string(static_cast<size_t>(std::min(left, 10'000)), step.of)).ok()) _exit(1);
+      if (!(*writer)->Commit().ok()) _exit(1);
+    } else if (step.what == 'r') {
+      if (!(*opened)->Remove("m", std::string(1, step.name)).ok()) _exit(1);
+    } else {
+      (void)(*opened)->Rename("m", std::string(1, step.name), std::string(1, step.other));
+    }
+    step.what = 'd';
+    if (write(said, &step, sizeof step) != sizeof step) _exit(1);
+  }
+}
+
+TEST_F(FileStoreTest, KilledAtAnyMomentItHasWhatWasDoneAndAtMostTheStepThatWasBegun) {
+  Step::Contents expected;
+  for (uint64_t seed = 1; seed <= 25; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    store_.reset();
+    int said[2];
+    ASSERT_EQ(pipe(said), 0);
+    const pid_t child = fork();
+    if (child == 0) StepOn(folder_, seed, said[1]);
+    close(said[1]);
+    // So many steps, and then somewhere in the next one.
+    Step::Contents with_begun = expected;
+    Step step, begun;
+    uint64_t done = 0;
+    while (read(said[0], &step, sizeof step) == sizeof step) {
+      if (step.what == 'd') {
+        expected = with_begun;
+        ++done;
+      } else {
+        begun = step;
+        begun.ApplyTo(with_begun);
+        if (done >= seed % 7) {
+          std::this_thread::sleep_for(std::chrono::microseconds(seed * 150));
+          kill(child, SIGKILL);
+        }
+      }
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "it ended by itself";
+    close(said[0]);
+    Reopen();
+    Step::Contents found;
+    int64_t bytes = 0;
+    for (const std::string& name : Names()) {
+      const std::string content = Get(name);
+      ASSERT_EQ(content.find_first_not_of(content[0]), std::string::npos) << name << " is a mixture";
+      found[name] = {content[0], static_cast<int64_t>(content.size())};
+      bytes += static_cast<int64_t>(content.size());
+    }
+    ASSERT_TRUE(found == expected || found == with_begun) << done << " steps, then " << begun.what << " " << begun.name;
+    EXPECT_EQ(Usage().bytes, bytes);
+    EXPECT_THAT(OnDisk(".new"), IsEmpty());
+    expected = found;
+  }
 }
 
 // Many threads, few names, a quota that holds three of the five sizes at most: each content is recognisable by its every byte.
