@@ -14,6 +14,7 @@
 #include "bulkhead/admin/v1/audit.pb.h"
 #include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/events.pb.h"
+#include "bulkhead/admin/v1/files.pb.h"
 #include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/logs.pb.h"
@@ -196,7 +197,8 @@ class AdminServer : public Admin {
           admin::v1::ListEventsRequest::descriptor()->file(), admin::v1::GetModuleLogsRequest::descriptor()->file(),
           admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
           admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
-          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
+          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file(),
+          admin::v1::ListFilesRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;
