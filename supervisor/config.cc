@@ -92,6 +92,14 @@ std::string SetCacheBytes(int64_t& target, const std::string& value) {
   return "";
 }
 
+std::string SetFilesBytes(Config& config, const std::string& value, const std::string&) {
+  const auto bytes = value == "0" ? std::optional<double>(0) : ParseMemory(value);
+  if (!bytes || *bytes < 0 || *bytes > static_cast<double>(limits::kMaxStoragePerModule))
+    return absl::StrCat("\"", value.substr(0, 64), "\" is no size such as 1GiB, up to 16384GiB, or 0 for none.");
+  config.files_bytes_per_module = static_cast<int64_t>(*bytes);
+  return "";
+}
+
 std::string SetEventEngine(Config& config, const std::string& value, const std::string&) {
   if (value != "postgres" && value != "redis") return absl::StrCat("\"", value.substr(0, 64), "\" is neither postgres nor redis.");
   config.events_on_redis = value == "redis";
@@ -283,6 +291,8 @@ const std::vector<Setting>& Settings() {
       {"cache.maxBytesPerModule", "BULKHEAD_CACHE_MAX_BYTES_PER_MODULE", "--cache-max-bytes-per-module", "SIZE",
        "of it, what one module may have at most (default 64MiB)",
        [](Config& c, const std::string& v, const std::string&) { return SetCacheBytes(c.cache_bytes_per_module, v); }},
+      {"files.maxBytesPerModule", "BULKHEAD_FILES_MAX_BYTES_PER_MODULE", "--files-max-bytes-per-module", "SIZE",
+       "what the files of one module may take on this node, whatever its manifest asks for, 0 for none (default 1GiB)", SetFilesBytes},
       {"log.level", "BULKHEAD_LOG_LEVEL", "--log-level", "LEVEL", "debug, info, warn or error (default info)", SetLevel},
       {"log.format", "BULKHEAD_LOG_FORMAT", "--log-format", "FORMAT", "text or json (default text)", SetFormat},
       {"log.moduleFiles", "BULKHEAD_LOG_MODULE_FILES", "--log-module-files", "N",

@@ -24,6 +24,11 @@
 
 namespace bulkhead {
 
+namespace limits {
+inline constexpr int64_t kStoragePerModule = int64_t{1} << 30;     // of a module's files, whatever its manifest asks for; files.maxBytesPerModule
+inline constexpr int64_t kMaxStoragePerModule = int64_t{1} << 44;  // what that may be; beyond: CONFIG_INVALID
+}  // namespace limits
+
 struct ModuleSettings {
   bool enabled = false;          // at first registration only
   std::string config_json = "{}";
@@ -44,6 +49,7 @@ struct Config {
   Millis events_kept_unread = limits::kEventsKeptUnread;  // events.keepUnread, of all
   int64_t cache_bytes = limits::kCacheBytes;                     // cache.maxBytes, of all modules; 0: nothing is kept
   int64_t cache_bytes_per_module = limits::kCacheBytesPerModule;  // cache.maxBytesPerModule
+  int64_t files_bytes_per_module = limits::kStoragePerModule;     // files.maxBytesPerModule, whatever a manifest asks for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone

@@ -31,6 +31,7 @@
 #include "supervisor/cache/cache.h"
 #include "supervisor/data_folder.h"
 #include "supervisor/events/events.h"
+#include "supervisor/files/file_store.h"
 #include "supervisor/flags/flags.h"
 #include "supervisor/gateway/gateway.h"
 #include "supervisor/greeting.h"
@@ -70,6 +71,8 @@ std::map<std::string, HostFlag> HostFlags(const FlagSet& flags) {
   for (const auto& [variable, flag] : flags.all()) told[flag.name] = {flag.enabled, flag.percentage, flag.identities};
   return told;
 }
+
+FileQuota FilesAsked(const Manifest& manifest) { return {manifest.limit_storage, manifest.limit_files}; }
 
 LogStream StreamOf(std::string_view name) {
   return name == "stdout" ? LogStream::kStdout : name == "stderr" ? LogStream::kStderr : LogStream::kSupervisor;
@@ -149,6 +152,7 @@ class Daemon {
       ASSIGN_OR_RETURN(secrets_, SecretBox::Load(folder_.path + "/secrets/config.keys", config_.secrets_keys));
       flags_ = std::make_unique<Flags>(loop_, pool_, *database_, Flags::Sources{config_.environment_flags, config_.flags});
       RETURN_IF_ERROR(flags_->Load());
+      ASSIGN_OR_RETURN(files_, FileStore::Open(folder_.path + "/files", config_.files_bytes_per_module));
       return authenticator_->Reload();
     };
     BULKHEAD_CHECK(pool_.Submit([this, work] {
@@ -215,8 +219,14 @@ class Daemon {
       logs_->Append({line.module, line.instance, line.slot}, stream, std::move(read));
     });
     reconciler_->OnDeleted([this](const std::string& module, bool purge, std::function<void(absl::Status)> done) {
-      logs_->Deleted(module, purge, [this, done](absl::Status status) { loop_.Post([done, status] { done(status); }); });
+      logs_->Deleted(module, purge, [this, module, purge, done](const absl::Status& logs) {
+        const auto answer = [this, done, logs](absl::Status files) { loop_.Post([done, logs, files] { done(logs.ok() ? files : logs); }); };
+        if (!purge) return answer(absl::OkStatus());
+        const bool taken = files_->Run([this, module, answer] { answer(files_->Purge(module)); });
+        if (!taken) answer(absl::UnavailableError("the supervisor has too much to do with files"));
+      });
     });
+    reconciler_->OnFiles([this](const Manifest& manifest) { return files_->Usage(manifest.name, FilesAsked(manifest)); });
 
     auto host = HostServer::Listen(options.host_socket, options.flags);
     if (!host.ok()) return FailStart(host.status());
@@ -227,6 +237,7 @@ class Daemon {
       });
     });
     host_->ServeCache(cache_->shared());
+    host_->ServeFiles(*files_);
     host_->OnPublish([this](auto e, auto done) { events_->Publish({e.module, e.topic, e.key, e.payload_json}, std::move(done)); });
     static_assert(limits::kMaxArtifactBytes == limits::kMaxUpload);
     host_->OnArtifact([this](HostArtifact file, HostServer::ArtifactDone done) {
@@ -239,6 +250,7 @@ class Daemon {
     });
     if (absl::Status listens = gateway_->ListenForModules(options.call_socket); !listens.ok()) return FailStart(listens);
     reconciler_->OnInstances([this](const std::string& token, const std::shared_ptr<const Manifest>& manifest, bool present) {
+      files_->SetInstance(token, manifest->name, FilesAsked(*manifest), present);
       host_->SetInstance(token, manifest->name, present);
       gateway_->SetInstance(token, present ? manifest : nullptr);
     });
@@ -253,7 +265,7 @@ class Daemon {
     auto admin = Admin::Serve(config_.admin_listen, {*authenticator_, *accounts_, *reconciler_, *jobs_, pool_, clock_, node_,
                                                      *migrations_, *flags_, *records_, *logs_, events_->queries(),
                                                      {&worker_survey_, &gateway_->meters(), &job_meters_, database_.get(), tracer_.get(),
-                                                      access_log_.get(), &cache_->shared()}}, std::move(given_grpc_));
+                                                      access_log_.get(), &cache_->shared()}, files_.get()}, std::move(given_grpc_));
     if (!admin.ok()) return FailStart(admin.status());
     admin_ = *std::move(admin);
     authenticator_->Start();
@@ -435,6 +447,7 @@ class Daemon {
       accounts_->Close();
       if (!lost_) authenticator_->Upkeep(true);
       if (host_) host_->Stop();
+      if (files_) files_->Close();
       if (logs_) logs_->Close();
       access_log_->Stop();
       tracer_->Stop(limits::kExportFlush);
@@ -530,6 +543,7 @@ class Daemon {
   std::unique_ptr<WithNotifications> notified_jobs_;
   std::unique_ptr<Events> events_;
   std::unique_ptr<Cache> cache_;
+  std::unique_ptr<FileStore> files_;
   std::unique_ptr<HostServer> host_;
   std::unique_ptr<Admin> admin_;
   std::unique_ptr<Gateway> gateway_;
@@ -544,20 +558,6 @@ class Daemon {
   bool work_stopped_ = false, modules_stopping_ = false, modules_stopped_ = false, doors_closing_ = false;
   int exit_code_ = 0;
 };
-
-absl::StatusOr<UniqueFd> BlockSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGHUP);
-  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoStatus(errno, "pthread_sigmask");
-  signal(SIGPIPE, SIG_IGN);
-  signal(SIGHUP, SIG_DFL);  // ignored until now, see Make()
-  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd) return ErrnoStatus(errno, "signalfd");
-  return fd;
-}
 
 absl::StatusOr<std::unique_ptr<Daemon>> Make(Config config, RereadConfig reread) {
   umask(022);

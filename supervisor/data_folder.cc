@@ -106,7 +106,7 @@ absl::StatusOr<DataFolder> OpenDataFolder(const std::string& path) {
   if (ftruncate(folder.lock.get(), 0) != 0 || pwrite(folder.lock.get(), pid.data(), pid.size(), 0) < 0)
     return Unusable(path, strerror(errno));
 
-  for (auto [name, mode] : {std::pair<const char*, mode_t>{"secrets", 0700}, {"versions", 0755}, {"modules", 0711}, {"logs", 0700}}) {
+  for (auto [name, mode] : {std::pair<const char*, mode_t>{"secrets", 0700}, {"versions", 0755}, {"modules", 0711}, {"logs", 0700}, {"files", 0700}}) {
     RETURN_IF_ERROR(MakeFolder(top, name, path + "/" + name, mode, folder).status());
   }
   folder.instances = path + "/instances";

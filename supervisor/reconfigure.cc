@@ -55,6 +55,7 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("events.keepUnread", now.events_kept_unread == next.events_kept_unread);
   compare("cache.maxBytes", now.cache_bytes == next.cache_bytes);
   compare("cache.maxBytesPerModule", now.cache_bytes_per_module == next.cache_bytes_per_module);
+  compare("files.maxBytesPerModule", now.files_bytes_per_module == next.files_bytes_per_module);
   compare("discovery.development", now.discovery_development == next.discovery_development);
   compare("boot.onCriticalFailure", now.critical_failure_exits == next.critical_failure_exits);
   compare("log.moduleFiles", now.log_files == next.log_files);

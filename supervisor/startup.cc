@@ -2,8 +2,11 @@
 
 #include <pwd.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 
+#include <cerrno>
 #include <thread>
 
 namespace bulkhead {
@@ -45,6 +48,20 @@ void RaiseFileLimit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+absl::StatusOr<UniqueFd> BlockSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoStatus(errno, "pthread_sigmask");
+  signal(SIGPIPE, SIG_IGN);
+  signal(SIGHUP, SIG_DFL);  // ignored until now, see Make()
+  UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return ErrnoStatus(errno, "signalfd");
+  return fd;
 }
 
 }  // namespace bulkhead

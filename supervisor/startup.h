@@ -1,7 +1,8 @@
-// What the daemon asks of the machine before it has a thread: users for its modules, limits, processors.
+// What the daemon asks of the machine before it has a thread: users for its modules, limits, processors, signals.
 #pragma once
 
 #include "absl/status/statusor.h"
+#include "supervisor/base/fd.h"
 #include "supervisor/config.h"
 #include "supervisor/data_folder.h"
 #include "supervisor/process/spawner.h"
@@ -16,5 +17,7 @@ Spawner::Options SpawnerOptions(const Config& config, const DataFolder& folder, 
 // CPUs that we may run on: under taskset, CPUAffinity= or a cpuset fewer than the machine has.
 int UsableCpus();
 void RaiseFileLimit();
+// SIGTERM, SIGINT and SIGHUP are blocked from now on and come out of this descriptor; SIGPIPE is ignored.
+absl::StatusOr<UniqueFd> BlockSignals();
 
 }  // namespace bulkhead

@@ -26,6 +26,7 @@ std::string MessageOf(const Notification& notification) {
 HostContext::HostContext(Facts facts, Json config, int64_t revision)
     : facts_(std::move(facts)),
       host_(facts_.host_socket, facts_.token),
+      files_(facts_.host_socket, facts_.token),
       calls_(facts_.call_socket, facts_.token),
       cache_([this](LevelOne& one) { return facts_.host_socket.empty() ? MakeNoLevelTwo(one) : MakeHostLevelTwo(facts_.host_socket, facts_.token, one); },
              SteadyNow),

@@ -13,6 +13,7 @@
 #include "flag_watch.h"
 #include "health.h"
 #include "host_client.h"
+#include "host_files.h"
 #include "module_calls.h"
 #include "worker_cache.h"
 
@@ -48,6 +49,7 @@ class HostContext final : public Context {
   const Logger& log() const override { return log_; }
   ModuleClient modules(std::string_view name) override { return {calls_, name}; }
   Cache& cache() override { return cache_; }
+  Files& files() override { return files_; }
   Router& router() override { return router_; }
   Jobs& jobs() override { return jobs_; }
   EnqueuedRun Enqueue(std::string_view job, const Json& payload, const EnqueueOptions& options) override;
@@ -82,6 +84,7 @@ class HostContext final : public Context {
   Logger log_;
   std::unique_ptr<Database> database_;
   HostClient host_;
+  HostFiles files_;
   ModuleCalls calls_;
   std::map<std::string, std::unique_ptr<ServiceClient>, std::less<>> clients_;  // constant after construction
   WorkerCache cache_;

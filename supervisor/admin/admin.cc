@@ -14,6 +14,7 @@
 #include "bulkhead/admin/v1/audit.pb.h"
 #include "bulkhead/admin/v1/auth.pb.h"
 #include "bulkhead/admin/v1/events.pb.h"
+#include "bulkhead/admin/v1/files.pb.h"
 #include "bulkhead/admin/v1/flags.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/logs.pb.h"
@@ -96,6 +97,7 @@ class AdminServer : public Admin {
   AdminServer(Parts parts) : parts_(std::move(parts)), guard_(parts_.authenticator, parts_.records), rest_(guard_, Descriptors()) {
     services_.push_back(MakeModulesService(guard_, parts_.modules, parts_.pool));
     services_.push_back(MakeJobsService(guard_, parts_.modules, parts_.jobs, streams_, parts_.clock));
+    if (parts_.files) services_.push_back(MakeFilesService(guard_, parts_.modules, *parts_.files, streams_, parts_.clock));
     services_.push_back(MakeEventsService(guard_, parts_.events, parts_.pool));
     services_.push_back(MakeLogsService(guard_, parts_.modules, parts_.logs, streams_, parts_.clock));
     services_.push_back(MakeMigrationsService(guard_, parts_.modules, parts_.migrations, parts_.pool));
@@ -195,7 +197,8 @@ class AdminServer : public Admin {
           admin::v1::ListEventsRequest::descriptor()->file(), admin::v1::GetModuleLogsRequest::descriptor()->file(),
           admin::v1::GetMigrationsRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
           admin::v1::ListTokensRequest::descriptor()->file(), admin::v1::LogInRequest::descriptor()->file(),
-          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file()}) {
+          admin::v1::ListAuditRequest::descriptor()->file(), admin::v1::ListFlagsRequest::descriptor()->file(),
+          admin::v1::ListFilesRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) services.push_back(file->service(i));
     }
     return services;

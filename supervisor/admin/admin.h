@@ -48,6 +48,7 @@ class Admin : public LocalService {
     ModuleLogs& logs;
     EventQueries& events;
     MetricsSources metrics = {};
+    HostFiles* files = nullptr;  // without them there is no service Files
   };
   // Whether `listen` can be bound now: LISTEN_FAILED names address and reason. gRPC can bind only when it serves, which is late.
   static absl::Status CheckListen(const std::string& listen);

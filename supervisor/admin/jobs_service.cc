@@ -5,6 +5,7 @@
 #include "bulkhead/admin/v1/jobs.grpc.pb.h"
 #include "nlohmann/json.hpp"
 #include "supervisor/admin/call.h"
+#include "supervisor/admin/file_source.h"
 #include "supervisor/admin/json.h"
 #include "supervisor/admin/parameters.h"
 #include "supervisor/admin/services.h"
@@ -106,66 +107,6 @@ class RunSource : public StreamCall<FollowRunResponse>::Source {
  private:
   const std::shared_ptr<RunFollower> follower_;
   int64_t last_;
-  bool begun_ = false;
-};
-
-// One artifact: what it is, then its parts. The next part is fetched while the client takes one.
-class ArtifactSource : public StreamCall<GetArtifactResponse>::Source {
- public:
-  ArtifactSource(Jobs& jobs, Artifact artifact, std::function<void()> wake)
-      : jobs_(jobs), artifact_(std::move(artifact)), fetched_(std::make_shared<Fetched>(std::move(wake))) {}
-
-  std::optional<GetArtifactResponse> Next(std::optional<absl::Status>& end) override {
-    GetArtifactResponse response;
-    if (!std::exchange(begun_, true)) {
-      *response.mutable_artifact() = ToMessage(artifact_);
-      Fetch();
-      return response;
-    }
-    if (sent_ == artifact_.bytes) {
-      end = absl::OkStatus();
-      return std::nullopt;
-    }
-    std::optional<absl::StatusOr<std::string>> part = fetched_->Take();
-    if (!part) return std::nullopt;
-    const bool whole = part->ok() && !(*part)->empty() && static_cast<int64_t>((*part)->size()) <= artifact_.bytes - sent_;
-    if (!whole) {
-      end = part->ok() ? Error("INTERNAL", "The artifact \"" + artifact_.name + "\" is damaged.") : part->status();
-      return std::nullopt;
-    }
-    sent_ += static_cast<int64_t>((*part)->size());
-    response.set_data(**std::move(part));
-    Fetch();
-    return response;
-  }
-
- private:
-  struct Fetched {
-    explicit Fetched(std::function<void()> w) : wake(std::move(w)) {}
-    std::optional<absl::StatusOr<std::string>> Take() {
-      std::lock_guard lock(mutex);
-      return std::exchange(part, std::nullopt);
-    }
-    const std::function<void()> wake;
-    std::mutex mutex;
-    std::optional<absl::StatusOr<std::string>> part;
-  };
-  void Fetch() {
-    if (sent_ == artifact_.bytes) return;
-    jobs_.ReadArtifact(artifact_, next_part_++, [fetched = fetched_](absl::StatusOr<std::string> part) {
-      {
-        std::lock_guard lock(fetched->mutex);
-        fetched->part = std::move(part);
-      }
-      fetched->wake();
-    });
-  }
-
-  Jobs& jobs_;
-  const Artifact artifact_;
-  const std::shared_ptr<Fetched> fetched_;
-  int64_t sent_ = 0;
-  int next_part_ = 0;
   bool begun_ = false;
 };
 
@@ -311,10 +252,12 @@ class JobsService : public admin::v1::Jobs::CallbackService {
                          [this](std::shared_ptr<Stream> stream, const GetArtifactRequest& request) {
       jobs_.FindArtifact(request.id(), request.name(), [stream, &jobs = jobs_](absl::StatusOr<Artifact> artifact) {
         if (!artifact.ok()) return stream->End(artifact.status());
-        const auto wake = [weak = std::weak_ptr(stream)] {
-          if (auto stream = weak.lock()) stream->Wake();
+        GetArtifactResponse head;
+        *head.mutable_artifact() = ToMessage(*artifact);
+        const auto fetch = [&jobs, artifact = *artifact, next = std::make_shared<int>(0)](FileSource<GetArtifactResponse>::Fetched done) {
+          jobs.ReadArtifact(artifact, (*next)++, std::move(done));
         };
-        if (stream->live()) stream->Open(std::make_unique<ArtifactSource>(jobs, *std::move(artifact), wake));
+        if (stream->live()) stream->Open(std::make_unique<FileSource<GetArtifactResponse>>(std::move(head), artifact->bytes, fetch, stream));
       });
     });
   }

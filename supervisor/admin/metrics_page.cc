@@ -203,6 +203,26 @@ void AddModules(const std::vector<ModuleView>& modules, Exposition& page) {
   });
 }
 
+// The files that modules keep with the supervisor.
+void AddFiles(const std::vector<ModuleView>& modules, Exposition& page) {
+  const auto each = [&](auto value) {
+    for (const ModuleView& view : modules) page.Sample({{"module", view.row.name}}, double(value(view.files)));
+  };
+  page.Gauge("bulkhead_files_bytes", "Bytes of the files that the module keeps on this node.");
+  each([](const FileUsage& usage) { return usage.bytes; });
+  page.Gauge("bulkhead_files_limit_bytes", "Bytes that they may take: what the manifest asks for, within what the operator grants.");
+  each([](const FileUsage& usage) { return usage.quota.bytes; });
+  page.Gauge("bulkhead_files_stored", "Number of these files.");
+  each([](const FileUsage& usage) { return usage.files; });
+  page.Gauge("bulkhead_files_limit", "Number that there may be.");
+  each([](const FileUsage& usage) { return usage.quota.files; });
+  page.Counter("bulkhead_files_refused_total", "Files that were not stored, for the quota or because the disk was full.");
+  for (const ModuleView& view : modules) {
+    page.Sample({{"module", view.row.name}, {"reason", "quota"}}, double(view.files.refused_by_quota));
+    page.Sample({{"module", view.row.name}, {"reason", "disk"}}, double(view.files.refused_by_disk));
+  }
+}
+
 // What workers say of themselves. Their counters begin anew with each process.
 void AddWorkers(const std::vector<WorkerSurvey::Worker>& workers, Exposition& page) {
   const auto each = [&](auto value, bool only_told = true) {
@@ -268,6 +288,7 @@ std::string ToPrometheus(const MetricsSources& sources, const MetricsReading& re
   if (sources.jobs) AddJobs(*sources.jobs, page);
   if (sources.cache) AddCache(*sources.cache, page);
   AddModules(reading.modules, page);
+  AddFiles(reading.modules, page);
   AddWorkers(reading.workers, page);
   return page.Text();
 }

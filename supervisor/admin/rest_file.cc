@@ -25,15 +25,22 @@ std::string AttachmentOf(std::string_view name) {
   return "attachment; filename=\"" + plain + "\"; filename*=UTF-8''" + encoded;
 }
 
+const google::protobuf::FieldDescriptor* FileField(const google::protobuf::Descriptor& response) {
+  const auto* artifact = response.FindFieldByName("artifact");
+  return artifact != nullptr ? artifact : response.FindFieldByName("file");
+}
+
 FileHead FileHeadOf(const Message& response) {
-  const Message& file = response.GetReflection()->GetMessage(response, response.GetDescriptor()->FindFieldByName("artifact"));
+  const Message& file = response.GetReflection()->GetMessage(response, FileField(*response.GetDescriptor()));
   const auto& type = *file.GetDescriptor();
   const auto& fields = *file.GetReflection();
+  const auto* content_type = type.FindFieldByName("content_type");
+  const std::string name = fields.GetString(file, type.FindFieldByName("name"));
   FileHead head;
   head.bytes = fields.GetInt64(file, type.FindFieldByName("bytes"));
-  head.headers = {{"content-type", fields.GetString(file, type.FindFieldByName("content_type"))},
+  head.headers = {{"content-type", content_type != nullptr ? fields.GetString(file, content_type) : "application/octet-stream"},
                   {"content-length", std::to_string(head.bytes)},
-                  {"content-disposition", AttachmentOf(fields.GetString(file, type.FindFieldByName("name")))},
+                  {"content-disposition", AttachmentOf(std::string_view(name).substr(name.rfind('/') + 1))},
                   {"x-content-type-options", "nosniff"},
                   {"content-security-policy", "sandbox; default-src 'none'"},
                   {"cache-control", "no-store"}};

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
 #include "supervisor/gateway/local_service.h"
 
@@ -13,7 +14,9 @@ struct FileHead {
   HeaderList headers;
   int64_t bytes = 0;
 };
-// From the field `artifact`. Headers that let no browser show the file as a page of the supervisor's: a module has made it.
+// The field that names the file: `artifact` or `file`; null: neither is there.
+const google::protobuf::FieldDescriptor* FileField(const google::protobuf::Descriptor& response);
+// From that field. Headers that let no browser show the file as a page of the supervisor's: a module has made it.
 FileHead FileHeadOf(const google::protobuf::Message& response);
 // The field `data`.
 std::string FilePartOf(const google::protobuf::Message& response);

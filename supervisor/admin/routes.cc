@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "supervisor/admin/rest_file.h"
 #include "supervisor/base/log.h"
 
 namespace bulkhead {
 namespace {
 
-bool Binds(const std::string& segment) { return segment.starts_with(':'); }
+bool BindsRest(const std::string& segment) { return segment.starts_with('*'); }
+bool Binds(const std::string& segment) { return segment.starts_with(':') || BindsRest(segment); }
 
 // Statics before binders, compared from the left.
 bool MoreSpecific(const std::vector<std::string>& a, const std::vector<std::string>& b) {
@@ -16,8 +18,10 @@ bool MoreSpecific(const std::vector<std::string>& a, const std::vector<std::stri
 }
 
 bool Fits(const std::vector<std::string>& pattern, const std::vector<std::string>& path) {
-  if (pattern.size() != path.size()) return false;
+  const bool rest = BindsRest(pattern.back());
+  if (rest ? pattern.size() > path.size() : pattern.size() != path.size()) return false;
   for (size_t i = 0; i < pattern.size(); ++i) {
+    if (BindsRest(pattern[i])) return path.size() > i + 1 || !path[i].empty();
     if (Binds(pattern[i]) ? path[i].empty() : pattern[i] != path[i]) return false;
   }
   return true;
@@ -32,7 +36,7 @@ void CheckFields(const RestRoute& route, const std::vector<std::string>& segment
   const auto* data = route.rest.data().empty() ? nullptr : output.FindFieldByName(route.rest.data());
   BULKHEAD_CHECK(route.rest.data().empty() || data != nullptr);
   BULKHEAD_CHECK(route.rest.stream() == route.method->server_streaming());
-  BULKHEAD_CHECK(!route.rest.file() || (route.rest.stream() && output.FindFieldByName("artifact") && output.FindFieldByName("data")));
+  BULKHEAD_CHECK(!route.rest.file() || (route.rest.stream() && FileField(output) != nullptr && output.FindFieldByName("data")));
   BULKHEAD_CHECK(!route.rest.raw() || data == nullptr || (data->type() == data->TYPE_STRING && !data->is_repeated()));
   if (route.rest.location().empty()) return;
   BULKHEAD_CHECK(data != nullptr && data->message_type() != nullptr && !data->is_repeated());
@@ -107,7 +111,12 @@ RestRoutes::Match RestRoutes::Find(std::string_view method, std::string_view pat
   if (const auto other = pattern->by_when.find(method); other != pattern->by_when.end() && Asks(query, other->second.rest.when()))
     match.route = &other->second;
   for (size_t i = 0; i < segments.size(); ++i) {
+    if (i >= pattern->segments.size()) break;
     if (Binds(pattern->segments[i])) match.values[pattern->segments[i].substr(1)] = segments[i];
+  }
+  if (BindsRest(pattern->segments.back())) {
+    std::string& rest = match.values[pattern->segments.back().substr(1)];
+    for (size_t i = pattern->segments.size(); i < segments.size(); ++i) rest += "/" + segments[i];
   }
   return match;
 }

@@ -25,7 +25,7 @@ using PathValues = std::map<std::string, std::string>;  // JSON name of a field 
 
 class RestRoutes {
  public:
-  // CHECKs what only a wrong .proto can get wrong: a `:name` or `data` that is no field, two routes for one method and path.
+  // CHECKs what only a wrong .proto can get wrong: a `:name`, `*name` or `data` that is no field, two routes for one method and path.
   void Add(const google::protobuf::ServiceDescriptor& service);
 
   struct Match {
@@ -33,12 +33,13 @@ class RestRoutes {
     PathValues values;
     std::string allow;  // value of Allow; empty: no such path
   };
-  // A static segment wins over a `:name`, the leftmost difference first. `query` as it came: it chooses where a route has a `when`.
+  // A static segment wins over a `:name`, the leftmost difference first; a last `*name` takes all the rest, which is not empty. `query` as it
+  // came: it chooses where a route has a `when`.
   Match Find(std::string_view method, std::string_view path, std::string_view query = {}) const;
 
  private:
   struct Pattern {
-    std::vector<std::string> segments;  // ":x" binds
+    std::vector<std::string> segments;  // ":x" binds, "*x" the rest
     std::map<std::string, RestRoute, std::less<>> by_method;
     std::map<std::string, RestRoute, std::less<>> by_when;  // by method; of those with a `when`
   };

@@ -25,6 +25,7 @@ class Streams;
 std::unique_ptr<grpc::Service> MakeModulesService(const Guard& guard, Modules& modules, BlockingPool& pool);
 std::unique_ptr<grpc::Service> MakeJobsService(const Guard& guard, Modules& modules, Jobs& jobs, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeEventsService(const Guard& guard, EventQueries& events, BlockingPool& pool);
+std::unique_ptr<grpc::Service> MakeFilesService(const Guard& guard, Modules& modules, HostFiles& files, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeLogsService(const Guard& guard, Modules& modules, ModuleLogs& logs, Streams& streams, const Clock& clock);
 std::unique_ptr<grpc::Service> MakeMigrationsService(const Guard& guard, Modules& modules, ModuleMigrations& migrations, BlockingPool& pool);
 struct NodeStatus;

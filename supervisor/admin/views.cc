@@ -227,6 +227,10 @@ admin::v1::Module ToMessage(const ModuleView& view) {
     i.set_state(StateName(item.state));
     i.set_why(ValidUtf8(item.why));
   }
+  m.mutable_files()->set_bytes(view.files.bytes);
+  m.mutable_files()->set_count(view.files.files);
+  m.mutable_files()->set_max_bytes(view.files.quota.bytes);
+  m.mutable_files()->set_max_count(view.files.quota.files);
   m.set_config_revision(view.row.config_revision);
   m.set_config_applied_revision(view.config_applied_revision);
   if (view.row.enabled_at) *m.mutable_enabled_at() = ToTimestamp(*view.row.enabled_at);

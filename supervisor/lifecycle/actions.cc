@@ -440,7 +440,7 @@ void Reconciler::Delete(const ModuleTarget& target, bool purge, Done<bool> done)
             const auto remove_data = [this, name, finish](absl::Status logs) {
               // Files of the module's own uid: only the spawner may remove them.
               spawner_.RemoveFolder(options_.data_dir + "/modules/" + name, [logs, finish](absl::Status data) {
-                data.ok() ? finish("logs", logs) : finish("data folder", data);
+                data.ok() ? finish("logs or files", logs) : finish("data folder", data);
               });
             };
             deleted_ ? deleted_(name, true, remove_data) : remove_data(absl::OkStatus());

@@ -19,6 +19,7 @@
 #include "supervisor/process/spawner.h"
 #include "supervisor/store/audit.h"
 #include "supervisor/store/registry.h"
+#include "supervisor/worker/host_files.h"
 
 namespace bulkhead {
 
@@ -71,6 +72,7 @@ struct ModuleView {
   std::vector<IsolationItem> isolation;
   int64_t config_applied_revision = 0;  // the lowest that a ready worker has; 0 without one
   HealthView health;
+  FileUsage files;                      // that it keeps on this node
   uint64_t lines_dropped = 0;           // of its log, since this start of the supervisor
   std::optional<Offer> offer;
 };

@@ -120,7 +120,7 @@ void PlanDelete(const Graph& graph, const std::string& name, bool purge, const P
   Refuse(CheckDependents(graph, name, false), plan);
   if (allowed.ok() && facts.busy) Refuse(StillStopping(name, facts.status), plan);
   plan.steps.push_back({name, "remove", "its registration, configuration and installed copies are removed"});
-  plan.steps.push_back(purge ? PlanStep{name, "drop", "its database schema, role and data folder are dropped with all data"}
+  plan.steps.push_back(purge ? PlanStep{name, "drop", "its database schema, role, data folder and files are dropped with all data"}
                              : PlanStep{name, "keep", "its database schema and data folder stay"});
 }
 

@@ -538,6 +538,7 @@ ModuleView Reconciler::View(const Entry& entry) const {
   view.isolation = entry.isolation;
   view.workers_wanted = WorkersWanted(entry);
   view.lines_dropped = entry.lines_dropped;
+  if (files_ && entry.manifest) view.files = files_(*entry.manifest);
   for (size_t i = 0; i < entry.state.slots.size(); ++i) {
     const SlotState& slot = entry.state.slots[i];
     if (slot.role == SlotState::Role::kFree) continue;

@@ -79,6 +79,8 @@ class Reconciler : public Modules {
   void OnInstances(OnInstance fn) { instances_ = std::move(fn); }
   // Told of every line that a worker prints.
   void OnPrinted(std::function<void(const PrintedLine& line)> fn) { printed_ = std::move(fn); }
+  // Asked for the files that a module keeps, whenever the module is shown. Must not block.
+  void OnFiles(std::function<FileUsage(const Manifest& manifest)> fn) { files_ = std::move(fn); }
   // Called when a module has been deleted, before that is answered; `done` when what is kept of it elsewhere is gone.
   void OnDeleted(std::function<void(const std::string& module, bool purge, std::function<void(absl::Status)> done)> fn) { deleted_ = std::move(fn); }
   // Finds, registers and starts. `done` when every enabled module is running or has used up its attempts.
@@ -344,6 +346,7 @@ class Reconciler : public Modules {
   std::function<void(const std::string&)> worker_leaving_, worker_gone_;
   std::function<void(const PrintedLine&)> printed_;
   std::function<void(const std::string&, bool, std::function<void(absl::Status)>)> deleted_;
+  std::function<FileUsage(const Manifest&)> files_;
   OnInstance instances_;
   std::function<void()> changed_;
   std::function<void(const std::string&)> stuck_;

@@ -19,6 +19,12 @@
 
 namespace bulkhead {
 
+namespace limits {
+inline constexpr int64_t kDefaultStorage = int64_t{64} << 20;  // bytes of a module's files on a node, unless limits.storage says otherwise
+inline constexpr int kDefaultStoredFiles = 10'000;             // the same for their number, limits.files; beyond: QUOTA_EXCEEDED
+inline constexpr int kMaxStoredFiles = 100'000;                // what that may be: each takes some 150 bytes of memory; beyond: MANIFEST_INVALID
+}  // namespace limits
+
 struct RouteSpec {
   std::string method;                    // GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
   std::string path;                      // "/readings", "/monthly/:endpointId", "/files/*" (the wildcard last)
@@ -120,6 +126,8 @@ struct Manifest {
   int64_t limit_memory = 0;  // bytes
   int32_t limit_cpu_millis = 0;
   int32_t limit_pids = 0;
+  int64_t limit_storage = limits::kDefaultStorage;   // bytes of the module's files on a node, all workers together; no more than files.maxBytesPerModule
+  int32_t limit_files = limits::kDefaultStoredFiles;  // and how many
   std::vector<FileAccess> access_files;
   std::optional<NetworkAccess> network;  // absent: nothing but its database (lifecycle/access.h)
   std::vector<uint16_t> network_ports;   // TCP, of kPorts

@@ -83,6 +83,14 @@ void ReadLimits(const json& value, const std::string& path, Manifest& manifest, 
     }
   }
   manifest.limit_pids = static_cast<int32_t>(reader.Integer("pids", 1, 4'194'304).value_or(0));
+  if (auto bytes = ReadQuantity(reader, "storage", ParseMemory)) {
+    if (!(*bytes >= 0 && *bytes <= kMaxMemory)) {
+      out.Error(reader.PathOf("storage"), "INVALID_QUANTITY", "\"storage\" is a number of bytes or a text such as \"512Mi\" or \"256MB\", 0 to 16 TiB.");
+    } else {
+      manifest.limit_storage = std::llround(*bytes);
+    }
+  }
+  manifest.limit_files = static_cast<int32_t>(reader.Integer("files", 0, limits::kMaxStoredFiles).value_or(manifest.limit_files));
   reader.WarnUnknown();
 }
 

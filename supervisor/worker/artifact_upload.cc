@@ -3,24 +3,14 @@
 #include <mutex>
 #include <utility>
 
+#include "supervisor/worker/later_call.h"
+
 namespace bulkhead {
 namespace {
 
-// A place until the last who has it is gone: the call, or whoever keeps its file.
-class Place {
- public:
-  Place(std::shared_ptr<UploadPlaces> places, std::string module) : places_(std::move(places)), module_(std::move(module)) {}
-  Place(const Place&) = delete;
-  ~Place() { places_->Leave(module_); }
-
- private:
-  const std::shared_ptr<UploadPlaces> places_;
-  const std::string module_;
-};
-
 class Upload final : public grpc::ServerReadReactor<host::v1::PutArtifactRequest> {
  public:
-  Upload(host::v1::PutArtifactResponse* response, std::string module, std::shared_ptr<Place> place,
+  Upload(host::v1::PutArtifactResponse* response, std::string module, std::shared_ptr<UploadPlace> place,
          const std::function<void(HostArtifact, HostServer::ArtifactDone)>& keep)
       : keep_(keep), handle_(std::make_shared<Handle>(this, response)), place_(std::move(place)) {
     file_.module = std::move(module);
@@ -76,13 +66,13 @@ class Upload final : public grpc::ServerReadReactor<host::v1::PutArtifactRequest
     if (!begun_) return Refuse("The stream has no head.");
     if (static_cast<int64_t>(file_.data.size()) != bytes_) return Refuse("Fewer bytes have come than the head says.");
     keep_(std::move(file_), [handle = handle_, place = std::exchange(place_, nullptr), bytes = bytes_](const absl::Status& status) {
-      handle->End(status.ok() ? grpc::Status::OK : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())), bytes);
+      handle->End(ToGrpc(status), bytes);
     });
   }
 
   const std::function<void(HostArtifact, HostServer::ArtifactDone)> keep_;
   const std::shared_ptr<Handle> handle_;
-  std::shared_ptr<Place> place_;
+  std::shared_ptr<UploadPlace> place_;
   host::v1::PutArtifactRequest part_;
   HostArtifact file_;
   int64_t bytes_ = 0;  // that the head promises
@@ -91,23 +81,6 @@ class Upload final : public grpc::ServerReadReactor<host::v1::PutArtifactRequest
 
 }  // namespace
 
-bool UploadPlaces::Enter(const std::string& module) {
-  return taken_.With([&](Taken& taken) {
-    int& mine = taken.of_module[module];
-    if (taken.all >= limits::kMaxUploads || mine >= limits::kMaxUploadsOfModule) return false;
-    ++taken.all;
-    ++mine;
-    return true;
-  });
-}
-
-void UploadPlaces::Leave(const std::string& module) {
-  taken_.With([&](Taken& taken) {
-    --taken.all;
-    if (--taken.of_module[module] == 0) taken.of_module.erase(module);
-  });
-}
-
 grpc::ServerReadReactor<host::v1::PutArtifactRequest>* ReceiveArtifact(grpc::CallbackServerContext* context, host::v1::PutArtifactResponse* response,
                                                                        std::string module, std::shared_ptr<UploadPlaces> places,
                                                                        const std::function<void(HostArtifact, HostServer::ArtifactDone)>& keep,
@@ -115,8 +88,8 @@ grpc::ServerReadReactor<host::v1::PutArtifactRequest>* ReceiveArtifact(grpc::Cal
   if (!refused.ok()) return new Upload(std::move(refused));
   if (context->deadline() > Clock::Real().Wall() + limits::kMaxUploadTime)
     return new Upload(grpc::Status(grpc::INVALID_ARGUMENT, "PutArtifact needs a deadline of at most 300 s."));
-  if (!places->Enter(module)) return new Upload(grpc::Status(grpc::RESOURCE_EXHAUSTED, "As many artifacts are on their way as may be; try again soon."));
-  auto place = std::make_shared<Place>(std::move(places), module);
+  auto place = UploadPlace::Take(std::move(places), module);
+  if (!place) return new Upload(grpc::Status(grpc::RESOURCE_EXHAUSTED, "As many artifacts are on their way as may be; try again soon."));
   return new Upload(response, std::move(module), std::move(place), keep);
 }
 

@@ -4,14 +4,13 @@
 #include <grpcpp/grpcpp.h>
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "bulkhead/host/v1/host.pb.h"
-#include "supervisor/base/guarded.h"
 #include "supervisor/worker/host.h"
+#include "supervisor/worker/upload_places.h"
 
 namespace bulkhead {
 
@@ -20,20 +19,6 @@ inline constexpr int kMaxUploads = 4;           // on their way at once to this 
 inline constexpr int kMaxUploadsOfModule = 2;   // of these of one module
 inline constexpr Millis kMaxUploadTime{300'000};  // what the caller's deadline may be; without one a caller who falls silent would keep his place
 }  // namespace limits
-
-// Who is at it. Thread-safe.
-class UploadPlaces {
- public:
-  bool Enter(const std::string& module);
-  void Leave(const std::string& module);
-
- private:
-  struct Taken {
-    std::map<std::string, int> of_module;
-    int all = 0;
-  };
-  Guarded<Taken> taken_;
-};
 
 // The call: ended with `refused` at once, unless that is OK. `keep` is called once the stream has ended well. It keeps its place, and `places`, until the
 // file is kept or the call has failed.

@@ -5,6 +5,8 @@
 #include <mutex>
 #include <utility>
 
+#include "supervisor/worker/later_call.h"
+
 namespace bulkhead {
 namespace {
 
@@ -12,10 +14,6 @@ namespace {
 constexpr size_t kMaxWaitingNews = 4'096;
 
 size_t Weight(const HostCache::News& news) { return 1 + news.names.keys.size() + news.names.tags.size(); }
-
-grpc::Status ToGrpc(const absl::Status& status) {
-  return status.ok() ? grpc::Status::OK : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
-}
 
 // A time from outside, as long as the arithmetic behind it allows.
 Millis TtlOf(int64_t ttl_ms) { return Millis(std::clamp<int64_t>(ttl_ms, 0, int64_t{3650} * 86'400'000)); }

@@ -14,7 +14,9 @@
 #include "supervisor/base/status.h"
 #include "supervisor/worker/artifact_upload.h"
 #include "supervisor/worker/cache_calls.h"
+#include "supervisor/worker/file_calls.h"
 #include "supervisor/worker/flag_message.h"
+#include "supervisor/worker/later_call.h"
 
 namespace bulkhead {
 namespace {
@@ -79,40 +81,6 @@ class FlagStream final : public grpc::ServerWriteReactor<host::v1::Flags> {
   bool finished_ = false;
 };
 
-// A call whose answer comes from elsewhere, or not before the server stops: then the cancellation ends it.
-template <typename Response>
-class LaterCall final : public grpc::ServerUnaryReactor {
- public:
-  explicit LaterCall(Response* response) : handle_(std::make_shared<Handle>(this, response)) {}
-
-  // Any thread; the first answer counts. `fill` is called where the response is still wanted.
-  std::function<void(const absl::Status& status, const std::function<void(Response&)>& fill)> Answer() const {
-    return [handle = handle_](const absl::Status& status, const std::function<void(Response&)>& fill) {
-      handle->Finish(status.ok() ? grpc::Status::OK
-                                 : grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message())),
-                     fill);
-    };
-  }
-  void OnCancel() override { handle_->Finish(grpc::Status::CANCELLED, [](Response&) {}); }
-  void OnDone() override { delete this; }
-
- private:
-  struct Handle {
-    Handle(LaterCall* open, Response* answer) : call(open), response(answer) {}
-    void Finish(grpc::Status status, const std::function<void(Response&)>& fill) {
-      std::lock_guard lock(mutex);
-      LaterCall* const open = std::exchange(call, nullptr);
-      if (open == nullptr) return;
-      if (status.ok()) fill(*response);
-      open->grpc::ServerUnaryReactor::Finish(std::move(status));
-    }
-    std::mutex mutex;
-    LaterCall* call;  // until it has its answer
-    Response* response;
-  };
-  const std::shared_ptr<Handle> handle_;
-};
-
 // The service beside Host on the same socket.
 class NotificationsService final : public host::v1::Notifications::CallbackService {
  public:
@@ -152,6 +120,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
     builder.SetMaxReceiveMessageSize(kMaxMessage);
     builder.RegisterService(this);
     builder.RegisterService(&notifications_);
+    builder.RegisterService(&files_);
     server_ = builder.BuildAndStart();
     if (!server_) return Error("LISTEN_FAILED", "the host socket " + socket + " can't be made");
     // Every module's uid may connect; who it is, the token says.
@@ -183,6 +152,7 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   void OnEnqueue(std::function<void(const std::string&, HostEnqueue, Enqueued)> enqueue) override { enqueue_ = std::move(enqueue); }
   void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) override { publish_ = std::move(publish); }
   void ServeCache(HostCache& cache) override { cache_ = &cache; }
+  void ServeFiles(HostFiles& files) override { files_.Serve(files); }
 
   void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) override { keep_ = std::move(keep); }
 
@@ -290,8 +260,9 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
   std::function<void(PublishedEvent, PublishDone)> publish_;
   HostCache* cache_ = nullptr;
   std::function<void(HostArtifact, ArtifactDone)> keep_;
-  const std::shared_ptr<UploadPlaces> uploads_ = std::make_shared<UploadPlaces>();
+  const std::shared_ptr<UploadPlaces> uploads_ = std::make_shared<UploadPlaces>(limits::kMaxUploads, limits::kMaxUploadsOfModule);
   NotificationsService notifications_{[this](const grpc::CallbackServerContext& context) { return CallerOf(context); }};
+  FilesService files_{[this](const grpc::CallbackServerContext& context) { return CallerOf(context); }};
   std::unique_ptr<grpc::Server> server_;
 };
 

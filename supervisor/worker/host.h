@@ -17,6 +17,7 @@
 namespace bulkhead {
 
 class HostCache;  // host_cache.h
+class HostFiles;  // host_files.h
 
 // A feature flag as modules are told of it.
 struct HostFlag {
@@ -62,6 +63,7 @@ class HostServer {
   virtual void OnPublish(std::function<void(PublishedEvent, PublishDone)> publish) = 0;
   // And for the calls of the cache, which must outlive the server.
   virtual void ServeCache(HostCache& cache) = 0;
+  virtual void ServeFiles(HostFiles& files) = 0;  // the same
   using ArtifactDone = std::function<void(const absl::Status& status)>;  // once, any thread
   // The same for PutArtifact, with the whole file, of at most 16 MiB.
   virtual void OnArtifact(std::function<void(HostArtifact, ArtifactDone)> keep) = 0;

@@ -182,9 +182,9 @@ class ApiInput(SharedDaemonTest):
         """(verb, target, body) of a REST request whose `field` is the text `value`, percent-encoded or in JSON; None where REST has no such field."""
         verb, path, body = route
         document = method.document(field, MARK)
-        bound = [snake(name) for name in re.findall(r":(\w+)", path)]
+        bound = [snake(name) for name in re.findall(r"[:*](\w+)", path)]
         for name in bound:
-            path = path.replace(f":{camel(name)}", urllib.parse.quote(str(document.pop(name, "echo")), safe=""))
+            path = re.sub(f"[:*]{camel(name)}(?=/|$)", lambda _found, text=urllib.parse.quote(str(document.pop(name, "echo")), safe=""): text, path)
         sent = None
         if body == "*":
             sent = {camel(name): inner for name, inner in document.items()}
@@ -300,7 +300,7 @@ class ApiInput(SharedDaemonTest):
         for method in self.methods:
             for verb, path, body in method.routes:
                 if body:
-                    yield method, verb, re.sub(r":(\w+)", lambda match: USUAL.get(snake(match.group(1)), "echo"), path), body
+                    yield method, verb, re.sub(r"[:*](\w+)", lambda match: USUAL.get(snake(match.group(1)), "echo"), path), body
 
     def test_a_body_that_is_too_large_too_deep_or_of_a_wrong_kind_is_refused(self):
         looked_at = 0
@@ -320,7 +320,7 @@ class ApiInput(SharedDaemonTest):
     def test_fields_of_a_wrong_type_are_refused(self):
         wrong = {"string": (7, True, {}, []), "number": ("7", True, {}, [], 1.5), "bool": (1, "true", {}, []), "message": (7, "x", True)}
         for method, verb, path, body in self.bodies():
-            bound = {snake(name) for route in method.routes for name in re.findall(r":(\w+)", route[1])}
+            bound = {snake(name) for route in method.routes for name in re.findall(r"[:*](\w+)", route[1])}
             for field in method.descriptor.input_type.fields:
                 if field.name in bound or field.name == "if_generation" or (body != "*" and body != field.name):
                     continue
@@ -340,7 +340,7 @@ class ApiInput(SharedDaemonTest):
     def test_a_parameter_that_nobody_knows_is_refused_everywhere(self):
         for method in self.methods:
             for verb, path, _body in method.routes:
-                path = re.sub(r":(\w+)", lambda match: USUAL.get(snake(match.group(1)), "echo"), path)
+                path = re.sub(r"[:*](\w+)", lambda match: USUAL.get(snake(match.group(1)), "echo"), path)
                 with self.subTest(call=method.name):
                     self.assertEqual(self.rest(verb, f"{path}?nobodyKnowsThis=1", None), (400, "INVALID_ARGUMENT"))
                     self.assertEqual(self.rest(verb, f"{path}?%ff=1", None)[0], 400)

@@ -60,7 +60,7 @@ class Rest:
     def __call__(self, method, token=..., key=None, **fields):
         verb, template = self.routes[method]
         fields = {camel(name): value for name, value in fields.items()}
-        path = re.sub(r":(\w+)", lambda match: urllib.parse.quote(str(fields.pop(match.group(1)))), template)
+        path = re.sub(r"[:*](\w+)", lambda match: urllib.parse.quote(str(fields.pop(match.group(1)))), template)
         headers = {"Idempotency-Key": key} if key else {}
         if "ifGeneration" in fields:
             headers["If-Match"] = f'"{fields.pop("ifGeneration")}"'

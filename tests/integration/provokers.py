@@ -153,6 +153,11 @@ def _(test, ask):
     return ask("Jobs.GetArtifact", id=run, name="nothing")
 
 
+@provokes("FILE_NOT_FOUND")
+def _(_test, ask):
+    return ask("Files.GetFile", module="echo", name="a/file/that/is/not.there")
+
+
 @provokes("SUBSCRIPTION_NOT_FOUND")
 def _(_test, ask):
     return ask("Events.ReplayEvents", module="nobody", since="2026-01-01T00:00:00Z")

@@ -278,6 +278,7 @@ class Rest(SharedDaemonTest):
         self.assertShape("Module.desired", module["desired"])
         self.assertShape("Module.observed", module["observed"])
         self.assertShape("Module.workers", module["workers"][0])
+        self.assertShape("Module.files", module["files"])
         self.assertShape("Module.restartPolicy", module["restartPolicy"])
         self.assertShape("Module.restartPolicy.backoff", module["restartPolicy"]["backoff"])
         self.assertShape("Module.restartPolicy.quarantine", module["restartPolicy"]["quarantine"])

@@ -18,6 +18,7 @@
 #include "bulkhead/client.h"
 #include "bulkhead/database.h"
 #include "bulkhead/events.h"
+#include "bulkhead/files.h"
 #include "bulkhead/jobs.h"
 #include "bulkhead/log.h"
 #include "bulkhead/router.h"
@@ -92,6 +93,7 @@ class Context {
   // Another module, which must stand below `dependencies.modules` of this one's manifest; see calls.h. From any thread.
   virtual ModuleClient modules(std::string_view name) = 0;
   virtual Cache& cache() = 0;
+  virtual Files& files() = 0;
 
   virtual Router& router() = 0;
   virtual Jobs& jobs() = 0;

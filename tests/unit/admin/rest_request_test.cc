@@ -1,5 +1,6 @@
 #include "supervisor/admin/rest_request.h"
 
+#include "bulkhead/admin/v1/files.pb.h"
 #include "bulkhead/admin/v1/jobs.pb.h"
 #include "bulkhead/admin/v1/modules.pb.h"
 #include "bulkhead/admin/v1/system.pb.h"
@@ -15,7 +16,7 @@ const RestRoutes& Routes() {
     RestRoutes all;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+          admin::v1::ListFilesRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) all.Add(*file->service(i));
     }
     return all;
@@ -51,6 +52,16 @@ LocalRequest Post(const char* path, const char* body, const char* query = "", co
   request.body = body;
   request.content_type = type;
   return request;
+}
+
+TEST(Routes, ALastStarTakesTheRestOfThePath) {
+  EXPECT_EQ(Found("GET", "/api/v1/modules/m/files"), "ListFiles");
+  EXPECT_EQ(Found("GET", "/api/v1/modules/m/files/a"), "GetFile");
+  EXPECT_EQ(Found("POST", "/api/v1/modules/m/files/a/b"), "405 GET, HEAD");
+  EXPECT_EQ(Found("GET", "/api/v1/modules/m/files/"), "404");
+  EXPECT_EQ(Read(Get("/api/v1/modules/m/files/a")), "module: \"m\" name: \"a\"");
+  EXPECT_EQ(Read(Get("/api/v1/modules/m/files/a/b c/d.txt")), "module: \"m\" name: \"a/b c/d.txt\"");
+  EXPECT_EQ(Read(Get("/api/v1/modules/m/files//a")), "module: \"m\" name: \"/a\"") << "whether that is a name others say";
 }
 
 TEST(Routes, AreThoseOfTheInterface) {

@@ -417,6 +417,14 @@ TEST_F(ConfigTest, HowLongEventsAreKeptIsADurationAboveNothing) {
   for (const char* bad : {"0", "soon", "-1s", ""}) EXPECT_THAT(Bad({"serve", "--events-keep", bad}), HasSubstr("--events-keep: ")) << bad;
 }
 
+TEST_F(ConfigTest, TheFilesOfAModuleHaveABound) {
+  EXPECT_EQ(Good({"serve"}).files_bytes_per_module, limits::kStoragePerModule);
+  EXPECT_EQ(Good({"serve", "--files-max-bytes-per-module", "2GiB"}).files_bytes_per_module, int64_t{2} << 30);
+  EXPECT_EQ(Good({"serve", "--files-max-bytes-per-module", "0"}).files_bytes_per_module, 0);
+  for (const char* bad : {"much", "-1", "20000GiB", ""})
+    EXPECT_THAT(Bad({"serve", "--files-max-bytes-per-module", bad}), HasSubstr("--files-max-bytes-per-module: ")) << bad;
+}
+
 TEST_F(ConfigTest, TheCacheHasABoundForAllAndForEachModule) {
   EXPECT_EQ(Good({"serve"}).cache_bytes, limits::kCacheBytes);
   EXPECT_EQ(Good({"serve"}).cache_bytes_per_module, limits::kCacheBytesPerModule);

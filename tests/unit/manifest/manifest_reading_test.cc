@@ -120,7 +120,7 @@ TEST(Manifest, EveryFieldIsTaken) {
     "restart": {"policy": "on-failure", "burst": 100, "backoff": {"base": 200, "cap": 5000, "factor": 1.5},
       "quarantine": {"windows": 7, "span": 10000, "retry": 6000}},
     "lifecycle": {"handshakeTimeout": 1, "startTimeout": 2, "stopTimeout": 3, "drainTimeout": 4},
-    "limits": {"memory": "512Mi", "cpu": "500m", "pids": 64}, "metadata": {"tags": ["a"]}})");
+    "limits": {"memory": "512Mi", "cpu": "500m", "pids": 64, "storage": "2Gi", "files": 7}, "metadata": {"tags": ["a"]}})");
   EXPECT_EQ(m.entry, "libexec/run");
   EXPECT_THAT(m.args, ElementsAre("-v", "--x=1"));
   EXPECT_EQ(m.workers, 4);
@@ -155,6 +155,8 @@ TEST(Manifest, EveryFieldIsTaken) {
   EXPECT_EQ(m.limit_memory, 512 << 20);
   EXPECT_EQ(m.limit_cpu_millis, 500);
   EXPECT_EQ(m.limit_pids, 64);
+  EXPECT_EQ(m.limit_storage, int64_t{2} << 30);
+  EXPECT_EQ(m.limit_files, 7);
 }
 
 TEST(Manifest, NamesAreKebabCase) {
@@ -258,6 +260,11 @@ TEST(Manifest, QuantitiesAreNumbersOrTexts) {
     EXPECT_THAT(Errors(bad), ElementsAre("/limits/cpu INVALID_QUANTITY")) << bad;
   }
   EXPECT_THAT(Errors(R"({"limits":{"pids":0}})"), ElementsAre("/limits/pids OUT_OF_RANGE"));
+  EXPECT_THAT(Errors(R"({"limits":{"storage":0,"files":0}})"), IsEmpty());
+  for (const char* bad : {R"({"limits":{"storage":-1}})", R"({"limits":{"storage":"much"}})", R"({"limits":{"storage":17592186044417}})"}) {
+    EXPECT_THAT(Errors(bad), ElementsAre("/limits/storage INVALID_QUANTITY")) << bad;
+  }
+  EXPECT_THAT(Errors(R"({"limits":{"files":100001}})"), ElementsAre("/limits/files OUT_OF_RANGE"));
 }
 
 // One route, or several.
