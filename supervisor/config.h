@@ -44,6 +44,8 @@ struct Config {
   Millis events_kept_unread = limits::kEventsKeptUnread;  // events.keepUnread, of all
   int64_t cache_bytes = limits::kCacheBytes;                     // cache.maxBytes, of all modules; 0: nothing is kept
   int64_t cache_bytes_per_module = limits::kCacheBytesPerModule;  // cache.maxBytesPerModule
+  bool cache_on_redis = false;   // cache.engine: memory | redis
+  std::string cache_redis;       // cache.redis; a password may be in it
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   int log_files = limits::kLogFiles;             // log.moduleFiles; 0: logs of modules are in memory alone
