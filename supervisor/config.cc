@@ -278,7 +278,8 @@ const std::vector<Setting>& Settings() {
        [](Config& c, const std::string& v, const std::string&) { return SetEngine(c.events_on_redis, "postgres", v); }},
       {"events.redis", "BULKHEAD_EVENTS_REDIS", "--events-redis", "URL",
        "Redis 5 or later for events.engine redis, such as redis://127.0.0.1:6379 or unix:///run/redis.sock; a password is better in the variable or the "
-       "file, since others see a command line (default: none)", [](Config& c, const std::string& v, const std::string&) { return SetRedis(c.events_redis, v); }},
+       "file, since others see a command line (default: none)",
+       [](Config& c, const std::string& v, const std::string&) { return SetRedis(c.events_redis, v); }},
       {"cache.engine", "BULKHEAD_CACHE_ENGINE", "--cache-engine", "ENGINE",
        "memory, or redis: what the workers of a module cache is shared between nodes, too (default memory)",
        [](Config& c, const std::string& v, const std::string&) { return SetEngine(c.cache_on_redis, "memory", v); }},

@@ -272,14 +272,8 @@ class Daemon {
 
   // A private database is no other node's.
   Cache::Options CacheOptions(const std::string& node) const {
-    const bool alone = config_.store_url.empty();
-    return {static_cast<size_t>(config_.cache_bytes),
-            static_cast<size_t>(config_.cache_bytes_per_module),
-            alone ? "" : database_->conninfo(),
-            master_key_,
-            config_.cache_on_redis ? ParseRedisUrl(config_.cache_redis) : std::nullopt,
-            node,
-            folder_.path + "/cache.behind"};
+    return {size_t(config_.cache_bytes), size_t(config_.cache_bytes_per_module), config_.store_url.empty() ? "" : database_->conninfo(), master_key_,
+            config_.cache_on_redis ? ParseRedisUrl(config_.cache_redis) : std::nullopt, node, folder_.path + "/cache.behind"};
   }
 
   // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.

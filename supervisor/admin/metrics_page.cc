@@ -139,7 +139,8 @@ void AddJobs(const JobMeters& jobs, Exposition& page) {
 // What the workers of a module share.
 void AddCache(const SharedCache& cache, Exposition& page) {
   const std::vector<CacheUsage> all = cache.Usage();
-  page.Counter("bulkhead_cache_lookups_total", "Lookups in the cache that the workers of a module share, by whether something was found in memory, in Redis or nowhere.");
+  page.Counter("bulkhead_cache_lookups_total",
+               "Lookups in the cache that the workers of a module share, by whether something was found in memory, in Redis or nowhere.");
   for (const CacheUsage& usage : all) {
     page.Sample({{"module", usage.module}, {"result", "hit"}}, double(usage.hits));
     page.Sample({{"module", usage.module}, {"result", "redis"}}, double(usage.redis_hits));

@@ -58,7 +58,8 @@ class SystemService : public admin::v1::System::CallbackService {
         const std::string away = events.Engine().fault;
         AddDetail("events", away.empty() ? "" : absl::StrCat("Redis is away, and events come from the outbox: ", ValidUtf8(away)), answer);
         if (const auto redis = cache ? cache->RedisUsage() : std::nullopt) {
-          AddDetail("cache", redis->up ? "" : absl::StrCat("Redis is away, and this node has the cache that it keeps itself: ", ValidUtf8(redis->fault)), answer);
+          const std::string why = absl::StrCat("Redis is away, and this node has the cache that it keeps itself: ", ValidUtf8(redis->fault));
+          AddDetail("cache", redis->up ? "" : why, answer);
         }
         *answer.mutable_checked_at() = ToTimestamp(clock.Wall());
         call->Answer(std::move(answer));

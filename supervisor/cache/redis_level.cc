@@ -52,7 +52,7 @@ RedisLevel::Found FoundIn(const RedisReply* reply) {
 RedisLevel::RedisLevel(Options options) : options_(std::move(options)), token_(RandomHex(kTokenBytes)) {
   drop_all_ = !options_.mark.empty() && access(options_.mark.c_str(), F_OK) == 0;
   std::lock_guard lock(mutex_);
-  LeaveOut("");
+  LeaveOut("not connected yet");
   thread_ = std::thread([this] { Run(); });
 }
 

@@ -29,7 +29,7 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr Millis kCacheRedisPatience{100};                  // for the answers of one go; beyond, Redis is left out. Who asks waits twice that at most
+inline constexpr Millis kCacheRedisPatience{200};                  // for the answers of one go; beyond, Redis is left out. Who asks waits twice that at most
 inline constexpr Millis kCacheRedisProbe{1'000};                   // between two looks whether an idle Redis is still there
 inline constexpr Millis kMaxCacheRedisTtl{86'400'000};             // of any value in Redis, so that nothing stays for ever
 inline constexpr Millis kCacheRedisUpkeep{2 * 86'400'000};         // of what belongs to no value, since it was last written

@@ -36,7 +36,8 @@ local function remember(names, most)
 end
 )lua";
 
-// KEYS 3 value. ARGV 3 prefix of tags. Answers epoch and invalidations; when it is found also nothing, for ever (1 or 0), what is left of its time, bytes, tags.
+// KEYS 3 value. ARGV 3 prefix of tags. Answers epoch and invalidations; when it is found also nothing, for ever (1 or 0), what is left of its time,
+// bytes, tags.
 inline constexpr std::string_view kGet = R"lua(
 local h = redis.call('HGET', KEYS[3], 'h')
 if not h then return {m[2], m[3]} end

@@ -18,7 +18,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kNodes = 2;
-constexpr uint32_t kNodeRuns = 120;
+constexpr uint32_t kNodeRuns = 1'000;
 
 // What Redis was asked before has been answered, and whoever waited for it called.
 void SettleRedis(RedisLevel& level) {

@@ -163,10 +163,10 @@ TEST_P(EventStreamTest, ARedisThatHangsHoldsUpDeliveriesOnceAndLosesDoublesAndRe
     std::this_thread::sleep_for(8ms);
   }
   std::sort(took.begin(), took.end());
-  const Millis often = took[took.size() * 98 / 100];
+  const Millis often = took[took.size() * 99 / 100];
   EXPECT_LT(took.back(), 2 * limits::kStreamPatience + 800ms) << "the one that found it hanging";
   EXPECT_LT(often, limits::kStreamPatience) << "the others come from the outbox";
-  RecordProperty("p98_ms", static_cast<int>(often.count()));
+  RecordProperty("p99_ms", static_cast<int>(often.count()));
   EXPECT_FALSE(node.events().queries().Engine().fault.empty());
   redis_->GoOn();
   Until([&] { return node.events().queries().Engine().fault.empty() && Count("event_relay WHERE node IS NOT NULL") == 1; }, "Redis is not back");
