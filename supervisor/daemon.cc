@@ -273,7 +273,7 @@ class Daemon {
   // A private database is no other node's.
   Cache::Options CacheOptions(const std::string& node) const {
     return {size_t(config_.cache_bytes), size_t(config_.cache_bytes_per_module), config_.store_url.empty() ? "" : database_->conninfo(), master_key_,
-            config_.cache_on_redis ? ParseRedisUrl(config_.cache_redis) : std::nullopt, node, folder_.path + "/cache.behind"};
+            config_.cache_on_redis ? ParseRedisUrl(config_.cache_redis) : std::nullopt, node, folder_.path + "/cache.in-redis"};
   }
 
   // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.

@@ -1,5 +1,7 @@
 #include "supervisor/cache/cache.h"
 
+#include <unistd.h>
+
 #include <utility>
 
 #include "supervisor/base/digest.h"
@@ -32,6 +34,8 @@ Cache::~Cache() {
 }
 
 absl::StatusOr<std::unique_ptr<Cache>> Cache::Make(Loop& loop, const Clock& clock, Options options) {
+  // What is invalidated from now on no Redis will be told.
+  if (!options.redis && !options.redis_mark.empty()) unlink(options.redis_mark.c_str());
   auto made = std::unique_ptr<Cache>(new Cache(loop, clock, options));
   if (options.conninfo.empty()) return made;
   // A key of its own from the one that never changes: those for secrets may be changed on one node before the others.

@@ -19,7 +19,7 @@ class Cache {
     std::string conninfo;    // of the database that other nodes may be on; empty: this one is alone
     std::string master_key;  // which all of them have
     std::optional<RedisAddress> redis;  // where level two is shared; without: each node has its own
-    std::string node, redis_mark;       // for it, see RedisLevel::Options
+    std::string node, redis_mark;       // see RedisLevel::Options
   };
   // `loop` outlives it.
   static absl::StatusOr<std::unique_ptr<Cache>> Make(Loop& loop, const Clock& clock, Options options);

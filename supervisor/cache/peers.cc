@@ -106,7 +106,7 @@ void CachePeers::Received(const std::string& payload) {
   names.all = told.value("all", false);
   names.keys = told.value("keys", std::vector<std::string>());
   names.tags = told.value("tags", std::vector<std::string>());
-  heard_.invalidated(told.value("module", ""), names, told.value("missed", false));
+  heard_.invalidated(told.value("module", ""), names, told.value("missed", true));
 }
 
 }  // namespace bulkhead

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -50,7 +51,7 @@ RedisLevel::Found FoundIn(const RedisReply* reply) {
 }  // namespace
 
 RedisLevel::RedisLevel(Options options) : options_(std::move(options)), token_(RandomHex(kTokenBytes)) {
-  drop_all_ = !options_.mark.empty() && access(options_.mark.c_str(), F_OK) == 0;
+  drop_all_ = !options_.mark.empty() && access(options_.mark.c_str(), F_OK) != 0;
   std::lock_guard lock(mutex_);
   LeaveOut("not connected yet");
   thread_ = std::thread([this] { Run(); });
@@ -161,12 +162,12 @@ bool RedisLevel::Enqueue(Waiting waiting, bool must) {
   return true;
 }
 
-// The mark is there before anything is answered that Redis does not know. It is not waited for until it is on the disk.
+// The mark is gone before anything is answered that Redis does not know; that the disk has it is not waited for.
 void RedisLevel::LeaveOut(const std::string& why) {
   up_ = false;
   usage_.fault = why;
-  if (!options_.mark.empty() && !UniqueFd(open(options_.mark.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)))
-    LogWarn("cache", "the mark of what Redis lacks can't be written", {{"path", options_.mark}});
+  if (!options_.mark.empty() && unlink(options_.mark.c_str()) != 0 && errno != ENOENT)
+    LogWarn("cache", "the mark that Redis lacks nothing can't be taken away", {{"path", options_.mark}});
 }
 
 // ---- the thread ----
@@ -188,7 +189,7 @@ void RedisLevel::Run() {
     client_.reset();
     if (!wake_.wait_until(lock, pause_.next(), [this] { return stopping_ || !queue_.empty(); })) Return(lock);
   }
-  // What goes on from here finds Redis away; the mark is left only where something was missed.
+  // What goes on from here finds Redis away; the mark stays unless something was missed.
   const bool was_up = std::exchange(up_, false);
   const std::vector<Waiting> left = Abandon({});
   if (was_up && !missed_.empty()) LeaveOut("the supervisor stops");
@@ -315,7 +316,8 @@ void RedisLevel::Return(std::unique_lock<std::mutex>& lock) {
   up_ = true;
   usage_.fault.clear();
   pause_.Up(Clock::Real().Now());
-  if (!options_.mark.empty()) unlink(options_.mark.c_str());
+  if (!options_.mark.empty() && !UniqueFd(open(options_.mark.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)))
+    LogWarn("cache", "the mark that Redis lacks nothing can't be written: the next start empties the cache there", {{"path", options_.mark}});
   if (std::exchange(away_said_, false)) LogInfo("cache", "Redis is back");
 }
 

@@ -4,7 +4,7 @@
 // - a load is told how many invalidations there were (Stamp), and what it has read is refused when its key or one of its tags is among those since;
 // - a value has the tokens of its tags, and the epoch of its module, and is none when they are others now; an invalidation takes them away;
 // - a node that has lost Redis gives it its invalidations when it is back, before it reads anything there; what it had sent before and arrives later
-//   is refused by the node's fence. While Redis is away a mark in the data folder says so: a supervisor that finds it empties the whole cache there;
+//   is refused by the node's fence. A mark in the data folder says that Redis lacks nothing: a supervisor that finds none empties the whole cache there;
 // - the names of all keys have the run of the Redis in them, so that one that restarts begins empty whatever it has read from its disk.
 //
 // Commands of a node go through one connection in the order of the calls, many at a time, on a thread of its own. Nobody waits for a connection: while
@@ -47,7 +47,7 @@ class RedisLevel {
     RedisAddress address;
     std::string prefix;  // of all keys: that of the nodes which share a database
     std::string node;    // the same in each life of this node, and no other's
-    std::string mark;    // path of the file that is there while something may be missing in Redis; empty: none is kept
+    std::string mark;    // path of the file that is there while Redis lacks nothing of what this node has invalidated; empty: none is kept
   };
   explicit RedisLevel(Options options);
   ~RedisLevel();

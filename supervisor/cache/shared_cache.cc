@@ -149,7 +149,7 @@ bool SharedCache::StampIs(Tenant& tenant, const RedisLevel::Stamp& stamp) {
 }
 
 void SharedCache::TellOthers(const std::string& module, const cache::Names& names, bool applied) {
-  if (options_.tell_others) options_.tell_others(module, names, options_.redis != nullptr && !applied);
+  if (options_.tell_others) options_.tell_others(module, names, !applied);
 }
 
 void SharedCache::Set(const std::string& module, NewEntry entry, std::function<void(absl::StatusOr<Stored>)> done) {

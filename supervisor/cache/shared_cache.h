@@ -47,7 +47,8 @@ class SharedCache final : public HostCache, public DirectoryReader {
     size_t max_bytes = 0, max_bytes_per_module = 0;
     // Calls back after a time, on any thread. Where there is no one to be waited for it is not used.
     std::function<void(Millis, std::function<void()>)> after;
-    // An invalidation of ours, for the other nodes, once Redis has it or where it can't be told (`missed`); may be empty. Must not block.
+    // An invalidation of ours, for the other nodes, once Redis has it, or where it is not told (`missed`: it is away, or not configured here); may be
+    // empty. Must not block.
     std::function<void(const std::string& module, const cache::Names& names, bool missed)> tell_others;
     RedisLevel* redis = nullptr;  // null: none. Outlives the cache
   };

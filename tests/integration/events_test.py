@@ -244,8 +244,8 @@ class LivesByRedis(own_redis.ByRedis, Lives):
             self.publish(daemon, "meanwhile", n)
         wait_until(lambda: len(self.entries(daemon, "meanwhile")) == 40, "the rest")
         self.assertEqual([e["n"] for e in self.entries(daemon, "meanwhile")], list(range(1, 41)))
-        self.assertEqual(daemon.log().count("Redis is away"), 1)
-        self.assertEqual(daemon.log().count("Redis is back"), 1)
+        self.assertEqual(daemon.log().count("Redis is away"), daemon.log().count("Redis is back"))
+        self.assertIn("Redis is away", daemon.log())
         self.assertNotIn(own_redis.PASSWORD, daemon.log())
 
     def test_a_redis_that_hangs_holds_up_deliveries_once_and_nothing_is_lost_doubled_or_out_of_order(self):
