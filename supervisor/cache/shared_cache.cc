@@ -124,12 +124,8 @@ HostCache::Look SharedCache::FromRedis(const TenantPtr& tenant, const std::strin
     std::lock_guard lock(tenant->mutex);
     if (found.answered) ++(look.found ? tenant->counts.redis_hits : tenant->counts.redis_misses);
     if (!look.found) {
-      // What is loaded now is as new as Redis is, or newer. A version that was given out at another stamp ends here.
-      if (found.answered && !StampIs(*tenant, found.stamp)) {
-        tenant->version = NextVersion();
-        StampIs(*tenant, found.stamp);
-      }
-      look.version = tenant->version;
+      // What is loaded now is as new as Redis is, or newer.
+      look.version = found.answered ? VersionAt(*tenant, found.stamp) : tenant->version;
       return look;
     }
     const int64_t expires = look.ttl_left > Millis(0) ? Nanoseconds() + std::chrono::nanoseconds(look.ttl_left).count() : 0;
@@ -140,12 +136,15 @@ HostCache::Look SharedCache::FromRedis(const TenantPtr& tenant, const std::strin
   return look;
 }
 
-// Whether the stamp is that of this version, which has it from now on if it had none.
-bool SharedCache::StampIs(Tenant& tenant, const RedisLevel::Stamp& stamp) {
-  const auto [at, fresh] = tenant.stamps.try_emplace(tenant.version, stamp);
-  if (!fresh) return at->second == stamp;
+// A version has its stamp from when it is first given out. One that was given out without, while Redis was away or by an invalidation, gets none later:
+// what was read meanwhile may be older.
+int64_t SharedCache::VersionAt(Tenant& tenant, const RedisLevel::Stamp& stamp) {
+  const auto found = tenant.stamps.find(tenant.version);
+  if (found != tenant.stamps.end() && found->second == stamp) return tenant.version;
+  tenant.version = NextVersion();
+  tenant.stamps.emplace(tenant.version, stamp);
   if (tenant.stamps.size() > limits::kMaxCacheStamps) tenant.stamps.erase(tenant.stamps.begin());
-  return true;
+  return tenant.version;
 }
 
 void SharedCache::TellOthers(const std::string& module, const cache::Names& names, bool applied) {

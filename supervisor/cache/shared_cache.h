@@ -100,7 +100,7 @@ class SharedCache final : public HostCache, public DirectoryReader {
   std::vector<CacheWatchers::Completed> Drop(Tenant& tenant, const cache::Names& names, CacheWatchers::Completed completed);
   RedisLevel* RedisOf(const Tenant& tenant) const { return tenant.space.empty() ? nullptr : options_.redis; }
   Look FromRedis(const TenantPtr& tenant, const std::string& key, int64_t version, RedisLevel::Found found);
-  static bool StampIs(Tenant& tenant, const RedisLevel::Stamp& stamp);
+  int64_t VersionAt(Tenant& tenant, const RedisLevel::Stamp& stamp);
   void TellOthers(const std::string& module, const cache::Names& names, bool applied);
   void Account(Tenant& tenant);  // the same lock
   void MakeRoom();

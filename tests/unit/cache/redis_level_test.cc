@@ -374,6 +374,20 @@ TEST_F(RedisLevelTest, ARedisThatHangsIsWaitedForOnceAndDoesNotBringBackWhatWasI
   }
 }
 
+TEST_F(RedisLevelTest, WhatIsLoadedWhileRedisIsLeftOutStaysOnItsNode) {
+  auto one = Node("one"), two = Node("two");
+  redis_.Hang();
+  one->Invalidate({.keys = {"another"}});
+  const int64_t before = one->Look("key").version;
+  redis_.GoOn();
+  one->Up(), two->Up();
+  two->Invalidate({.keys = {"key"}});
+  one->Look("third");  // Redis is asked again, and says how far it is
+  one->Fill("key", "old", before);
+  EXPECT_EQ(two->Get("key"), "(miss)");
+  EXPECT_EQ(one->Get("key"), "(miss)");
+}
+
 // What it was sent before it was given up is done when it goes on, behind whatever its connection's successor says.
 TEST_F(RedisLevelTest, ASetThatRedisDoesLateIsRefused) {
   for (int round = 0; round < 5; ++round) {
