@@ -100,19 +100,20 @@ std::string SetFilesBytes(Config& config, const std::string& value, const std::s
   return "";
 }
 
-std::string SetEventEngine(Config& config, const std::string& value, const std::string&) {
-  if (value != "postgres" && value != "redis") return absl::StrCat("\"", value.substr(0, 64), "\" is neither postgres nor redis.");
-  config.events_on_redis = value == "redis";
+// One of `own` and redis.
+std::string SetEngine(bool& on_redis, const char* own, const std::string& value) {
+  if (value != own && value != "redis") return absl::StrCat("\"", value.substr(0, 64), "\" is neither ", own, " nor redis.");
+  on_redis = value == "redis";
   return "";
 }
 
 // No sentence repeats the value: a password may be in it.
-std::string SetEventsRedis(Config& config, const std::string& value, const std::string&) {
+std::string SetRedis(std::string& target, const std::string& value) {
   if (absl::StartsWith(value, "rediss://")) return "Redis is not spoken to through TLS: give redis:// of a proxy on this host, or a tunnel.";
   if (!value.empty() && !ParseRedisUrl(value)) {
     return "Redis must be given as redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE] or unix://[[USER]:PASSWORD@]/PATH[?db=DATABASE].";
   }
-  config.events_redis = value;
+  target = value;
   return "";
 }
 
@@ -281,10 +282,18 @@ const std::vector<Setting>& Settings() {
        "how long events are kept that a subscriber, such as a disabled one, has not had (default 30d)",
        [](Config& c, const std::string& v, const std::string&) { return SetKept(c.events_kept_unread, v); }},
       {"events.engine", "BULKHEAD_EVENTS_ENGINE", "--events-engine", "ENGINE",
-       "postgres, or redis: subscribers read from Redis Streams, which are filled from PostgreSQL (default postgres)", SetEventEngine},
+       "postgres, or redis: subscribers read from Redis Streams, which are filled from PostgreSQL (default postgres)",
+       [](Config& c, const std::string& v, const std::string&) { return SetEngine(c.events_on_redis, "postgres", v); }},
       {"events.redis", "BULKHEAD_EVENTS_REDIS", "--events-redis", "URL",
        "Redis 5 or later for events.engine redis, such as redis://127.0.0.1:6379 or unix:///run/redis.sock; a password is better in the variable or the "
-       "file, since others see a command line (default: none)", SetEventsRedis},
+       "file, since others see a command line (default: none)",
+       [](Config& c, const std::string& v, const std::string&) { return SetRedis(c.events_redis, v); }},
+      {"cache.engine", "BULKHEAD_CACHE_ENGINE", "--cache-engine", "ENGINE",
+       "memory, or redis: what the workers of a module cache is shared between nodes, too (default memory)",
+       [](Config& c, const std::string& v, const std::string&) { return SetEngine(c.cache_on_redis, "memory", v); }},
+      {"cache.redis", "BULKHEAD_CACHE_REDIS", "--cache-redis", "URL",
+       "Redis 5 or later for cache.engine redis, given as for events.redis; it needs a maxmemory-policy that evicts, such as allkeys-lru (default: none)",
+       [](Config& c, const std::string& v, const std::string&) { return SetRedis(c.cache_redis, v); }},
       {"cache.maxBytes", "BULKHEAD_CACHE_MAX_BYTES", "--cache-max-bytes", "SIZE",
        "memory for what the workers of all modules cache together, 0 for none (default 256MiB)",
        [](Config& c, const std::string& v, const std::string&) { return SetCacheBytes(c.cache_bytes, v); }},
@@ -376,6 +385,9 @@ void CheckWhole(Config& config, Mistakes& mistakes) {
   if (config.environment.empty()) config.environment = config.discovery_development ? "development" : "production";
   if (config.events_on_redis && config.events_redis.empty()) {
     mistakes.Add("events.redis", 0, "The engine redis wants to know where Redis is: give events.redis, such as redis://127.0.0.1:6379.");
+  }
+  if (config.cache_on_redis && config.cache_redis.empty()) {
+    mistakes.Add("cache.redis", 0, "The engine redis wants to know where Redis is: give cache.redis, such as redis://127.0.0.1:6379.");
   }
   if (config.listen == config.admin_listen && !absl::EndsWith(config.listen, ":0")) {
     mistakes.Add("adminListen", 0,

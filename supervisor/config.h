@@ -49,6 +49,8 @@ struct Config {
   Millis events_kept_unread = limits::kEventsKeptUnread;  // events.keepUnread, of all
   int64_t cache_bytes = limits::kCacheBytes;                     // cache.maxBytes, of all modules; 0: nothing is kept
   int64_t cache_bytes_per_module = limits::kCacheBytesPerModule;  // cache.maxBytesPerModule
+  bool cache_on_redis = false;   // cache.engine: memory | redis
+  std::string cache_redis;       // cache.redis; a password may be in it
   int64_t files_bytes_per_module = limits::kStoragePerModule;     // files.maxBytesPerModule, whatever a manifest asks for
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;

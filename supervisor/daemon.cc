@@ -178,7 +178,7 @@ class Daemon {
     events_ = Events::Make(loop_, *database_, clock_, {node, config_.events_kept, config_.events_kept_unread,
                                                        config_.events_on_redis ? ParseRedisUrl(config_.events_redis) : std::nullopt});
     publisher_.AddReader(events_.get());
-    auto cache = Cache::Make(loop_, clock_, CacheOptions());
+    auto cache = Cache::Make(loop_, clock_, CacheOptions(node));
     if (!cache.ok()) return FailStart(cache.status());
     cache_ = *std::move(cache);
     publisher_.AddReader(&cache_->shared());
@@ -283,9 +283,9 @@ class Daemon {
   }
 
   // A private database is no other node's.
-  Cache::Options CacheOptions() const {
-    const bool alone = config_.store_url.empty();
-    return {static_cast<size_t>(config_.cache_bytes), static_cast<size_t>(config_.cache_bytes_per_module), alone ? "" : database_->conninfo(), master_key_};
+  Cache::Options CacheOptions(const std::string& node) const {
+    return {size_t(config_.cache_bytes), size_t(config_.cache_bytes_per_module), config_.store_url.empty() ? "" : database_->conninfo(), master_key_,
+            config_.cache_on_redis ? ParseRedisUrl(config_.cache_redis) : std::nullopt, node, folder_.path + "/cache.in-redis"};
   }
 
   // What other nodes change of tokens, users, roles and flags is read, and when tokens were used is written.

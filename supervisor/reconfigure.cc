@@ -53,6 +53,8 @@ std::vector<std::string> Fixed(const Config& now, const Config& next) {
   compare("events.redis", now.events_redis == next.events_redis);
   compare("events.keep", now.events_kept == next.events_kept);
   compare("events.keepUnread", now.events_kept_unread == next.events_kept_unread);
+  compare("cache.engine", now.cache_on_redis == next.cache_on_redis);
+  compare("cache.redis", now.cache_redis == next.cache_redis);
   compare("cache.maxBytes", now.cache_bytes == next.cache_bytes);
   compare("cache.maxBytesPerModule", now.cache_bytes_per_module == next.cache_bytes_per_module);
   compare("files.maxBytesPerModule", now.files_bytes_per_module == next.files_bytes_per_module);

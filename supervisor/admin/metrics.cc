@@ -79,6 +79,12 @@ void FillLevelTwo(const CacheUsage& usage, admin::v1::CacheLevel& level) {
   FillRate(level);
 }
 
+void FillRedis(const CacheUsage& usage, admin::v1::CacheLevel& level) {
+  level.set_hits(usage.redis_hits);
+  level.set_misses(usage.redis_misses);
+  FillRate(level);
+}
+
 void AddWorker(const WorkerSurvey::Worker& worker, admin::v1::ModuleMetrics& module) {
   const auto& values = worker.values;
   FillWorker(worker, *module.add_workers());
@@ -137,6 +143,7 @@ admin::v1::SystemMetrics ToSystemMetrics(const MetricsSources& sources, const Me
     module.mutable_event_count();  // zeros, and no null
     module.mutable_cache()->mutable_level_one();
     module.mutable_cache()->mutable_level_two();
+    module.mutable_cache()->mutable_redis();
     for (const WorkerView& worker : view.workers) {
       const bool ready = !worker.spare && (worker.state == ObservedState::kRunning || worker.state == ObservedState::kDegraded);
       if (ready) module.set_ready_workers(module.ready_workers() + 1);
@@ -149,7 +156,9 @@ admin::v1::SystemMetrics ToSystemMetrics(const MetricsSources& sources, const Me
   if (sources.cache) {
     for (const CacheUsage& usage : sources.cache->Usage()) {
       const auto module = answer.mutable_modules()->find(usage.module);
-      if (module != answer.mutable_modules()->end()) FillLevelTwo(usage, *module->second.mutable_cache()->mutable_level_two());
+      if (module == answer.mutable_modules()->end()) continue;
+      FillLevelTwo(usage, *module->second.mutable_cache()->mutable_level_two());
+      FillRedis(usage, *module->second.mutable_cache()->mutable_redis());
     }
   }
   *answer.mutable_collected_at() = ToTimestamp(now);

@@ -139,10 +139,12 @@ void AddJobs(const JobMeters& jobs, Exposition& page) {
 // What the workers of a module share.
 void AddCache(const SharedCache& cache, Exposition& page) {
   const std::vector<CacheUsage> all = cache.Usage();
-  page.Counter("bulkhead_cache_lookups_total", "Lookups in the cache that the workers of a module share, by whether something was found.");
+  page.Counter("bulkhead_cache_lookups_total",
+               "Lookups in the cache that the workers of a module share, by whether something was found in memory, in Redis or nowhere.");
   for (const CacheUsage& usage : all) {
     page.Sample({{"module", usage.module}, {"result", "hit"}}, double(usage.hits));
-    page.Sample({{"module", usage.module}, {"result", "miss"}}, double(usage.misses));
+    page.Sample({{"module", usage.module}, {"result", "redis"}}, double(usage.redis_hits));
+    page.Sample({{"module", usage.module}, {"result", "miss"}}, double(usage.misses - usage.redis_hits));
   }
   page.Counter("bulkhead_cache_sets_total",
                "Values set there, by what became of them; overtaken: the value was read before an invalidation and came after it.");
@@ -161,6 +163,18 @@ void AddCache(const SharedCache& cache, Exposition& page) {
   for (const CacheUsage& usage : all) page.Sample({{"module", usage.module}}, double(usage.entries));
   page.Gauge("bulkhead_cache_limit_bytes", "Memory that the entries of all modules may take.");
   page.Sample(double(cache.max_bytes()));
+  const auto redis = cache.RedisUsage();
+  if (!redis) return;
+  page.Gauge("bulkhead_cache_redis_up", "1 while the cache uses Redis, 0 while that is away.");
+  page.Sample(redis->up ? 1 : 0);
+  page.Counter("bulkhead_cache_redis_commands_total", "Commands of the cache that Redis has answered.");
+  page.Sample(double(redis->commands));
+  page.Counter("bulkhead_cache_redis_seconds_total", "Time that these took, from the call to the answer.");
+  page.Sample(redis->seconds);
+  page.Counter("bulkhead_cache_redis_failures_total", "Connections of the cache to Redis, and tries to get one, that failed.");
+  page.Sample(double(redis->failures));
+  page.Counter("bulkhead_cache_redis_left_out_total", "Calls of the cache that Redis was left out of, since it was away or too much waited.");
+  page.Sample(double(redis->left_out));
 }
 
 void AddModules(const std::vector<ModuleView>& modules, Exposition& page) {

@@ -22,6 +22,14 @@ using admin::v1::RotateSecretsResponse;
 using admin::v1::SystemHealth;
 using admin::v1::SystemMetrics;
 
+// A part of the node itself that does with less, when there is a message.
+void AddDetail(const std::string& part, const std::string& message, SystemHealth& answer) {
+  auto& detail = (*answer.mutable_details())[part];
+  detail.set_status(message.empty() ? "up" : "degraded");
+  detail.set_message(message);
+  if (!message.empty() && answer.status() == "healthy") answer.set_status("degraded");
+}
+
 class SystemService : public admin::v1::System::CallbackService {
  public:
   SystemService(const Guard& guard, Modules& modules, const Clock& clock, const MetricsSources& metrics, const BlockingPool& pool,
@@ -32,7 +40,7 @@ class SystemService : public admin::v1::System::CallbackService {
                                             SystemHealth* response) override {
     return Serve(guard_, context, "bulkhead.admin.v1.System.GetSystemHealth", request, response,
                  [this](CallPtr<SystemHealth> call, const GetSystemHealthRequest* request) {
-      modules_.List([call, &clock = clock_, &events = events_](absl::StatusOr<std::vector<ModuleView>> views) {
+      modules_.List([call, &clock = clock_, &events = events_, cache = metrics_.cache](absl::StatusOr<std::vector<ModuleView>> views) {
         if (!views.ok()) return call->Fail(views.status());
         if (!call->live()) return;
         SystemHealth answer;
@@ -47,12 +55,11 @@ class SystemService : public admin::v1::System::CallbackService {
           }
           (*answer.mutable_modules())[view.row.name] = std::move(health);
         }
-        const EngineView engine = events.Engine();
-        auto& detail = (*answer.mutable_details())["events"];
-        detail.set_status(engine.fault.empty() ? "up" : "degraded");
-        if (!engine.fault.empty()) {
-          detail.set_message(absl::StrCat("Redis is away, and events come from the outbox: ", ValidUtf8(engine.fault)));
-          if (answer.status() == "healthy") answer.set_status("degraded");
+        const std::string away = events.Engine().fault;
+        AddDetail("events", away.empty() ? "" : absl::StrCat("Redis is away, and events come from the outbox: ", ValidUtf8(away)), answer);
+        if (const auto redis = cache ? cache->RedisUsage() : std::nullopt) {
+          const std::string why = absl::StrCat("Redis is away, and this node has the cache that it keeps itself: ", ValidUtf8(redis->fault));
+          AddDetail("cache", redis->up ? "" : why, answer);
         }
         *answer.mutable_checked_at() = ToTimestamp(clock.Wall());
         call->Answer(std::move(answer));

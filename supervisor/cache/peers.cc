@@ -7,6 +7,7 @@
 #include "supervisor/base/log.h"
 #include "supervisor/base/random.h"
 #include "supervisor/base/text.h"
+#include "supervisor/cache/names.h"
 
 namespace bulkhead {
 namespace {
@@ -21,9 +22,10 @@ constexpr size_t kOriginBytes = 8;
 
 }  // namespace
 
-std::vector<std::string> CacheNotifications(const SecretBox& box, const std::string& origin, const std::string& module, const cache::Names& names) {
+std::vector<std::string> CacheNotifications(const SecretBox& box, const std::string& origin, const std::string& module, const cache::Names& names,
+                                            bool missed_by_redis) {
   std::vector<std::string> texts;
-  const json head = {{"origin", origin}, {"module", module}};
+  const json head = {{"origin", origin}, {"module", module}, {"missed", missed_by_redis}};
   json body = head;
   size_t size = 0;
   const auto flush = [&] {
@@ -61,19 +63,10 @@ CachePeers::~CachePeers() {
   sender_.join();
 }
 
-void CachePeers::Tell(const std::string& module, const cache::Names& names) {
+void CachePeers::Tell(const std::string& module, const cache::Names& names, bool missed_by_redis) {
   {
     std::lock_guard lock(mutex_);
-    cache::Names& all = waiting_[module];
-    if (all.all) return;
-    all.all = names.all || all.keys.size() + all.tags.size() + names.keys.size() + names.tags.size() > limits::kMaxWaitingCacheNames;
-    if (all.all) {
-      all.keys.clear();
-      all.tags.clear();
-    } else {
-      all.keys.insert(all.keys.end(), names.keys.begin(), names.keys.end());
-      all.tags.insert(all.tags.end(), names.tags.begin(), names.tags.end());
-    }
+    AddNames(waiting_[{module, missed_by_redis}], names, limits::kMaxWaitingCacheNames);
   }
   wake_.notify_one();
 }
@@ -87,8 +80,8 @@ void CachePeers::Send() {
     const auto batch = std::exchange(waiting_, {});
     lock.unlock();
     std::vector<std::string> texts;
-    for (const auto& [module, names] : batch) {
-      auto more = CacheNotifications(box_, origin_, module, names);
+    for (const auto& [about, names] : batch) {
+      auto more = CacheNotifications(box_, origin_, about.first, names, about.second);
       texts.insert(texts.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
     }
     const auto sent = database_.Run("SELECT pg_notify('" + std::string(kChannel) + "', text) FROM json_array_elements_text($1::json) AS text",
@@ -98,7 +91,7 @@ void CachePeers::Send() {
       continue;
     }
     LogDebug("cache", "what other nodes have to drop waits for the database", {{"reason", std::string(sent.status().message())}});
-    for (const auto& [module, names] : batch) Tell(module, names);
+    for (const auto& [about, names] : batch) Tell(about.first, names, about.second);
     lock.lock();
     wake_.wait_for(lock, kSendRetry, [this] { return stopping_; });
   }
@@ -113,7 +106,7 @@ void CachePeers::Received(const std::string& payload) {
   names.all = told.value("all", false);
   names.keys = told.value("keys", std::vector<std::string>());
   names.tags = told.value("tags", std::vector<std::string>());
-  heard_.invalidated(told.value("module", ""), names);
+  heard_.invalidated(told.value("module", ""), names, told.value("missed", true));
 }
 
 }  // namespace bulkhead

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "bulkhead/cache/memory.h"
 #include "supervisor/store/database.h"
@@ -24,7 +26,8 @@ inline constexpr size_t kMaxWaitingCacheNames = 10'000;  // of one module, that 
 class CachePeers {
  public:
   struct Heard {
-    std::function<void(const std::string& module, const cache::Names& names)> invalidated;
+    // `missed_by_redis`: the node that tells it could not tell Redis.
+    std::function<void(const std::string& module, const cache::Names& names, bool missed_by_redis)> invalidated;
     std::function<void()> missed;  // something may have been
   };
   // `heard` is called on a thread of its own.
@@ -33,7 +36,7 @@ class CachePeers {
   CachePeers(const CachePeers&) = delete;
 
   // Thread-safe; returns at once.
-  void Tell(const std::string& module, const cache::Names& names);
+  void Tell(const std::string& module, const cache::Names& names, bool missed_by_redis);
 
  private:
   void Send();
@@ -44,7 +47,7 @@ class CachePeers {
   const Heard heard_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::map<std::string, cache::Names> waiting_;  // by module
+  std::map<std::pair<std::string, bool>, cache::Names> waiting_;  // by module, and whether Redis lacks it
   bool stopping_ = false;
   Database database_;  // one connection, of the sender
   std::thread sender_;
@@ -52,6 +55,7 @@ class CachePeers {
 };
 
 // The texts of one notification, each short enough for PostgreSQL; exposed for tests.
-std::vector<std::string> CacheNotifications(const SecretBox& box, const std::string& origin, const std::string& module, const cache::Names& names);
+std::vector<std::string> CacheNotifications(const SecretBox& box, const std::string& origin, const std::string& module, const cache::Names& names,
+                                            bool missed_by_redis);
 
 }  // namespace bulkhead

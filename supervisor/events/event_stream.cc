@@ -70,31 +70,30 @@ bool TopicMatches(const std::vector<std::string>& topics, const std::string& top
 
 // ---- the stream ----
 
-bool EventStream::Ready(Instant now) {
-  now_ = now;
+bool EventStream::Ready() {
   if (client_) return true;
-  if (now < next_try_) return false;
-  auto client = RedisClient::Open(address_);
-  if (!client.ok()) {
-    (void)Lost(client.status());
+  client_ = connector_.Take();
+  if (!client_) {
+    if (std::string why = connector_.fault(); !why.empty()) fault_ = std::move(why);
+    if (!fault_.empty()) SayAway();
     return false;
   }
-  client_ = *std::move(client);
   ++connections_;
-  retry_ = Millis(0);
   fault_.clear();
   if (std::exchange(away_said_, false)) LogInfo("events", "Redis is back");
   return true;
 }
 
+void EventStream::SayAway() {
+  if (std::exchange(away_said_, true)) return;
+  LogWarn("events", "Redis is away: events come from the outbox meanwhile, where nothing is lost", {{"error", fault_}});
+}
+
 absl::Status EventStream::Lost(const absl::Status& why) {
   client_.reset();
+  connector_.Lost();
   fault_ = std::string(why.message());
-  retry_ = std::clamp(retry_ * 2, limits::kFirstRedisRetry, limits::kLastRedisRetry);
-  next_try_ = now_ + retry_;
-  if (!std::exchange(away_said_, true)) {
-    LogWarn("events", "Redis is away: events come from the outbox meanwhile, where nothing is lost", {{"error", fault_}});
-  }
+  SayAway();
   return absl::UnavailableError(fault_);
 }
 

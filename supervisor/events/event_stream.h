@@ -4,7 +4,8 @@
 //
 // One stream and not many: a Redis executes commands on one thread, and lanes make the parallel work of one subscriber.
 //
-// Blocking; belongs to the thread of the relay.
+// Belongs to the thread of the relay, which waits for an answer and never for a connection: a Redis that begins to hang holds up deliveries once, by
+// limits::kStreamPatience and a little, and not again while it hangs.
 #pragma once
 
 #include <deque>
@@ -14,7 +15,7 @@
 #include <vector>
 
 #include "supervisor/events/event_source.h"
-#include "supervisor/events/redis_client.h"
+#include "supervisor/redis/redis_connector.h"
 
 namespace bulkhead {
 
@@ -24,7 +25,7 @@ inline constexpr size_t kMaxEntryBytes = 64 * 1'024;       // of one entry, but 
 inline constexpr int kMaxStreamEntries = 4'096;            // about; older ones go, and who is further behind reads the outbox
 inline constexpr Millis kStreamExpiry{86'400'000};         // a stream that gets nothing for so long goes
 inline constexpr int kStreamPage = 16;                     // entries of one read
-inline constexpr Millis kFirstRedisRetry{100}, kLastRedisRetry{5'000};
+inline constexpr Millis kStreamPatience{200};               // for the answers of one go; beyond: Redis is away, and events come from the outbox
 }  // namespace limits
 
 struct StreamEntry {
@@ -35,13 +36,13 @@ struct StreamEntry {
 
 class EventStream {
  public:
-  explicit EventStream(RedisAddress address) : address_(std::move(address)) {}
+  explicit EventStream(RedisAddress address) : connector_(std::move(address), limits::kStreamPatience) {}
 
-  // Whether it is connected; tries to be, now and then.
-  bool Ready(Instant now);
+  // Whether it is connected. Returns at once; where it is not, somebody else tries.
+  bool Ready();
   // Counts connections: what is known of the stream is of one of them.
   int connection() const { return connections_; }
-  const std::string& fault() const { return fault_; }  // why it is not ready
+  const std::string& fault() const { return fault_; }  // why it is not ready; empty when that is not known yet
 
   // False: one of them was refused, since there is a later one already. UNAVAILABLE: Redis is away, or can't take it; it is not ready then.
   absl::StatusOr<bool> Append(const std::string& stream, const std::vector<StreamEntry>& entries);
@@ -54,16 +55,14 @@ class EventStream {
  private:
   absl::StatusOr<std::vector<RedisReply>> Run(const std::vector<RedisClient::Command>& commands);
   absl::Status Lost(const absl::Status& why);
+  void SayAway();
   absl::StatusOr<int64_t> NumberOf(RedisClient::Command command);
 
-  const RedisAddress address_;
+  RedisConnector connector_;
   std::unique_ptr<RedisClient> client_;
   int connections_ = 0;
-  std::string fault_ = "not connected yet";
+  std::string fault_;
   bool away_said_ = false;
-  Millis retry_{0};
-  Instant next_try_{};
-  Instant now_{};  // of the turn
 };
 
 // The stream as far as it goes on where the subscriber is, and the outbox for everything else.

@@ -44,7 +44,7 @@ absl::StatusOr<bool> StreamRelay::Claim(EventStore& store, Instant now) {
 }
 
 absl::StatusOr<bool> StreamRelay::Turn(EventStore& store, const std::string& snapshot, Instant now) {
-  ready_ = stream_.Ready(now);
+  ready_ = stream_.Ready();
   if (!ready_) {
     RETURN_IF_ERROR(LetGo(store));  // subscribers wait for nobody then, and another node may reach Redis
     return false;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct DirectoryWorker {
 struct DirectoryModule {
   std::string name;
   std::shared_ptr<const Manifest> manifest;  // routes, jobs, subscriptions
+  std::optional<WallTime> enabled_at;        // the last time; the same on every node
   std::vector<DirectoryWorker> workers;      // ready ones only
   std::vector<DirectoryWorker> standby;      // the spare that is ready: for requests that reach none of those, before the next Directory says why
   bool starting = false;                     // a worker is on its way, so a request may wait; else without workers: 503

@@ -319,6 +319,7 @@ void Reconciler::PublishDirectory(const EntryPtr& entry, std::vector<action::Dra
     auto module = std::make_shared<DirectoryModule>();
     module->name = name;
     module->manifest = entry->manifest;
+    module->enabled_at = entry->row.enabled_at;
     module->starting = StartsNow(entry->state);
     for (size_t i = 0; i < entry->state.slots.size(); ++i) {
       const SlotState& seat = entry->state.slots[i];

@@ -117,16 +117,18 @@ class CacheStream final : public grpc::ServerBidiReactor<host::v1::WatchCacheReq
 
 }  // namespace
 
-grpc::Status AnswerCacheGet(HostCache& cache, const std::string& module, const host::v1::CacheGetRequest& request, host::v1::CacheGetResponse& response) {
-  const auto look = cache.Get(module, request.key());
-  if (!look.ok()) return ToGrpc(look.status());
-  response.set_found(look->found);
-  response.set_nothing(look->found && !look->value);
-  if (look->value) response.set_value(*look->value);
-  for (const std::string& tag : look->tags) response.add_tags(tag);
-  response.set_ttl_ms(look->ttl_left.count());
-  response.set_version(look->version);
-  return grpc::Status::OK;
+void AnswerCacheGet(HostCache& cache, const std::string& module, const host::v1::CacheGetRequest& request,
+                    CacheAnswer<host::v1::CacheGetResponse> answer) {
+  cache.Get(module, request.key(), [answer = std::move(answer)](absl::StatusOr<HostCache::Look> look) {
+    answer(look.status(), [&](host::v1::CacheGetResponse& response) {
+      response.set_found(look->found);
+      response.set_nothing(look->found && !look->value);
+      if (look->value) response.set_value(*look->value);
+      for (const std::string& tag : look->tags) response.add_tags(tag);
+      response.set_ttl_ms(look->ttl_left.count());
+      response.set_version(look->version);
+    });
+  });
 }
 
 void AnswerCacheSet(HostCache& cache, const std::string& module, const host::v1::CacheSetRequest& request,

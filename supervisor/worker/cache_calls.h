@@ -11,10 +11,11 @@
 
 namespace bulkhead {
 
-grpc::Status AnswerCacheGet(HostCache& cache, const std::string& module, const host::v1::CacheGetRequest& request, host::v1::CacheGetResponse& response);
 // `answer` is what ends the call, see LaterCall.
 template <typename Response>
 using CacheAnswer = std::function<void(const absl::Status& status, const std::function<void(Response&)>& fill)>;
+void AnswerCacheGet(HostCache& cache, const std::string& module, const host::v1::CacheGetRequest& request,
+                    CacheAnswer<host::v1::CacheGetResponse> answer);
 void AnswerCacheSet(HostCache& cache, const std::string& module, const host::v1::CacheSetRequest& request,
                     CacheAnswer<host::v1::CacheSetResponse> answer);
 void AnswerCacheInvalidate(HostCache& cache, const std::string& module, const host::v1::CacheInvalidateRequest& request,

@@ -225,9 +225,9 @@ class HostServerImpl final : public HostServer, private host::v1::Host::Callback
                                      host::v1::CacheGetResponse* response) override {
     const auto module = CallerOf(*context);
     if (!module || cache_ == nullptr) return NotYet(context, "CacheGet");
-    auto* reactor = context->DefaultReactor();
-    reactor->Finish(AnswerCacheGet(*cache_, *module, *request, *response));
-    return reactor;
+    auto* call = new LaterCall(response);
+    AnswerCacheGet(*cache_, *module, *request, call->Answer());
+    return call;
   }
   grpc::ServerUnaryReactor* CacheSet(grpc::CallbackServerContext* context, const host::v1::CacheSetRequest* request,
                                      host::v1::CacheSetResponse* response) override {

@@ -48,9 +48,9 @@ class HostCache {
   };
 
   virtual ~HostCache() = default;
-  // INVALID_ARGUMENT for a key, a value or tags beyond cache::kMax….
-  virtual absl::StatusOr<Look> Get(const std::string& module, const std::string& key) = 0;
-  // `done` once, on any thread: when no watcher with a lease has what was there before.
+  // `done` of each call once, on any thread. INVALID_ARGUMENT for a key, a value or tags beyond cache::kMax….
+  virtual void Get(const std::string& module, const std::string& key, std::function<void(absl::StatusOr<Look>)> done) = 0;
+  // Done when no watcher with a lease has what was there before.
   virtual void Set(const std::string& module, NewEntry entry, std::function<void(absl::StatusOr<Stored>)> done) = 0;
   virtual void Invalidate(const std::string& module, cache::Names names, std::function<void(absl::StatusOr<int64_t>)> done) = 0;
 

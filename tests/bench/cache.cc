@@ -1,5 +1,6 @@
-// What a lookup in the cache of modules costs: found in the worker's memory, found in the supervisor over the host socket, loaded and invalidated,
-// beside a std::unordered_map with a mutex, whose value is copied, in the same run. Values of 100 bytes. Medians of rounds.
+// What a lookup in the cache of modules costs: found in the worker's memory, found in the supervisor over the host socket, found in a redis-server of this
+// host behind that, loaded and invalidated, beside a std::unordered_map with a mutex, whose value is copied, in the same run. Values of 100 bytes. Medians
+// of rounds.
 #include <grpc/grpc.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include "supervisor/base/loop.h"
 #include "supervisor/cache/cache.h"
 #include "supervisor/worker/host.h"
+#include "tests/fakes/redis_fixture.h"
 #include "worker_cache.h"
 
 namespace {
@@ -97,6 +99,41 @@ class PlainMap {
 
 size_t sink = 0;
 
+std::unique_ptr<WorkerCache> WorkerOf(const std::string& socket, const char* token) {
+  return std::make_unique<WorkerCache>([&](LevelOne& one) { return bulkhead::sdk::MakeHostLevelTwo(socket, token, one); }, bulkhead::sdk::SteadyNow);
+}
+
+// A supervisor that keeps nothing itself, so that each lookup of its workers is one of Redis.
+void MeasureRedis(Loop& loop, const std::string& socket, const std::vector<std::string>& keys) {
+  bulkhead::TestRedis redis;
+  auto shared = *Cache::Make(loop, Clock::Real(), {0, 0, "", "", redis.address(), "bench"});
+  auto manifest = std::make_shared<bulkhead::Manifest>();
+  auto module = std::make_shared<bulkhead::DirectoryModule>();
+  module->manifest = manifest;
+  auto directory = std::make_shared<bulkhead::Directory>();
+  directory->modules["bench"] = module;
+  shared->shared().Adopt(directory, [] {});
+  while (!shared->shared().RedisUsage()->up) std::this_thread::sleep_for(bulkhead::Millis(1));
+  auto host = *HostServer::Listen(socket, {});
+  host->ServeCache(shared->shared());
+  host->SetInstance("one", "bench", true);
+  {
+    auto worker = WorkerOf(socket, "one");
+    worker->SetMaxBytes(0);
+    for (const std::string& key : keys) worker->Set(key, std::string(kValue, 'x'), {.tags = {"prices"}});
+    const auto key_of = [&](int i) -> const std::string& { return keys[size_t(i * 31) % keys.size()]; };
+    Quantiles("get, found in Redis", 20'000, [&](int i) { sink += worker->Get(key_of(i)).value->size(); });
+    Quantiles("set in Redis", 10'000, [&](int i) { worker->Set(key_of(i), std::string(kValue, 'x'), {.tags = {"prices"}}); });
+    Quantiles("invalidate in Redis", 10'000, [&](int i) { worker->Invalidate(key_of(i)); });
+  }
+  {
+    auto client = *bulkhead::RedisClient::Open(redis.address(), bulkhead::limits::kRedisGreeting);
+    (void)client->Run({{"SET", "plain", std::string(kValue, 'x')}});
+    Quantiles("GET of redis-server by itself, over the same socket", 20'000, [&](int) { sink += client->Run({{"GET", "plain"}})->at(0).text.size(); });
+  }
+  host->Stop();
+}
+
 }  // namespace
 
 int main() {
@@ -115,11 +152,7 @@ int main() {
   host->SetInstance("one", "bench", true);
   host->SetInstance("two", "bench", true);
   {
-    const auto worker = [&](const char* token) {
-      return std::make_unique<WorkerCache>([&, token](LevelOne& one) { return bulkhead::sdk::MakeHostLevelTwo(socket, token, one); },
-                                           bulkhead::sdk::SteadyNow);
-    };
-    auto one = worker("one"), two = worker("two");
+    auto one = WorkerOf(socket, "one"), two = WorkerOf(socket, "two");
     PlainMap plain;
     for (const std::string& key : keys) {
       plain.Set(key, std::string(kValue, 'x'));
@@ -147,7 +180,7 @@ int main() {
       printf("  getOrLoad, found in the worker's memory %28.0f ns\n", load);
     }
     among = kKeys;
-    auto without = worker("two");
+    auto without = WorkerOf(socket, "two");
     without->SetMaxBytes(0);
     Quantiles("get, found in the supervisor", 20'000, [&](int i) { sink += without->Get(key_of(0, i)).value->size(); });
     Quantiles("get, found nowhere", 20'000, [&](int i) { sink += without->Get("nothing " + std::to_string(i)).known; });
@@ -163,6 +196,7 @@ int main() {
   host->Stop();
   host.reset();
   shared.reset();
+  MeasureRedis(loop, socket, keys);
   loop.Stop();
   loop_thread.join();
   unlink(socket.c_str());

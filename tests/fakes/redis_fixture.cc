@@ -84,4 +84,8 @@ void TestRedis::Kill() {
   pid_ = -1;
 }
 
+void TestRedis::Hang() { kill(pid_, SIGSTOP); }
+
+void TestRedis::GoOn() { kill(pid_, SIGCONT); }
+
 }  // namespace bulkhead

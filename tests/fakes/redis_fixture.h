@@ -19,6 +19,8 @@ class TestRedis {
   RedisAddress address() const;
   void Kill();  // kill -9
   void Start();
+  void Hang();  // SIGSTOP: it takes connections, and says nothing
+  void GoOn();
 
  private:
   const Keeps keeps_;

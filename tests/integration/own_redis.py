@@ -24,9 +24,9 @@ class Redis:
         self.process = None
         self.start()
 
-    def options(self):
-        """Of harness.Daemon: events go through this Redis."""
-        return {"env": {"BULKHEAD_EVENTS_ENGINE": "redis", "BULKHEAD_EVENTS_REDIS": f"redis://:{PASSWORD}@127.0.0.1:{self.port}"}}
+    def options(self, part="events"):
+        """Of harness.Daemon: events, or the cache, go through this Redis."""
+        return {"env": {f"BULKHEAD_{part.upper()}_ENGINE": "redis", f"BULKHEAD_{part.upper()}_REDIS": f"redis://:{PASSWORD}@127.0.0.1:{self.port}"}}
 
     def start(self):
         program = shutil.which("redis-server")
@@ -47,6 +47,13 @@ class Redis:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(STOP_TIMEOUT_S)
 
+    def hang(self):
+        """It takes connections, and says nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
     def cli(self, *words):
         """The answer to one command without spaces in it, as a line; nothing when Redis is away."""
         try:
@@ -62,3 +69,26 @@ class Redis:
         with contextlib.suppress(ProcessLookupError):
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ByRedis:
+    """Before a class of tests that start daemons with `options`: the same once more with a Redis."""
+
+    part = "events"  # of the configuration
+
+    @classmethod
+    def setUpClass(cls):
+        cls.redis = Redis()
+        cls.options = {**cls.options, **cls.redis.options(cls.part)}
+        try:
+            super().setUpClass()
+        except BaseException:
+            cls.redis.end()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        try:
+            super().tearDownClass()
+        finally:
+            cls.redis.end()

@@ -1,5 +1,5 @@
-// The module's cache, in two levels: this worker's memory, and what all workers of the module on this node share in the supervisor. What one
-// worker sets the others get, and an invalidation reaches all of them.
+// The module's cache, in two levels: this worker's memory, and what all workers of the module on this node share in the supervisor, with `cache.engine:
+// redis` all nodes. What one worker sets the others get, and an invalidation reaches all of them.
 //
 //   CacheValue price = context.cache().GetOrLoad("price/" + id, {.ttl = 10min, .tags = {"prices"}}, [&]() -> std::optional<std::string> {
 //     Rows rows = context.database().Query("SELECT price FROM prices WHERE id = $1", {id});

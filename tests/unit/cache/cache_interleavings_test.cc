@@ -4,45 +4,13 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <deque>
 #include <random>
 
-#include "level_one.h"
-#include "supervisor/cache/shared_cache.h"
 #include "tests/unit/cache/moved_clock.h"
+#include "tests/unit/cache/sim_worker.h"
 
 namespace bulkhead {
 namespace {
-
-constexpr char kSimModule[] = "orders", kSimKey[] = "key", kTag[] = "tag";
-
-cache::Bytes NumberText(int64_t number) { return std::make_shared<const std::string>(std::to_string(number)); }
-
-// A worker whose news are on their way until they are delivered.
-class SimWorker final : public HostCache::Watcher {
- public:
-  explicit SimWorker(SharedCache& two) : two_(two) {}
-  void Tell(HostCache::News news) override { underway_.push_back(std::move(news)); }
-  void Deliver() {
-    if (underway_.empty()) return;
-    const HostCache::News news = std::move(underway_.front());
-    underway_.pop_front();
-    if (news.renewed > 0) one.Grant(std::numeric_limits<int64_t>::max());
-    one.Apply(first_ ? cache::Names{.all = true} : news.names, news.version);
-    first_ = false;
-    two_.Heard(kSimModule, this, news.version, 0);
-  }
-  void DeliverAll() {
-    while (!underway_.empty()) Deliver();
-  }
-
-  sdk::LevelOne one{size_t{1} << 20};
-
- private:
-  SharedCache& two_;
-  std::deque<HostCache::News> underway_;
-  bool first_ = true;
-};
 
 struct Sim;
 
@@ -81,7 +49,8 @@ class Loader final : public Process {
       case 0: {
         least_ = sim.answered;
         if (const auto look = worker.one.Find(kSimKey, 0); look.found) return End(sim, std::stoll(*look.value), "level one");
-        const auto look = *sim.two.Get(kSimModule, kSimKey);
+        HostCache::Look look;
+        sim.two.Get(kSimModule, kSimKey, [&](absl::StatusOr<HostCache::Look> told) { look = *std::move(told); });
         version_ = look.version;
         if (!look.found) return;
         worker.one.Put({kSimKey, look.value, look.tags, 0, look.version});

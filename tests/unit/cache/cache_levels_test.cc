@@ -1,4 +1,5 @@
-// The cache of real workers behind a real host socket: what one sets the other gets, invalidations and lost streams, under threads.
+// The cache of real workers behind a real host socket, without and with a real Redis behind that: what one sets the other gets, invalidations and lost
+// streams, under threads.
 #include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -11,6 +12,7 @@
 #include "supervisor/base/loop.h"
 #include "supervisor/cache/cache.h"
 #include "supervisor/worker/host.h"
+#include "tests/unit/cache/cache_engine.h"
 #include "worker_cache.h"
 
 namespace bulkhead {
@@ -28,12 +30,19 @@ const bool kept_alive = (grpc_init(), true);
 
 constexpr milliseconds kPatience{20'000};  // about hanging, not about speed
 
-class CacheLevels : public testing::Test {
+class CacheLevels : public testing::TestWithParam<CacheEngine> {
  protected:
   CacheLevels() : loop_thread_([this] { loop_.Run(); }) {
     char name[] = "/tmp/bulkhead-cache-XXXXXX";
     folder_ = mkdtemp(name);
-    cache_ = *Cache::Make(loop_, Clock::Real(), {size_t{64} << 20, size_t{32} << 20, "", ""});
+    Cache::Options options{size_t{64} << 20, size_t{32} << 20, "", ""};
+    if (GetParam() == CacheEngine::kRedis) {
+      redis_.emplace();
+      options.redis = redis_->address();
+    }
+    cache_ = *Cache::Make(loop_, Clock::Real(), options);
+    cache_->shared().Adopt(EnabledModules({"orders", "prices"}), [] {});
+    if (redis_) AwaitRedis(cache_->shared());
     Listen();
   }
   ~CacheLevels() override {
@@ -68,12 +77,15 @@ class CacheLevels : public testing::Test {
   Loop loop_;
   std::thread loop_thread_;
   std::string folder_;
+  std::optional<TestRedis> redis_;
   std::unique_ptr<Cache> cache_;
   std::unique_ptr<HostServer> host_;
   std::vector<std::unique_ptr<WorkerCache>> workers_;
 };
 
-TEST_F(CacheLevels, WhatOneWorkerSetsTheOtherGetsAndAnotherModuleDoesNot) {
+INSTANTIATE_TEST_SUITE_P(Engines, CacheLevels, testing::Values(CacheEngine::kMemory, CacheEngine::kRedis), CacheEngineName);
+
+TEST_P(CacheLevels, WhatOneWorkerSetsTheOtherGetsAndAnotherModuleDoesNot) {
   WorkerCache &one = Worker("orders-0"), &two = Worker("orders-1"), &other = Worker("prices-0");
   one.Set("key", "value", {});
   EXPECT_EQ(Text(two.Get("key")), "value");
@@ -84,7 +96,7 @@ TEST_F(CacheLevels, WhatOneWorkerSetsTheOtherGetsAndAnotherModuleDoesNot) {
   EXPECT_EQ(two.GetOrLoad("gone", {}, [] { return std::optional<std::string>("loaded"); }), nullptr);
 }
 
-TEST_F(CacheLevels, AnInvalidationAndANewValueReachTheMemoryOfEveryWorkerBeforeTheyAreAnswered) {
+TEST_P(CacheLevels, AnInvalidationAndANewValueReachTheMemoryOfEveryWorkerBeforeTheyAreAnswered) {
   WorkerCache &one = Worker("orders-0"), &two = Worker("orders-1");
   one.Set("key", "first", {.tags = {"tag"}});
   ASSERT_TRUE(ServesItself(one, "key") && ServesItself(two, "key"));
@@ -100,7 +112,7 @@ TEST_F(CacheLevels, AnInvalidationAndANewValueReachTheMemoryOfEveryWorkerBeforeT
   EXPECT_EQ(Text(one.Get("key")), "(miss)");
 }
 
-TEST_F(CacheLevels, AWorkerThatHasEndedIsWaitedForOnlyUntilTheSupervisorKnows) {
+TEST_P(CacheLevels, AWorkerThatHasEndedIsWaitedForOnlyUntilTheSupervisorKnows) {
   WorkerCache &one = Worker("orders-0"), &two = Worker("orders-1");
   one.Set("key", "value", {});
   ASSERT_TRUE(ServesItself(one, "key") && ServesItself(two, "key"));
@@ -110,7 +122,7 @@ TEST_F(CacheLevels, AWorkerThatHasEndedIsWaitedForOnlyUntilTheSupervisorKnows) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, limits::kCacheLease / 2);
 }
 
-TEST_F(CacheLevels, AWorkerWhoseStreamIsLostServesNothingFromItsMemoryAndAgainWhenItIsBack) {
+TEST_P(CacheLevels, AWorkerWhoseStreamIsLostServesNothingFromItsMemoryAndAgainWhenItIsBack) {
   WorkerCache& one = Worker("orders-0");
   one.Set("key", "value", {});
   ASSERT_TRUE(ServesItself(one, "key"));
@@ -125,7 +137,7 @@ TEST_F(CacheLevels, AWorkerWhoseStreamIsLostServesNothingFromItsMemoryAndAgainWh
   EXPECT_EQ(*one.GetOrLoad("key", {}, [&] { return ++loads, std::optional<std::string>("loaded"); }), "loaded");
   EXPECT_EQ(loads, 1) << "a cache that is away finds nothing and breaks nothing";
   // What changes meanwhile it can't hear of.
-  cache_->shared().Heed("orders", {.keys = {"key"}});
+  cache_->shared().Heed("orders", {.keys = {"key"}}, true);
   host_.reset();
   Listen();
   while (loads < 1'000 && Text(one.Get("key")) == "(miss)" && std::chrono::steady_clock::now() < until) {
@@ -135,7 +147,7 @@ TEST_F(CacheLevels, AWorkerWhoseStreamIsLostServesNothingFromItsMemoryAndAgainWh
   EXPECT_TRUE(ServesItself(one, "key"));
 }
 
-TEST_F(CacheLevels, ALeaseIsKeptWhileTheMemoryIsUsed) {
+TEST_P(CacheLevels, ALeaseIsKeptWhileTheMemoryIsUsed) {
   WorkerCache& one = Worker("orders-0");
   one.Set("key", "value", {});
   ASSERT_TRUE(ServesItself(one, "key"));
@@ -148,7 +160,7 @@ TEST_F(CacheLevels, ALeaseIsKeptWhileTheMemoryIsUsed) {
   EXPECT_LE(one.counts().shared_hits - asked, 20) << "nearly all of about 4,000 come from its memory";
 }
 
-TEST_F(CacheLevels, ValuesUpToTheLimitTravelAndLongerOnesAreHandedOutAndNotKept) {
+TEST_P(CacheLevels, ValuesUpToTheLimitTravelAndLongerOnesAreHandedOutAndNotKept) {
   WorkerCache &one = Worker("orders-0"), &two = Worker("orders-1");
   const std::string large(sdk::kMaxCacheValue, '\xff');
   one.Set(std::string(sdk::kMaxCacheKey, 'k'), large, {.tags = std::vector<std::string>(sdk::kMaxCacheTags, std::string(sdk::kMaxCacheTag, 't'))});
@@ -192,7 +204,7 @@ class ForeignWorker {
   bool finished_ = false;
 };
 
-TEST_F(CacheLevels, WithoutTheTokenOfARunningInstanceNobodyFollows) {
+TEST_P(CacheLevels, WithoutTheTokenOfARunningInstanceNobodyFollows) {
   for (const char* token : {"", "wrong"}) {
     ForeignWorker stranger(folder_ + "/host", token);
     EXPECT_FALSE(stranger.Read());
@@ -200,7 +212,7 @@ TEST_F(CacheLevels, WithoutTheTokenOfARunningInstanceNobodyFollows) {
   }
 }
 
-TEST_F(CacheLevels, WhoDoesNotReadItsNewsIsToldToDropEverythingAndHoldsUpNobodyBeyondItsLease) {
+TEST_P(CacheLevels, WhoDoesNotReadItsNewsIsToldToDropEverythingAndHoldsUpNobodyBeyondItsLease) {
   ForeignWorker slow(folder_ + "/host", "orders-1");
   ASSERT_TRUE(slow.Read());
   slow.Renew(7);
@@ -224,7 +236,7 @@ TEST_F(CacheLevels, WhoDoesNotReadItsNewsIsToldToDropEverythingAndHoldsUpNobodyB
   }
 }
 
-TEST_F(CacheLevels, StreamsThatAreCancelledInTheMiddleHarmNobody) {
+TEST_P(CacheLevels, StreamsThatAreCancelledInTheMiddleHarmNobody) {
   std::vector<std::thread> clients;
   std::atomic<bool> over{false};
   std::thread writer([&] {
@@ -253,7 +265,7 @@ TEST_F(CacheLevels, StreamsThatAreCancelledInTheMiddleHarmNobody) {
 }
 
 // A truth that grows; whoever asks after an invalidation was answered must not be told less than what it was then.
-TEST_F(CacheLevels, UnderThreadsNobodyIsToldWhatWasInvalidatedBeforeHeAsked) {
+TEST_P(CacheLevels, UnderThreadsNobodyIsToldWhatWasInvalidatedBeforeHeAsked) {
   WorkerCache &one = Worker("orders-0"), &two = Worker("orders-1");
   std::atomic<int64_t> truth{1}, told{1}, reads{0}, stale{0};
   std::atomic<bool> over{false};

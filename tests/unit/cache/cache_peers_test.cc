@@ -19,8 +19,9 @@ class PeerNode {
   explicit PeerNode(const std::string& conninfo, const std::string& key = std::string(64, 'a'))
       : box_(*SecretBox::Load("", key)),
         peers_(conninfo, *box_,
-               {[this](const std::string& module, const cache::Names& names) {
+               {[this](const std::string& module, const cache::Names& names, bool missed) {
                   std::lock_guard lock(mutex_);
+                  if (missed) heard_.push_back(module + " lacks Redis");
                   for (const std::string& name : names.keys) heard_.push_back(module + " key " + name);
                   for (const std::string& name : names.tags) heard_.push_back(module + " tag " + name);
                   if (names.all) heard_.push_back(module + " all");
@@ -31,7 +32,7 @@ class PeerNode {
                   ++connected_;
                   changed_.notify_all();
                 }}) {}
-  void Tell(const std::string& module, const cache::Names& names) { peers_.Tell(module, names); }
+  void Tell(const std::string& module, const cache::Names& names, bool missed = false) { peers_.Tell(module, names, missed); }
   bool Hears(const std::string& what) {
     std::unique_lock lock(mutex_);
     return changed_.wait_for(lock, kPeerPatience, [&] { return std::find(heard_.begin(), heard_.end(), what) != heard_.end(); });
@@ -64,6 +65,9 @@ TEST(CachePeers, OneNodeHearsWhatTheOtherInvalidatesAndNotWhatItDoesItself) {
   two.Tell("orders", {.keys = {"back"}});
   EXPECT_TRUE(one.Hears("orders key back"));
   EXPECT_EQ(one.heard(), std::vector<std::string>{"orders key back"});
+  two.Tell("orders", {.keys = {"late"}}, true);
+  EXPECT_TRUE(one.Hears("orders key late"));
+  EXPECT_EQ(one.heard(), (std::vector<std::string>{"orders key back", "orders lacks Redis", "orders key late"}));
 }
 
 TEST(CachePeers, ManyLongNamesTravelInPiecesThatPostgresqlTakes) {
@@ -76,7 +80,7 @@ TEST(CachePeers, ManyLongNamesTravelInPiecesThatPostgresqlTakes) {
   for (const std::string& key : {names.keys.front(), names.keys.back()}) EXPECT_TRUE(two.Hears("orders key " + key));
   EXPECT_EQ(two.heard().size(), 300u);
   const auto box = *SecretBox::Load("", std::string(64, 'a'));
-  for (const std::string& text : CacheNotifications(*box, "origin", "orders", names)) EXPECT_LT(text.size(), 8'000u);
+  for (const std::string& text : CacheNotifications(*box, "origin", "orders", names, false)) EXPECT_LT(text.size(), 8'000u);
 }
 
 TEST(CachePeers, WhatWaitsTooLongIsEverythingOfTheModule) {
@@ -92,7 +96,7 @@ TEST(CachePeers, WithoutTheNodesKeyANotificationSaysNothingAndDoesNothing) {
   PeerNode one(conninfo), stranger(conninfo, std::string(64, 'b'));
   ASSERT_TRUE(one.Connects(1) && stranger.Connects(1));
   const auto box = *SecretBox::Load("", std::string(64, 'a'));
-  for (const std::string& text : CacheNotifications(*box, "origin", "secret-module", {.keys = {"secret-key"}})) {
+  for (const std::string& text : CacheNotifications(*box, "origin", "secret-module", {.keys = {"secret-key"}}, false)) {
     EXPECT_EQ(text.find("secret"), std::string::npos);
   }
   Database database(conninfo, 1);

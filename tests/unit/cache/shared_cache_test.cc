@@ -26,15 +26,23 @@ class SharedCacheTest : public testing::Test {
   void Make(size_t all, size_t each) {
     SharedCache::Options options{all, each};
     options.after = [this](Millis, std::function<void()> then) { timers_.push_back(std::move(then)); };
-    options.tell_others = [this](const std::string& module, const cache::Names& names) { told_others_.emplace_back(module, names); };
+    options.tell_others = [this](const std::string& module, const cache::Names& names, bool missed) {
+      EXPECT_TRUE(missed) << "other nodes may have a Redis";
+      told_others_.emplace_back(module, names);
+    };
     cache_ = std::make_unique<SharedCache>(clock_, options);
   }
+  absl::StatusOr<HostCache::Look> Look(const std::string& module, const std::string& key) {
+    absl::StatusOr<HostCache::Look> answer = absl::UnknownError("no answer");
+    cache_->Get(module, key, [&](absl::StatusOr<HostCache::Look> look) { answer = std::move(look); });
+    return answer;
+  }
   std::string Get(const std::string& module, const std::string& key) {
-    const auto look = cache_->Get(module, key);
+    const auto look = Look(module, key);
     if (!look.ok()) return "error: " + ErrorCode(look.status());
     return !look->found ? "(miss)" : look->value ? *look->value : "(nothing)";
   }
-  int64_t VersionOf(const std::string& module, const std::string& key) { return cache_->Get(module, key)->version; }
+  int64_t VersionOf(const std::string& module, const std::string& key) { return Look(module, key)->version; }
   absl::StatusOr<HostCache::Stored> Set(const std::string& module, HostCache::NewEntry entry) {
     absl::StatusOr<HostCache::Stored> answer = absl::UnknownError("no answer yet");
     cache_->Set(module, std::move(entry), [&](absl::StatusOr<HostCache::Stored> stored) { answer = std::move(stored); });
@@ -87,11 +95,11 @@ TEST_F(SharedCacheTest, ThatThereIsNothingIsFoundAsWell) {
 TEST_F(SharedCacheTest, ALookTellsWhatIsLeftOfTheTime) {
   EXPECT_TRUE(Set("orders", {"key", SharedText("v"), Millis(10'000), {"a", "b"}}).ok());
   clock_.Move(Millis(4'000));
-  const auto look = cache_->Get("orders", "key");
+  const auto look = Look("orders", "key");
   EXPECT_EQ(look->ttl_left, Millis(6'000));
   EXPECT_EQ(look->tags, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(Set("orders", {"for ever", SharedText("v")}).ok());
-  EXPECT_EQ(cache_->Get("orders", "for ever")->ttl_left, Millis(0));
+  EXPECT_EQ(Look("orders", "for ever")->ttl_left, Millis(0));
 }
 
 TEST_F(SharedCacheTest, WhatWasReadBeforeAnInvalidationOrASetIsRefused) {
@@ -228,11 +236,11 @@ TEST_F(SharedCacheTest, OtherNodesAreToldOfWhatAModuleInvalidatesHereAndNotOfWha
   EXPECT_EQ(told_others_[1].second.keys, std::vector<std::string>{"key"});
   auto worker = Leased("orders", "one");
   const int64_t before = VersionOf("orders", "key");
-  cache_->Heed("orders", {.tags = {"t"}});
+  cache_->Heed("orders", {.tags = {"t"}}, false);
   EXPECT_EQ(Get("orders", "key"), "(miss)");
   EXPECT_FALSE(Set("orders", {"key", SharedText("old"), Millis(0), {"t"}, before})->stored);
   EXPECT_EQ(worker->Take().size(), 1u);
-  cache_->Heed("unknown", {.all = true});
+  cache_->Heed("unknown", {.all = true}, false);
   EXPECT_TRUE(Set("orders", {"key", SharedText("w"), Millis(0), {}, VersionOf("orders", "key")}).ok());
   cache_->ForgetAll();
   EXPECT_EQ(Get("orders", "key"), "(miss)");

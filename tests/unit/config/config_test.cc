@@ -450,6 +450,18 @@ TEST_F(ConfigTest, TheEngineRedisWantsToKnowWhereRedisIsAndNoSentenceShowsItsPas
   }
 }
 
+TEST_F(ConfigTest, TheCacheIsSharedInRedisWhereThatIsConfiguredAndNoSentenceShowsItsPassword) {
+  EXPECT_FALSE(Good({"serve"}).cache_on_redis);
+  EXPECT_THAT(Bad({"serve", "--cache-engine", "redis"}), HasSubstr("cache.redis: The engine redis wants to know where Redis is"));
+  EXPECT_THAT(Bad({"serve", "--cache-engine", "memcached"}), HasSubstr("\"memcached\" is neither memory nor redis"));
+  Write("cache:\n  engine: redis\n  redis: redis://:s%40cret@redis.example.org:6380/3\n");
+  const Config config = Good({"serve", "--config", "b.yaml"});
+  EXPECT_TRUE(config.cache_on_redis);
+  EXPECT_EQ(config.cache_redis, "redis://:s%40cret@redis.example.org:6380/3");
+  EXPECT_FALSE(config.events_on_redis);
+  EXPECT_THAT(Bad({"serve", "--cache-redis", "redis://:secret@h:0"}), testing::AllOf(HasSubstr("--cache-redis: "), testing::Not(HasSubstr("secret"))));
+}
+
 TEST_F(ConfigTest, HelpAndVersionArePrinted) {
   for (std::vector<const char*> arguments : {std::vector<const char*>{"--help"}, {}, {"-h"}}) {
     auto line = Parse(arguments);
