@@ -194,40 +194,4 @@ void Runner::WriteLines(Flight& flight) {
               });
 }
 
-void Runner::Heartbeat(std::function<void()> done) {
-  const Instant now = clock_.Now();
-  for (int64_t fence : FencesWhere([&](const Flight& f) { return !alone_ && f.phase == Flight::Phase::kCalling && now - f.leased >= limits::kLeaseGivenUp; })) {
-    Flight* flight = Find(fence);
-    if (flight == nullptr) continue;
-    LogWarn("jobs", "the lease of a run can't be renewed; it is stopped before somebody else takes it over", {{"run", flight->run.view.id}});
-    Cut(*flight, CutShort::kLeft);
-  }
-  std::vector<RunningRun> mine;
-  for (const auto& [fence, flight] : flights_) mine.push_back({flight->run.view.id, fence, flight->instance()});
-  if (mine.empty()) return done();
-  store_.Call([mine](RunStore& store) { return store.Extend(mine); },
-              [this, mine, now, done = std::move(done)](absl::StatusOr<std::vector<RunStore::Extended>> extended) {
-                if (extended.ok()) {
-                  std::map<int64_t, RunStore::Extended> renewed;
-                  for (const RunStore::Extended& e : *extended) renewed[e.fence] = e;
-                  for (const auto& [id, fence, worker] : mine) {
-                    Flight* flight = Find(fence);
-                    if (flight == nullptr) continue;
-                    auto found = renewed.find(fence);
-                    if (found != renewed.end()) flight->leased = now;
-                    if (flight->phase != Flight::Phase::kCalling) continue;  // what has ended finds out when it writes
-                    if (found == renewed.end()) {
-                      LogWarn("jobs", "the lease of a run is lost; it is stopped here", {{"run", id}});
-                      Cut(*flight, CutShort::kLeft);
-                    } else if (found->second.cancelled) {
-                      Cut(*flight, CutShort::kCancelled);
-                    } else if (found->second.newer_waits && flight->spec->overlap == Overlap::kReplace && flight->spec->concurrency == 1) {
-                      Cut(*flight, CutShort::kReplaced);
-                    }
-                  }
-                }
-                done();
-              });
-}
-
 }  // namespace bulkhead
