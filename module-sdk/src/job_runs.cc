@@ -84,6 +84,7 @@ struct JobRuns::State {
   std::set<std::shared_ptr<JobRun>> running;  // until the handler has returned
   std::deque<Task> tasks;                     // of these, those that no thread has taken yet
   size_t free_threads = 0;
+  bool waking = false;  // one of these is on its way to the tasks: it wakes the next one, if there is still work then
   int threads = 0;
   std::set<std::shared_ptr<RunsReactor>> calls;  // RunJobs
   bool interrupted = false, over = false, ended = false;
@@ -260,7 +261,7 @@ void JobRuns::Start(const std::shared_ptr<State>& state, const std::shared_ptr<J
     } else {
       state->running.insert(run);
       state->tasks.push_back({run, handler});
-      state->work.notify_one();
+      WakeOne(*state);
     }
   }
   if (!code.empty()) run->Fail(code, why, "", true);
@@ -278,17 +279,27 @@ bool JobRuns::GetThread(const std::shared_ptr<State>& state) {
   return true;
 }
 
+// Under the lock. Of many short runs one thread may do the next before another has woken.
+void JobRuns::WakeOne(State& state) {
+  if (!state.waking && !state.tasks.empty() && state.free_threads > 0) {
+    state.waking = true;
+    state.work.notify_one();
+  }
+}
+
 void JobRuns::Work(State& state) {
   std::unique_lock lock(state.mutex);
   while (!state.ended) {
     if (state.tasks.empty()) {
       ++state.free_threads;
-      state.work.wait(lock, [&] { return state.ended || !state.tasks.empty(); });
+      state.work.wait(lock);
       --state.free_threads;
+      state.waking = false;
       continue;
     }
     State::Task task = std::move(state.tasks.front());
     state.tasks.pop_front();
+    WakeOne(state);
     lock.unlock();
     task.run->Execute(*task.handler);
     lock.lock();

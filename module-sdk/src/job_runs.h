@@ -48,6 +48,7 @@ class JobRuns {
   static void Start(const std::shared_ptr<State>& state, const std::shared_ptr<JobRun>& run, const ::bulkhead::module::v1::RunJobRequest& request,
                     const Jobs* jobs);
   static bool GetThread(const std::shared_ptr<State>& state);
+  static void WakeOne(State& state);
   static void Work(State& state);
 
   const std::shared_ptr<State> state_;  // also its threads', as a hung handler must not hold up the end of the process

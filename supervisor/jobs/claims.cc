@@ -58,7 +58,7 @@ std::vector<std::string> Plan(Places places, int runs) {
 
 std::vector<RunClaim> JobsOnLoop::Claimable(bool ahead_too) {
   const Runner::Load load = runner_.load(limits::kAheadTime);
-  const int left = limits::kMaxRunsPerNode - runner_.Executing() - ahead_.size();
+  const int left = limits::kMaxRunsPerNode - runner_.Executing();
   std::vector<RunClaim> claims;
   for (const auto& [key, job] : schedule_.jobs()) {
     const Places places = PlacesOf(*job.module, load.instances);

@@ -135,15 +135,14 @@ void JobsOnLoop::DoEnqueue(const std::string& module, const EnqueueRequest& requ
       if (claim.module == module && claim.job == request.job) claims.push_back(std::move(claim));
     }
   }
-  const bool claims_too = !claims.empty();
-  if (claims_too) {
+  if (!claims.empty()) {
     claiming_ = true;
     claim_again_ = false;
   }
   store_.Call([module, request, claims](RunStore& store) { return store.EnqueueAndClaim(module, request, claims); },
-              [this, module, job = request.job, delay = request.delay, done, claims_too, claims, asked = clock_.Now()](absl::StatusOr<RunStore::Queued> queued) {
+              [this, module, job = request.job, delay = request.delay, done, claims, asked = clock_.Now()](absl::StatusOr<RunStore::Queued> queued) {
                 queued.ok() ? done(queued->run) : done(queued.status());
-                if (claims_too) {
+                if (!claims.empty()) {
                   Claimed(queued.ok() ? std::move(queued->claimed) : std::vector<ClaimedRun>(), claims, asked);
                 } else if (queued.ok() && queued->run.fresh && !stopping_) {
                   if (delay == Millis(0)) {

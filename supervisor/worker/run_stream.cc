@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <deque>
 #include <unordered_map>
 #include <utility>
@@ -102,7 +103,13 @@ class Reactor final : public grpc::ClientBidiReactor<v1::RunJobsRequest, v1::Run
       if (found == state.runs.end()) return;
       run = std::move(found->second);
       state.runs.erase(found);
-      state.cancel.push_back(fence);
+      // One that is not on its way yet need not go.
+      const auto unsent = std::find_if(state.begin.begin(), state.begin.end(), [fence](const v1::RunJobRequest& r) { return r.fence() == fence; });
+      if (unsent != state.begin.end()) {
+        state.begin.erase(unsent);
+      } else {
+        state.cancel.push_back(fence);
+      }
     });
     if (!run.done) return;
     Pump();

@@ -22,8 +22,8 @@ pb::RunJobRequest Job(int64_t fence, const std::string& name, const std::string&
 
 class Stream {
  public:
-  explicit Stream(ModuleProcess& module, std::string token = "")
-      : call_(token.empty() ? module.Call(std::chrono::seconds(30)) : module.Call(std::chrono::seconds(30), token)),
+  explicit Stream(ModuleProcess& module, const char* token = nullptr)
+      : call_(token == nullptr ? module.Call(std::chrono::seconds(30)) : module.Call(std::chrono::seconds(30), token)),
         stream_(module.stub().RunJobs(call_.get())) {}
 
   void Begin(const std::vector<pb::RunJobRequest>& runs) {

@@ -13,11 +13,11 @@
 namespace bulkhead {
 namespace {
 
-namespace v1 = module::v1;
+namespace pb = ::bulkhead::module::v1;
 using namespace std::chrono_literals;
 
 // Answers a run "echo" with its payload at once, and "hold" not at all; "break" ends the stream.
-class Served final : public v1::Module::Service {
+class Served final : public pb::Module::Service {
  public:
   explicit Served(bool offers) : offers_(offers) {
     grpc::ServerBuilder builder;
@@ -30,24 +30,24 @@ class Served final : public v1::Module::Service {
     unlink(path_.c_str());
   }
 
-  grpc::Status Initialize(grpc::ServerContext*, const v1::InitializeRequest*, v1::InitializeResponse* response) override {
+  grpc::Status Initialize(grpc::ServerContext*, const pb::InitializeRequest*, pb::InitializeResponse* response) override {
     response->set_run_jobs(offers_);
     return grpc::Status::OK;
   }
-  grpc::Status RunJob(grpc::ServerContext*, const v1::RunJobRequest* request, grpc::ServerWriter<v1::RunJobUpdate>* writer) override {
+  grpc::Status RunJob(grpc::ServerContext*, const pb::RunJobRequest* request, grpc::ServerWriter<pb::RunJobUpdate>* writer) override {
     Note([&] { ++calls_; });
-    v1::RunJobUpdate update;
+    pb::RunJobUpdate update;
     update.mutable_result()->set_result_json(request->payload_json());
     writer->Write(update);
     return grpc::Status::OK;
   }
-  grpc::Status RunJobs(grpc::ServerContext* context, grpc::ServerReaderWriter<v1::RunJobsUpdate, v1::RunJobsRequest>* stream) override {
+  grpc::Status RunJobs(grpc::ServerContext* context, grpc::ServerReaderWriter<pb::RunJobsUpdate, pb::RunJobsRequest>* stream) override {
     const auto token = context->client_metadata().find("x-bulkhead-token");
     if (token == context->client_metadata().end() || token->second != "token") return {grpc::StatusCode::UNAUTHENTICATED, "no token"};
     Note([&] { ++streams_; });
-    v1::RunJobsRequest request;
+    pb::RunJobsRequest request;
     while (stream->Read(&request)) {
-      v1::RunJobsUpdate updates;
+      pb::RunJobsUpdate updates;
       bool breaks = false;
       for (const auto& run : request.begin()) {
         breaks |= run.job() == "break";
@@ -109,7 +109,7 @@ class RunStreamTest : public testing::Test {
     return port;
   }
   Run Begin(ControlPort& port, int64_t fence, const std::string& job, const std::string& payload = "null") {
-    v1::RunJobRequest request;
+    pb::RunJobRequest request;
     request.set_fence(fence);
     request.set_job(job);
     request.set_payload_json(payload);
@@ -118,7 +118,7 @@ class RunStreamTest : public testing::Test {
     run.ended = ended->get_future();
     run.call = port.RunJob(
         request, 30s,
-        [said = run.said](const v1::RunJobUpdate& update) { said->push_back(update.has_log() ? update.log().message() : update.result().result_json()); },
+        [said = run.said](const pb::RunJobUpdate& update) { said->push_back(update.has_log() ? update.log().message() : update.result().result_json()); },
         [ended](absl::Status status) { ended->set_value(std::move(status)); });
     return run;
   }
