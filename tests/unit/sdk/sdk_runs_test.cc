@@ -44,7 +44,8 @@ class Stream {
       ++messages_;
       for (const auto& of : updates.updates()) {
         said_.insert(of.fence());
-        if (of.update().has_result() || of.update().has_error()) EXPECT_TRUE(ends.emplace(of.fence(), of.update()).second) << "two ends of one run";
+        const bool ended = of.update().has_result() || of.update().has_error();
+        EXPECT_TRUE(!ended || ends.emplace(of.fence(), of.update()).second) << "two ends of one run";
       }
     }
     EXPECT_EQ(ends.size(), count);
@@ -79,7 +80,7 @@ std::set<int64_t> Running(ModuleProcess& module) {
   return {response.fences().begin(), response.fences().end()};
 }
 
-TEST(Runs, AModuleOfTheSdkOffersThemAndWantsTheToken) {
+TEST(Runs, TheCallWantsTheToken) {
   ModuleProcess module;
   EXPECT_EQ(Stream(module, "wrong").Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }

@@ -93,7 +93,7 @@ class Served final : public pb::Module::Service {
   std::condition_variable noted_;
 };
 
-struct Run {
+struct OneRun {
   std::shared_ptr<JobCall> call;
   std::future<absl::Status> ended;
   std::shared_ptr<std::vector<std::string>> said = std::make_shared<std::vector<std::string>>();
@@ -108,13 +108,13 @@ class RunStreamTest : public testing::Test {
     EXPECT_TRUE(initialized.get_future().get().ok());
     return port;
   }
-  Run Begin(ControlPort& port, int64_t fence, const std::string& job, const std::string& payload = "null") {
+  OneRun Begin(ControlPort& port, int64_t fence, const std::string& job, const std::string& payload = "null") {
     pb::RunJobRequest request;
     request.set_fence(fence);
     request.set_job(job);
     request.set_payload_json(payload);
     auto ended = std::make_shared<std::promise<absl::Status>>();
-    Run run;
+    OneRun run;
     run.ended = ended->get_future();
     run.call = port.RunJob(
         request, 30s,
@@ -122,7 +122,7 @@ class RunStreamTest : public testing::Test {
         [ended](absl::Status status) { ended->set_value(std::move(status)); });
     return run;
   }
-  static absl::Status End(Run& run) {
+  static absl::Status End(OneRun& run) {
     if (run.ended.wait_for(10s) != std::future_status::ready) return absl::DeadlineExceededError("it does not end");
     return run.ended.get();
   }
@@ -131,7 +131,7 @@ class RunStreamTest : public testing::Test {
 TEST_F(RunStreamTest, ManyRunsGoByOneStreamAndEachHearsItsOwn) {
   Served served(true);
   auto port = Port(served);
-  std::vector<Run> runs;
+  std::vector<OneRun> runs;
   for (int i = 0; i < 500; ++i) runs.push_back(Begin(*port, i, "echo", std::to_string(i)));
   for (int i = 0; i < 500; ++i) {
     ASSERT_TRUE(End(runs[i]).ok());
@@ -143,7 +143,7 @@ TEST_F(RunStreamTest, ManyRunsGoByOneStreamAndEachHearsItsOwn) {
 TEST_F(RunStreamTest, AModuleThatDoesNotOfferTheStreamIsAskedRunByRun) {
   Served served(false);
   auto port = Port(served);
-  Run one = Begin(*port, 1, "echo", "7"), two = Begin(*port, 2, "echo", "8");
+  OneRun one = Begin(*port, 1, "echo", "7"), two = Begin(*port, 2, "echo", "8");
   EXPECT_TRUE(End(one).ok());
   EXPECT_TRUE(End(two).ok());
   EXPECT_EQ(*two.said, (std::vector<std::string>{"8"}));
@@ -153,7 +153,7 @@ TEST_F(RunStreamTest, AModuleThatDoesNotOfferTheStreamIsAskedRunByRun) {
 TEST_F(RunStreamTest, ACancelledRunEndsAtOnceAndTheModuleIsTold) {
   Served served(true);
   auto port = Port(served);
-  Run held = Begin(*port, 5, "hold"), other = Begin(*port, 6, "hold");
+  OneRun held = Begin(*port, 5, "hold"), other = Begin(*port, 6, "hold");
   ASSERT_TRUE(served.Await([&] { return served.begun_ == 2; }));
   held.call->Cancel();
   held.call->Cancel();
@@ -165,13 +165,13 @@ TEST_F(RunStreamTest, ACancelledRunEndsAtOnceAndTheModuleIsTold) {
 TEST_F(RunStreamTest, AStreamThatBreaksLosesItsRunsAndTheNextRunHasAnotherOne) {
   Served served(true);
   auto port = Port(served);
-  Run held = Begin(*port, 1, "hold");
+  OneRun held = Begin(*port, 1, "hold");
   ASSERT_TRUE(served.Await([&] { return served.begun_ == 1; }));
-  Run breaks = Begin(*port, 2, "break");
+  OneRun breaks = Begin(*port, 2, "break");
   EXPECT_EQ(End(held).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(End(breaks).code(), absl::StatusCode::kUnavailable);
   held.call->Cancel();
-  Run next = Begin(*port, 3, "echo", "9");
+  OneRun next = Begin(*port, 3, "echo", "9");
   EXPECT_TRUE(End(next).ok());
   EXPECT_TRUE(served.Await([&] { return served.streams_ == 2; }));
 }
@@ -179,7 +179,7 @@ TEST_F(RunStreamTest, AStreamThatBreaksLosesItsRunsAndTheNextRunHasAnotherOne) {
 TEST_F(RunStreamTest, TheStreamEndsWithThePort) {
   Served served(true);
   auto port = Port(served);
-  Run held = Begin(*port, 1, "hold");
+  OneRun held = Begin(*port, 1, "hold");
   ASSERT_TRUE(served.Await([&] { return served.begun_ == 1; }));
   port.reset();
   EXPECT_EQ(End(held).code(), absl::StatusCode::kUnavailable);
