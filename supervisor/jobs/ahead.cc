@@ -20,7 +20,8 @@ int Ahead::Allowance(const JobKey& key, int moving) const {
   const auto found = queues_.find(key);
   if (found == queues_.end() || found->second.took_ms < 0 || moving <= 0) return 0;
   const double begins = moving * static_cast<double>(limits::kAheadTime.count()) / found->second.took_ms;
-  return static_cast<int>(std::min(begins, static_cast<double>(limits::kMaxRunsAhead)));
+  const int lately = std::max(found->second.begun, found->second.before);
+  return std::min({static_cast<int>(std::min(begins, 1e6)), std::max(limits::kFewRunsAhead, lately + lately / 2), limits::kMaxRunsAhead});
 }
 
 void Ahead::Put(ClaimedRun run, Instant leased) {
@@ -33,9 +34,15 @@ void Ahead::Put(ClaimedRun run, Instant leased) {
 }
 
 Ahead::Waiting Ahead::Take(const JobKey& key) {
-  std::deque<Waiting>& runs = queues_.at(key).runs;
-  Waiting next = std::move(runs.front());
-  runs.pop_front();
+  Queue& queue = queues_.at(key);
+  if (const Instant now = clock_.Now(); now - queue.since >= limits::kAheadTime) {
+    queue.before = now - queue.since < 2 * limits::kAheadTime ? queue.begun : 0;
+    queue.begun = 0;
+    queue.since = now;
+  }
+  ++queue.begun;
+  Waiting next = std::move(queue.runs.front());
+  queue.runs.pop_front();
   --size_;
   return next;
 }

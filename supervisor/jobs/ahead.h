@@ -16,6 +16,7 @@ namespace bulkhead {
 
 namespace limits {
 inline constexpr int kMaxRunsAhead = 1'000;     // of one job
+inline constexpr int kFewRunsAhead = 64;        // of one of which not many have begun lately
 inline constexpr int kMaxClaimedRuns = 4'096;   // on a node: executed, waiting, or over and not written; beyond, nothing is claimed
 inline constexpr Millis kAheadTime{50};         // within which they are to begin
 inline constexpr Millis kAheadPatience{100};    // after which they are given back
@@ -33,13 +34,16 @@ class Ahead {
     int slots = 1;             // by the last claim: of the job's runs this node executes no more at once
     bool more = false;         // the last claim has left some behind
     double took_ms = -1;       // a run, on average over the last ones; below 0: not known
+    Instant since{};           // so many have begun,
+    int begun = 0, before = 0;  // and so many in the kAheadTime before
   };
 
   explicit Ahead(const Clock& clock) : clock_(clock) {}
 
   // A run of the job has ended, and has had its place for so long.
   void Took(const JobKey& key, Instant::duration time);
-  // How many may wait, where `moving` places take one run of the job after another.
+  // How many may wait, where `moving` places take one run of the job after another: as many as they then do within kAheadTime, but not many more than have
+  // begun within the last one, as the database may be what they wait for.
   int Allowance(const JobKey& key, int moving) const;
 
   void Put(ClaimedRun run, Instant leased);

@@ -140,7 +140,7 @@ void JobsOnLoop::Left(const JobKey& key, Instant::duration took) {
 void JobsOnLoop::Place() {
   if (stopping_) return GiveBack(ahead_.TakeAll());
   std::vector<JobKey> orphans;
-  int places = limits::kMaxRunsPerNode - runner_.Executing();
+  int places = runner_.Unwritten() < limits::kMaxUnwritten ? limits::kMaxRunsPerNode - runner_.Executing() : 0;
   for (bool more = true; std::exchange(more, false);) {
     for (const auto& [key, queue] : ahead_.queues()) {
       if (queue.runs.empty()) continue;
@@ -189,6 +189,7 @@ void JobsOnLoop::Vacated(Millis delay) {
   if (delay > Millis(0) && !stopping_) {
     loop_.After(delay, store_.GuardedWith<>([this] { Claim(); }));
   }
+  Place();
   Claim();
   MaybeStopped();
 }

@@ -26,6 +26,8 @@ std::string_view AttemptOutcome(const RunOutcome& outcome) {
   return "RETURNED";
 }
 
+constexpr int kMaxWriting = 2;  // one works while the other one waits for its commit
+
 // What the row of a run has become, with the rest of it as it was.
 void Close(RunView& view, const ClosedRun& row) {
   view.status = row.status;
@@ -113,7 +115,8 @@ void Runner::Tell(const Flight& flight) const {
 }
 
 void Runner::WriteOutcomes() {
-  if (writing_ || outcomes_.empty() || retry_timer_ != 0) return;
+  if (outcomes_.empty() || retry_timer_ != 0 || writing_ >= kMaxWriting) return;
+  if (writing_ > 0 && (one_by_one_ || outcomes_.size() < limits::kManyOutcomes)) return;
   const size_t count = one_by_one_ ? 1 : std::min(outcomes_.size(), limits::kMaxOutcomesAtOnce);
   const std::vector<int64_t> fences(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
   outcomes_.erase(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
@@ -122,13 +125,13 @@ void Runner::WriteOutcomes() {
     const Flight& flight = *flights_.at(fence);
     runs.push_back({flight.run.view.id, fence, flight.instance(), *flight.outcome});
   }
-  writing_ = true;
+  ++writing_;
   store_.Call([runs = std::move(runs)](RunStore& store) { return store.Finish(runs); },
               [this, fences](absl::StatusOr<std::vector<std::optional<ClosedRun>>> written) { Written(fences, std::move(written)); });
 }
 
 void Runner::Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<ClosedRun>>> written) {
-  writing_ = false;
+  --writing_;
   const auto ended_here = [](const RunOutcome& outcome) {
     return outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
   };
@@ -140,6 +143,7 @@ void Runner::Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vec
       if (ended_here(*flight.outcome) && !std::exchange(flight.announced, true)) events_.ended(flight.run.view);
       NotWritten(flight, written.status());
     }
+    if (retry_timer_ != 0) return;
     retry_timer_ = store_.loop().After(limits::kOutcomeRetry, [this] {
       retry_timer_ = 0;
       WriteOutcomes();

@@ -27,7 +27,9 @@ inline constexpr Millis kRunHeartbeat{5'000};      // renews leases
 inline constexpr Millis kLeaseGivenUp{20'000};     // without a renewal; the rest of kRunLease is for the handler's end
 inline constexpr Millis kCancelGrace{5'000};       // for a handler to return after its run was cancelled; then its worker is killed
 inline constexpr Millis kHastyGrace{2'000};        // the same at a shutdown, and when the lease or the call is lost
-inline constexpr size_t kMaxOutcomesAtOnce = 500;  // written by one statement
+inline constexpr size_t kMaxOutcomesAtOnce = 250;  // written by one statement
+inline constexpr size_t kManyOutcomes = 64;        // so many don't wait for the statement before
+inline constexpr int kMaxUnwritten = 500;          // runs that are over, and begun again if we died now; beyond, no other one begins
 inline constexpr size_t kRecentLines = 100;        // of a run, for those who begin to follow it
 inline constexpr Millis kProgressInterval{500};    // between two progress writes of one run
 inline constexpr Millis kOutcomeRetry{1'000};      // between two tries to write an outcome while the database is away
@@ -81,6 +83,7 @@ class Runner {
   size_t size() const { return flights_.size(); }
   Load load(Millis slow) const;  // `slow`: for how long such a run is under way at least
   int Executing() const;
+  int Unwritten() const { return static_cast<int>(flights_.size()) - Executing(); }
   int Executing(const JobKey& key) const;
   int LoadOf(const std::string& instance) const;
   bool RunsId(const std::string& run_id) const;
@@ -108,7 +111,7 @@ class Runner {
   void Leave(const Flight& flight);
   void StopTimers(Flight& flight);
   void Tell(const Flight& flight) const;  // meters and tracer, of an attempt that is over
-  // All outcomes that wait, by one statement; those that come meanwhile by the next.
+  // All outcomes that wait, by one statement; those that come meanwhile by the next, which many don't wait for.
   void WriteOutcomes();
   void Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<ClosedRun>>> written);
   void NotWritten(Flight& flight, const absl::Status& why);
@@ -132,7 +135,7 @@ class Runner {
   std::map<std::string, int> instances_;                      // the same, by instance
   std::multimap<std::string, std::function<void()>> drains_;  // by instance
   std::vector<int64_t> outcomes_;                             // of these the outcome waits to be written
-  bool writing_ = false;
+  int writing_ = 0;  // statements under way, at most kMaxWriting
   bool one_by_one_ = false;  // the database has refused one of several
   Loop::TimerId retry_timer_ = 0;
 };

@@ -207,29 +207,38 @@ TEST_F(AheadTest, ARunThatIsGivenBackWaitsUnderItsKeyUnlessAnotherOneDoes) {
   EXPECT_EQ(store.Enqueue("m", {.job = "short", .unique_key = "k"})->id, second->id);
 }
 
+ClaimedRun Claimed(const std::string& id, int priority) {
+  ClaimedRun run;
+  run.view.module = "m";
+  run.view.job = "j";
+  run.view.id = id;
+  run.view.priority = priority;
+  return run;
+}
+
 TEST(Ahead, AsManyWaitAsTheLastRunsPromiseToBeginSoon) {
   Ahead ahead(Clock::Real());
   const JobKey key{"m", "j"};
   EXPECT_EQ(ahead.Allowance(key, 16), 0) << "nothing is known";
-  ahead.Took(key, 10ms);
-  EXPECT_EQ(ahead.Allowance(key, 16), 80);
+  ahead.Took(key, 20ms);
+  EXPECT_EQ(ahead.Allowance(key, 16), 40);
   EXPECT_EQ(ahead.Allowance(key, 0), 0) << "no place moves";
   for (int i = 0; i < 100; ++i) ahead.Took(key, 10s);
   EXPECT_EQ(ahead.Allowance(key, 16), 0);
   for (int i = 0; i < 200; ++i) ahead.Took(key, 0ms);
-  EXPECT_EQ(ahead.Allowance(key, 32), limits::kMaxRunsAhead);
+  EXPECT_EQ(ahead.Allowance(key, 32), limits::kFewRunsAhead) << "that many have not begun lately";
+  for (int i = 0; i < 200; ++i) {
+    ahead.Put(Claimed("x", 0), Clock::Real().Now());
+    ahead.Take(key);
+  }
+  EXPECT_GT(ahead.Allowance(key, 32), limits::kFewRunsAhead);
+  EXPECT_LE(ahead.Allowance(key, 32), 300);
 }
 
 TEST(Ahead, AHigherPriorityOvertakesWhatWaits) {
   Ahead ahead(Clock::Real());
-  for (const auto& [id, priority] : std::vector<std::pair<std::string, int>>{{"a", 0}, {"b", 0}, {"c", 5}, {"d", -1}, {"e", 5}}) {
-    ClaimedRun run;
-    run.view.module = "m";
-    run.view.job = "j";
-    run.view.id = id;
-    run.view.priority = priority;
-    ahead.Put(std::move(run), Clock::Real().Now());
-  }
+  for (const auto& [id, priority] : std::vector<std::pair<std::string, int>>{{"a", 0}, {"b", 0}, {"c", 5}, {"d", -1}, {"e", 5}})
+    ahead.Put(Claimed(id, priority), Clock::Real().Now());
   std::vector<std::string> order;
   while (ahead.size() > 0) order.push_back(ahead.Take({"m", "j"}).run.view.id);
   EXPECT_THAT(order, ElementsAre("c", "e", "a", "b", "d"));
