@@ -382,7 +382,10 @@ absl::Status RunStore::Trim(const std::string& module, const JobSpec& spec) {
       .Run(
           "DELETE FROM bulkhead_internal.runs WHERE id IN (SELECT id FROM (SELECT id, slot, finished_at, row_number() OVER (ORDER BY"
           " queued_at DESC) AS n, max(slot) OVER () AS last FROM bulkhead_internal.runs WHERE module = $1 AND job = $2"
-          " AND status NOT IN ('QUEUED', 'RUNNING')) AS ended"
+          " AND status NOT IN ('QUEUED', 'RUNNING')"
+          // Neither too many nor too old, as an index tells: then a long history is not sorted.
+          " AND (EXISTS (SELECT FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 OFFSET $3::int)"
+          " OR (SELECT extract(epoch FROM now() - min(queued_at)) FROM bulkhead_internal.runs WHERE module = $1 AND job = $2) > $4::float8)) AS ended"
           " WHERE (n > $3::int OR extract(epoch FROM now() - finished_at) > $4::float8) AND (slot IS NULL OR slot <> last))",
           {module, spec.name, absl::StrCat(spec.history_count), age})
       .status();

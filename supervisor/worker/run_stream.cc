@@ -67,10 +67,8 @@ class Reactor final : public grpc::ClientBidiReactor<v1::RunJobsRequest, v1::Run
   void OnDone(const grpc::Status& status) override {
     Ended();
     const auto runs = state_.With([](State& state) { return std::exchange(state.runs, {}); });
-    // A worker that ends the stream by itself, too, has let the runs in it down.
-    const bool ended = status.ok() || status.error_code() == grpc::StatusCode::CANCELLED;
-    const absl::Status why = ended ? absl::UnavailableError("the stream of the module's runs has ended")
-                                   : absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+    // However it has ended: their handlers may go on.
+    const absl::Status why = absl::UnavailableError("the stream of the module's runs has ended: " + status.error_message());
     for (const auto& [fence, run] : runs) run.done(why);
     self_.reset();
   }
