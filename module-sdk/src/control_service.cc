@@ -16,6 +16,13 @@ constexpr auto kHealthMargin =
 
 grpc::Status WrongToken() { return {grpc::StatusCode::UNAUTHENTICATED, "x-bulkhead-token is missing or wrong"}; }
 
+template <typename Reactor>
+class Refused : public Reactor {
+ public:
+  Refused() { this->Finish(WrongToken()); }
+  void OnDone() override { delete this; }
+};
+
 std::chrono::milliseconds TimeLeft(const grpc::CallbackServerContext& context) {
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(context.deadline() - std::chrono::system_clock::now());
   return std::clamp(left - std::min(kHealthMargin, left / 2), std::chrono::milliseconds(1), kHealthBudget);
@@ -43,9 +50,10 @@ ControlService::Unary* ControlService::On(SerialThread& thread, Context* context
 }
 
 ControlService::Unary* ControlService::Initialize(Context* context, const pb::InitializeRequest* request,
-                                                  pb::InitializeResponse*) {
-  return On(lifecycle_thread_, context, [this, request] {
+                                                  pb::InitializeResponse* response) {
+  return On(lifecycle_thread_, context, [this, request, response] {
     grpc::Status status = host_.Initialize(*request);
+    response->set_run_jobs(true);
     if (host_.failed()) changed_();
     return status;
   });
@@ -106,15 +114,11 @@ ControlService::Unary* ControlService::Configure(Context* context, const pb::Con
   });
 }
 
-JobRuns::Reactor* ControlService::RunJob(Context* context, const pb::RunJobRequest* request) {
-  if (Authorized(context)) return host_.RunJob(*request);
-  class Refused : public JobRuns::Reactor {
-   public:
-    Refused() { Finish(WrongToken()); }
-    void OnDone() override { delete this; }
-  };
-  return new Refused;
+JobRuns::One* ControlService::RunJob(Context* context, const pb::RunJobRequest* request) {
+  return Authorized(context) ? host_.RunJob(*request) : new Refused<JobRuns::One>;
 }
+
+JobRuns::Many* ControlService::RunJobs(Context* context) { return Authorized(context) ? host_.RunJobs() : new Refused<JobRuns::Many>; }
 
 ControlService::Unary* ControlService::RunningJobs(Context* context, const pb::RunningJobsRequest*, pb::RunningJobsResponse* response) {
   Unary* reactor = context->DefaultReactor();

@@ -34,7 +34,8 @@ class ControlService final : public ::bulkhead::module::v1::Module::CallbackServ
   Unary* Metrics(Context*, const ::bulkhead::module::v1::MetricsRequest*, ::bulkhead::module::v1::MetricsResponse*) override;
   Unary* Configure(Context*, const ::bulkhead::module::v1::ConfigureRequest*,
                    ::bulkhead::module::v1::ConfigureResponse*) override;
-  JobRuns::Reactor* RunJob(Context*, const ::bulkhead::module::v1::RunJobRequest*) override;
+  JobRuns::One* RunJob(Context*, const ::bulkhead::module::v1::RunJobRequest*) override;
+  JobRuns::Many* RunJobs(Context*) override;
   Unary* RunningJobs(Context*, const ::bulkhead::module::v1::RunningJobsRequest*, ::bulkhead::module::v1::RunningJobsResponse*) override;
   Unary* DeliverEvents(Context*, const ::bulkhead::module::v1::DeliverEventsRequest*,
                        ::bulkhead::module::v1::DeliverEventsResponse*) override;

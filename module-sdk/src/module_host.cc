@@ -261,9 +261,10 @@ void ModuleHost::Metrics(pb::MetricsResponse& response) {
   for (const auto& [name, value] : custom) (*response.mutable_custom())[Utf8(name)] = value;
 }
 
-JobRuns::Reactor* ModuleHost::RunJob(const pb::RunJobRequest& request) {
+JobSurroundings ModuleHost::around() {
   HostContext* context = started_ ? initialized_.load() : nullptr;
-  return runs_.Begin(request, context ? &context->jobs() : nullptr, context ? &context->host() : nullptr);
+  if (context == nullptr) return {};
+  return {&context->jobs(), &context->host()};
 }
 
 void ModuleHost::DeliverEvents(const pb::DeliverEventsRequest& request, pb::DeliverEventsResponse& response, std::function<void()> done) {

@@ -17,7 +17,7 @@
 #include "event_delivery.h"
 #include "handshake.h"
 #include "host_context.h"
-#include "job_run.h"
+#include "job_runs.h"
 #include "link_server.h"
 
 namespace bulkhead::sdk {
@@ -41,7 +41,10 @@ class ModuleHost {
   // ---- any thread ----
   void Health(std::chrono::milliseconds budget, ::bulkhead::module::v1::HealthResponse& response);  // one at a time
   void Metrics(::bulkhead::module::v1::MetricsResponse& response);
-  JobRuns::Reactor* RunJob(const ::bulkhead::module::v1::RunJobRequest& request);
+  JobRuns::One* RunJob(const ::bulkhead::module::v1::RunJobRequest& request) { return runs_.Begin(request, around()); }
+  JobRuns::Many* RunJobs() {
+    return runs_.BeginMany([this] { return around(); });
+  }
   std::vector<int64_t> RunningJobs() { return runs_.Running(); }
   void DeliverEvents(const ::bulkhead::module::v1::DeliverEventsRequest& request, ::bulkhead::module::v1::DeliverEventsResponse& response,
                      std::function<void()> done);
@@ -52,6 +55,7 @@ class ModuleHost {
   bool quiet();
 
  private:
+  JobSurroundings around();
   void FlagsChanged(FlagStates flags);
   grpc::Status Guard(const char* where, const std::function<void()>& call);
 

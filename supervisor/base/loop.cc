@@ -23,7 +23,11 @@ Loop::~Loop() = default;
 bool Loop::InLoopThread() const { return thread_ == std::thread::id() || thread_ == std::this_thread::get_id(); }
 
 void Loop::Post(Task task) {
-  posted_.With([&](Posted& posted) { posted.tasks.push_back(std::move(task)); });
+  const bool first = posted_.With([&](Posted& posted) {
+    posted.tasks.push_back(std::move(task));
+    return posted.tasks.size() == 1;
+  });
+  if (!first) return;  // the first one has woken the loop
   uint64_t one = 1;
   (void)!write(wake_.get(), &one, sizeof one);  // a full counter is a wake-up too
 }

@@ -117,6 +117,7 @@ void JobsOnLoop::DoCancel(const std::string& id, Millis wait, const AuditRecord&
                   done(*run);
                 }
                 runner_.CutRun(run->id, CutShort::kCancelled);
+                GiveBack(ahead_.TakeRun(run->id));
               });
 }
 
@@ -129,21 +130,20 @@ void JobsOnLoop::DoEnqueue(const std::string& module, const EnqueueRequest& requ
   if (request.unique_key.find('\0') != std::string::npos) return done(Error("INVALID_ARGUMENT", "The unique key has a character U+0000."));
   // Where a worker is free the run is claimed as it is queued.
   std::vector<RunClaim> claims;
-  if (request.delay == Millis(0) && begun_ && !stopping_ && !claiming_ && static_cast<int>(runner_.size()) < limits::kMaxRunsPerNode) {
-    for (RunClaim& claim : Claimable(runner_.load())) {
+  if (request.delay == Millis(0) && begun_ && !stopping_ && !claiming_ && static_cast<int>(runner_.size()) + ahead_.size() < limits::kMaxClaimedRuns) {
+    for (RunClaim& claim : Claimable(false)) {
       if (claim.module == module && claim.job == request.job) claims.push_back(std::move(claim));
     }
   }
-  const bool claims_too = !claims.empty();
-  if (claims_too) {
+  if (!claims.empty()) {
     claiming_ = true;
     claim_again_ = false;
   }
-  store_.Call([module, request, claims = std::move(claims)](RunStore& store) { return store.EnqueueAndClaim(module, request, claims); },
-              [this, module, job = request.job, delay = request.delay, done, claims_too, asked = clock_.Now()](absl::StatusOr<RunStore::Queued> queued) {
+  store_.Call([module, request, claims](RunStore& store) { return store.EnqueueAndClaim(module, request, claims); },
+              [this, module, job = request.job, delay = request.delay, done, claims, asked = clock_.Now()](absl::StatusOr<RunStore::Queued> queued) {
                 queued.ok() ? done(queued->run) : done(queued.status());
-                if (claims_too) {
-                  Claimed(queued.ok() ? std::move(queued->claimed) : std::vector<ClaimedRun>(), asked);
+                if (!claims.empty()) {
+                  Claimed(queued.ok() ? std::move(queued->claimed) : std::vector<ClaimedRun>(), claims, asked);
                 } else if (queued.ok() && queued->run.fresh && !stopping_) {
                   if (delay == Millis(0)) {
                     const Schedule::Job* known = schedule_.Find({module, job});
@@ -215,7 +215,8 @@ void JobsOnLoop::Stop(Millis grace, std::function<void()> stopped) {
   BULKHEAD_CHECK(!stopping_);
   stopping_ = true;
   stopped_ = std::move(stopped);
-  for (Loop::TimerId* timer : {&tick_timer_, &poll_timer_}) loop_.Cancel(std::exchange(*timer, 0));
+  for (Loop::TimerId* timer : {&tick_timer_, &poll_timer_, &late_timer_}) loop_.Cancel(std::exchange(*timer, 0));
+  Place();
   stop_timer_ = loop_.After(grace, [this] {
     runner_.CutAll(CutShort::kShutdown);
     stop_timer_ = loop_.After(kStopWrites, [this] { MaybeStopped(true); });

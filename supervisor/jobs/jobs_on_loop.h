@@ -1,4 +1,5 @@
-// The Jobs that a daemon has, on its control loop. jobs.cc has what others ask for, ticks.cc what comes of time and of the database.
+// The Jobs that a daemon has, on its control loop. jobs.cc has what others ask for, ticks.cc what comes of time and of
+// the database, claims.cc which runs begin where.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "supervisor/jobs/ahead.h"
 #include "supervisor/jobs/followers.h"
 #include "supervisor/jobs/runner.h"
 #include "supervisor/jobs/schedule.h"
@@ -30,12 +32,14 @@ class JobsOnLoop final : public Jobs {
         runner_(store_, clock,
                 {.ended = [this](const RunView& view) { RunEnded(view); },
                  .vacated = [this](Millis delay) { Vacated(delay); },
+                 .left = [this](const JobKey& key, Instant::duration took) { Left(key, took); },
                  .news = [this](const RunView& view, const std::vector<RunLogLine>& lines) { followers_.Tell(view, lines); }},
                 options.alone, options.meters, options.tracer),
+        ahead_(clock),
         conninfo_(database.conninfo()) {}
   ~JobsOnLoop() override {
     listener_.reset();
-    for (Loop::TimerId timer : {tick_timer_, poll_timer_, heartbeat_timer_, stop_timer_}) loop_.Cancel(timer);
+    for (Loop::TimerId timer : {tick_timer_, poll_timer_, heartbeat_timer_, stop_timer_, late_timer_}) loop_.Cancel(timer);
   }
 
   void Adopt(std::shared_ptr<const Directory> directory, std::function<void()> adopted) override;
@@ -116,8 +120,13 @@ class JobsOnLoop final : public Jobs {
   void Queued(const JobKey& key, Overlap overlap);
 
   void Claim();
-  std::vector<RunClaim> Claimable(const Runner::Load& load);
-  void Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs, Instant asked);
+  std::vector<RunClaim> Claimable(bool ahead_too);
+  void Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs, const std::vector<RunClaim>& claims, Instant asked);
+  void Left(const JobKey& key, Instant::duration took);
+  void Place();
+  const DirectoryWorker* LeastLoaded(const DirectoryModule& module, const std::string& planned) const;
+  void Late();
+  void GiveBack(const std::vector<ClaimedRun>& runs);
 
   void Poll();
   void Heartbeat();
@@ -135,6 +144,7 @@ class JobsOnLoop final : public Jobs {
   const Clock& clock_;
   StoreCalls store_;
   Runner runner_;
+  Ahead ahead_;
   std::shared_ptr<const Directory> directory_ = std::make_shared<Directory>();
   Schedule schedule_;
   std::map<JobKey, Tick> unwritten_ticks_;      // the latest of each job; the database was away
@@ -153,9 +163,10 @@ class JobsOnLoop final : public Jobs {
   bool begun_ = false;  // what an earlier life left is released
   bool stopping_ = false;
   bool claiming_ = false, claim_again_ = false;
+  bool placing_ = false;  // as soon as the loop comes round
   bool database_away_ = false;  // said once, not with every try
   std::function<void()> stopped_;
-  Loop::TimerId tick_timer_ = 0, poll_timer_ = 0, heartbeat_timer_ = 0, stop_timer_ = 0;
+  Loop::TimerId tick_timer_ = 0, poll_timer_ = 0, heartbeat_timer_ = 0, stop_timer_ = 0, late_timer_ = 0;
 };
 
 }  // namespace bulkhead

@@ -58,7 +58,8 @@ void RunMailbox::Put(const module::v1::RunJobUpdate& update) {
       case module::v1::RunJobUpdate::kLog:
       case module::v1::RunJobUpdate::UPDATE_NOT_SET: return false;
     }
-    return !std::exchange(state.woken, true);
+    // The end of the call follows its last word at once, and wakes.
+    return !state.ended && !std::exchange(state.woken, true);
   });
   if (wake) wake_();
 }

@@ -65,6 +65,23 @@ RunView ToView(const Rows& rows, int row) {
   return view;
 }
 
+ClosedRun ToClosed(const Rows& rows, int row) {
+  ClosedRun run;
+  run.status = ParseRunStatus(rows.Text(row, "status")).value_or(RunStatus::kFailed);
+  run.attempt = static_cast<int>(rows.Int(row, "attempt"));
+  if (!rows.Null(row, "result")) run.result_json = rows.Text(row, "result");
+  run.error_code = rows.Text(row, "error_code");
+  run.error_message = rows.Text(row, "error_message");
+  run.error_stack = rows.Text(row, "error_stack");
+  run.progress = std::strtod(rows.Text(row, "progress").c_str(), nullptr);
+  run.progress_message = rows.Text(row, "progress_message");
+  run.started_at = rows.Time(row, "started_at");
+  run.finished_at = rows.Time(row, "finished_at");
+  run.not_before = rows.Time(row, "not_before");
+  run.cancel_requested = rows.Bool(row, "cancel");
+  return run;
+}
+
 // A PostgreSQL array literal; every element quoted, nullopt is NULL.
 template <typename List, typename Get>
 std::string ArrayOf(const List& list, Get get) {
@@ -95,6 +112,7 @@ std::string_view KindName(RunOutcome::Kind kind) {
     case RunOutcome::Kind::kLost: return "lost";
     case RunOutcome::Kind::kShutdown: return "shutdown";
     case RunOutcome::Kind::kReturned: return "returned";
+    case RunOutcome::Kind::kUnbegun: return "unbegun";
   }
   return "returned";
 }
@@ -113,18 +131,22 @@ absl::Status NotQueued(const std::string& module, const EnqueueRequest& request,
   return why;
 }
 
-// claim_runs() with the parameters from $`first` on; `most` instead of the sixth.
+// claim_runs() with the parameters from $`first` on; `most` instead of the ninth.
 std::string ClaimCall(int first, const std::string& most) {
   const auto n = [first](int i) { return absl::StrCat("$", first + i); };
-  return absl::StrCat("bulkhead_internal.claim_runs(", n(0), "::text[], ", n(1), "::text[], ", n(2), "::int[], ", n(3), "::int[], ", n(4), "::text[], ",
-                      most, ", ", n(6), ", ", n(7), "::float8 * interval '1 second')");
+  return absl::StrCat("bulkhead_internal.claim_runs(", n(0), "::text[], ", n(1), "::text[], ", n(2), "::int[], ", n(3), "::int[], ", n(4), "::int[], ", n(5),
+                      "::int[], ", n(6), "::int[], ", n(7), "::text[], ", most, ", ", n(9), ", ", n(10), "::float8 * interval '1 second')");
 }
 
 std::vector<SqlParam> ClaimParams(const std::vector<RunClaim>& claims, int most, const std::string& node) {
+  const auto numbers = [&](int RunClaim::* number) { return ArrayOf(claims, [number](const RunClaim& c) { return absl::StrCat(c.*number); }); };
   return {ArrayOf(claims, [](const RunClaim& c) { return c.module; }),
           ArrayOf(claims, [](const RunClaim& c) { return c.job; }),
-          ArrayOf(claims, [](const RunClaim& c) { return absl::StrCat(c.concurrency); }),
-          ArrayOf(claims, [](const RunClaim& c) { return absl::StrCat(c.places); }),
+          numbers(&RunClaim::concurrency),
+          numbers(&RunClaim::capacity),
+          numbers(&RunClaim::busy),
+          numbers(&RunClaim::wanted),
+          numbers(&RunClaim::ahead),
           ArrayOf(claims, [](const RunClaim& c) { return absl::StrJoin(c.instances, " "); }),
           absl::StrCat(most),
           node,
@@ -133,7 +155,7 @@ std::vector<SqlParam> ClaimParams(const std::vector<RunClaim>& claims, int most,
 
 std::vector<ClaimedRun> ClaimedOf(const Rows& rows) {
   std::vector<ClaimedRun> claimed;
-  for (int i = 0; i < rows.size(); ++i) claimed.push_back({ToView(rows, i), rows.Int(i, "fence")});
+  for (int i = 0; i < rows.size(); ++i) claimed.push_back({ToView(rows, i), rows.Int(i, "fence"), static_cast<int>(rows.Int(i, "slots"))});
   std::sort(claimed.begin(), claimed.end(), [](const ClaimedRun& a, const ClaimedRun& b) {
     return std::pair(-a.view.priority, a.view.queued_at) < std::pair(-b.view.priority, b.view.queued_at);
   });
@@ -235,12 +257,12 @@ absl::StatusOr<RunStore::Queued> RunStore::EnqueueAndClaim(const std::string& mo
       " FROM bulkhead_internal.enqueue_run($1, $2, $3::jsonb, $4::float8 * interval '1 second', $5, $6::int) AS q";
   static const std::string kAlone = absl::StrCat("SELECT q.run_id, q.fresh", kEnqueue);
   static const std::string kWithClaim =
-      absl::StrCat("SELECT q.run_id, q.fresh,", kColumns, kEnqueue, " LEFT JOIN LATERAL ",
-                   ClaimCall(7, "CASE WHEN q.run_id IS NULL THEN 0 ELSE $12::int END"), " AS r ON true");
+      absl::StrCat("SELECT q.run_id, q.fresh, r.slots,", kColumns, kEnqueue, " LEFT JOIN LATERAL ",
+                   ClaimCall(7, "CASE WHEN q.run_id IS NULL THEN 0 ELSE $15::int END"), " AS r ON true");
   std::vector<SqlParam> params = {module, request.job, request.payload_json, Seconds(request.delay), NullIfEmpty(request.unique_key),
                                   absl::StrCat(request.priority)};
   if (!claims.empty()) {
-    for (SqlParam& param : ClaimParams(claims, claims[0].places, node_)) params.push_back(std::move(param));
+    for (SqlParam& param : ClaimParams(claims, claims[0].wanted, node_)) params.push_back(std::move(param));
   }
   auto rows = database_.RunPrepared(claims.empty() ? kAlone : kWithClaim, params);
   if (!rows.ok()) return NotQueued(module, request, rows.status());
@@ -250,18 +272,17 @@ absl::StatusOr<RunStore::Queued> RunStore::EnqueueAndClaim(const std::string& mo
 }
 
 absl::StatusOr<std::vector<ClaimedRun>> RunStore::Claim(const std::vector<RunClaim>& claims, int limit) {
-  static const std::string kClaim = absl::StrCat("SELECT", kColumns, "FROM ", ClaimCall(1, "$6::int"), " AS r");
+  static const std::string kClaim = absl::StrCat("SELECT r.slots,", kColumns, "FROM ", ClaimCall(1, "$9::int"), " AS r");
   ASSIGN_OR_RETURN(const Rows rows, database_.RunPrepared(kClaim, ClaimParams(claims, limit, node_)));
   return ClaimedOf(rows);
 }
 
-absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::Finish(const std::vector<FinishedRun>& runs) {
+absl::StatusOr<std::vector<std::optional<ClosedRun>>> RunStore::Finish(const std::vector<FinishedRun>& runs) {
   using Run = FinishedRun;
   const auto column = [&](auto get) { return SqlParam(ArrayOf(runs, get)); };
   static const std::string kFinish =
-      absl::StrCat("SELECT", kColumns,
-                   "FROM bulkhead_internal.finish_runs($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],"
-                   " $8::text[], $9::text[], $10::float8[], $11::text[]) AS r");
+      "SELECT * FROM bulkhead_internal.finish_runs($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::float8[], $6::text[], $7::text[],"
+      " $8::text[], $9::text[], $10::float8[], $11::text[], $12::text[])";
   auto rows = database_.RunPrepared(
       kFinish,
       {column([](const Run& r) { return r.id; }), column([](const Run& r) { return absl::StrCat(r.fence); }),
@@ -271,21 +292,22 @@ absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::Finish(const std::
        column([](const Run& r) { return NullIfEmpty(r.outcome.error_code); }),
        column([](const Run& r) { return NullIfEmpty(r.outcome.error_message); }),
        column([](const Run& r) { return NullIfEmpty(r.outcome.error_stack); }),
-       column([](const Run& r) { return absl::StrCat(r.outcome.progress); }), column([](const Run& r) { return r.outcome.progress_message; })});
+       column([](const Run& r) { return absl::StrCat(r.outcome.progress); }), column([](const Run& r) { return r.outcome.progress_message; }),
+       column([](const Run& r) { return NullIfEmpty(r.worker); })});
   // One that the database can't keep spoils the statement for all of them.
   if (!rows.ok() && IsContentError(rows.status())) return FinishOneByOne(runs);
   if (!rows.ok()) return rows.status();
   std::map<int64_t, int> by_fence;
   for (int i = 0; i < rows->size(); ++i) by_fence[rows->Int(i, "fence")] = i;
-  std::vector<std::optional<RunView>> finished(runs.size());
+  std::vector<std::optional<ClosedRun>> finished(runs.size());
   for (size_t i = 0; i < runs.size(); ++i) {
-    if (auto found = by_fence.find(runs[i].fence); found != by_fence.end()) finished[i] = ToView(*rows, found->second);
+    if (auto found = by_fence.find(runs[i].fence); found != by_fence.end()) finished[i] = ToClosed(*rows, found->second);
   }
   return finished;
 }
 
-absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::FinishOneByOne(const std::vector<FinishedRun>& runs) {
-  std::vector<std::optional<RunView>> finished;
+absl::StatusOr<std::vector<std::optional<ClosedRun>>> RunStore::FinishOneByOne(const std::vector<FinishedRun>& runs) {
+  std::vector<std::optional<ClosedRun>> finished;
   for (FinishedRun run : runs) {
     if (runs.size() == 1) {
       if (!run.outcome.result_json) return Error("DATABASE_ERROR", "the outcome of a run has a text that the database can't keep");
@@ -294,7 +316,7 @@ absl::StatusOr<std::vector<std::optional<RunView>>> RunStore::FinishOneByOne(con
       run.outcome.error_code = "RESULT_INVALID";
       run.outcome.error_message = "The result has a value that the database can't keep, such as \\u0000 in a text.";
     }
-    ASSIGN_OR_RETURN(std::vector<std::optional<RunView>> one, Finish({std::move(run)}));
+    ASSIGN_OR_RETURN(std::vector<std::optional<ClosedRun>> one, Finish({std::move(run)}));
     finished.push_back(std::move(one[0]));
   }
   return finished;
@@ -320,19 +342,18 @@ absl::Status RunStore::AddLogs(const std::string& id, const std::vector<RunLogLi
       .status();
 }
 
-absl::StatusOr<std::vector<RunStore::Extended>> RunStore::Extend(
-    const std::vector<std::pair<std::string, int64_t>>& ids_and_fences) {
+absl::StatusOr<std::vector<RunStore::Extended>> RunStore::Extend(const std::vector<RunningRun>& runs) {
   ASSIGN_OR_RETURN(
       Rows rows,
       database_.Run(
-          "UPDATE bulkhead_internal.runs AS r SET lease_until = clock_timestamp() + $3::float8 * interval '1 second'"
-          " FROM unnest($1::uuid[], $2::bigint[]) AS mine(id, fence)"
+          "UPDATE bulkhead_internal.runs AS r SET lease_until = clock_timestamp() + $4::float8 * interval '1 second', worker = coalesce(mine.worker, r.worker)"
+          " FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS mine(id, fence, worker)"
           " WHERE r.id = mine.id AND r.fence = mine.fence AND r.status = 'RUNNING'"
           " RETURNING r.fence, r.cancel_requested_at IS NOT NULL AS cancel,"
           " EXISTS (SELECT 1 FROM bulkhead_internal.runs n WHERE n.module = r.module AND n.job = r.job"
           "   AND n.status = 'QUEUED' AND n.queued_at > r.queued_at AND n.not_before <= now()) AS newer",
-          {ArrayOf(ids_and_fences, [](const auto& pair) { return pair.first; }),
-           ArrayOf(ids_and_fences, [](const auto& pair) { return absl::StrCat(pair.second); }), Seconds(limits::kRunLease)}));
+          {ArrayOf(runs, [](const RunningRun& run) { return run.id; }), ArrayOf(runs, [](const RunningRun& run) { return absl::StrCat(run.fence); }),
+           ArrayOf(runs, [](const RunningRun& run) { return NullIfEmpty(run.worker); }), Seconds(limits::kRunLease)}));
   std::vector<Extended> extended;
   for (int i = 0; i < rows.size(); ++i) extended.push_back({rows.Int(i, "fence"), rows.Bool(i, "newer"), rows.Bool(i, "cancel")});
   return extended;
@@ -361,7 +382,10 @@ absl::Status RunStore::Trim(const std::string& module, const JobSpec& spec) {
       .Run(
           "DELETE FROM bulkhead_internal.runs WHERE id IN (SELECT id FROM (SELECT id, slot, finished_at, row_number() OVER (ORDER BY"
           " queued_at DESC) AS n, max(slot) OVER () AS last FROM bulkhead_internal.runs WHERE module = $1 AND job = $2"
-          " AND status NOT IN ('QUEUED', 'RUNNING')) AS ended"
+          " AND status NOT IN ('QUEUED', 'RUNNING')"
+          // Neither too many nor too old, as an index tells: then a long history is not sorted.
+          " AND (EXISTS (SELECT FROM bulkhead_internal.runs WHERE module = $1 AND job = $2 OFFSET $3::int)"
+          " OR (SELECT extract(epoch FROM now() - min(queued_at)) FROM bulkhead_internal.runs WHERE module = $1 AND job = $2) > $4::float8)) AS ended"
           " WHERE (n > $3::int OR extract(epoch FROM now() - finished_at) > $4::float8) AND (slot IS NULL OR slot <> last))",
           {module, spec.name, absl::StrCat(spec.history_count), age})
       .status();

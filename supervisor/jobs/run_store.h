@@ -23,18 +23,28 @@ bool IsRunId(const std::string& id);  // others name no run
 struct ClaimedRun {
   RunView view;
   int64_t fence = 0;
+  int slots = 1;  // of the job's runs this node may execute so many at once
 };
 
 struct RunClaim {  // a job that this node could run now
   std::string module, job;
   int concurrency = 1;                 // runs at once in the whole cluster
-  int places = 1;                      // of them here, now
-  std::vector<std::string> instances;  // one for each of the places
+  int capacity = 1;                    // of them here, were all places of the job's workers free
+  int busy = 0;                        // of them here now, those that wait here among them
+  int wanted = 1;                      // to claim at most
+  int ahead = 0;                       // runs that may wait here
+  std::vector<std::string> instances;  // planned for the runs, in turns
 };
 
-// How an attempt ended; the kinds are explained at finish_runs() in the migration.
+struct RunningRun {  // an attempt that is not over, by its fence
+  std::string id;
+  int64_t fence = 0;
+  std::string worker;  // which has it
+};
+
+// How an attempt ended; the kinds are explained at finish_runs() in migrations 0015 and 0020.
 struct RunOutcome {
-  enum class Kind { kFinal, kRetry, kLost, kShutdown, kReturned };
+  enum class Kind { kFinal, kRetry, kLost, kShutdown, kReturned, kUnbegun };
   Kind kind = Kind::kFinal;
   RunStatus status = RunStatus::kFailed;
   Millis delay{0};
@@ -46,7 +56,17 @@ struct RunOutcome {
 struct FinishedRun {
   std::string id;
   int64_t fence = 0;
+  std::string worker;  // that had it; empty: none
   RunOutcome outcome;
+};
+struct ClosedRun {  // what has become of its row
+  RunStatus status = RunStatus::kFailed;
+  int attempt = 0;
+  std::string result_json = "null", error_code, error_message, error_stack;
+  double progress = 0;
+  std::string progress_message;
+  std::optional<WallTime> started_at, finished_at, not_before;
+  bool cancel_requested = false;
 };
 
 class RunStore {
@@ -71,7 +91,7 @@ class RunStore {
 
   absl::StatusOr<std::vector<ClaimedRun>> Claim(const std::vector<RunClaim>& claims, int limit);
   // In the order of `runs`; nullopt when the fence is an old one. A result that jsonb can't hold makes the run FAILED with RESULT_INVALID.
-  absl::StatusOr<std::vector<std::optional<RunView>>> Finish(const std::vector<FinishedRun>& runs);
+  absl::StatusOr<std::vector<std::optional<ClosedRun>>> Finish(const std::vector<FinishedRun>& runs);
   absl::Status SetProgress(const std::string& id, int64_t fence, double progress, const std::string& message);
   absl::Status AddLogs(const std::string& id, const std::vector<RunLogLine>& lines);
 
@@ -81,7 +101,7 @@ class RunStore {
     bool cancelled = false;    // somebody has asked for that
   };
   // Renews leases. Those missing in the answer are lost.
-  absl::StatusOr<std::vector<Extended>> Extend(const std::vector<std::pair<std::string, int64_t>>& ids_and_fences);
+  absl::StatusOr<std::vector<Extended>> Extend(const std::vector<RunningRun>& runs);
   // Runs that expired anywhere, and those that a shutdown interrupted, become claimable; the number of them.
   absl::StatusOr<int> ReleaseExpired();
   // The same for what an earlier life of this node left RUNNING.
@@ -102,7 +122,7 @@ class RunStore {
   absl::StatusOr<RunView> Cancel(const std::string& id, const AuditRecord& audit);
 
  private:
-  absl::StatusOr<std::vector<std::optional<RunView>>> FinishOneByOne(const std::vector<FinishedRun>& runs);
+  absl::StatusOr<std::vector<std::optional<ClosedRun>>> FinishOneByOne(const std::vector<FinishedRun>& runs);
 
   Database& database_;
   const std::string node_;

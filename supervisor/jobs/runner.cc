@@ -2,46 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
-#include <set>
 
-#include "nlohmann/json.hpp"
 #include "supervisor/base/log.h"
+#include "supervisor/jobs/flight.h"
 
 namespace bulkhead {
 
-struct Runner::Flight {
-  ClaimedRun run;
-  JobSpec spec;
-  DirectoryWorker worker;
-  std::shared_ptr<RunMailbox> mailbox;
-  std::shared_ptr<JobCall> call;  // null once the call is over for us
-  enum class Phase { kCalling, kEnding, kOver } phase = Phase::kOver;
-  bool leaving = false;  // its worker is being drained: losing it is nobody's fault
-  Instant due{};         // when its time is up
-  Instant began{};
-  Instant leased{};    // when the lease was asked for last, with success
-  Instant kill_at{};   // of kEnding
-  Millis ask_again{};  // of kEnding
-  TraceContext trace;  // of this attempt, a trace of its own
-  Loop::TimerId timeout = 0;
-  Loop::TimerId progress_timer = 0;  // set while news wait to be written
-  Loop::TimerId ask_timer = 0;
-  std::vector<RunLogLine> unwritten;
-  std::deque<RunLogLine> recent;
-  std::optional<RunOutcome> outcome;  // from kEnding on
-  bool announced = false;             // `ended` was called
-  bool warned = false;                // that the outcome is not written
-  int refusals = 0;                   // of the outcome, by a database that is there
-
-  const std::string& instance() const { return worker.instance; }
-  bool here() const { return phase != Phase::kOver; }
-};
-
 namespace {
-
-// gRPC's code as one of ours, for a call that ended without the module saying why.
-std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
 constexpr Millis kAskTimeout{1'000}, kFirstAsk{20}, kLastAsk{500};
 constexpr Millis kYoung{1'000};
@@ -54,18 +21,6 @@ bool MayGoOn(const absl::Status& status) {
 
 // A module that stops ends the calls of its runs so, those of handlers that have not returned yet among them.
 bool Interrupted(const RunMailbox::News& news) { return news.error && news.error->code() == "INTERRUPTED"; }
-
-// How an attempt is counted: by the status of the run, or why it is not the last one.
-std::string_view AttemptOutcome(const RunOutcome& outcome) {
-  switch (outcome.kind) {
-    case RunOutcome::Kind::kFinal:
-    case RunOutcome::Kind::kShutdown: return RunStatusName(outcome.status);
-    case RunOutcome::Kind::kRetry: return "RETRIED";
-    case RunOutcome::Kind::kLost: return "LOST";
-    case RunOutcome::Kind::kReturned: return "RETURNED";
-  }
-  return "RETURNED";
-}
 
 }  // namespace
 
@@ -84,17 +39,21 @@ void Runner::StopTimers(Flight& flight) {
   for (Loop::TimerId* timer : {&flight.timeout, &flight.progress_timer, &flight.ask_timer}) store_.loop().Cancel(std::exchange(*timer, 0));
 }
 
-void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& worker, Instant leased) {
+void Runner::Launch(ClaimedRun run, const Schedule::Job& job, const DirectoryWorker& worker, Instant leased) {
   if (!alone_ && clock_.Now() - leased >= limits::kLeaseGivenUp) return Return(run);  // the answer to the claim came late
   const int64_t fence = run.fence;
   auto owned = std::make_unique<Flight>();
   Flight& flight = *owned;
   flight.run = std::move(run);
-  flight.spec = spec;
-  flight.worker = worker;
+  flight.module = job.module;
+  flight.spec = job.spec;
+  flight.worker = &worker;
   flight.leased = leased;
   flights_[fence] = std::move(owned);
   RunView& view = flight.run.view;
+  view.worker = worker.instance;
+  ++executing_[flight.key()];
+  ++instances_[worker.instance];
 
   Loop& loop = store_.loop();
   flight.mailbox =
@@ -105,6 +64,7 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   request.set_job(view.job);
   request.set_payload_json(view.payload_json);
   request.set_attempt(view.attempt);
+  const JobSpec& spec = *job.spec;
   request.set_deadline_ms(spec.timeout.count());
   request.set_fence(fence);
   request.set_config_json(spec.config_json);
@@ -123,7 +83,7 @@ void Runner::Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& 
   });
   auto mailbox = flight.mailbox;
   auto ended = store_.GuardedWith<absl::Status>([this, fence](absl::Status status) { CallEnded(fence, status); });
-  auto call = flight.worker.control->RunJob(
+  auto call = worker.control->RunJob(
       request, spec.timeout + limits::kRunDeadlineSlack,
       [mailbox](const module::v1::RunJobUpdate& update) { mailbox->Put(update); },
       [&loop, ended](absl::Status status) { loop.Post([ended, status = std::move(status)] { ended(status); }); });
@@ -135,7 +95,7 @@ void Runner::Return(const ClaimedRun& run) {
   auto flight = std::make_unique<Flight>();
   flight->run = run;
   Flight& kept = *(flights_[run.fence] = std::move(flight));
-  Conclude(kept, {.kind = RunOutcome::Kind::kReturned});
+  Conclude(kept, {.kind = RunOutcome::Kind::kUnbegun});
 }
 
 Runner::Flight* Runner::Find(int64_t fence) {
@@ -160,13 +120,28 @@ void Runner::CutWhere(CutShort why, Condition condition) {
   }
 }
 
-Runner::Load Runner::load() const {
-  Load load;
+Runner::Load Runner::load(Millis slow) const {
+  Load load{executing_, instances_, {}, {}};
+  const Instant before = clock_.Now() - slow;
   for (const auto& [fence, flight] : flights_) {
-    ++load.jobs[{flight->run.view.module, flight->run.view.job}];
-    if (flight->here()) ++load.instances[flight->instance()];
+    if (!flight->here()) {
+      ++load.unwritten[flight->key()];
+    } else if (flight->began <= before) {
+      ++load.slow[flight->key()];
+    }
   }
   return load;
+}
+
+int Runner::Executing() const {
+  int all = 0;
+  for (const auto& [instance, runs] : instances_) all += runs;
+  return all;
+}
+
+int Runner::Executing(const JobKey& key) const {
+  const auto found = executing_.find(key);
+  return found == executing_.end() ? 0 : found->second;
 }
 
 bool Runner::RunsId(const std::string& run_id) const {
@@ -181,8 +156,8 @@ std::optional<std::pair<RunView, std::vector<RunLogLine>>> Runner::Recent(const 
 }
 
 int Runner::LoadOf(const std::string& instance) const {
-  return static_cast<int>(
-      std::count_if(flights_.begin(), flights_.end(), [&](const auto& e) { return e.second->here() && e.second->instance() == instance; }));
+  const auto found = instances_.find(instance);
+  return found == instances_.end() ? 0 : found->second;
 }
 
 void Runner::Hear(int64_t fence) {
@@ -224,24 +199,6 @@ void Runner::Kept(int64_t fence, const Artifact& artifact) {
   events_.news(flight->run.view, {});
 }
 
-void Runner::WriteProgress(Flight& flight) {
-  const RunView& view = flight.run.view;
-  store_.Call([id = view.id, fence = flight.run.fence, progress = view.progress,
-               message = view.progress_message](RunStore& store) { return store.SetProgress(id, fence, progress, message); },
-              [](absl::Status status) {
-                if (!status.ok()) LogDebug("jobs", "progress was not written", {{"error", std::string(status.message())}});
-              });
-  WriteLines(flight);
-}
-
-void Runner::WriteLines(Flight& flight) {
-  if (flight.unwritten.empty()) return;
-  store_.Call([id = flight.run.view.id, lines = std::exchange(flight.unwritten, {})](RunStore& store) { return store.AddLogs(id, lines); },
-              [id = flight.run.view.id](absl::Status status) {
-                if (!status.ok()) LogWarn("jobs", "what a run has said is not kept", {{"run", id}, {"error", std::string(status.message())}});
-              });
-}
-
 void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   Flight* flight = Find(fence);
   if (flight == nullptr || flight->phase != Flight::Phase::kCalling) return;
@@ -253,49 +210,6 @@ void Runner::CallEnded(int64_t fence, const absl::Status& status) {
   if (interrupted) outcome = {.kind = RunOutcome::Kind::kReturned, .delay = flight->leaving ? Millis(0) : limits::kRetryBase};
   if (interrupted || (!news.ended() && MayGoOn(status))) return End(*flight, std::move(outcome), limits::kHastyGrace);
   Conclude(*flight, std::move(outcome));
-}
-
-RunOutcome Runner::OutcomeOf(Flight& flight, const RunMailbox::News& news, const absl::Status& status) {
-  // A module that keeps the time itself says that the run was cancelled; nobody has, its time is up.
-  bool out_of_time = news.error && news.error->code() == "CANCELLED" && clock_.Now() >= flight.due;
-  if (news.error && !out_of_time) {
-    const std::string code = news.error->code().empty() ? "JOB_FAILED" : news.error->code();
-    return Failure(flight, RunStatus::kFailed, code, news.error->message(), news.error->stack(), news.error->retryable());
-  }
-  if (news.result_too_large) {
-    return Failure(flight, RunStatus::kFailed, "RESULT_TOO_LARGE",
-                   "The result has more than " + std::to_string(limits::kMaxJobPayload) + " bytes.", "", false);
-  }
-  if (news.result_json) {
-    const std::string& result = news.result_json->empty() ? "null" : *news.result_json;
-    if (result.find("\\u0000") != std::string::npos || !nlohmann::json::accept(result))
-      return Failure(flight, RunStatus::kFailed, "RESULT_INVALID", "The result is not JSON that the database can keep.", "",
-                     false);
-    return {.kind = RunOutcome::Kind::kFinal, .status = RunStatus::kSucceeded, .result_json = result};
-  }
-  if (out_of_time || status.code() == absl::StatusCode::kDeadlineExceeded) {
-    return Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
-                   "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
-  }
-  if (status.ok())
-    return Failure(flight, RunStatus::kFailed, "NO_RESULT", "The module ended the run without a result or an error.", "", true);
-  const bool retryable = status.code() != absl::StatusCode::kUnimplemented && status.code() != absl::StatusCode::kInvalidArgument;
-  return Failure(flight, RunStatus::kFailed, CodeOf(status), Clip(std::string(status.message()), limits::kMaxErrorMessage), "", retryable);
-}
-
-RunOutcome Runner::Failure(const Flight& flight, RunStatus status, std::string code, std::string message, std::string stack,
-                           bool retryable) {
-  RunOutcome outcome{.kind = RunOutcome::Kind::kFinal, .status = status};
-  outcome.error_code = std::move(code);
-  outcome.error_message = std::move(message);
-  outcome.error_stack = std::move(stack);
-  if (retryable && flight.run.view.attempt < flight.run.view.max_attempts) {
-    outcome.kind = RunOutcome::Kind::kRetry;
-    const int doublings = std::min(flight.run.view.attempt - 1, 16);
-    const int64_t most = std::min<int64_t>(limits::kRetryBase.count() << doublings, limits::kRetryCap.count());
-    outcome.delay = Millis(static_cast<int64_t>(random_.Below(static_cast<uint64_t>(most) + 1)));
-  }
-  return outcome;
 }
 
 void Runner::Cut(Flight& flight, CutShort why) {
@@ -313,7 +227,7 @@ void Runner::Cut(Flight& flight, CutShort why) {
   switch (why) {
     case CutShort::kTimeout:
       outcome = Failure(flight, RunStatus::kTimedOut, "TIMED_OUT",
-                        "The run took longer than " + std::to_string(flight.spec.timeout.count()) + " ms.", "", true);
+                        "The run took longer than " + std::to_string(flight.spec->timeout.count()) + " ms.", "", true);
       break;
     case CutShort::kReplaced:
       outcome = {.kind = Kind::kFinal,
@@ -368,7 +282,7 @@ void Runner::AskWhetherItEnded(Flight& flight) {
   Loop& loop = store_.loop();
   auto answered = store_.GuardedWith<absl::Status, Response>(
       [this, fence = flight.run.fence](absl::Status status, Response response) { Answered(fence, status, response); });
-  flight.worker.control->RunningJobs(kAskTimeout, [&loop, answered](absl::Status status, Response response) {
+  flight.worker->control->RunningJobs(kAskTimeout, [&loop, answered](absl::Status status, Response response) {
     loop.Post([answered, status = std::move(status), response = std::move(response)] { answered(status, response); });
   });
 }
@@ -384,15 +298,26 @@ void Runner::Answered(int64_t fence, const absl::Status& status, const module::v
     const RunView& view = flight->run.view;
     LogWarn("jobs", "a worker does not let go of a run and is killed",
             {{"module", view.module}, {"job", view.job}, {"run", view.id}, {"instance", flight->instance()}});
-    if (flight->worker.faulty)
-      flight->worker.faulty(WorkerFault::kUnresponsive, "did not end a run of the job \"" + view.job + "\" that was cancelled, within the grace for that");
+    if (flight->worker->faulty)
+      flight->worker->faulty(WorkerFault::kUnresponsive, "did not end a run of the job \"" + view.job + "\" that was cancelled, within the grace for that");
     flight->kill_at = now + limits::kCancelGrace;  // again, should it have been spared; WorkerGone() ends this
   }
   AskAgain(*flight);
 }
 
+// Its place is free.
+void Runner::Leave(const Flight& flight) {
+  const auto less = [](auto& counts, const auto& key) {
+    if (auto found = counts.find(key); --found->second == 0) counts.erase(found);
+  };
+  less(executing_, flight.key());
+  less(instances_, flight.instance());
+  events_.left(flight.key(), clock_.Now() - flight.began);
+}
+
 void Runner::Conclude(Flight& flight, RunOutcome outcome) {
   StopTimers(flight);
+  if (flight.here()) Leave(flight);
   flight.phase = Flight::Phase::kOver;
   flight.call.reset();
   if (flight.mailbox) flight.mailbox->Close();
@@ -424,94 +349,6 @@ void Runner::Conclude(Flight& flight, RunOutcome outcome) {
   const std::string instance = flight.instance();
   WriteOutcomes();
   AnswerDrains(instance);
-}
-
-void Runner::Tell(const Flight& flight) const {
-  if (flight.began == Instant{}) return;  // it was given back before it began
-  const RunView& view = flight.run.view;
-  const RunOutcome& outcome = *flight.outcome;
-  const auto took = clock_.Now() - flight.began;
-  if (meters_) meters_->Ended(view.module, view.job, AttemptOutcome(outcome), std::chrono::duration_cast<Millis>(took));
-  if (!tracer_ || !tracer_->Records(flight.trace)) return;
-  Span span;
-  span.name = "job " + view.job;
-  span.context = flight.trace;
-  span.end_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(clock_.Wall().time_since_epoch()).count();
-  span.begin_ns = span.end_ns - std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
-  span.attributes = {{"bulkhead.module", view.module},           {"bulkhead.worker", flight.instance()},
-                     {"bulkhead.job", view.job},                 {"bulkhead.run_id", view.id},
-                     {"bulkhead.attempt", int64_t{view.attempt}}, {"bulkhead.trigger", view.trigger},
-                     {"bulkhead.outcome", std::string(AttemptOutcome(outcome))}};
-  const bool succeeded = outcome.kind == RunOutcome::Kind::kFinal && outcome.status == RunStatus::kSucceeded;
-  span.failed = !succeeded && outcome.kind != RunOutcome::Kind::kReturned;
-  if (span.failed) {
-    span.message = outcome.error_message;
-    span.attributes.emplace_back("error.type", outcome.error_code.empty() ? std::string(AttemptOutcome(outcome)) : outcome.error_code);
-  }
-  tracer_->Put(std::move(span));
-}
-
-void Runner::WriteOutcomes() {
-  if (writing_ || outcomes_.empty() || retry_timer_ != 0) return;
-  const size_t count = one_by_one_ ? 1 : std::min(outcomes_.size(), limits::kMaxOutcomesAtOnce);
-  const std::vector<int64_t> fences(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
-  outcomes_.erase(outcomes_.begin(), outcomes_.begin() + static_cast<std::ptrdiff_t>(count));
-  std::vector<FinishedRun> runs;
-  for (int64_t fence : fences) {
-    const Flight& flight = *flights_.at(fence);
-    runs.push_back({flight.run.view.id, fence, *flight.outcome});
-  }
-  writing_ = true;
-  store_.Call([runs = std::move(runs)](RunStore& store) { return store.Finish(runs); },
-              [this, fences](absl::StatusOr<std::vector<std::optional<RunView>>> written) { Written(fences, std::move(written)); });
-}
-
-void Runner::Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<RunView>>> written) {
-  writing_ = false;
-  const auto ended_here = [](const RunOutcome& outcome) {
-    return outcome.kind == RunOutcome::Kind::kFinal || outcome.kind == RunOutcome::Kind::kShutdown;
-  };
-  if (!written.ok()) {
-    one_by_one_ = fences.size() > 1;
-    for (int64_t fence : fences) {
-      Flight& flight = *flights_.at(fence);
-      // Whoever waits for the run is told from memory; the row follows.
-      if (ended_here(*flight.outcome) && !std::exchange(flight.announced, true)) events_.ended(flight.run.view);
-      NotWritten(flight, written.status());
-    }
-    retry_timer_ = store_.loop().After(limits::kOutcomeRetry, [this] {
-      retry_timer_ = 0;
-      WriteOutcomes();
-    });
-    return;
-  }
-  std::set<Millis> delays;
-  for (size_t i = 0; i < fences.size(); ++i) {
-    Flight& flight = *flights_.at(fences[i]);
-    std::optional<RunView>& row = (*written)[i];
-    if (row) row->artifacts = flight.run.view.artifacts;  // all come through here
-    // Without a row the lease was lost, and somebody else runs it now.
-    if (row && !flight.announced) row->status == RunStatus::kQueued ? events_.news(*row, {}) : events_.ended(*row);
-    if (flight.outcome->delay > Millis(0)) delays.insert(flight.outcome->delay);
-    flights_.erase(fences[i]);
-  }
-  events_.vacated(Millis(0));
-  for (Millis delay : delays) events_.vacated(delay);
-  if (outcomes_.empty()) one_by_one_ = false;
-  WriteOutcomes();
-}
-
-void Runner::NotWritten(Flight& flight, const absl::Status& why) {
-  const int64_t fence = flight.run.fence;
-  const std::string error(why.message());
-  if (!std::exchange(flight.warned, true))
-    LogWarn("jobs", "the outcome of a run is not written yet", {{"run", flight.run.view.id}, {"error", error}});
-  if (ErrorCode(why) != "DATABASE_UNAVAILABLE" && !one_by_one_ && ++flight.refusals >= limits::kMaxOutcomeRefusals) {
-    LogError("jobs", "the outcome of a run is given up; its lease will run out", {{"run", flight.run.view.id}, {"error", error}});
-    flights_.erase(fence);
-    return events_.vacated(Millis(0));
-  }
-  outcomes_.push_back(fence);
 }
 
 void Runner::CutAll(CutShort why) {
@@ -567,15 +404,15 @@ void Runner::Heartbeat(std::function<void()> done) {
     LogWarn("jobs", "the lease of a run can't be renewed; it is stopped before somebody else takes it over", {{"run", flight->run.view.id}});
     Cut(*flight, CutShort::kLeft);
   }
-  std::vector<std::pair<std::string, int64_t>> mine;
-  for (const auto& [fence, flight] : flights_) mine.emplace_back(flight->run.view.id, fence);
+  std::vector<RunningRun> mine;
+  for (const auto& [fence, flight] : flights_) mine.push_back({flight->run.view.id, fence, flight->instance()});
   if (mine.empty()) return done();
   store_.Call([mine](RunStore& store) { return store.Extend(mine); },
               [this, mine, now, done = std::move(done)](absl::StatusOr<std::vector<RunStore::Extended>> extended) {
                 if (extended.ok()) {
                   std::map<int64_t, RunStore::Extended> renewed;
                   for (const RunStore::Extended& e : *extended) renewed[e.fence] = e;
-                  for (const auto& [id, fence] : mine) {
+                  for (const auto& [id, fence, worker] : mine) {
                     Flight* flight = Find(fence);
                     if (flight == nullptr) continue;
                     auto found = renewed.find(fence);
@@ -586,7 +423,7 @@ void Runner::Heartbeat(std::function<void()> done) {
                       Cut(*flight, CutShort::kLeft);
                     } else if (found->second.cancelled) {
                       Cut(*flight, CutShort::kCancelled);
-                    } else if (found->second.newer_waits && flight->spec.overlap == Overlap::kReplace && flight->spec.concurrency == 1) {
+                    } else if (found->second.newer_waits && flight->spec->overlap == Overlap::kReplace && flight->spec->concurrency == 1) {
                       Cut(*flight, CutShort::kReplaced);
                     }
                   }

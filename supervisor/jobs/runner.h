@@ -21,13 +21,15 @@
 namespace bulkhead {
 
 namespace limits {
-inline constexpr int kMaxRunsPerNode = 1'024;      // under way at once; others wait QUEUED
+inline constexpr int kMaxRunsPerNode = 1'024;      // executed at once; others wait
 inline constexpr int kMaxRunsPerWorker = 16;       // of these; as many as the SDK takes
 inline constexpr Millis kRunHeartbeat{5'000};      // renews leases
 inline constexpr Millis kLeaseGivenUp{20'000};     // without a renewal; the rest of kRunLease is for the handler's end
 inline constexpr Millis kCancelGrace{5'000};       // for a handler to return after its run was cancelled; then its worker is killed
 inline constexpr Millis kHastyGrace{2'000};        // the same at a shutdown, and when the lease or the call is lost
-inline constexpr size_t kMaxOutcomesAtOnce = 500;  // written by one statement
+inline constexpr size_t kMaxOutcomesAtOnce = 250;  // written by one statement
+inline constexpr size_t kManyOutcomes = 64;        // so many don't wait for the statement before
+inline constexpr int kMaxUnwritten = 500;          // runs that are over, and begun again if we died now; beyond, no other one begins
 inline constexpr size_t kRecentLines = 100;        // of a run, for those who begin to follow it
 inline constexpr Millis kProgressInterval{500};    // between two progress writes of one run
 inline constexpr Millis kOutcomeRetry{1'000};      // between two tries to write an outcome while the database is away
@@ -46,20 +48,24 @@ class Runner {
     std::function<void(const RunView&)> ended;
     // A place is free, and another run may be claimable after `delay`.
     std::function<void(Millis delay)> vacated;
+    // The same, and the outcome is not written yet: a run of the job has left its worker, where it was for so long.
+    std::function<void(const JobKey&, Instant::duration)> left;
     // Its progress or status has changed, or it has said something; for whoever follows it.
     std::function<void(const RunView&, const std::vector<RunLogLine>&)> news;
   };
-  struct Load {  // runs here, by job and by instance
-    std::map<JobKey, int> jobs;
-    std::map<std::string, int> instances;
+  struct Load {
+    std::map<JobKey, int> executing;       // by job
+    std::map<std::string, int> instances;  // the same by instance
+    std::map<JobKey, int> slow;            // of these, those that were begun long ago
+    std::map<JobKey, int> unwritten;       // over, and still RUNNING in the database
   };
   Runner(StoreCalls& store, const Clock& clock, Events events, bool alone = true, JobMeters* meters = nullptr, Tracer* tracer = nullptr);
   Runner(const Runner&) = delete;
   ~Runner();
 
   // `leased` is when the claim was asked for.
-  void Launch(ClaimedRun run, const JobSpec& spec, const DirectoryWorker& worker, Instant leased);
-  // Gives a claimed run back, because nobody here can run it now.
+  void Launch(ClaimedRun run, const Schedule::Job& job, const DirectoryWorker& worker, Instant leased);
+  // Gives a claimed run back as it was, because nobody here can begin it now.
   void Return(const ClaimedRun& run);
 
   void CutAll(CutShort why);
@@ -75,7 +81,11 @@ class Runner {
   void Kept(int64_t fence, const Artifact& artifact);
 
   size_t size() const { return flights_.size(); }
-  Load load() const;
+  Load load(Millis slow) const;  // `slow`: for how long such a run is under way at least
+  int Executing() const;
+  int Unwritten() const { return static_cast<int>(flights_.size()) - Executing(); }
+  int Executing(const JobKey& key) const;
+  int LoadOf(const std::string& instance) const;
   bool RunsId(const std::string& run_id) const;
   // A run here as it is, with the last lines that it has said, which the database may not have yet.
   std::optional<std::pair<RunView, std::vector<RunLogLine>>> Recent(const std::string& run_id) const;
@@ -87,7 +97,6 @@ class Runner {
   std::vector<int64_t> FencesWhere(Condition condition) const;
   template <typename Condition>
   void CutWhere(CutShort why, Condition condition);
-  int LoadOf(const std::string& instance) const;
 
   void Hear(int64_t fence);  // news in the mailbox
   void CallEnded(int64_t fence, const absl::Status& status);
@@ -99,11 +108,12 @@ class Runner {
   void Answered(int64_t fence, const absl::Status& status, const module::v1::RunningJobsResponse& response);
   // The attempt is over; the row remains to be written.
   void Conclude(Flight& flight, RunOutcome outcome);
+  void Leave(const Flight& flight);
   void StopTimers(Flight& flight);
   void Tell(const Flight& flight) const;  // meters and tracer, of an attempt that is over
-  // All outcomes that wait, by one statement; those that come meanwhile by the next.
+  // All outcomes that wait, by one statement; those that come meanwhile by the next, which many don't wait for.
   void WriteOutcomes();
-  void Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<RunView>>> written);
+  void Written(const std::vector<int64_t>& fences, absl::StatusOr<std::vector<std::optional<ClosedRun>>> written);
   void NotWritten(Flight& flight, const absl::Status& why);
   void NoteNews(Flight& flight, const RunMailbox::News& news);
   void WriteProgress(Flight& flight);
@@ -121,9 +131,11 @@ class Runner {
   Tracer* const tracer_;     // may be null
   Random random_ = Random::FromEntropy();
   std::map<int64_t, std::unique_ptr<Flight>> flights_;        // by fence
+  std::map<JobKey, int> executing_;                           // of these, those that a worker has
+  std::map<std::string, int> instances_;                      // the same, by instance
   std::multimap<std::string, std::function<void()>> drains_;  // by instance
   std::vector<int64_t> outcomes_;                             // of these the outcome waits to be written
-  bool writing_ = false;
+  int writing_ = 0;  // statements under way, at most kMaxWriting
   bool one_by_one_ = false;  // the database has refused one of several
   Loop::TimerId retry_timer_ = 0;
 };

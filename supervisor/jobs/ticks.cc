@@ -1,4 +1,4 @@
-// What comes of time, of the Directory and of the database: ticks, claims, heartbeats.
+// What comes of time, of the Directory and of the database: ticks, heartbeats.
 #include <set>
 
 #include "supervisor/base/log.h"
@@ -20,6 +20,7 @@ void JobsOnLoop::Adopt(std::shared_ptr<const Directory> directory, std::function
   const auto catching_up = schedule_.Adopt(*directory_, clock_.Wall());
   // A claim that is under way is checked against this directory when it comes back.
   adopted();
+  Place();
   if (!begun_ || stopping_) return;
   for (const JobKey& key : catching_up) CatchUp(key);
   ArmTicks();
@@ -116,97 +117,11 @@ void JobsOnLoop::CatchUp(const JobKey& key) {
 
 // A run of the job was queued.
 void JobsOnLoop::Queued(const JobKey& key, Overlap overlap) {
-  if (overlap == Overlap::kReplace) runner_.CutJob(key, CutShort::kReplaced);
-  Claim();
-}
-
-std::vector<RunClaim> JobsOnLoop::Claimable(const Runner::Load& load) {
-  const auto count = [](const auto& counts, const auto& key) {
-    auto found = counts.find(key);
-    return found == counts.end() ? 0 : found->second;
-  };
-  std::vector<RunClaim> claims;
-  for (const auto& [key, job] : schedule_.jobs()) {
-    RunClaim claim{key.first, key.second, job.spec->concurrency};
-    // The less loaded first.
-    std::vector<std::pair<int, std::string>> workers;
-    int free = 0;
-    for (const DirectoryWorker& worker : job.module->workers) {
-      const int busy = count(load.instances, worker.instance);
-      if (busy >= limits::kMaxRunsPerWorker) continue;
-      free += limits::kMaxRunsPerWorker - busy;
-      workers.emplace_back(busy, worker.instance);
-    }
-    claim.places = std::min(free, claim.concurrency - count(load.jobs, key));
-    if (claim.places <= 0) continue;
-    std::sort(workers.begin(), workers.end());
-    // One entry for each free place, so that nobody is given more than he takes.
-    for (bool more = true; std::exchange(more, false);) {
-      for (auto& [busy, instance] : workers) {
-        if (busy >= limits::kMaxRunsPerWorker || static_cast<int>(claim.instances.size()) >= claim.places) continue;
-        ++busy;
-        claim.instances.push_back(instance);
-        more = true;
-      }
-    }
-    claims.push_back(std::move(claim));
-  }
-  if (claims.size() > 1) std::rotate(claims.begin(), claims.begin() + static_cast<std::ptrdiff_t>(first_claim_++ % claims.size()), claims.end());
-  return claims;
-}
-
-void JobsOnLoop::Claim() {
-  if (!begun_ || stopping_) return;
-  if (claiming_) {
-    claim_again_ = true;
-    return;
-  }
-  const int places = limits::kMaxRunsPerNode - static_cast<int>(runner_.size());
-  if (places <= 0) return;  // the next one to leave looks again
-  std::vector<RunClaim> claims = Claimable(runner_.load());
-  if (claims.empty()) return;
-  claiming_ = true;
-  claim_again_ = false;
-  store_.Call([claims = std::move(claims), places](RunStore& store) { return store.Claim(claims, places); },
-              [this, asked = clock_.Now()](absl::StatusOr<std::vector<ClaimedRun>> runs) { Claimed(std::move(runs), asked); });
-}
-
-void JobsOnLoop::Claimed(absl::StatusOr<std::vector<ClaimedRun>> runs, Instant asked) {
-  claiming_ = false;
-  if (!runs.ok()) {
-    if (!std::exchange(database_away_, true))
-      LogWarn("jobs", "runs can't be claimed", {{"error", std::string(runs.status().message())}});
-    return MaybeStopped();  // the next poll tries again
-  }
-  database_away_ = false;
-  std::map<std::string, int> busy = runner_.load().instances;
-  for (ClaimedRun& run : *runs) {
-    // The world may have moved on while the claim was made.
-    const Schedule::Job* job = stopping_ ? nullptr : schedule_.Find({run.view.module, run.view.job});
-    const DirectoryWorker* chosen = nullptr;
-    if (job != nullptr) {
-      for (const DirectoryWorker& worker : job->module->workers) {
-        if (worker.instance == run.view.worker) chosen = &worker;
-      }
-    }
-    // Of several jobs of one module each was offered all free places.
-    if (chosen != nullptr && ++busy[chosen->instance] > limits::kMaxRunsPerWorker) chosen = nullptr;
-    if (chosen == nullptr) {
-      runner_.Return(run);
-    } else {
-      runner_.Launch(std::move(run), *job->spec, *chosen, asked);
-    }
-  }
-  if (claim_again_) Claim();
-  MaybeStopped();
-}
-
-void JobsOnLoop::Vacated(Millis delay) {
-  if (delay > Millis(0) && !stopping_) {
-    loop_.After(delay, store_.GuardedWith<>([this] { Claim(); }));
+  if (overlap == Overlap::kReplace) {
+    runner_.CutJob(key, CutShort::kReplaced);
+    GiveBack(ahead_.TakeJob(key));
   }
   Claim();
-  MaybeStopped();
 }
 
 void JobsOnLoop::Poll() {
@@ -266,6 +181,8 @@ void JobsOnLoop::Notified(bool cancelled) {
   if (!cancelled) return Claim();
   // The rows say whose runs are meant.
   if (runner_.size() > 0) runner_.Heartbeat([] {});
+  // Those that wait here have begun by then, or are given back.
+  if (ahead_.size() > 0) loop_.After(limits::kAheadPatience, store_.GuardedWith<>([this] { runner_.Heartbeat([] {}); }));
 }
 
 }  // namespace bulkhead

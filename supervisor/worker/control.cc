@@ -5,6 +5,8 @@
 #include <climits>
 
 #include "bulkhead/module/v1/module.grpc.pb.h"
+#include "supervisor/base/guarded.h"
+#include "supervisor/worker/run_stream.h"
 
 namespace bulkhead {
 namespace {
@@ -84,10 +86,18 @@ class GrpcControlPort final : public ControlPort {
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, "module");
     stub_ = v1::Module::NewStub(grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments));
   }
+  ~GrpcControlPort() override {
+    if (auto stream = runs_->With([](Runs& runs) { return std::move(runs.stream); })) stream->Close();
+  }
 
   void Initialize(const v1::InitializeRequest& request, Millis timeout, Done<v1::InitializeResponse> done) override {
     Unary<v1::InitializeRequest, v1::InitializeResponse>(
-        request, timeout, std::move(done), [](auto* async, auto& call, auto callback) {
+        request, timeout,
+        [runs = runs_, done = std::move(done)](absl::Status status, v1::InitializeResponse response) {
+          runs->With([&](Runs& state) { state.offered = response.run_jobs(); });
+          done(std::move(status), std::move(response));
+        },
+        [](auto* async, auto& call, auto callback) {
           async->Initialize(&call.context, &call.request, &call.response, std::move(callback));
         });
   }
@@ -131,6 +141,11 @@ class GrpcControlPort final : public ControlPort {
   std::shared_ptr<JobCall> RunJob(const v1::RunJobRequest& request, Millis timeout,
                                   std::function<void(const v1::RunJobUpdate&)> update,
                                   std::function<void(absl::Status)> done) override {
+    if (auto stream = Stream()) {
+      if (auto call = stream->Begin(request, update, done)) return call;
+      stream = Stream(stream.get());  // the one before has just ended
+      if (auto call = stream->Begin(request, update, done)) return call;
+    }
     auto reactor = std::make_shared<RunJobReactor>(std::move(update), std::move(done));
     reactor->request = request;
     Prepare(reactor->context, timeout);
@@ -139,6 +154,17 @@ class GrpcControlPort final : public ControlPort {
   }
 
  private:
+  struct Runs {
+    bool offered = false;  // by the module, in its answer to Initialize
+    std::shared_ptr<RunStream> stream;
+  };
+  // The one for all runs, where the module serves that; another one than `ended`.
+  std::shared_ptr<RunStream> Stream(const RunStream* ended = nullptr) {
+    return runs_->With([&](Runs& runs) {
+      if (runs.offered && (!runs.stream || runs.stream.get() == ended)) runs.stream = RunStream::Open(*stub_, token_);
+      return runs.stream;
+    });
+  }
   void Prepare(grpc::ClientContext& context, Millis timeout) {
     context.AddMetadata("x-bulkhead-token", token_);
     context.set_deadline(std::chrono::system_clock::now() + timeout);
@@ -154,6 +180,7 @@ class GrpcControlPort final : public ControlPort {
 
   const std::string token_;
   std::unique_ptr<v1::Module::Stub> stub_;
+  const std::shared_ptr<Guarded<Runs>> runs_ = std::make_shared<Guarded<Runs>>();
 };
 
 }  // namespace

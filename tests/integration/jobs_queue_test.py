@@ -236,6 +236,21 @@ class Trouble(DaemonTest):
         begun(daemon, running)
         daemon.delete(f"/api/v1/runs/{running}")
 
+    def test_of_many_short_runs_a_disable_leaves_none_behind_and_each_is_executed_once(self):
+        daemon, runs = self.daemon(**JOBBER), 4_000
+        self.assertEqual(daemon.post(f"{MODULE}/fill", {"job": "once", "from": 0, "count": runs, "ms": 0}).status, 200)
+        count = "SELECT count(*) FROM bulkhead_internal.runs WHERE job = 'once' AND"
+        wait_until(lambda: int(daemon.sql(f"{count} status = 'SUCCEEDED'")[0][0]) > 300, "a part of them")
+        self.assertEqual(daemon.post("/api/v1/modules/jobber/disable?wait=60s").status, 200)
+        wait_until(lambda: daemon.sql(f"{count} status = 'RUNNING'") == [["0"]], "that none is under way")
+        self.assertEqual(daemon.sql(f"{count} status = 'QUEUED' AND (attempt > 0 OR started_at IS NOT NULL)"), [["0"]], "as if nobody had claimed them")
+        self.assertNotEqual(daemon.sql(f"{count} status = 'QUEUED'"), [["0"]])
+        daemon.post("/api/v1/modules/jobber/enable?wait=60s")
+        wait_until(lambda: daemon.sql(f"{count} status = 'SUCCEEDED' AND attempt = 1") == [[str(runs)]], "the end of all", 60 * SLOW)
+        effects = daemon.get(f"{MODULE}/effects").json
+        effects = effects.get("data", effects)
+        self.assertEqual((effects["counts"]["effects"], effects["counts"]["executions"], effects["faults"]), (runs, runs, []))
+
 
 if __name__ == "__main__":
     harness.main()

@@ -240,6 +240,7 @@ class TestModule : public Module {
       gate_.Wait();
       return nullptr;
     });
+    jobs.Handle("long-error", [](JobContext&) -> Json { throw JobFailure("LONG", std::string(5 << 20, 'e'), false); });
     jobs.Handle("long-result", [](JobContext&) -> Json { return std::string(300 * 1024, 'r'); });
   }
 
