@@ -405,6 +405,16 @@ TEST_F(RedisLevelTest, ASetThatRedisDoesLateIsRefused) {
   }
 }
 
+// The same where it is sure that the later connection was first: that of the node's next life.
+TEST_F(RedisLevelTest, ASetOfAConnectionThatHasASuccessorIsRefused) {
+  auto before = Node("one"), now = Node("one");
+  before->Set({"key", RedisText("late")});
+  EXPECT_EQ(now->Get("key"), "(miss)");
+  const auto told = before->TakeTold();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_TRUE(told[0].missed);
+}
+
 TEST_F(RedisLevelTest, WhatANodeCannotTellRedisAnotherOneDoes) {
   const std::string path = std::filesystem::temp_directory_path() / ("bulkhead-cut-" + std::to_string(getpid()));
   std::filesystem::create_symlink(redis_.address().socket, path);
