@@ -16,7 +16,8 @@ const RestRoutes& Routes() {
     RestRoutes all;
     for (const auto* file :
          {admin::v1::ListModulesRequest::descriptor()->file(), admin::v1::ListJobsRequest::descriptor()->file(),
-          admin::v1::ListFilesRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(), admin::v1::ListTokensRequest::descriptor()->file()}) {
+          admin::v1::ListFilesRequest::descriptor()->file(), admin::v1::GetSystemHealthRequest::descriptor()->file(),
+          admin::v1::ListTokensRequest::descriptor()->file()}) {
       for (int i = 0; i < file->service_count(); ++i) all.Add(*file->service(i));
     }
     return all;
