@@ -179,7 +179,7 @@ TEST_F(ModulesApi, RegisterAnswersTheWholeModuleAndItsPlace) {
               UnorderedElementsAre("id", "name", "version", "displayName", "description", "author", "path", "status", "desired",
                                    "observed", "offer", "workers", "exits", "exitCounts", "isolation", "config", "configRevision",
                                    "configAppliedRevision", "lastUpgrade", "enabledAt", "createdAt", "updatedAt", "manifest", "restartPolicy",
-                                   "healthPolicy"));
+                                   "healthPolicy", "files"));
   EXPECT_EQ(module["status"], "REGISTERED");
   EXPECT_EQ(module["desired"], (json{{"state", "DISABLED"}, {"generation", 1}, {"workers", 1}, {"workersOverride", nullptr}}));
   EXPECT_EQ(module["observed"]["reason"], nullptr);
