@@ -162,13 +162,10 @@ void JobRun::PushPendingProgress() {
 void JobRun::Close(pb::RunJobUpdate last) {
   if (int dropped = log_lines_ - kMaxLogLines; dropped > 0) PushLog("warn", std::to_string(dropped) + " more lines were dropped");
   PushPendingProgress();
-  {
-    std::lock_guard lock(mutex_);
-    if (closed_) return;
-    closed_ = true;
-    channel_->Put(fence_, std::move(last), true);
-  }
-  channel_->Pump();
+  std::lock_guard lock(mutex_);
+  if (closed_) return;
+  closed_ = true;
+  channel_->Put(fence_, std::move(last), true);
 }
 
 }  // namespace bulkhead::sdk

@@ -51,8 +51,10 @@ class JobRun final : public JobContext, public std::enable_shared_from_this<JobR
   // ---- for who runs it ----
   // False: payload or config is not JSON.
   bool Prepare(const ::bulkhead::module::v1::RunJobRequest& request);
+  // These leave the last word with the channel; who calls pumps it.
   void Execute(const JobHandler& handler);
   void Fail(std::string_view code, std::string_view message, std::string_view stack, bool retryable);
+  const std::shared_ptr<RunChannel>& channel() const { return channel_; }
   void Cancel(bool by_stop);
   // Its result or error is on its way: who has read that may send the next run before this handler's thread has ended.
   bool closed();

@@ -84,7 +84,8 @@ struct JobRuns::State {
   std::set<std::shared_ptr<JobRun>> running;  // until the handler has returned
   std::deque<Task> tasks;                     // of these, those that no thread has taken yet
   size_t free_threads = 0;
-  bool waking = false;  // one of these is on its way to the tasks: it wakes the next one, if there is still work then
+  bool waking = false;  // one of these is on its way to what there is to do: it wakes the next one, if there is still something then
+  std::set<std::shared_ptr<RunChannel>> unsent;  // have last words of runs, and wait for a free thread to send them together
   int threads = 0;
   std::set<std::shared_ptr<RunsReactor>> calls;  // RunJobs
   bool interrupted = false, over = false, ended = false;
@@ -245,10 +246,14 @@ JobRuns::Many* JobRuns::BeginMany(std::function<JobSurroundings()> around) {
 }
 
 void JobRuns::Start(const std::shared_ptr<State>& state, const std::shared_ptr<JobRun>& run, const pb::RunJobRequest& request, const Jobs* jobs) {
+  const auto refuse = [&](std::string_view code, std::string_view message, bool retryable) {
+    run->Fail(code, message, "", retryable);
+    run->channel()->Pump();
+  };
   const JobHandler* handler = jobs ? jobs->Find(request.job()) : nullptr;
-  if (!jobs) return run->Fail("NOT_STARTED", "the module has not started", "", true);
-  if (!handler) return run->Fail("JOB_NOT_FOUND", "the module has no handler for the job " + request.job(), "", false);
-  if (!run->Prepare(request)) return run->Fail("INVALID_ARGUMENT", "payload or config is not JSON", "", false);
+  if (!jobs) return refuse("NOT_STARTED", "the module has not started", true);
+  if (!handler) return refuse("JOB_NOT_FOUND", "the module has no handler for the job " + request.job(), false);
+  if (!run->Prepare(request)) return refuse("INVALID_ARGUMENT", "payload or config is not JSON", false);
   std::string_view code, why;
   {
     std::lock_guard lock(state->mutex);
@@ -264,7 +269,7 @@ void JobRuns::Start(const std::shared_ptr<State>& state, const std::shared_ptr<J
       WakeOne(*state);
     }
   }
-  if (!code.empty()) run->Fail(code, why, "", true);
+  if (!code.empty()) refuse(code, why, true);
 }
 
 // A thread that is free, a new one, or one whose run has said its last word. Under the lock.
@@ -281,20 +286,33 @@ bool JobRuns::GetThread(const std::shared_ptr<State>& state) {
 
 // Under the lock. Of many short runs one thread may do the next before another has woken.
 void JobRuns::WakeOne(State& state) {
-  if (!state.waking && !state.tasks.empty() && state.free_threads > 0) {
+  if (!state.waking && state.free_threads > 0 && !(state.tasks.empty() && state.unsent.empty())) {
     state.waking = true;
     state.work.notify_one();
   }
 }
 
+// A thread that has woken sends what others have left unsent; so does one that finds nothing else to do, or nobody else to do it. So what
+// many short runs say is in few messages, and none waits for the handler of another run.
 void JobRuns::Work(State& state) {
   std::unique_lock lock(state.mutex);
+  bool woken = false;
   while (!state.ended) {
+    if (!state.unsent.empty() && (woken || state.tasks.empty() || state.free_threads == 0)) {
+      auto unsent = std::exchange(state.unsent, {});
+      lock.unlock();
+      for (const auto& channel : unsent) channel->Pump();
+      unsent.clear();
+      lock.lock();
+      continue;
+    }
+    woken = false;
     if (state.tasks.empty()) {
       ++state.free_threads;
       state.work.wait(lock);
       --state.free_threads;
       state.waking = false;
+      woken = true;
       continue;
     }
     State::Task task = std::move(state.tasks.front());
@@ -304,6 +322,7 @@ void JobRuns::Work(State& state) {
     task.run->Execute(*task.handler);
     lock.lock();
     state.running.erase(task.run);
+    state.unsent.insert(task.run->channel());
     if (state.running.empty()) state.idle.notify_all();
     lock.unlock();
     task = {};
@@ -338,7 +357,10 @@ void JobRuns::Abandon() {
     calls = state_->calls;
     running = state_->running;
   }
-  for (const auto& run : running) run->Fail("INTERRUPTED", "the module stopped before the run ended", "", true);
+  for (const auto& run : running) {
+    run->Fail("INTERRUPTED", "the module stopped before the run ended", "", true);
+    run->channel()->Pump();
+  }
   for (const auto& call : calls) call->End();
 }
 

@@ -16,7 +16,7 @@ namespace bulkhead {
 
 namespace limits {
 inline constexpr int kMaxRunsAhead = 1'000;     // of one job
-inline constexpr int kFewRunsAhead = 64;        // of one of which not many have begun lately
+inline constexpr int kFewRunsAhead = 250;       // of one of which not many have begun lately
 inline constexpr int kMaxClaimedRuns = 4'096;   // on a node: executed, waiting, or over and not written; beyond, nothing is claimed
 inline constexpr Millis kAheadTime{50};         // within which they are to begin
 inline constexpr Millis kAheadPatience{100};    // after which they are given back

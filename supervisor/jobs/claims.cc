@@ -1,5 +1,6 @@
 // Which runs this node claims, and which of them begins where.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "supervisor/base/log.h"
@@ -140,6 +141,7 @@ void JobsOnLoop::Left(const JobKey& key, Instant::duration took) {
 void JobsOnLoop::Place() {
   if (stopping_) return GiveBack(ahead_.TakeAll());
   std::vector<JobKey> orphans;
+  std::set<std::shared_ptr<ControlPort>> begun;
   int places = runner_.Unwritten() < limits::kMaxUnwritten ? limits::kMaxRunsPerNode - runner_.Executing() : 0;
   for (bool more = true; std::exchange(more, false);) {
     for (const auto& [key, queue] : ahead_.queues()) {
@@ -154,10 +156,12 @@ void JobsOnLoop::Place() {
       if (worker == nullptr) continue;
       Ahead::Waiting next = ahead_.Take(key);
       runner_.Launch(std::move(next.run), *job, *worker, next.leased);
+      begun.insert(worker->control);
       --places;
       more = true;
     }
   }
+  for (const auto& port : begun) port->Flush();
   for (const JobKey& key : orphans) GiveBack(ahead_.TakeJob(key));
   if (ahead_.size() > 0 && late_timer_ == 0) late_timer_ = loop_.After(limits::kAheadPatience, [this] { Late(); });
 }

@@ -153,6 +153,10 @@ class GrpcControlPort final : public ControlPort {
     return reactor;
   }
 
+  void Flush() override {
+    if (auto stream = runs_->With([](Runs& runs) { return runs.stream; })) stream->Flush();
+  }
+
  private:
   struct Runs {
     bool offered = false;  // by the module, in its answer to Initialize

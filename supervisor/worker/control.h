@@ -39,6 +39,8 @@ class ControlPort {
   virtual std::shared_ptr<JobCall> RunJob(const module::v1::RunJobRequest& request, Millis timeout,
                                           std::function<void(const module::v1::RunJobUpdate&)> update,
                                           std::function<void(absl::Status)> done) = 0;
+  // Sends the runs that RunJob was called for since the last time: many by one message, where the module takes them so.
+  virtual void Flush() {}
   // Runs whose handlers have not returned; UNIMPLEMENTED by a module that can't tell.
   virtual void RunningJobs(Millis /*timeout*/, Done<module::v1::RunningJobsResponse> done) { done(absl::UnimplementedError("not offered"), {}); }
   virtual void DeliverEvents(const module::v1::DeliverEventsRequest& request, Millis timeout, Done<module::v1::DeliverEventsResponse> done) = 0;

@@ -36,9 +36,9 @@ class Reactor final : public grpc::ClientBidiReactor<v1::RunJobsRequest, v1::Run
       return true;
     });
     if (!taken) return nullptr;
-    Pump();
     return std::make_shared<OneRun>(shared_from_this(), request.fence());
   }
+  void Flush() override { Pump(); }
   void Close() override { context_.TryCancel(); }
 
   void OnReadDone(bool ok) override {

@@ -20,9 +20,10 @@ class RunStream {
   static std::shared_ptr<RunStream> Open(module::v1::Module::Stub& stub, const std::string& token);
   virtual ~RunStream() = default;
 
-  // As ControlPort::RunJob, without its timeout. Null once the stream has ended: then another one is needed.
+  // As ControlPort::RunJob, without its timeout; sent with the next Flush(). Null once the stream has ended: then another one is needed.
   virtual std::shared_ptr<JobCall> Begin(const module::v1::RunJobRequest& request, std::function<void(const module::v1::RunJobUpdate&)> update,
                                          std::function<void(absl::Status)> done) = 0;
+  virtual void Flush() = 0;
   // Ends the stream, and with UNAVAILABLE the runs in it.
   virtual void Close() = 0;
 };

@@ -120,6 +120,7 @@ class RunStreamTest : public testing::Test {
         request, 30s,
         [said = run.said](const pb::RunJobUpdate& update) { said->push_back(update.has_log() ? update.log().message() : update.result().result_json()); },
         [ended](absl::Status status) { ended->set_value(std::move(status)); });
+    port.Flush();
     return run;
   }
   static absl::Status End(OneRun& run) {
