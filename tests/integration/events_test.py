@@ -91,7 +91,7 @@ class Publishing(EventsTest):
     def test_an_outbox_that_has_just_grown_is_not_read_as_a_whole_for_each_event(self):
         # Behind the back of the statistics, which would tell the planner how short the windows are.
         self.daemon.sql("INSERT INTO bulkhead_internal.events (xid, topic, key, payload, source, at)"
-                        " SELECT pg_current_xact_id(), 'nobody.listens', '', 'null', 'sender', now() FROM generate_series(1, 100000)")
+                        " SELECT pg_current_xact_id(), 'nobody.listens', '', 'null', 'sender', now() FROM generate_series(1, 600000)")
         try:
             self.publish("ledger.entry", "grown", {"n": 0})
             self.wait_entries("grown", 1)
