@@ -154,7 +154,7 @@ class Chaos:
 
     def judge(self, took):
         daemon = self.daemon
-        wait_until(lambda: daemon.module("jobber")["observed"]["state"] == "RUNNING", "the module at rest", 60 * SLOW)
+        daemon.wait_observed("jobber", "RUNNING", within=60 * SLOW)
         statuses = dict((status, int(count)) for status, count in
                         self.sql(f"SELECT status, count(*) FROM bulkhead_internal.runs WHERE job = '{JOB}' GROUP BY 1"))
         attempts = self.sql(f"SELECT count(*) FILTER (WHERE attempt > 1), max(attempt) FROM bulkhead_internal.runs WHERE job = '{JOB}'")[0]
