@@ -185,13 +185,14 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    chaos = Chaos(options)
+    chaos, wrong = Chaos(options), ["it was broken off"]
     try:
         wrong = chaos.judge(chaos.run())
+    finally:
         if wrong:
             print("\n".join(wrong))
-            print(chaos.daemon.log_tail())
-    finally:
+            for daemon in chaos.daemons:
+                print(daemon.log_tail())
         chaos.clean_up()
     sys.exit(1 if wrong else 0)
 
