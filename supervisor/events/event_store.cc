@@ -77,11 +77,7 @@ std::string TopicPatterns(const std::vector<std::string>& topics) {
   return TextArray(patterns);
 }
 
-absl::Status EventStore::Begin() {
-  // Windows are short and at the end of the outbox, which the planner can't know before the first ANALYZE of a table that grows fast: it would read all of it.
-  return connection_->RunScript("SET synchronous_commit = off; SET enable_seqscan = off; SET enable_bitmapscan = off;"
-                                " SET max_parallel_workers_per_gather = 0; LISTEN bulkhead_events");
-}
+absl::Status EventStore::Begin() { return connection_->RunScript("SET synchronous_commit = off; LISTEN bulkhead_events"); }
 
 absl::StatusOr<std::vector<ClaimedSubscription>> EventStore::Claim(const std::vector<std::string>& modules) {
   ASSIGN_OR_RETURN(Rows rows,

@@ -88,27 +88,6 @@ class Publishing(EventsTest):
             self.assertIn(sentence, answer.error["message"])
         self.assertEqual(self.daemon.get("/api/v1/events?topic=ledger.entry&key=spoilt").json["meta"]["total"], 0)
 
-    def test_an_outbox_that_has_just_grown_is_not_read_as_a_whole_for_each_event(self):
-        # Behind the back of the statistics, which would tell the planner how short the windows are.
-        self.daemon.sql("INSERT INTO bulkhead_internal.events (xid, topic, key, payload, source, at)"
-                        " SELECT pg_current_xact_id(), 'nobody.listens', '', 'null', 'sender', now() FROM generate_series(1, 600000)")
-        try:
-            self.publish("ledger.entry", "grown", {"n": 0})
-            self.wait_entries("grown", 1)
-            before = self.scans()
-            for n in range(1, 21):
-                self.publish("ledger.entry", "grown", {"n": n}, transaction=n % 2 == 0)
-                self.wait_entries("grown", n + 1)
-            wait_until(lambda: self.scans()[1] - before[1] > 20, "the statistics say what was read by an index")
-            self.assertLess(self.scans()[0] - before[0], 5, "whole reads, by whoever looks at the outbox now and then")
-        finally:
-            self.daemon.sql("DELETE FROM bulkhead_internal.events WHERE topic = 'nobody.listens'")
-
-    def scans(self):
-        """Of the outbox: whole reads, and those by an index."""
-        [row] = self.daemon.sql("SELECT seq_scan, idx_scan FROM pg_stat_all_tables WHERE relid = 'bulkhead_internal.events'::regclass")
-        return [int(count) for count in row]
-
     def test_events_are_listed_newest_first_by_topic_and_time(self):
         first = self.publish("other.entry", "listed", {"n": 1}).data["id"]
         second = self.publish("other.entry", "listed", {"n": 2}).data["id"]

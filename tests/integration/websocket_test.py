@@ -36,7 +36,8 @@ class WebSocket(Wire):
         assert status == 101, status
         return self
 
-    def frame(self, opcode, payload=b"", end=True, mask=True):
+    def frame(self, opcode, payload=b"", end=True, mask=True, sent=None):
+        """Sends it, or its first `sent` bytes."""
         length = len(payload)
         size = bytes([length]) if length < 126 else b"\x7e" + struct.pack(">H", length) if length < 65536 else b"\x7f" + struct.pack(">Q", length)
         head = bytes([opcode | (0x80 if end else 0), size[0] | (0x80 if mask else 0)]) + size[1:]
@@ -45,7 +46,7 @@ class WebSocket(Wire):
             pad = (key * (length // 4 + 1))[:length]
             payload = (int.from_bytes(payload, "big") ^ int.from_bytes(pad, "big")).to_bytes(length, "big")
             head += key
-        return self.send(head + payload)
+        return self.send((head + payload)[:sent])
 
     def receive(self, whole=True):
         """(opcode, payload) of the next frame; of a message that may come in several, (…, whether it was the last)."""
@@ -119,7 +120,7 @@ class Sockets(SharedDaemonTest):
     def test_what_the_rfc_forbids_ends_the_socket_with_its_code(self):
         cases = {"unmasked": ((TEXT, b"x", True, False), 1002), "unknown opcode": ((3, b"x"), 1002), "a long ping": ((PING, b"x" * 126), 1002),
                  "a continuation of nothing": ((CONTINUATION, b"x"), 1002), "text that is not UTF-8": ((TEXT, b"\xff\xfe"), 1007),
-                 "too long": ((BINARY, b"x" * ((1 << 20) + 1)), 1009)}
+                 "too long, as its head says": ((BINARY, b"x" * ((1 << 20) + 1), True, True, 1000), 1009)}
         for what, (frame, code) in cases.items():
             with self.subTest(what), WebSocket(self.daemon).open() as client:
                 self.assertEqual(client.frame(*frame).close_code()[0], code)
